@@ -1,0 +1,237 @@
+"""The command line: `python -m assets list | build | statistics | ui`.
+
+Not here: anything that a stage does. This module reads what a person wants, calls, and prints.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from assets import display
+from assets.settings import VARIABLES, Settings
+from pipelines import __version__, catalogue, files
+from pipelines.catalogue import Dataset, did_you_mean
+from pipelines.errors import ImagesetsError, UnknownName
+
+STAGES = {
+    "archives": ["archives"],
+    "tables": ["tables"],
+    "statistics": ["statistics"],
+    "exports": ["csv", "lmdb"],
+    "csv": ["csv"],
+    "lmdb": ["lmdb"],
+}
+
+EXAMPLES = """\
+examples:
+  python -m assets list                          what there is, and what is up to date
+  python -m assets build mnist fashion_mnist     everything of two datasets
+  python -m assets build emnist --only tables    the Parquet tables of EMNIST's six datasets
+  python -m assets build --mirror /srv/mirror    everything, from files you already have
+  python -m assets statistics mnist              records of each class
+  python -m assets ui                            the same in the browser
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what the command line says; return the exit code."""
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        settings = _settings(options)
+        code: int = options.command(settings, options)
+        return code
+    except ImagesetsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UnknownName) else 1
+    except KeyboardInterrupt:
+        print("\ninterrupted; what was finished is kept, nothing is half made", file=sys.stderr)
+        return 130
+
+
+def _list(settings: Settings, _options: argparse.Namespace) -> int:
+    from assets import overview
+
+    declared = catalogue.load(settings.catalogue)
+    header = ("dataset", "records", "classes", "image", "archives", "here")
+    rows = [header]
+    for dataset in declared.datasets.values():
+        source = declared.source_of(dataset)
+        splits = [f"{split.records:,} {name}" for name, split in dataset.splits.items()]
+        size = display.size(sum(archive.size_bytes for archive in source.archives.values()))
+        state = overview.in_words(overview.states(declared, dataset, settings))
+        rows.append(
+            (dataset.name, " + ".join(splits), f"{len(dataset.classes)}", f"{dataset.image}", size, state)
+        )
+    _print_columns(rows, right={"classes", "archives"})
+    print(f"\ndata folder: {settings.data}\ncatalogue:   {settings.catalogue}")
+    return 0
+
+
+def _build(settings: Settings, options: argparse.Namespace) -> int:
+    start = time.perf_counter()
+    declared = catalogue.load(settings.catalogue)
+    datasets = _selected(declared, options.datasets)
+    stages = [stage for name in options.only or STAGES for stage in STAGES[_stage(name)]]
+    from assets import runs  # imports Dagster: half a second that `list` need not wait for
+
+    outcomes = runs.run(settings, datasets, stages, display.chosen())
+    rows = [("artefact", "records", "size", "seconds", "")]
+    for outcome in outcomes:
+        records = f"{outcome.records:,}" if outcome.records else ""
+        size = display.size(outcome.size_bytes) if outcome.size_bytes else ""
+        seconds = f"{outcome.seconds:.2f}" if outcome.state == "made" else ""
+        rows.append((outcome.asset, records, size, seconds, outcome.state))
+    _print_columns(rows, right={"records", "size", "seconds"})
+    seconds = time.perf_counter() - start
+    made = sum(outcome.state == "made" for outcome in outcomes)
+    bad = [outcome for outcome in outcomes if not outcome.is_good]
+    sys.stdout.flush()
+    for outcome in bad:
+        if outcome.error:
+            print(f"\nerror: {outcome.asset}: {outcome.error}", file=sys.stderr)
+    if bad:
+        print(f"\n{len(bad)} of {len(outcomes)} failed or could not be made.", file=sys.stderr)
+        return 1
+    if made:
+        print(f"\nMade {made} of {len(outcomes)} in {seconds:.1f} s; all passed their checks.")
+        print(f"They are in {settings.data}.")
+    else:
+        print(f"\nNothing to do: all {len(outcomes)} are up to date and passed their checks.")
+    return 0
+
+
+def _statistics(settings: Settings, options: argparse.Namespace) -> int:
+    from pipelines import statistics
+
+    declared = catalogue.load(settings.catalogue)
+    for number, dataset in enumerate(_selected(declared, options.datasets)):
+        path = settings.data / files.statistics(dataset.name)
+        print(end="\n" * bool(number))
+        if path.exists():
+            print(f"{dataset.title}\n\n{statistics.counts_as_text(path)}")
+        elif options.datasets:
+            raise UnknownName(f"{path} is not there. Run: python -m assets build {dataset.name}")
+    return 0
+
+
+def _ui(settings: Settings, options: argparse.Namespace) -> int:
+    from assets import runs
+    from assets.settings import ROOT
+
+    catalogue.load(settings.catalogue)  # say what is wrong here, not in a browser
+    os.environ.update(settings.as_environment(), DAGSTER_HOME=str(runs.home(settings)))
+    print(f"Dagster UI: http://{options.host}:{options.port} (stop with Ctrl-C)", flush=True)
+    command = [sys.executable, "-m", "dagster_webserver", "-w", str(ROOT / "workspace.yaml")]
+    command += ["--host", options.host, "--port", str(options.port), "--log-level", "warning"]
+    os.execv(sys.executable, command)
+
+
+def _selected(declared: catalogue.Catalogue, names: Sequence[str]) -> Sequence[Dataset]:
+    return declared.select(names) if names else tuple(declared.datasets.values())
+
+
+def _stage(name: str) -> str:
+    if name not in STAGES:
+        raise UnknownName(
+            f"There is no stage {name!r}.{did_you_mean(name, STAGES)} Known: {', '.join(STAGES)}."
+        )
+    return name
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    """Return the environment's settings, overruled by the options that were given."""
+    given = {key: value for key in VARIABLES if (value := getattr(options, key, None)) is not None}
+    return replace(Settings.from_environment(), **given)
+
+
+def _print_columns(rows: Sequence[Sequence[str]], right: set[str]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if name in right else cell.ljust(width)
+            for cell, width, name in zip(row, widths, rows[0], strict=True)
+        ]
+        print("  ".join(cells).rstrip())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m assets",
+        description="MNIST, Fashion-MNIST, EMNIST, CIFAR-10 and CIFAR-100: fetched, verified, and "
+        "made into Parquet tables, statistics, CSV and LMDB.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"imagesets {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    where = argparse.ArgumentParser(add_help=False)
+    where.add_argument(
+        "--data", type=_folder, metavar="FOLDER",
+        help="where everything is made (IMAGESETS_DATA; default: data/ of this project)",
+    )
+    where.add_argument(
+        "--catalogue", type=_folder, metavar="FOLDER",
+        help="your own declarations instead of the built-in ones (IMAGESETS_CATALOGUE)",
+    )
+    how = argparse.ArgumentParser(add_help=False)
+    how.add_argument(
+        "--mirror", metavar="FOLDER-OR-URL",
+        help="look here first for archives, laid out <source>/<file> (IMAGESETS_MIRROR)",
+    )
+    how.add_argument(
+        "--offline", action="store_true", default=None,
+        help="never open a connection (IMAGESETS_OFFLINE)",
+    )
+    how.add_argument(
+        "--csv-header", action="store_true", default=None,
+        help="begin every CSV with the names of its columns (IMAGESETS_CSV_HEADER)",
+    )
+
+    listing = commands.add_parser(
+        "list", parents=[where], help="datasets, and what of them is here and up to date"
+    )
+    listing.set_defaults(command=_list)
+
+    build = commands.add_parser(
+        "build",
+        parents=[where, how],
+        help="make what is missing or out of date",
+        description="Make what is missing or out of date of the named datasets (all, if none is "
+        "named). What is up to date, judged by content, is left alone. The exit code is 0 only if "
+        "everything asked for is there and passed its checks.",
+    )
+    build.add_argument("datasets", nargs="*", metavar="DATASET", help="a dataset, or a source")
+    build.add_argument(
+        "--only", action="append", metavar="STAGE",
+        help=f"only this stage and what it needs: {', '.join(STAGES)} (may be repeated)",
+    )
+    build.set_defaults(command=_build)
+
+    statistics = commands.add_parser(
+        "statistics", parents=[where], help="print the records of each class, per split"
+    )
+    statistics.add_argument("datasets", nargs="*", metavar="DATASET")
+    statistics.set_defaults(command=_statistics)
+
+    ui = commands.add_parser("ui", parents=[where, how], help="open the Dagster UI on these assets")
+    ui.add_argument("--host", default="127.0.0.1")
+    ui.add_argument("--port", type=int, default=3000)
+    ui.set_defaults(command=_ui)
+    return parser
+
+
+def _folder(text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

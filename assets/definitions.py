@@ -1,0 +1,55 @@
+"""All definitions together: `workspace.yaml` points here.
+
+For each source of the catalogue its archives; for each dataset its tables, statistics and exports.
+
+    mnist/archives ─┬─ mnist/train ─┬─ mnist/train_csv
+                    │               ├─ mnist/train_lmdb
+                    │               └─ mnist/statistics
+                    └─ mnist/test ── …
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
+    sys.path.insert(0, _root)  # nothing of ours is installed: Dagster may load us from anywhere
+
+import dagster as dg  # noqa: E402 -- after the path
+
+from assets import archives, exports, statistics, tables  # noqa: E402
+from assets.display import Display  # noqa: E402
+from assets.resources import Store, Web  # noqa: E402
+from assets.settings import Settings  # noqa: E402
+from pipelines import catalogue  # noqa: E402
+from pipelines.catalogue import Catalogue  # noqa: E402
+
+
+def all_assets(declared: Catalogue, settings: Settings) -> Iterator[dg.AssetsDefinition]:
+    """Yield every asset of the catalogue."""
+    for source in declared.sources.values():
+        yield archives.asset(source, declared.identify)
+        for dataset in source.datasets.values():
+            yield statistics.asset(dataset)
+            for split in dataset.splits.values():
+                yield tables.asset(source, dataset, split)
+                yield exports.csv(dataset, split, settings.csv_header)
+                yield exports.lmdb(dataset, split)
+
+
+def define(settings: Settings, display: Display | None = None) -> dg.Definitions:
+    """Return the definitions for some settings; people see progress on `display`."""
+    return dg.Definitions(
+        assets=list(all_assets(catalogue.load(settings.catalogue), settings)),
+        resources={
+            "store": Store(data=str(settings.data)),
+            "web": Web(mirror=settings.mirror, offline=settings.offline),
+            "display": display or Display(),
+        },
+        executor=dg.in_process_executor,
+    )
+
+
+defs = define(Settings.from_environment())

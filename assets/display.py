@@ -1,0 +1,92 @@
+"""What a person sees while assets are made: progress bars on a terminal, plain lines in a log.
+
+Not here: what is done. The Dagster UI shows its own progress, so there the display is silent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Literal
+
+from pipelines.work import Advance, unwatched
+
+Unit = Literal["bytes", "records"]
+
+
+class Display:
+    """The silent display, and what the others do."""
+
+    @contextlib.contextmanager
+    def task(self, label: str, total: int, unit: Unit) -> Iterator[Advance]:
+        """Show one piece of work from its beginning to its end; give the way to say how far it is."""
+        yield unwatched
+
+
+class Lines(Display):
+    """A line when a piece of work begins and one when it ends: for log files."""
+
+    @contextlib.contextmanager
+    def task(self, label: str, total: int, unit: Unit) -> Iterator[Advance]:
+        """Print a line before and after."""
+        print(f"{label}: {amount(total, unit)} …", file=sys.stderr, flush=True)
+        start = time.perf_counter()
+        yield unwatched
+        seconds = time.perf_counter() - start
+        print(f"{label}: done in {seconds:.1f} s", file=sys.stderr, flush=True)
+
+
+class Bars(Display):
+    """A progress bar for each piece of work: for terminals."""
+
+    @contextlib.contextmanager
+    def task(self, label: str, total: int, unit: Unit) -> Iterator[Advance]:
+        """Show a bar; it disappears when the work is done, and the summary stays."""
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        figures = (
+            (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(),)
+        )
+        bar = Progress(
+            TextColumn("{task.description:28}"),
+            BarColumn(),
+            *figures,
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        with bar:
+            task = bar.add_task(label, total=total)
+            yield lambda done: bar.advance(task, done)
+
+
+def chosen() -> Display:
+    """Return bars where people look at a terminal, lines otherwise."""
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
+def amount(number: int, unit: Unit) -> str:
+    """Return for example `60,000 records` or `11.6 MB`."""
+    return size(number) if unit == "bytes" else f"{number:,} records"
+
+
+def size(number: float) -> str:
+    """Return a number of bytes as people read it, in powers of 1000."""
+    if number < 1000:
+        return f"{number:.0f} B"
+    for unit in ("kB", "MB", "GB", "TB"):
+        number /= 1000
+        if number < 999.95 or unit == "TB":
+            break
+    return f"{number:.1f} {unit}"

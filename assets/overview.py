@@ -1,0 +1,47 @@
+"""What is here: every artefact of a dataset and whether it is up to date, without Dagster.
+
+Not here: making anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from assets.settings import Settings
+from pipelines import archives, files, lineage, statistics, tables
+from pipelines.catalogue import Catalogue, Dataset
+from pipelines.exports import to_csv, to_lmdb
+from pipelines.lineage import Artefact, State
+
+
+def artefacts(declared: Catalogue, dataset: Dataset, settings: Settings) -> Iterator[Artefact]:
+    """Yield every artefact of a dataset, in the order they are made."""
+    source = declared.source_of(dataset)
+    for archive in source.archives.values():
+        yield archives.artefact(source, archive)
+    inputs = {}
+    for split in dataset.splits.values():
+        yield tables.artefact(source, dataset, split)
+        path = files.table(dataset.name, split.name)
+        inputs[path] = lineage.sha256(settings.data, path)
+        yield to_csv.artefact(dataset, split, {path: inputs[path]}, settings.csv_header)
+        yield to_lmdb.artefact(dataset, split, {path: inputs[path]})
+    yield statistics.artefact(dataset, inputs)
+
+
+def states(declared: Catalogue, dataset: Dataset, settings: Settings) -> list[tuple[str, State]]:
+    """Return (path, state) of every artefact of a dataset."""
+    return [
+        (artefact.path, lineage.state(settings.data, artefact))
+        for artefact in artefacts(declared, dataset, settings)
+    ]
+
+
+def in_words(states: list[tuple[str, State]]) -> str:
+    """Return one phrase for the states of a dataset's artefacts."""
+    up_to_date = sum(state.is_up_to_date for _, state in states)
+    if up_to_date == len(states):
+        return f"up to date ({len(states)} artefacts)"
+    if not any(state.record for _, state in states):
+        return "nothing yet"
+    return f"{up_to_date} of {len(states)} artefacts up to date"

@@ -1,0 +1,128 @@
+"""One run of the assets in this process, recorded where the Dagster UI looks for it.
+
+Not here: the command line, or what an asset does. Dagster's own chatter is kept in its event log.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+from dagster import DagsterEventType
+
+from assets.definitions import define
+from assets.display import Display
+from assets.settings import ROOT, Settings
+from pipelines import files
+from pipelines.catalogue import Dataset
+
+STAGES = ("archives", "tables", "statistics", "csv", "lmdb")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an asset: `made`, `up to date`, `failed`, or `blocked` by a failure before it."""
+
+    asset: str
+    state: str
+    path: str = ""
+    records: int = 0
+    size_bytes: int = 0
+    seconds: float = 0.0
+    error: str = ""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the asset is there and passed its checks."""
+        return self.state in ("made", "up to date")
+
+
+def home(settings: Settings) -> Path:
+    """Return Dagster's home under the data folder, with the project's `dagster.yaml` in it."""
+    wanted = (ROOT / "dagster.yaml").read_bytes()
+    goal = settings.dagster_home / "dagster.yaml"
+    if not goal.exists() or goal.read_bytes() != wanted:
+        with files.atomic(goal) as partial:
+            partial.write_bytes(wanted)
+    return settings.dagster_home
+
+
+def keys(datasets: Sequence[Dataset], stages: Sequence[str]) -> list[dg.AssetKey]:
+    """Return the assets of some stages of some datasets, and those they need, in order."""
+    wanted = set(stages) | {"archives"}
+    if wanted & {"statistics", "csv", "lmdb"}:
+        wanted.add("tables")
+    chosen = [[dataset.source, "archives"] for dataset in datasets]
+    for dataset in datasets:
+        for split in dataset.splits if "tables" in wanted else ():
+            chosen.append([dataset.name, split])
+            chosen += [[dataset.name, f"{split}_{x}"] for x in ("csv", "lmdb") if x in wanted]
+        if "statistics" in wanted:
+            chosen.append([dataset.name, "statistics"])
+    return [dg.AssetKey(path) for path in dict.fromkeys(map(tuple, chosen))]
+
+
+def run(
+    settings: Settings, datasets: Sequence[Dataset], stages: Sequence[str], display: Display
+) -> list[Outcome]:
+    """Materialize the assets of some stages of some datasets; return what became of each.
+
+    Raises:
+        StorageError: the data folder can't be written to.
+    """
+    os.environ["DAGSTER_HOME"] = str(home(settings))
+    selection = keys(datasets, stages)
+    job = define(settings, display).get_implicit_global_asset_job_def()
+    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+        result = job.execute_in_process(
+            instance=instance,
+            asset_selection=selection,
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+    return _outcomes(result, selection)
+
+
+def _outcomes(result: dg.ExecuteInProcessResult, selection: list[dg.AssetKey]) -> list[Outcome]:
+    good, errors = {}, {}
+    for event in result.all_events:
+        if event.event_type is DagsterEventType.ASSET_MATERIALIZATION:
+            materialization = event.step_materialization_data.materialization
+            facts = {key: value.value for key, value in materialization.metadata.items()}
+            good[materialization.asset_key] = Outcome(
+                materialization.asset_key.to_user_string(),
+                facts["state"],
+                facts["path"] if isinstance(facts["path"], str) else "",
+                facts.get("dagster/row_count", 0),
+                facts["bytes"],
+                facts["seconds"],
+            )
+        elif event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            if not check.passed:
+                expected, found = (check.metadata[k].value for k in ("expected", "found"))
+                errors[check.asset_key] = (
+                    f"check {check.check_name} failed: expected {expected}, found {found}. The "
+                    "catalogue and the data contradict each other: correct one of them."
+                )
+        elif event.event_type is DagsterEventType.STEP_FAILURE:
+            asset = _asset_of(event, selection)
+            error = event.step_failure_data.error
+            root = error.cause or error
+            errors.setdefault(asset, root.message.strip())
+    return [_outcome(key, good, errors) for key in selection]
+
+
+def _asset_of(event: dg.DagsterEvent, selection: list[dg.AssetKey]) -> dg.AssetKey:
+    """Return the asset of a step: a step is called like its asset, joined by two underscores."""
+    by_step = {"__".join(key.path): key for key in selection}
+    return by_step[event.step_key]
+
+
+def _outcome(key: dg.AssetKey, good: dict, errors: dict) -> Outcome:
+    if key in errors:
+        return Outcome(key.to_user_string(), "failed", error=errors[key])
+    return good.get(key) or Outcome(key.to_user_string(), "blocked")

@@ -1,0 +1,84 @@
+"""Settings: what a person may choose, from the command line or the environment.
+
+Not here: Dagster, or any default of a dataset (the catalogue). Every option of `python -m assets`
+has an environment variable, so the Dagster UI and scheduled runs obey it too.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines.errors import ImagesetsError
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILT_IN_CATALOGUE = Path(__file__).resolve().parent / "catalogue"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a person may choose.
+
+    data: folder that everything is made in (IMAGESETS_DATA).
+    catalogue: folder of TOML declarations (IMAGESETS_CATALOGUE).
+    mirror: folder or URL, laid out `<source>/<file>`, tried first (IMAGESETS_MIRROR).
+    offline: never open a connection (IMAGESETS_OFFLINE).
+    csv_header: begin every CSV with the names of its columns (IMAGESETS_CSV_HEADER).
+    """
+
+    data: Path = ROOT / "data"
+    catalogue: Path = BUILT_IN_CATALOGUE
+    mirror: str | None = None
+    offline: bool = False
+    csv_header: bool = False
+
+    @property
+    def dagster_home(self) -> Path:
+        """The folder of Dagster's own records: runs, events, schedules."""
+        return self.data / "dagster"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """Read the variables named above; an empty one counts as not set.
+
+        Raises:
+            ImagesetsError: a switch is neither on nor off.
+        """
+        given = {key: value for key in VARIABLES if (value := environment.get(VARIABLES[key], ""))}
+        return cls(
+            data=Path(given.get("data", cls().data)).absolute(),
+            catalogue=Path(given.get("catalogue", cls().catalogue)).absolute(),
+            mirror=given.get("mirror"),
+            offline=_switch("offline", given.get("offline", "0")),
+            csv_header=_switch("csv_header", given.get("csv_header", "0")),
+        )
+
+    def as_environment(self) -> dict[str, str]:
+        """Return the variables that say the same, for a process of our own."""
+        said = {
+            "data": str(self.data),
+            "catalogue": str(self.catalogue),
+            "mirror": self.mirror or "",
+            "offline": str(int(self.offline)),
+            "csv_header": str(int(self.csv_header)),
+        }
+        return {VARIABLES[key]: value for key, value in said.items()}
+
+
+VARIABLES = {
+    "data": "IMAGESETS_DATA",
+    "catalogue": "IMAGESETS_CATALOGUE",
+    "mirror": "IMAGESETS_MIRROR",
+    "offline": "IMAGESETS_OFFLINE",
+    "csv_header": "IMAGESETS_CSV_HEADER",
+}
+
+
+def _switch(key: str, value: str) -> bool:
+    if value.lower() in ("1", "true", "yes", "on"):
+        return True
+    if value.lower() in ("0", "false", "no", "off"):
+        return False
+    raise ImagesetsError(f"{VARIABLES[key]} is {value!r}; write 1 for on or 0 for off.")

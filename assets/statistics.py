@@ -1,0 +1,44 @@
+"""Per dataset: counts and intensities of each class."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from assets import checks, tables
+from assets.display import Display
+from assets.resources import Store, materialized
+from pipelines import files, statistics
+from pipelines.catalogue import Dataset
+
+
+def key(dataset: Dataset) -> dg.AssetKey:
+    """Return the asset key of a dataset's statistics."""
+    return dg.AssetKey([dataset.name, "statistics"])
+
+
+def asset(dataset: Dataset) -> dg.AssetsDefinition:
+    """Return the asset of a dataset's statistics."""
+    paths = [files.table(dataset.name, split) for split in dataset.splits]
+    records = sum(split.records for split in dataset.splits.values())
+
+    @dg.asset(
+        key=key(dataset),
+        deps=[tables.key(dataset, split) for split in dataset.splits.values()],
+        group_name=dataset.source,
+        kinds={"parquet", "polars"},
+        code_version=statistics.CODE_VERSION,
+        check_specs=checks.statistics_specs(key(dataset), dataset),
+        description=f"{dataset.title}: records, share, mean, standard deviation, extremes and mean "
+        "image of each class, per split.",
+    )
+    def statistics_table(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
+        def build(goal):
+            with display.task(f"{dataset.name}/statistics", records, "records") as advance:
+                return {"records": statistics.write(map(store.path, paths), goal, advance)}
+
+        made = store.make(statistics.artefact(dataset, store.digests(*paths)), build)
+        path = store.path(made.record.path)
+        classes = dg.MetadataValue.md(statistics.counts_as_text(path, markdown=True))
+        return materialized([made], {"classes": classes}, checks.of_statistics(path, dataset))
+
+    return statistics_table

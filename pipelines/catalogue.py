@@ -1,0 +1,396 @@
+"""The catalogue: TOML files, one per source, read strictly into frozen dataclasses.
+
+Not here: fetching, decoding, or where anything lies on disk. A fact about a dataset stands in TOML;
+this module only says which facts there are and refuses those that can't be true. Every problem of
+every file is reported at once.
+
+A source is one publisher's distribution: archives, mirrors, citation. A dataset is records that
+share one list of classes. A split is the train or the test part of a dataset.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AliasChoices,
+    ConfigDict,
+    Field,
+    Strict,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.dataclasses import dataclass
+
+from pipelines.errors import CatalogueError, UnknownName
+
+ROLES = {"idx": ("images", "labels"), "cifar": ("batches",)}  # format → what its members are to it
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+_RESERVED = re.compile(r"archives|statistics|.*_(csv|lmdb)")  # other assets of a dataset
+
+Text = Annotated[str, Strict(), StringConstraints(min_length=1, strip_whitespace=True)]
+Count = Annotated[int, Strict(), Field(ge=0)]
+Positive = Annotated[int, Strict(), Field(ge=1)]
+Label = Annotated[int, Strict(), Field(ge=0, le=255)]
+Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+MD5 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+SHA256 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+MirrorURL = Annotated[str, Strict(), StringConstraints(pattern=r"^https?://[^/]+/(.*/)?$")]
+
+_STRICT = ConfigDict(extra="forbid", validate_by_alias=True, validate_by_name=True)
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Archive:
+    """One file as its publisher serves it."""
+
+    size_bytes: Annotated[Positive, Field(validation_alias=AliasChoices("bytes"))]
+    md5: MD5
+    sha256: SHA256
+    name: Text = ""
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class MemberFacts:
+    """What is known of a file inside an archive, before any decompression of its own."""
+
+    size_bytes: Annotated[Positive, Field(validation_alias=AliasChoices("bytes"))]
+    sha256: SHA256
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file inside an archive, or (with an empty path) the archive itself."""
+
+    archive: str
+    path: str = ""
+    facts: MemberFacts | None = None
+
+    def __str__(self) -> str:
+        """Return the member as it is written in the catalogue."""
+        return f"{self.archive}/{self.path}" if self.path else self.archive
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Image:
+    """The shape of one image, in pixels."""
+
+    height: Positive
+    width: Positive
+    channels: Literal[1, 3]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of one image: a byte per pixel and channel."""
+        return self.height * self.width * self.channels
+
+    def __str__(self) -> str:
+        """Return for example `28×28` or `32×32×3`."""
+        return f"{self.height}×{self.width}" + (f"×{self.channels}" if self.channels > 1 else "")
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Split:
+    """One part of a dataset.
+
+    counts: records of each class, in the order of `classes`; coarse_counts likewise.
+    members: role → members, as the format wants them (see `ROLES`).
+    """
+
+    records: Positive
+    counts: tuple[Count, ...]
+    coarse_counts: tuple[Count, ...] = ()
+    images: Text | None = None
+    labels: Text | None = None
+    batches: tuple[Text, ...] = ()
+    name: Text = ""
+    members: Mapping[str, tuple[Member, ...]] = Field(default_factory=dict)
+
+    @property
+    def archives(self) -> tuple[str, ...]:
+        """Names of the archives that hold this split, each once, in the order they are read."""
+        return tuple(dict.fromkeys(m.archive for part in self.members.values() for m in part))
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Dataset:
+    """Records that share one list of classes.
+
+    orientation: "transposed" where images are stored column by column.
+    first_label: the publisher's label of `classes[0]`.
+    mean, std: published constants of the training split, per channel, intensities scaled to 0–1.
+    """
+
+    title: Text
+    format: Literal["idx", "cifar"]
+    image: Image
+    classes: tuple[Text, ...]
+    splits: Mapping[str, Split]
+    orientation: Literal["upright", "transposed"] = "upright"
+    first_label: Label = 0
+    coarse_classes: tuple[Text, ...] = ()
+    mean: tuple[Share, ...] = ()
+    std: tuple[Share, ...] = ()
+    name: Text = ""
+    source: Text = ""
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
+class Source:
+    """One publisher's distribution; mirrors are tried in their order."""
+
+    title: Text
+    homepage: Text
+    citation: Text
+    licence: Text
+    acknowledgements: Text
+    mirrors: tuple[MirrorURL, ...]
+    archives: Mapping[str, Archive]
+    datasets: Mapping[str, Dataset]
+    members: Mapping[str, MemberFacts] = Field(default_factory=dict)
+    name: Text = ""
+
+
+_SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
+_FILLED_IN = {"name", "source", "size_bytes"}  # not keys: set while loading, or spelt otherwise
+_KEYS = {f.name for t in (Source, Dataset, Split, Image, Archive) for f in fields(t)} - _FILLED_IN | {
+    "bytes",
+    "defaults",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """All sources together."""
+
+    sources: Mapping[str, Source]
+
+    @property
+    def datasets(self) -> dict[str, Dataset]:
+        """Every dataset by its name, in the order of the files."""
+        return {name: d for source in self.sources.values() for name, d in source.datasets.items()}
+
+    def source_of(self, dataset: Dataset) -> Source:
+        """Return the source that declares `dataset`."""
+        return self.sources[dataset.source]
+
+    def select(self, names: Iterable[str]) -> tuple[Dataset, ...]:
+        """Return the datasets called so; a source's name stands for all of its datasets.
+
+        Raises:
+            UnknownName: with the nearest name that exists.
+        """
+        datasets = self.datasets
+        chosen: dict[str, Dataset] = {}
+        for name in names:
+            if name in datasets:
+                chosen[name] = datasets[name]
+            elif name in self.sources:
+                chosen.update(self.sources[name].datasets)
+            else:
+                known = [*datasets, *self.sources]
+                raise UnknownName(
+                    f"There is no dataset {name!r}.{did_you_mean(name, known)} "
+                    f"Known: {', '.join(datasets)}."
+                )
+        return tuple(chosen.values())
+
+    def identify(self, md5: str) -> str | None:
+        """Return `source/file` of the archive with this MD5, if the catalogue has one."""
+        for source in self.sources.values():
+            for archive in source.archives.values():
+                if archive.md5 == md5:
+                    return f"{source.name}/{archive.name}"
+        return None
+
+
+def load(folder: Path) -> Catalogue:
+    """Read every `*.toml` of `folder`.
+
+    Raises:
+        CatalogueError: listing every problem of every file.
+    """
+    if not folder.is_dir():
+        raise CatalogueError(
+            f"{folder} is no folder. The catalogue is a folder with one TOML file per source."
+        )
+    problems: list[str] = []
+    sources: dict[str, Source] = {}
+    owners: dict[str, str] = {}
+    for path in sorted(folder.glob("*.toml")):
+        source, found = _read(path)
+        problems += [f"{path.name}: {problem}" for problem in found]
+        if source is None:
+            continue
+        for name in source.datasets:
+            if name in owners:
+                problems.append(f"{path.name}: dataset {name!r} is declared in {owners[name]} too")
+            owners.setdefault(name, path.name)
+        sources[source.name] = source
+    if not problems and not sources:
+        problems.append("there is no .toml file")
+    if problems:
+        raise CatalogueError(
+            f"The catalogue in {folder} has {len(problems)} problem(s):\n  "
+            + "\n  ".join(problems)
+        )
+    return Catalogue(sources)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the nearest of `known`, or nothing."""
+    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def _read(path: Path) -> tuple[Source | None, list[str]]:
+    """Return the source, if the file can be read as one, and every problem in it."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return None, [f"not readable as TOML: {error}"]
+    try:
+        source = _SOURCE.validate_python(_with_defaults(data))
+    except ValidationError as error:
+        return None, [_problem(e) for e in error.errors()]  # type: ignore[arg-type]
+    source = _named(source, path.stem)
+    return source, list(_contradictions(source))
+
+
+def _with_defaults(data: dict[str, Any]) -> dict[str, Any]:
+    """Return the file's data with `[defaults]` put under every dataset: shallow, no nesting."""
+    data = dict(data)
+    defaults = data.pop("defaults", {})
+    datasets = data.get("datasets")
+    if isinstance(defaults, dict) and isinstance(datasets, dict):
+        data["datasets"] = {
+            name: {**defaults, **dataset} if isinstance(dataset, dict) else dataset
+            for name, dataset in datasets.items()
+        }
+    return data
+
+
+def _problem(error: Mapping[str, Any]) -> str:
+    """Return one of pydantic's findings in our words."""
+    where = ".".join(str(part) for part in error["loc"])
+    match error["type"]:
+        case "extra_forbidden" | "unexpected_keyword_argument":
+            return f"{where}: unknown key.{did_you_mean(str(error['loc'][-1]), _KEYS)}"
+        case "missing":
+            return f"{where}: missing key"
+        case _:
+            return f"{where}: {error['msg']}, found {error['input']!r:.80}"
+
+
+def _named(source: Source, name: str) -> Source:
+    """Return the source with every name and member filled in from the keys of the file."""
+
+    def member(text: str) -> Member:
+        archive, _, path = text.partition("/")
+        return Member(archive, path, source.members.get(text))
+
+    def split(key: str, s: Split) -> Split:
+        texts = {"images": [s.images], "labels": [s.labels], "batches": s.batches}
+        members = {role: tuple(member(t) for t in ts if t) for role, ts in texts.items()}
+        return replace(s, name=key, members={role: ms for role, ms in members.items() if ms})
+
+    return replace(
+        source,
+        name=name,
+        archives={key: replace(a, name=key) for key, a in source.archives.items()},
+        datasets={
+            key: replace(
+                d, name=key, source=name, splits={k: split(k, s) for k, s in d.splits.items()}
+            )
+            for key, d in source.datasets.items()
+        },
+    )
+
+
+def _contradictions(source: Source) -> Iterator[str]:
+    """Yield what no single key is guilty of."""
+    if not _NAME.fullmatch(source.name):
+        yield "the file's name must be lower-case letters, digits and underscores"
+    schemes = [url.partition(":")[0] for url in source.mirrors]
+    if "https" in schemes and "http" in schemes[schemes.index("https") :]:
+        yield "mirrors: an http mirror may not stand after an https one"
+    for name in source.archives:
+        if "/" in name or "\\" in name or name.startswith("."):
+            yield f"archives.{name}: must be a plain file name"
+    read = {
+        str(member)
+        for dataset in source.datasets.values()
+        for split in dataset.splits.values()
+        for part in split.members.values()
+        for member in part
+    }
+    for text in source.members:
+        if text not in read:
+            yield f"members.{text}: no split reads it.{did_you_mean(text, read)}"
+    for dataset in source.datasets.values():
+        for problem in _dataset_contradictions(dataset):
+            yield f"datasets.{dataset.name}: {problem}"
+        for split in dataset.splits.values():
+            for problem in _split_contradictions(source, dataset, split):
+                yield f"datasets.{dataset.name}.splits.{split.name}: {problem}"
+
+
+def _dataset_contradictions(dataset: Dataset) -> Iterator[str]:
+    if not _NAME.fullmatch(dataset.name):
+        yield "a name is lower-case letters, digits and underscores"
+    if not dataset.splits:
+        yield "there is no split"
+    for key, classes in (("classes", dataset.classes), ("coarse_classes", dataset.coarse_classes)):
+        if twice := _duplicates(classes):
+            yield f"{key}: {twice} stand(s) there twice"
+    for key, most in (("classes", 256 - dataset.first_label), ("coarse_classes", 256)):
+        if len(getattr(dataset, key)) > most:
+            yield f"{key}: a label is one byte, so there can be at most {most}"
+    if not dataset.classes:
+        yield "classes: there must be at least one"
+    if dataset.format == "idx" and (dataset.image.channels > 1 or dataset.coarse_classes):
+        yield "format idx has one channel and no coarse_classes"
+    if dataset.format == "cifar" and dataset.orientation != "upright":
+        yield "format cifar is always upright"
+    for key in ("mean", "std"):
+        if len(getattr(dataset, key)) not in (0, dataset.image.channels):
+            yield f"{key}: expected {dataset.image.channels} value(s), one per channel"
+    if bool(dataset.mean) != bool(dataset.std):
+        yield "mean and std: give both or neither"
+
+
+def _split_contradictions(source: Source, dataset: Dataset, split: Split) -> Iterator[str]:
+    if not _NAME.fullmatch(split.name) or _RESERVED.fullmatch(split.name):
+        yield "a split is called train, test or the like; this name is taken or not allowed"
+    for key, counts, classes in (
+        ("counts", split.counts, dataset.classes),
+        ("coarse_counts", split.coarse_counts, dataset.coarse_classes),
+    ):
+        if len(counts) != len(classes):
+            yield f"{key}: expected {len(classes)} numbers, one per class, found {len(counts)}"
+        elif counts and sum(counts) != split.records:
+            yield f"{key}: they add up to {sum(counts):,}, but records is {split.records:,}"
+    wanted = ROLES[dataset.format]
+    for role in sorted({*wanted, *split.members}):
+        if role not in split.members:
+            yield f"{role}: missing key (format {dataset.format} reads {' and '.join(wanted)})"
+        elif role not in wanted:
+            yield f"{role}: format {dataset.format} reads {' and '.join(wanted)} only"
+        for member in split.members.get(role, ()):
+            if member.archive not in source.archives:
+                yield (
+                    f"{role}: {member} is in no declared archive."
+                    f"{did_you_mean(member.archive, source.archives)}"
+                )
+
+
+def _duplicates(names: Sequence[str]) -> str:
+    return ", ".join(sorted({name for name in names if names.count(name) > 1}))

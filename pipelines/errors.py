@@ -1,0 +1,56 @@
+"""Every way to refuse, drawn as a tree. Nothing here decides or does anything.
+
+ImagesetsError
+├── CatalogueError          a declaration is wrong (lists every problem of every file)
+├── UnknownName             a name that nobody declared
+├── ArchiveError            the publisher's files
+│   ├── ArchiveUnavailable  no mirror gave the declared bytes (lists every attempt)
+│   ├── WrongBytes          a file is there, and is not what the catalogue declares
+│   └── MemberError         an archive does not hold the member, or holds it unsafely or damaged
+├── FormatError             a member's bytes break their format, or differ from the declaration
+├── TableError              a Parquet file is not a table of ours, or lacks the rows asked for
+└── StorageError            the data folder can't be written: permissions, space, a folder in the way
+
+Every error takes one sentence or more that say what was expected, what was found, where, and what
+to do next. The text is the only argument, so errors survive pickling between processes.
+"""
+
+
+class ImagesetsError(Exception):
+    """Base of everything that Imagesets raises on purpose."""
+
+
+class CatalogueError(ImagesetsError):
+    """A catalogue file can't be read, or declares something impossible."""
+
+
+class UnknownName(ImagesetsError):
+    """A dataset, stage or source that the catalogue does not have."""
+
+
+class ArchiveError(ImagesetsError):
+    """Base of what goes wrong with the publisher's files."""
+
+
+class ArchiveUnavailable(ArchiveError):
+    """No mirror gave the declared bytes."""
+
+
+class WrongBytes(ArchiveError):
+    """A file exists, but its size, MD5 or SHA-256 differs from the declaration."""
+
+
+class MemberError(ArchiveError):
+    """An archive lacks a member, or the member is unsafe, damaged or of the wrong size."""
+
+
+class FormatError(ImagesetsError):
+    """A member's bytes break the rules of their format, or differ from what the split declares."""
+
+
+class TableError(ImagesetsError):
+    """A Parquet file is not one of our tables, or does not have the rows asked for."""
+
+
+class StorageError(ImagesetsError):
+    """The data folder refuses to be written to."""

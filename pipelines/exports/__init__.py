@@ -1,0 +1,1 @@
+"""Tables in other people's formats: one module per format, each with one `write`."""

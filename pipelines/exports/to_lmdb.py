@@ -1,0 +1,112 @@
+"""Table → LMDB as Caffe reads it: a `Datum` message per record, under its zero-padded number.
+
+    message Datum { channels = 1; height = 2; width = 3; data = 4 (bytes, CHW); label = 5; }
+
+Source: `caffe.proto` and Caffe's own converters, convert_mnist_data.cpp (keys of 8 digits) and
+convert_cifar_data.cpp (keys of 5 digits; the training split runs on over all batches). CIFAR-100's
+label is the fine one. Not here: reading LMDB.
+
+The file is compact (keys arrive in order, so pages are filled) and the same from run to run.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import lmdb
+import numpy as np
+
+from pipelines import files, tables
+from pipelines.catalogue import Dataset, Split
+from pipelines.formats import Batch
+from pipelines.lineage import Artefact
+from pipelines.work import Advance, unwatched
+
+CODE_VERSION = "1"  # raise when the bytes of a database can change
+
+KEY_DIGITS = {"idx": 8, "cifar": 5}
+
+_PAGE_BYTES = 4096
+
+
+def artefact(dataset: Dataset, split: Split, inputs: Mapping[str, str | None]) -> Artefact:
+    """Return the LMDB of a split as an artefact of its table (path → SHA-256)."""
+    parameters = {"key_digits": KEY_DIGITS[dataset.format]}
+    path = files.lmdb(dataset.name, split.name)
+    return Artefact(path, "lmdb", CODE_VERSION, parameters, inputs)
+
+
+def write(table: Path, goal: Path, key_digits: int = 8, advance: Advance = unwatched) -> int:
+    """Write a table as an LMDB data file; return the records.
+
+    `goal` is the `data.mdb` of the folder that readers open. Keys have at least `key_digits`
+    digits, more where the number of records takes more: their order is the order of the records.
+
+    Raises:
+        TableError: `table` is no table of ours.
+        StorageError: `goal` can't be written.
+    """
+    about = tables.info(table)
+    digits = max(key_digits, len(str(about.records - 1)))
+    height, width, channels = about.shape
+    head = _field(1, channels) + _field(2, height) + _field(3, width) + _bytes(4, about.record_bytes)
+    tails = [_field(5, label) for label in range(len(about.classes))]
+    with files.atomic(goal) as partial:
+        partial.unlink()  # LMDB wants to make its file itself
+        try:
+            with lmdb.open(
+                str(partial),
+                subdir=False,
+                lock=False,
+                sync=False,  # once, at the end, by the atomic writer
+                map_size=_map_bytes(about.records, len(head) + about.record_bytes + 4 + digits),
+            ) as database:
+                first = 0
+                for batch in tables.batches(table):
+                    items = _items(batch, first, f"%0{digits}d", head, tails)
+                    with database.begin(write=True) as transaction:
+                        transaction.cursor().putmulti(items, append=True)
+                    first += len(batch)
+                    advance(len(batch))
+        except lmdb.DiskError as error:
+            raise OSError(errno.ENOSPC, str(error), str(goal)) from error
+    return about.records
+
+
+def _items(
+    batch: Batch, first: int, key: str, head: bytes, tails: list[bytes]
+) -> Iterator[tuple[bytes, bytes]]:
+    """Yield (key, Datum) of each record."""
+    planes = np.ascontiguousarray(batch.images.transpose(0, 3, 1, 2))
+    data, size = planes.tobytes(), planes[0].size
+    for at, label in enumerate(batch.labels.tolist()):
+        value = head + data[at * size : (at + 1) * size] + tails[label]
+        yield (key % (first + at)).encode(), value
+
+
+def _map_bytes(records: int, record_bytes: int) -> int:
+    """Return a map size that is surely enough: LMDB only claims the address space."""
+    pages = records * (2 + record_bytes // _PAGE_BYTES)
+    return (pages + 1024) * _PAGE_BYTES
+
+
+def _field(number: int, value: int) -> bytes:
+    """Return a protobuf varint field."""
+    return _varint(number << 3) + _varint(value)
+
+
+def _bytes(number: int, size: int) -> bytes:
+    """Return the beginning of a protobuf bytes field; `size` bytes must follow."""
+    return _varint(number << 3 | 2) + _varint(size)
+
+
+def _varint(value: int) -> bytes:
+    """Return a number as protobuf writes it: 7 bits a byte, the lowest first."""
+    encoded = bytearray()
+    while value > 0x7F:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

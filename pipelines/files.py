@@ -1,0 +1,112 @@
+"""Where things live under the data folder, and the one writer of everything there.
+
+Not here: what the files contain. All paths of artefacts are relative to the data folder and use
+`/`, so that they mean the same on every machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from pipelines.errors import StorageError
+
+HASH_CHUNK_BYTES = 1 << 20
+
+
+def archive(source: str, name: str) -> str:
+    """Return the path of a publisher's file."""
+    return f"archives/{source}/{name}"
+
+
+def table(dataset: str, split: str) -> str:
+    """Return the path of a split's Parquet table."""
+    return f"tables/{dataset}/{split}.parquet"
+
+
+def statistics(dataset: str) -> str:
+    """Return the path of a dataset's statistics table."""
+    return f"statistics/{dataset}.parquet"
+
+
+def csv(dataset: str, split: str) -> str:
+    """Return the path of a split's CSV."""
+    return f"exports/{dataset}/{split}.csv"
+
+
+def lmdb(dataset: str, split: str) -> str:
+    """Return the path of a split's LMDB: the data file in the folder that readers open."""
+    return f"exports/{dataset}/{split}_lmdb/data.mdb"
+
+
+def lineage(artefact: str) -> str:
+    """Return the path of an artefact's lineage record."""
+    return f"lineage/{artefact}.json"
+
+
+@contextlib.contextmanager
+def atomic(goal: Path) -> Iterator[Path]:
+    """Give a path beside `goal` to write to; move it to `goal` when the block ends well.
+
+    Readers see the old file or the new file, never half of one. When the block raises, `goal` stays
+    as it was and nothing is left beside it.
+
+    Raises:
+        StorageError: the folder can't be made or written to, or the disk is full.
+    """
+    with _storage_errors(goal):
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{goal.name}.", suffix=".partial", dir=goal.parent)
+        os.close(handle)
+        partial = Path(name)
+        try:
+            yield partial
+            with partial.open("rb+") as file:
+                os.fchmod(file.fileno(), 0o666 & ~_umask())  # mkstemp's files are for one user
+                os.fsync(file.fileno())
+            partial.replace(goal)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _storage_errors(goal: Path) -> Iterator[None]:
+    """Turn the disk's refusals into `StorageError`; let every other error pass."""
+    try:
+        yield
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0)
+        if advice is None:
+            raise
+        raise StorageError(f"{goal} can't be written: {os.strerror(error.errno)}. {advice}") from error
+
+
+_ELSEWHERE = "or choose another data folder with --data or IMAGESETS_DATA."
+_ADVICE = {
+    errno.ENOSPC: f"Free some space, {_ELSEWHERE}",
+    errno.EDQUOT: f"Your quota is used up: free some space, {_ELSEWHERE}",
+    errno.EFBIG: f"A file this large is not allowed here: raise the limit (ulimit -f), {_ELSEWHERE}",
+    errno.EACCES: f"Make the folder writable, {_ELSEWHERE}",
+    errno.EPERM: f"Make the folder writable, {_ELSEWHERE}",
+    errno.EROFS: f"Mount it writable, {_ELSEWHERE}",
+    errno.ENOTDIR: f"Something that is no folder is in the way: move it, {_ELSEWHERE}",
+    errno.EEXIST: f"Something that is no folder is in the way: move it, {_ELSEWHERE}",
+    errno.EISDIR: f"A folder is in the way: move it, {_ELSEWHERE}",
+}
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,116 @@
+"""Bytes → arrays: one module per format, each with one `decode`. No disk, no network, no Parquet.
+
+`decode(open_member, dataset, split, batch_records)` opens the members that the split declares, in
+order, holds what their headers promise against the declaration, and yields `Batch`es of at most
+`batch_records` records: upright, channels last, labels counted from 0. Whatever the bytes break,
+it raises `FormatError`; a stream that ends early or goes on too long is never cut to fit.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.catalogue import Dataset, Member, Split
+from pipelines.errors import FormatError
+
+Pixels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some consecutive records of a split.
+
+    images: uint8 array of shape (records, height, width, channels), upright, 0–255.
+    labels: uint8 array of shape (records,); 0 is `classes[0]`.
+    coarse_labels: the same for `coarse_classes`, or None where a dataset has none.
+    """
+
+    images: Pixels
+    labels: Labels
+    coarse_labels: Labels | None = None
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self.labels)
+
+
+class ByteStream(Protocol):
+    """What a format reads from: a member's decompressed bytes, in order."""
+
+    name: str
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill `buffer` from its start; return the bytes written, 0 only at the end."""
+        ...
+
+
+OpenMember = Callable[[Member], ByteStream]
+Decode = Callable[[OpenMember, Dataset, Split, int], Iterator[Batch]]
+
+
+def decoder(name: str) -> Decode:
+    """Return the `decode` of the format called `name`."""
+    decode: Decode = _module(name).decode
+    return decode
+
+
+def version(name: str) -> str:
+    """Return the code version of the format called `name`."""
+    return str(_module(name).CODE_VERSION)
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"pipelines.formats.{name}")  # the catalogue checked the name
+
+
+def fill(stream: ByteStream, array: npt.NDArray[np.uint8], promised: str) -> None:
+    """Fill `array` (contiguous) from `stream`.
+
+    Raises:
+        FormatError: the stream ends before the array is full; `promised` says why it should not.
+    """
+    view = memoryview(array).cast("B") if array.nbytes else memoryview(b"")
+    done = 0
+    while done < len(view):
+        got = stream.readinto(view[done:])
+        if not got:
+            raise FormatError(f"{stream.name}: {promised}, but the member ends too early.")
+        done += got
+
+
+def expect_end(stream: ByteStream, promised: str) -> None:
+    """Raise `FormatError` unless `stream` is exhausted."""
+    if stream.readinto(memoryview(bytearray(1))):
+        raise FormatError(f"{stream.name}: {promised}, but the member goes on after that.")
+
+
+def shifted_labels(raw: Labels, first: int, classes: int, where: str, start: int) -> Labels:
+    """Return labels counted from 0.
+
+    Args:
+        raw: labels as the publisher counts them, uint8 of shape (records,).
+        first: the publisher's label of `classes[0]`.
+        classes: how many classes there are.
+        where: the member, for the message.
+        start: index of the first of these records in the split.
+
+    Raises:
+        FormatError: a label stands for no class.
+    """
+    outside = (raw < first) | (raw > first + classes - 1)
+    if outside.any():
+        at = int(outside.argmax())
+        raise FormatError(
+            f"{where}: record {start + at:,} has label {raw[at]}, but the {classes} declared "
+            f"classes are labelled {first} to {first + classes - 1}. Check `first_label` and "
+            "`classes` in the catalogue, or whether these are another dataset's bytes."
+        )
+    return raw - np.uint8(first) if first else raw

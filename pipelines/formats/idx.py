@@ -1,0 +1,86 @@
+"""The IDX format of MNIST, Fashion-MNIST and EMNIST: a big-endian header, then the array.
+
+Not here: gzip and zip (`pipelines.archives`), Parquet (`pipelines.tables`).
+
+Source of the format: the MNIST homepage. Bytes 0–1 are zero, byte 2 is the element type (0x08 is
+unsigned byte), byte 3 the number of dimensions, then each dimension as a big-endian uint32, then
+the elements, the last dimension varying fastest.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+import numpy as np
+
+from pipelines.catalogue import Dataset, Split
+from pipelines.errors import FormatError
+from pipelines.formats import Batch, ByteStream, OpenMember, expect_end, fill, shifted_labels
+
+CODE_VERSION = "1"  # raise when the arrays can change
+
+UNSIGNED_BYTE = 0x08
+TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
+
+
+def decode(
+    open_member: OpenMember, dataset: Dataset, split: Split, batch_records: int
+) -> Iterator[Batch]:
+    """Yield the records of an IDX split: one member of images, one of labels.
+
+    Raises:
+        FormatError: a header, a length or a label differs from what the split declares.
+    """
+    [images_member], [labels_member] = split.members["images"], split.members["labels"]
+    images, labels = open_member(images_member), open_member(labels_member)
+    shape = dataset.image
+    promised = _read_header(images, (split.records, shape.height, shape.width))
+    promised_labels = _read_header(labels, (split.records,))
+    for start in range(0, split.records, batch_records):
+        records = min(batch_records, split.records - start)
+        pixels = np.empty((records, shape.height, shape.width), np.uint8)
+        raw_labels = np.empty(records, np.uint8)
+        fill(images, pixels, promised)
+        fill(labels, raw_labels, promised_labels)
+        if dataset.orientation == "transposed":
+            pixels = np.ascontiguousarray(pixels.transpose(0, 2, 1))
+        yield Batch(
+            pixels[..., np.newaxis],
+            shifted_labels(
+                raw_labels, dataset.first_label, len(dataset.classes), labels.name, start
+            ),
+        )
+    expect_end(images, promised)
+    expect_end(labels, promised_labels)
+
+
+def _read_header(stream: ByteStream, declared: tuple[int, ...]) -> str:
+    """Read the header, hold it against the declared dimensions, and return what it promises."""
+    magic = np.zeros(4, np.uint8)
+    fill(stream, magic, "an IDX member begins with 4 bytes of magic number")
+    zero, kind, dimensions = int(magic[0]) << 8 | int(magic[1]), int(magic[2]), int(magic[3])
+    if zero or kind not in TYPES:
+        raise FormatError(
+            f"{stream.name}: expected an IDX magic number such as 00000803, found "
+            f"{magic.tobytes().hex()}. These bytes are not IDX."
+        )
+    if kind != UNSIGNED_BYTE or dimensions != len(declared):
+        raise FormatError(
+            f"{stream.name}: expected IDX uint8 with {len(declared)} dimensions (magic "
+            f"{UNSIGNED_BYTE << 8 | len(declared):08x}), found {TYPES[kind]} with {dimensions} "
+            f"(magic {magic.tobytes().hex()}). Are images and labels swapped in the catalogue?"
+        )
+    header = np.zeros(4 * dimensions, np.uint8)
+    fill(stream, header, f"the IDX header promises {dimensions} dimensions")
+    found = struct.unpack(f">{dimensions}I", header.tobytes())
+    if found != declared:
+        raise FormatError(
+            f"{stream.name}: the IDX header promises {_shape(found)}, but the catalogue declares "
+            f"{_shape(declared)}. If the publisher's file is right, correct the declaration."
+        )
+    return f"the IDX header promises {_shape(found)} = {int(np.prod(found, dtype=np.int64)):,} bytes"
+
+
+def _shape(dimensions: tuple[int, ...]) -> str:
+    return "(" + ", ".join(f"{size:,}" for size in dimensions) + ")"

@@ -1,0 +1,253 @@
+"""Members of archives, read in place: gzip, zip, tar.gz → a stream of bytes.
+
+Nothing is extracted to disk, no name found inside an archive is used as a path, and only regular
+files are read. A member's declared size and SHA-256 are checked while its bytes pass. Not here:
+fetching (`pipelines.archives`), what the bytes mean (`pipelines.formats`).
+
+A member whose name ends in .gz is decompressed, wherever it lies. Readers take what they need and
+ask for one byte more to see the end, so a decompression bomb is never inflated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from isal import isal_zlib
+
+from pipelines.catalogue import Member, did_you_mean
+from pipelines.errors import MemberError
+from pipelines.formats import OpenMember
+
+Read = Callable[[int], bytes]  # as in io: at most that many bytes, none only at the end
+
+_CHUNK_BYTES = 1 << 18
+
+# What Python's archive modules raise on damaged or hostile input: far more than they document.
+_DAMAGE = (
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    IndexError,
+    isal_zlib.error,
+    struct.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+class Stream:
+    """A member's decompressed bytes, in order."""
+
+    def __init__(self, name: str, read: Read) -> None:
+        """Read from `read`; errors call the member `name`."""
+        self.name = name
+        self._read = read
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill `buffer` from its start; return the bytes written, 0 only at the end.
+
+        Raises:
+            MemberError: the member is damaged, cut short, or not the one declared.
+        """
+        with damage_named(self.name):
+            data = self._read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+@contextlib.contextmanager
+def opened(folder: Path) -> Iterator[OpenMember]:
+    """Give a function that opens members of the archives in `folder`.
+
+    Zip members may be read side by side. Of a tar, one at a time: cheapest in the order they lie
+    in it, because going back means decompressing from the start again.
+
+    Raises:
+        MemberError: the archive has no such member, or holds it as a link, a folder, twice,
+            encrypted, or in another size than declared.
+    """
+    with contextlib.ExitStack() as stack:
+        zips: dict[str, zipfile.ZipFile] = {}
+        tars: dict[str, _Tar] = {}
+
+        def open_member(member: Member) -> Stream:
+            name, path = str(member), folder / member.archive
+            with damage_named(name):
+                if not member.path:
+                    read: Read = stack.enter_context(path.open("rb")).read
+                elif member.archive.endswith(".zip"):
+                    if member.archive not in zips:
+                        zips[member.archive] = stack.enter_context(zipfile.ZipFile(path))
+                    found = stack.enter_context(_zip_member(zips[member.archive], member))
+                    read = found.read
+                elif member.archive.endswith((".tar.gz", ".tgz", ".tar")):
+                    if member.archive not in tars:
+                        tars[member.archive] = stack.enter_context(_Tar(path))
+                    read = tars[member.archive].find(member).read
+                else:
+                    raise MemberError(f"{name}: {member.archive} is neither a zip nor a tar.")
+            if member.facts is not None:
+                read = _known(read, member)
+            if name.endswith(".gz"):
+                read = _gunzipped(read, name)
+            return Stream(name, read)
+
+        yield open_member
+
+
+@contextlib.contextmanager
+def damage_named(name: str) -> Iterator[None]:
+    """Turn whatever an archive module raises into `MemberError`."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise MemberError(
+            f"{name}: the archive is not there ({error.filename}). Fetch it first: build the "
+            "archives stage."
+        ) from error
+    except _DAMAGE as error:
+        raise MemberError(
+            f"{name}: damaged ({type(error).__name__}: {error}). Delete the archive and build "
+            "again to fetch it anew."
+        ) from error
+
+
+def _gunzipped(read: Read, name: str) -> Read:
+    """Return a reader of one gzip stream, which must end where the file ends."""
+    inflate = isal_zlib.decompressobj(wbits=31)
+
+    def read_inflated(most: int) -> bytes:
+        while not inflate.eof:
+            compressed = inflate.unconsumed_tail or read(_CHUNK_BYTES)
+            if not compressed:
+                raise MemberError(
+                    f"{name}: the gzip stream is cut short. Delete the archive and build again."
+                )
+            if data := inflate.decompress(compressed, most):
+                return bytes(data)
+        if inflate.unused_data or read(1):
+            raise MemberError(f"{name}: there are bytes after the end of the gzip stream.")
+        return b""
+
+    return read_inflated
+
+
+def _known(read: Read, member: Member) -> Read:
+    """Return a reader that holds the bytes against the member's declared size and SHA-256."""
+    assert member.facts is not None
+    facts, digest, size = member.facts, hashlib.sha256(), 0
+
+    def read_known(most: int) -> bytes:
+        nonlocal size
+        data = read(most)
+        digest.update(data)
+        size += len(data)
+        if size > facts.size_bytes or (not data and size < facts.size_bytes):
+            raise MemberError(
+                f"{member}: {facts.size_bytes:,} bytes are declared, but it has "
+                f"{'more' if data else f'{size:,}'}."
+            )
+        if not data and digest.hexdigest() != facts.sha256:
+            raise MemberError(
+                f"{member}: SHA-256 {facts.sha256} is declared, but it has {digest.hexdigest()}."
+            )
+        return data
+
+    return read_known
+
+
+def _zip_member(archive: zipfile.ZipFile, member: Member) -> IO[bytes]:
+    infos = [info for info in archive.infolist() if info.filename == member.path]
+    if len(infos) != 1:
+        raise _not_once(member, len(infos), archive.namelist())
+    [info] = infos
+    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the zip was made without Unix modes
+    if info.is_dir() or kind not in (0, stat.S_IFREG):
+        raise MemberError(f"{member}: expected a regular file, found a folder, link or device.")
+    if info.flag_bits & 0x1:
+        raise MemberError(f"{member}: the member is encrypted.")
+    _hold_size(member, info.file_size)
+    return archive.open(info)
+
+
+class _Tar(contextlib.AbstractContextManager["_Tar"]):
+    """A tar, compressed or not, read as a stream: forward, and from the start again if need be."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._names: list[str] = []
+        self._stack = contextlib.ExitStack()
+        self._tar = self._from_the_start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def find(self, member: Member) -> IO[bytes]:
+        info = self._seek(member.path)
+        if info is None:
+            self._tar = self._from_the_start()
+            info = self._seek(member.path)
+        if info is None:
+            raise _not_once(member, 0, self._names)
+        if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+            raise MemberError(f"{member}: expected a regular file, found a folder, link or device.")
+        _hold_size(member, info.size)
+        file = self._tar.extractfile(info)
+        assert file is not None, "a regular member has bytes"
+        return file
+
+    def _seek(self, path: str) -> tarfile.TarInfo | None:
+        while info := self._tar.next():
+            self._names.append(info.name)
+            if info.name == path:
+                return info
+        return None
+
+    def _from_the_start(self) -> tarfile.TarFile:
+        self._stack.close()
+        self._names.clear()
+        file = self._stack.enter_context(self._path.open("rb"))
+        read = file.read
+        if not self._path.name.endswith(".tar"):
+            read = _gunzipped(read, self._path.name)
+        return self._stack.enter_context(
+            tarfile.open(fileobj=_Readable(read), mode="r|", bufsize=_CHUNK_BYTES)
+        )
+
+
+class _Readable:
+    """A `Read` as the object that tarfile wants."""
+
+    def __init__(self, read: Read) -> None:
+        self.read = read
+
+
+def _hold_size(member: Member, found: int) -> None:
+    if member.facts is not None and found != member.facts.size_bytes:
+        raise MemberError(
+            f"{member}: {member.facts.size_bytes:,} bytes are declared, but the archive says "
+            f"it has {found:,}."
+        )
+
+
+def _not_once(member: Member, times: int, names: list[str]) -> MemberError:
+    if times:
+        return MemberError(f"{member}: the archive holds {times} members of this name.")
+    return MemberError(
+        f"{member}: the archive has no such member, only {len(names)} others."
+        f"{did_you_mean(member.path, names)}"
+    )

@@ -1,0 +1,264 @@
+"""Statistics: how many records each class has, and how bright they are.
+
+Not here: reading archives, or judging the figures (asset checks do). Everything is accumulated in
+integers, so the result does not depend on the order or the size of the batches.
+
+Definitions, each for a class of a split, or for all classes of a split together:
+
+    records             how many records there are
+    share               records / records of the split
+    mean_intensity      sum of all intensities / their number; 0–255
+    std_intensity       population standard deviation: sqrt(sum of squares / number − mean²); 0–255
+    min_, max_intensity the smallest and the largest intensity; 0–255
+    nonzero_share       how many intensities are not 0 / their number; 0–1
+    mean_image          for each pixel and channel, the mean over the records; 0–255
+
+An intensity is one channel of one pixel. `channel_…` columns hold the same per channel, as lists of
+1 (grey) or 3 (red, green, blue). A class without records has nulls.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import files, tables
+from pipelines.catalogue import Dataset
+from pipelines.formats import Batch, Pixels
+from pipelines.lineage import Artefact
+from pipelines.work import Advance, shared, unwatched
+
+CODE_VERSION = "1"  # raise when a figure or a column can change
+
+Counters = npt.NDArray[np.uint64]
+
+_BLOCK_RECORDS = 1024  # squared at once: small enough to stay in the cache
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """All that the statistics need to know of some records, in integers; two of them can be added.
+
+    records: (classes,). The others have shape (classes, height, width, channels), per pixel and
+    channel: sum, squares and nonzero of the intensities (uint64), least and most of them (uint8).
+    nonzero is a count per class only, (classes,).
+    """
+
+    records: Counters
+    sum: Counters
+    squares: Counters
+    nonzero: Counters
+    least: Pixels
+    most: Pixels
+
+    def __add__(self, other: Sums) -> Sums:
+        """Return the sums of both parts together."""
+        return Sums(
+            self.records + other.records,
+            self.sum + other.sum,
+            self.squares + other.squares,
+            self.nonzero + other.nonzero,
+            np.minimum(self.least, other.least),
+            np.maximum(self.most, other.most),
+        )
+
+
+def artefact(dataset: Dataset, inputs: Mapping[str, str | None]) -> Artefact:
+    """Return a dataset's statistics as an artefact of its tables (path → SHA-256)."""
+    parameters = {"splits": list(dataset.splits)}
+    path = files.statistics(dataset.name)
+    return Artefact(path, "statistics", CODE_VERSION, parameters, inputs)
+
+
+def write(paths: Iterable[Path], goal: Path, advance: Advance = unwatched) -> int:
+    """Write the statistics of the splits whose tables are given; return the rows.
+
+    Raises:
+        TableError: a path holds no table of ours.
+        StorageError: `goal` can't be written.
+    """
+    parts = [
+        rows(tables.info(path), summarise(path, advance))
+        for path in paths
+    ]
+    table = pa.concat_tables(parts)
+    with files.atomic(goal) as partial:
+        pq.write_table(table, partial, compression="zstd", compression_level=1)
+    return int(table.num_rows)
+
+
+def summarise(path: Path, advance: Advance = unwatched) -> Sums:
+    """Return the sums of a whole table, its row groups shared among threads."""
+    about = tables.info(path)
+
+    def part(worker: int, workers: int) -> Sums:
+        total = nothing(len(about.classes), about.shape)
+        for batch in tables.groups_of(path, worker, workers):
+            add(total, batch)
+            advance(len(batch))
+        return total
+
+    first, *others = shared(part)
+    return sum(others, start=first)
+
+
+def nothing(classes: int, shape: tuple[int, int, int]) -> Sums:
+    """Return the sums of no records."""
+    return Sums(
+        records=np.zeros(classes, np.uint64),
+        sum=np.zeros((classes, *shape), np.uint64),
+        squares=np.zeros((classes, *shape), np.uint64),
+        nonzero=np.zeros(classes, np.uint64),
+        least=np.full((classes, *shape), 255, np.uint8),
+        most=np.zeros((classes, *shape), np.uint8),
+    )
+
+
+def add(total: Sums, batch: Batch) -> None:
+    """Add the records of a batch to `total`, in place.
+
+    A batch has at most `tables.BATCH_RECORDS` records, so uint32 holds its sums of squares.
+    """
+    order = np.argsort(batch.labels, kind="stable")
+    labels = batch.labels[order]
+    starts = np.searchsorted(labels, np.arange(len(total.records) + 1))
+    for label in np.unique(labels):
+        images = batch.images[order[starts[label] : starts[label + 1]]]
+        total.records[label] += np.uint64(len(images))
+        total.sum[label] += images.sum(axis=0, dtype=np.uint32)
+        total.nonzero[label] += np.uint64(np.count_nonzero(images))
+        np.minimum(total.least[label], images.min(axis=0), out=total.least[label])
+        np.maximum(total.most[label], images.max(axis=0), out=total.most[label])
+        for start in range(0, len(images), _BLOCK_RECORDS):
+            block = images[start : start + _BLOCK_RECORDS]
+            squares = np.multiply(block, block, dtype=np.uint16)
+            total.squares[label] += squares.sum(axis=0, dtype=np.uint32)
+
+
+def rows(about: tables.Info, sums: Sums) -> pa.Table:
+    """Return the statistics of a split: a row for each class, then one over all classes."""
+    everything = Sums(
+        sums.records.sum(keepdims=True),
+        sums.sum.sum(axis=0, keepdims=True),
+        sums.squares.sum(axis=0, keepdims=True),
+        sums.nonzero.sum(keepdims=True),
+        sums.least.min(axis=0, keepdims=True),
+        sums.most.max(axis=0, keepdims=True),
+    )
+    records = int(everything.records[0])
+    split = {"dataset": about.dataset, "split": about.split}
+    found = [
+        split | {"label": label, "class": name} | _row(sums, label, records)
+        for label, name in enumerate(about.classes)
+    ]
+    found.append(split | {"label": None, "class": None} | _row(everything, 0, records))
+    return pa.Table.from_pylist(found, schema=_schema(about.shape))
+
+
+def counts(path: Path) -> pl.DataFrame:
+    """Return the classic table of a statistics file: a row per class, a column per split.
+
+    The columns are `class`, then the records in each split; the last row holds the totals.
+    """
+    found = pl.read_parquet(path, columns=["split", "label", "class", "records"])
+    return (
+        found.pivot("split", index=["label", "class"], values="records")
+        .with_columns(pl.col("class").cast(pl.String).fill_null("total"))
+        .drop("label")
+    )
+
+
+def _schema(shape: tuple[int, int, int]) -> pa.Schema:
+    channels = shape[2]
+    figures = [
+        ("mean_intensity", pa.float64()),
+        ("std_intensity", pa.float64()),
+        ("min_intensity", pa.uint8()),
+        ("max_intensity", pa.uint8()),
+    ]
+    size = math.prod(shape)
+    return pa.schema(
+        [
+            ("dataset", pa.string()),
+            ("split", pa.string()),
+            ("label", pa.uint8()),
+            ("class", pa.string()),
+            ("records", pa.uint64()),
+            ("share", pa.float64()),
+            *figures,
+            ("nonzero_share", pa.float64()),
+            *((f"channel_{name}", pa.list_(kind, channels)) for name, kind in figures),
+            ("mean_image", pa.list_(pa.float32(), size)),
+        ],
+        {"shape": ",".join(map(str, shape))},
+    )
+
+
+def _row(sums: Sums, label: int, of_records: int) -> dict[str, Any]:
+    records = int(sums.records[label])
+    row: dict[str, Any] = {"records": records, "share": records / of_records}
+    if not records:
+        return row
+    least, most = sums.least[label], sums.most[label]
+    size = sums.sum[label].size
+    channels = sums.sum.shape[-1]
+    whole = _figures(sums.sum[label], sums.squares[label], least, most, records)
+    each = [
+        _figures(
+            sums.sum[label, ..., c],
+            sums.squares[label, ..., c],
+            least[..., c],
+            most[..., c],
+            records,
+        )
+        for c in range(channels)
+    ]
+    return (
+        row
+        | whole
+        | {f"channel_{name}": [figures[name] for figures in each] for name in whole}
+        | {
+            "nonzero_share": int(sums.nonzero[label]) / (records * size),
+            "mean_image": (sums.sum[label] / records).astype(np.float32).ravel(),
+        }
+    )
+
+
+def _figures(
+    sums: Counters, squares: Counters, least: Pixels, most: Pixels, records: int
+) -> dict[str, float | int]:
+    number = records * sums.size
+    total, total_squares = int(sums.sum()), int(squares.sum())
+    # As integers up to the one division: no cancellation, and the same on every machine.
+    variance = (number * total_squares - total * total) / (number * number)
+    return {
+        "mean_intensity": total / number,
+        "std_intensity": math.sqrt(variance),
+        "min_intensity": int(least.min()),
+        "max_intensity": int(most.max()),
+    }
+
+
+def counts_as_text(path: Path, markdown: bool = False) -> str:
+    """Return the classic table, category × split with totals, for people to read."""
+    found = counts(path)
+    header = ["category", *found.columns[1:]]
+    lines = [[name, *(f"{number:,}" for number in numbers)] for name, *numbers in found.rows()]
+    if markdown:
+        rule = ["---", *("---:" for _ in header[1:])]
+        return "\n".join("| " + " | ".join(line) + " |" for line in [header, rule, *lines])
+    widths = [max(len(line[at]) for line in [header, *lines]) for at in range(len(header))]
+    lines.insert(-1, ["─" * width for width in widths])
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
+        for line in [header, *lines]
+    )

@@ -1,0 +1,347 @@
+"""Tables: a split as one Parquet file, one row per record, and back as numpy or Arrow.
+
+    index     uint32                          position of the record in its split, from 0
+    label     uint8                           0 is classes[0]
+    class     dictionary<string>              what the label means
+    coarse_label, coarse_class                the same for coarse classes, where there are any
+    pixels    fixed_size_binary[h·w·c]        upright, row by row, channels last (HWC)
+
+The bytes of `pixels` are the array: no list, no image codec. Not here: where records come from
+(`pipelines.formats`), what is computed from them (`pipelines.statistics`).
+
+Everything streams. A batch of about 8 MiB of pixels becomes a row group, so memory does not grow
+with the number of records. The key `imagesets` of the file's metadata holds a JSON object with
+the dataset, split, shape, dtype, layout, classes, source and the MD5 of every input.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import files, formats, members
+from pipelines.catalogue import Dataset, Source, Split
+from pipelines.errors import TableError
+from pipelines.formats import Batch, Labels, Pixels
+from pipelines.lineage import Artefact
+from pipelines.work import WORKERS, Advance, ahead, shared, unwatched
+
+CODE_VERSION = "1"  # raise when the bytes of a table can change
+
+METADATA_KEY = b"imagesets"
+BATCH_BYTES = 8 << 20  # pixels of a row group
+BATCH_RECORDS = 1 << 16  # and no more records than this: sums of squares then fit into uint32
+
+# Level −1 reads a third faster than level 1 and takes 5 to 11 % more room (benchmarks/speed.py).
+COMPRESSION = {"compression": "zstd", "compression_level": -1}
+
+_READ_RECORDS = 1024  # decoded at once while reading: small enough to stay in the cache
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What a table says of itself.
+
+    shape: (height, width, channels) of one image.
+    """
+
+    dataset: str
+    split: str
+    records: int
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    coarse_classes: tuple[str, ...]
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of one image."""
+        return self.shape[0] * self.shape[1] * self.shape[2]
+
+
+def artefact(source: Source, dataset: Dataset, split: Split) -> Artefact:
+    """Return the table of a split as an artefact."""
+    parameters = _about(source, dataset, split) | {
+        "format": dataset.format,
+        "orientation": dataset.orientation,
+        "first_label": dataset.first_label,
+        "members": {role: [asdict(m) for m in part] for role, part in split.members.items()},
+        "compression": COMPRESSION,
+    }
+    version = f"{CODE_VERSION}.{formats.version(dataset.format)}"
+    inputs = {
+        files.archive(source.name, name): source.archives[name].sha256 for name in split.archives
+    }
+    return Artefact(
+        files.table(dataset.name, split.name), "tables", version, parameters, inputs
+    )
+
+
+def write(
+    source: Source,
+    dataset: Dataset,
+    split: Split,
+    archives: Path,
+    goal: Path,
+    advance: Advance = unwatched,
+) -> int:
+    """Decode a split from the archives in a folder and write its table; return the records.
+
+    Raises:
+        MemberError, FormatError: the archives don't hold what the catalogue declares.
+        StorageError: `goal` can't be written.
+    """
+    schema = _schema(source, dataset, split)
+    rows = batch_records(dataset.image.size_bytes)
+    records = 0
+    with (
+        members.opened(archives) as open_member,
+        files.atomic(goal) as partial,
+        pq.ParquetWriter(
+            partial,
+            schema,
+            use_dictionary=["label", "class", "coarse_label", "coarse_class"],
+            column_encoding={"index": "DELTA_BINARY_PACKED", "pixels": "PLAIN"},
+            write_statistics=["index", "label", "coarse_label"],
+            **COMPRESSION,
+        ) as writer,
+    ):
+        decode = formats.decoder(dataset.format)
+        for batch in ahead(decode(open_member, dataset, split, rows)):
+            writer.write_batch(_to_arrow(batch, records, schema, dataset), row_group_size=rows)
+            records += len(batch)
+            advance(len(batch))
+    return records
+
+
+def batch_records(record_bytes: int) -> int:
+    """Return how many records make a batch: about 8 MiB of pixels."""
+    return max(1, min(BATCH_RECORDS, BATCH_BYTES // record_bytes))
+
+
+def info(path: Path) -> Info:
+    """Return what the table at `path` says of itself.
+
+    Raises:
+        TableError: there is no such file, or it is no table of ours.
+    """
+    return _opened(path)[1]
+
+
+def read(path: Path, start: int = 0, stop: int | None = None) -> Batch:
+    """Read records `start` to `stop` (a split's all, by default) into numpy arrays.
+
+    Returns:
+        images, uint8 of shape (records, height, width, channels); labels, uint8 of shape
+        (records,); coarse labels likewise or None. The arrays are the caller's own.
+
+    Raises:
+        TableError: no table of ours, or it has no such rows.
+    """
+    file, about = _opened(path)
+    start, stop = _range(about, start, stop)
+    images = np.empty((stop - start, *about.shape), np.uint8)
+    labels = np.empty(stop - start, np.uint8)
+    coarse = np.empty(stop - start, np.uint8) if about.coarse_classes else None
+    groups = _groups(file.metadata, start, stop)
+
+    def fill(worker: int, workers: int) -> None:
+        mine = groups[len(groups) * worker // workers : len(groups) * (worker + 1) // workers]
+        for first, batch in _batches(path, mine, about, _READ_RECORDS):
+            low, high = max(first, start), min(first + len(batch), stop)
+            if low < high:
+                here, there = slice(low - first, high - first), slice(low - start, high - start)
+                images[there] = batch.images[here]
+                labels[there] = batch.labels[here]
+                if coarse is not None and batch.coarse_labels is not None:
+                    coarse[there] = batch.coarse_labels[here]
+
+    shared(fill, max(1, min(WORKERS, len(groups))))
+    return Batch(images, labels, coarse)
+
+
+def batches(path: Path, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+    """Stream records `start` to `stop`, a row group at a time; the next is read meanwhile.
+
+    The arrays are views of Arrow's memory: not copied, and not writable.
+
+    Raises:
+        TableError: no table of ours, or it has no such rows.
+    """
+    file, about = _opened(path)
+    start, stop = _range(about, start, stop)
+    groups = _groups(file.metadata, start, stop)
+    rows = batch_records(about.record_bytes)
+    for first, batch in ahead(_batches(path, groups, about, rows)):
+        low, high = max(first, start), min(first + len(batch), stop)
+        yield batch if high - low == len(batch) else _sliced(batch, low - first, high - first)
+
+
+def groups_of(path: Path, worker: int, workers: int) -> Iterator[Batch]:
+    """Stream every `workers`-th row group, beginning with number `worker`: for shared work."""
+    file, about = _opened(path)
+    mine = _groups(file.metadata, 0, about.records)[worker::workers]
+    for _, batch in _batches(path, mine, about, batch_records(about.record_bytes)):
+        yield batch
+
+
+def to_arrow(path: Path, start: int = 0, stop: int | None = None) -> pa.Table:
+    """Read records as an Arrow table in which `pixels` has become `image`.
+
+    `image` is Arrow's canonical extension type `fixed_shape_tensor<uint8>[height, width, channels]`
+    over the very bytes that Parquet gave: nothing is copied.
+
+    Raises:
+        TableError: no table of ours, or it has no such rows.
+    """
+    file, about = _opened(path)
+    start, stop = _range(about, start, stop)
+    groups = _groups(file.metadata, start, stop)
+    table = file.read_row_groups([number for number, _ in groups])
+    first = groups[0][1] if groups else 0
+    table = table.slice(start - first, stop - start)
+    tensor = pa.fixed_shape_tensor(pa.uint8(), about.shape)
+    images = pa.chunked_array(
+        [_as_tensor(chunk, tensor, about.record_bytes) for chunk in table["pixels"].chunks], tensor
+    )
+    at = table.schema.get_field_index("pixels")
+    return table.set_column(at, pa.field("image", tensor, nullable=False), images)
+
+
+def _schema(source: Source, dataset: Dataset, split: Split) -> pa.Schema:
+    columns = [("index", pa.uint32()), ("label", pa.uint8()), ("class", _CLASS)]
+    if dataset.coarse_classes:
+        columns += [("coarse_label", pa.uint8()), ("coarse_class", _CLASS)]
+    columns.append(("pixels", pa.binary(dataset.image.size_bytes)))
+    return pa.schema(
+        [pa.field(name, kind, nullable=False) for name, kind in columns],
+        {METADATA_KEY: json.dumps(_about(source, dataset, split), ensure_ascii=False).encode()},
+    )
+
+
+def _about(source: Source, dataset: Dataset, split: Split) -> dict[str, Any]:
+    """Return what a table says of itself in its metadata."""
+    image = dataset.image
+    return {
+        "dataset": dataset.name,
+        "split": split.name,
+        "title": dataset.title,
+        "records": split.records,
+        "shape": [image.height, image.width, image.channels],
+        "dtype": "uint8",
+        "layout": "HWC",
+        "classes": dataset.classes,
+        "coarse_classes": dataset.coarse_classes,
+        "source": {
+            key: getattr(source, key) for key in ("title", "homepage", "licence", "citation")
+        },
+        "inputs": {
+            files.archive(source.name, name): {"md5": source.archives[name].md5}
+            for name in split.archives
+        },
+    }
+
+
+_CLASS = pa.dictionary(pa.int32(), pa.string())
+
+
+def _to_arrow(batch: Batch, start: int, schema: pa.Schema, dataset: Dataset) -> pa.RecordBatch:
+    records = len(batch)
+    columns = {
+        "index": pa.array(np.arange(start, start + records, dtype=np.uint32)),
+        **_label_columns("", batch.labels, dataset.classes),
+        "pixels": pa.Array.from_buffers(
+            schema.field("pixels").type, records, [None, pa.py_buffer(batch.images)]
+        ),
+    }
+    if batch.coarse_labels is not None:
+        columns |= _label_columns("coarse_", batch.coarse_labels, dataset.coarse_classes)
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _label_columns(prefix: str, labels: Labels, classes: tuple[str, ...]) -> dict[str, pa.Array]:
+    meaning = pa.DictionaryArray.from_arrays(pa.array(labels.astype(np.int32)), pa.array(classes))
+    return {f"{prefix}label": pa.array(labels), f"{prefix}class": meaning}
+
+
+def _opened(path: Path) -> tuple[pq.ParquetFile, Info]:
+    try:
+        file = pq.ParquetFile(path, memory_map=True, pre_buffer=False)
+        about = json.loads((file.schema_arrow.metadata or {})[METADATA_KEY])
+        return file, Info(
+            dataset=about["dataset"],
+            split=about["split"],
+            records=file.metadata.num_rows,
+            shape=tuple(about["shape"]),
+            classes=tuple(about["classes"]),
+            coarse_classes=tuple(about["coarse_classes"]),
+        )
+    except FileNotFoundError:
+        raise TableError(f"{path} is not there. Build the tables stage of this dataset.") from None
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        raise TableError(
+            f"{path} is not a table of ours: it is not Parquet, or its metadata has no "
+            f"{METADATA_KEY.decode()!r} ({type(error).__name__}: {error})."
+        ) from error
+
+
+def _range(about: Info, start: int, stop: int | None) -> tuple[int, int]:
+    stop = about.records if stop is None else stop
+    if not 0 <= start <= stop <= about.records:
+        raise TableError(
+            f"{about.dataset}/{about.split} has records 0 to {about.records - 1:,}; rows {start:,} "
+            f"to {stop:,} were asked for."
+        )
+    return start, stop
+
+
+def _groups(metadata: pq.FileMetaData, start: int, stop: int) -> list[tuple[int, int]]:
+    """Return (number, first record) of each row group that holds some of the records."""
+    groups, first = [], 0
+    for number in range(metadata.num_row_groups):
+        rows = metadata.row_group(number).num_rows
+        if first < stop and first + rows > start:
+            groups.append((number, first))
+        first += rows
+    return groups
+
+
+def _batches(
+    path: Path, groups: list[tuple[int, int]], about: Info, most: int
+) -> Iterator[tuple[int, Batch]]:
+    """Yield (first record, batch) of some row groups, from a reader of their own."""
+    columns = ["label", *(["coarse_label"] if about.coarse_classes else []), "pixels"]
+    file, _ = _opened(path)
+    for number, first in groups:
+        for part in file.iter_batches(most, [number], columns, use_threads=False):
+            coarse = _bytes(part["coarse_label"], 1) if about.coarse_classes else None
+            images = _bytes(part["pixels"], about.record_bytes).reshape(-1, *about.shape)
+            yield first, Batch(images, _bytes(part["label"], 1), coarse)
+            first += len(part)
+
+
+def _bytes(array: pa.Array, width: int) -> Pixels:
+    """Return the bytes of an array of `width`-byte values: a view."""
+    values = array.buffers()[1]
+    return np.frombuffer(values, np.uint8, len(array) * width, array.offset * width)
+
+
+def _as_tensor(pixels: pa.Array, tensor: pa.DataType, width: int) -> pa.Array:
+    values = pixels.buffers()[1].slice(pixels.offset * width, len(pixels) * width)
+    whole = pa.Array.from_buffers(pa.uint8(), values.size, [None, values])
+    return pa.ExtensionArray.from_storage(tensor, pa.FixedSizeListArray.from_arrays(whole, width))
+
+
+def _sliced(batch: Batch, low: int, high: int) -> Batch:
+    coarse = batch.coarse_labels
+    return Batch(
+        batch.images[low:high],
+        batch.labels[low:high],
+        None if coarse is None else coarse[low:high],
+    )

@@ -1,0 +1,41 @@
+"""How long work proceeds: on two cores where there are two, and telling how far it is.
+
+Not here: what the work is. The libraries that do it (isal, hashlib, Arrow, numpy) release the GIL,
+so plain threads are enough, and results never depend on which thread was faster.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+Advance = Callable[[int], Any]
+"""Called with how much was done since the last call (bytes or records); negative when undone."""
+
+WORKERS = max(1, min(4, os.cpu_count() or 1))
+
+_END: Any = object()
+
+
+def unwatched(_done: int) -> None:
+    """Be an `Advance` that nobody looks at."""
+
+
+def ahead(items: Iterable[T]) -> Iterator[T]:
+    """Yield the same items; a thread makes the next one while the caller uses this one."""
+    iterator = iter(items)
+    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
+        upcoming = pool.submit(next, iterator, _END)
+        while (item := upcoming.result()) is not _END:
+            upcoming = pool.submit(next, iterator, _END)
+            yield item
+
+
+def shared(task: Callable[[int, int], T], workers: int = WORKERS) -> list[T]:
+    """Run `task(worker, workers)` in as many threads; return the results in order."""
+    with ThreadPoolExecutor(workers, thread_name_prefix="shared") as pool:
+        return list(pool.map(task, range(workers), [workers] * workers))
