@@ -43,7 +43,9 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; return the exit code."""
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler()  # warnings of our own go to the person, all else to Dagster
+    handler.setLevel(logging.WARNING)
+    logging.getLogger("pipelines").addHandler(handler)
     try:
         settings = _settings(options)
         code: int = options.command(settings, options)
@@ -68,7 +70,14 @@ def _list(settings: Settings, _options: argparse.Namespace) -> int:
         size = display.size(sum(archive.size_bytes for archive in source.archives.values()))
         state = overview.in_words(overview.states(declared, dataset, settings))
         rows.append(
-            (dataset.name, " + ".join(splits), f"{len(dataset.classes)}", f"{dataset.image}", size, state)
+            (
+                dataset.name,
+                " + ".join(splits),
+                f"{len(dataset.classes)}",
+                f"{dataset.image}",
+                size,
+                state,
+            )
         )
     _print_columns(rows, right={"classes", "archives"})
     print(f"\ndata folder: {settings.data}\ncatalogue:   {settings.catalogue}")
@@ -175,24 +184,33 @@ def _parser() -> argparse.ArgumentParser:
 
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument(
-        "--data", type=_folder, metavar="FOLDER",
+        "--data",
+        type=_folder,
+        metavar="FOLDER",
         help="where everything is made (IMAGESETS_DATA; default: data/ of this project)",
     )
     where.add_argument(
-        "--catalogue", type=_folder, metavar="FOLDER",
+        "--catalogue",
+        type=_folder,
+        metavar="FOLDER",
         help="your own declarations instead of the built-in ones (IMAGESETS_CATALOGUE)",
     )
     how = argparse.ArgumentParser(add_help=False)
     how.add_argument(
-        "--mirror", metavar="FOLDER-OR-URL",
+        "--mirror",
+        metavar="FOLDER-OR-URL",
         help="look here first for archives, laid out <source>/<file> (IMAGESETS_MIRROR)",
     )
     how.add_argument(
-        "--offline", action="store_true", default=None,
+        "--offline",
+        action="store_true",
+        default=None,
         help="never open a connection (IMAGESETS_OFFLINE)",
     )
     how.add_argument(
-        "--csv-header", action="store_true", default=None,
+        "--csv-header",
+        action="store_true",
+        default=None,
         help="begin every CSV with the names of its columns (IMAGESETS_CSV_HEADER)",
     )
 
@@ -211,7 +229,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     build.add_argument("datasets", nargs="*", metavar="DATASET", help="a dataset, or a source")
     build.add_argument(
-        "--only", action="append", metavar="STAGE",
+        "--only",
+        action="append",
+        metavar="STAGE",
         help=f"only this stage and what it needs: {', '.join(STAGES)} (may be repeated)",
     )
     build.set_defaults(command=_build)

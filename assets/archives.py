@@ -40,6 +40,8 @@ def asset(source: Source, identify: Identify) -> dg.AssetsDefinition:
 
             made.append(store.make(archives.artefact(source, archive), build))
         origins = {m.record.path: str(m.record.facts["origin"]) for m in made}
-        return materialized(made, {"origin": origins, "homepage": dg.MetadataValue.url(source.homepage)})
+        return materialized(
+            made, {"origin": origins, "homepage": dg.MetadataValue.url(source.homepage)}
+        )
 
     return publishers_archives

@@ -38,7 +38,9 @@ def statistics_specs(key: dg.AssetKey, dataset: Dataset) -> list[dg.AssetCheckSp
     """Return the checks of a dataset's statistics: one, where constants are published."""
     if not dataset.mean or TRAINING not in dataset.splits:
         return []
-    promise = "Mean and standard deviation of the training split, on the scale 0–1, are those published."
+    promise = (
+        "Mean and standard deviation of the training split, on the scale 0–1, are those published."
+    )
     return [dg.AssetCheckSpec(PUBLISHED, asset=key, description=promise, blocking=True)]
 
 
@@ -56,7 +58,9 @@ def of_table(path: Path, dataset: Dataset, split: Split) -> list[dg.AssetCheckRe
         labels = found[f"{prefix}label"]
         meaning = pl.Series(classes, dtype=pl.String)
         pairs = found.select(f"{prefix}label", pl.col(f"{prefix}class").cast(pl.String)).unique()
-        within &= all(label < len(classes) and classes[label] == name for label, name in pairs.rows())
+        within &= all(
+            label < len(classes) and classes[label] == name for label, name in pairs.rows()
+        )
         counts += np.bincount(labels.to_numpy(), minlength=len(meaning)).tolist()
         declared += expected
     return [
@@ -80,7 +84,9 @@ def of_statistics(path: Path, dataset: Dataset) -> list[dg.AssetCheckResult]:
     return [_result(PUBLISHED, expected, np.round(found, 6).tolist(), passed)]
 
 
-def _result(name: str, expected: Any, found: Any, passed: bool | None = None) -> dg.AssetCheckResult:
+def _result(
+    name: str, expected: Any, found: Any, passed: bool | None = None
+) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name=name,
         passed=expected == found if passed is None else passed,

@@ -17,14 +17,14 @@ from pathlib import Path
 if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
     sys.path.insert(0, _root)  # nothing of ours is installed: Dagster may load us from anywhere
 
-import dagster as dg  # noqa: E402 -- after the path
+import dagster as dg
 
-from assets import archives, exports, statistics, tables  # noqa: E402
-from assets.display import Display  # noqa: E402
-from assets.resources import Store, Web  # noqa: E402
-from assets.settings import Settings  # noqa: E402
-from pipelines import catalogue  # noqa: E402
-from pipelines.catalogue import Catalogue  # noqa: E402
+from assets import archives, exports, statistics, tables
+from assets.display import Display
+from assets.resources import Store, Web
+from assets.settings import Settings
+from pipelines import catalogue
+from pipelines.catalogue import Catalogue
 
 
 def all_assets(declared: Catalogue, settings: Settings) -> Iterator[dg.AssetsDefinition]:
@@ -52,4 +52,7 @@ def define(settings: Settings, display: Display | None = None) -> dg.Definitions
     )
 
 
-defs = define(Settings.from_environment())
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Return the definitions for the environment's settings: what the UI and schedules load."""
+    return define(Settings.from_environment())

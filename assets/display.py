@@ -26,16 +26,30 @@ class Display:
 
 
 class Lines(Display):
-    """A line when a piece of work begins and one when it ends: for log files."""
+    """A line when a piece of work is done, and every ten seconds until then: for log files."""
+
+    def __init__(self, every_s: float = 10.0) -> None:
+        """Say how far long work is every so many seconds."""
+        self._every_s = every_s
 
     @contextlib.contextmanager
     def task(self, label: str, total: int, unit: Unit) -> Iterator[Advance]:
-        """Print a line before and after."""
-        print(f"{label}: {amount(total, unit)} …", file=sys.stderr, flush=True)
-        start = time.perf_counter()
-        yield unwatched
-        seconds = time.perf_counter() - start
-        print(f"{label}: done in {seconds:.1f} s", file=sys.stderr, flush=True)
+        """Print how far it is, and what was done at the end."""
+        start = said = time.perf_counter()
+        done = 0
+
+        def advance(more: int) -> None:
+            nonlocal done, said
+            done += more
+            if time.perf_counter() - said >= self._every_s:
+                said = time.perf_counter()
+                self._say(f"{label}: {amount(done, unit)} of {amount(total, unit)}")
+
+        yield advance
+        self._say(f"{label}: {amount(total, unit)} in {time.perf_counter() - start:.2f} s")
+
+    def _say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
 
 
 class Bars(Display):
@@ -56,7 +70,9 @@ class Bars(Display):
         )
 
         figures = (
-            (DownloadColumn(), TransferSpeedColumn()) if unit == "bytes" else (MofNCompleteColumn(),)
+            (DownloadColumn(), TransferSpeedColumn())
+            if unit == "bytes"
+            else (MofNCompleteColumn(),)
         )
         bar = Progress(
             TextColumn("{task.description:28}"),

@@ -26,7 +26,9 @@ def csv(dataset: Dataset, split: Split, header: bool) -> dg.AssetsDefinition:
     )
     def csv_export(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
         def build(goal):
-            with display.task(f"{dataset.name}/{split.name}_csv", split.records, "records") as advance:
+            with display.task(
+                f"{dataset.name}/{split.name}_csv", split.records, "records"
+            ) as advance:
                 return {"records": to_csv.write(store.path(table), goal, header, advance)}
 
         artefact = to_csv.artefact(dataset, split, store.digests(table), header)
@@ -50,7 +52,9 @@ def lmdb(dataset: Dataset, split: Split) -> dg.AssetsDefinition:
     )
     def lmdb_export(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
         def build(goal):
-            with display.task(f"{dataset.name}/{split.name}_lmdb", split.records, "records") as advance:
+            with display.task(
+                f"{dataset.name}/{split.name}_lmdb", split.records, "records"
+            ) as advance:
                 return {"records": to_lmdb.write(store.path(table), goal, digits, advance)}
 
         artefact = to_lmdb.artefact(dataset, split, store.digests(table))

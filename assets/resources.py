@@ -75,7 +75,8 @@ def materialized(
     return dg.MaterializeResult(
         metadata={
             "state": "made" if rebuilt else "up to date",
-            "because": "; ".join(sorted({m.because for m in rebuilt if m.because})) or "nothing changed",
+            "because": "; ".join(sorted({m.because for m in rebuilt if m.because}))
+            or "nothing changed",
             "path": [m.record.path for m in made] if len(made) > 1 else made[0].record.path,
             "bytes": sum(m.record.size_bytes for m in made),
             "seconds": round(sum(m.seconds for m in made), 3),

@@ -75,7 +75,7 @@ def run(
     """
     os.environ["DAGSTER_HOME"] = str(home(settings))
     selection = keys(datasets, stages)
-    job = define(settings, display).get_implicit_global_asset_job_def()
+    job = define(settings, display).resolve_implicit_global_asset_job_def()
     with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
         result = job.execute_in_process(
             instance=instance,

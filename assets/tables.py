@@ -37,6 +37,8 @@ def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition
                 return {"records": tables.write(source, dataset, split, folder, goal, advance)}
 
         made = store.make(artefact, build)
-        return materialized([made], checks=checks.of_table(store.path(artefact.path), dataset, split))
+        return materialized(
+            [made], checks=checks.of_table(store.path(artefact.path), dataset, split)
+        )
 
     return table

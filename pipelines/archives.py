@@ -122,15 +122,11 @@ def verify(path: Path, archive: Archive, identify: Identify = lambda _md5: None)
     with ThreadPoolExecutor(1) as pool:
         sha256 = pool.submit(files.sha256, path)
         with path.open("rb") as file:
-            md5 = hashlib.file_digest(
-                file, lambda: hashlib.md5(usedforsecurity=False)
-            ).hexdigest()
+            md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     _hold(Digests(path.stat().st_size, md5, sha256.result()), archive, head, identify)
 
 
-def _copy(
-    place: str, archive: Archive, goal: Path, identify: Identify, advance: Advance
-) -> None:
+def _copy(place: str, archive: Archive, goal: Path, identify: Identify, advance: Advance) -> None:
     """Write the bytes of `place` to `goal`, hashing them as they pass."""
     md5, sha256, size, head = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0, b""
     try:
@@ -166,9 +162,7 @@ def _chunks(place: str) -> Iterator[bytes]:
             return
         # An archive that ends in .gz must not be unpacked on the way: no content encoding.
         headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
-        with requests.get(
-            place, headers=headers, timeout=TIMEOUTS_S, stream=True
-        ) as response:
+        with requests.get(place, headers=headers, timeout=TIMEOUTS_S, stream=True) as response:
             if response.status_code != requests.codes.ok:
                 raise ArchiveError(f"HTTP {response.status_code} {response.reason}")
             yield from response.raw.stream(_CHUNK_BYTES, decode_content=False)

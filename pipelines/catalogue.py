@@ -161,7 +161,9 @@ class Source:
 
 _SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
 _FILLED_IN = {"name", "source", "size_bytes"}  # not keys: set while loading, or spelt otherwise
-_KEYS = {f.name for t in (Source, Dataset, Split, Image, Archive) for f in fields(t)} - _FILLED_IN | {
+_KEYS = {
+    f.name for t in (Source, Dataset, Split, Image, Archive) for f in fields(t)
+} - _FILLED_IN | {
     "bytes",
     "defaults",
 }
@@ -239,8 +241,7 @@ def load(folder: Path) -> Catalogue:
         problems.append("there is no .toml file")
     if problems:
         raise CatalogueError(
-            f"The catalogue in {folder} has {len(problems)} problem(s):\n  "
-            + "\n  ".join(problems)
+            f"The catalogue in {folder} has {len(problems)} problem(s):\n  " + "\n  ".join(problems)
         )
     return Catalogue(sources)
 

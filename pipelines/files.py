@@ -89,7 +89,9 @@ def _storage_errors(goal: Path) -> Iterator[None]:
         advice = _ADVICE.get(error.errno or 0)
         if advice is None:
             raise
-        raise StorageError(f"{goal} can't be written: {os.strerror(error.errno)}. {advice}") from error
+        raise StorageError(
+            f"{goal} can't be written: {os.strerror(error.errno)}. {advice}"
+        ) from error
 
 
 _ELSEWHERE = "or choose another data folder with --data or IMAGESETS_DATA."

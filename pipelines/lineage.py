@@ -135,7 +135,9 @@ def make(data: Path, artefact: Artefact, build: Callable[[Path], Facts]) -> tupl
 def _moved_on(record: Record, artefact: Artefact) -> str | None:
     """Return what differs between how an artefact was made and how it would be made now."""
     if record.code_version != artefact.code_version:
-        return f"code version {record.code_version} made it, and now there is {artefact.code_version}"
+        return (
+            f"code version {record.code_version} made it, and now there is {artefact.code_version}"
+        )
     now = json.loads(json.dumps(artefact.parameters))  # tuples → lists, as in the record
     if record.parameters != now:
         keys = {k for k in {*record.parameters, *now} if record.parameters.get(k) != now.get(k)}

@@ -86,10 +86,7 @@ def write(paths: Iterable[Path], goal: Path, advance: Advance = unwatched) -> in
         TableError: a path holds no table of ours.
         StorageError: `goal` can't be written.
     """
-    parts = [
-        rows(tables.info(path), summarise(path, advance))
-        for path in paths
-    ]
+    parts = [rows(tables.info(path), summarise(path, advance)) for path in paths]
     table = pa.concat_tables(parts)
     with files.atomic(goal) as partial:
         pq.write_table(table, partial, compression="zstd", compression_level=1)

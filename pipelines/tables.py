@@ -78,9 +78,7 @@ def artefact(source: Source, dataset: Dataset, split: Split) -> Artefact:
     inputs = {
         files.archive(source.name, name): source.archives[name].sha256 for name in split.archives
     }
-    return Artefact(
-        files.table(dataset.name, split.name), "tables", version, parameters, inputs
-    )
+    return Artefact(files.table(dataset.name, split.name), "tables", version, parameters, inputs)
 
 
 def write(

@@ -51,7 +51,9 @@ def write(table: Path, goal: Path, key_digits: int = 8, advance: Advance = unwat
     about = tables.info(table)
     digits = max(key_digits, len(str(about.records - 1)))
     height, width, channels = about.shape
-    head = _field(1, channels) + _field(2, height) + _field(3, width) + _bytes(4, about.record_bytes)
+    head = (
+        _field(1, channels) + _field(2, height) + _field(3, width) + _bytes(4, about.record_bytes)
+    )
     tails = [_field(5, label) for label in range(len(about.classes))]
     with files.atomic(goal) as partial:
         partial.unlink()  # LMDB wants to make its file itself

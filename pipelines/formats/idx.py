@@ -21,7 +21,14 @@ from pipelines.formats import Batch, ByteStream, OpenMember, expect_end, fill, s
 CODE_VERSION = "1"  # raise when the arrays can change
 
 UNSIGNED_BYTE = 0x08
-TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
+TYPES = {
+    0x08: "uint8",
+    0x09: "int8",
+    0x0B: "int16",
+    0x0C: "int32",
+    0x0D: "float32",
+    0x0E: "float64",
+}
 
 
 def decode(
@@ -79,7 +86,9 @@ def _read_header(stream: ByteStream, declared: tuple[int, ...]) -> str:
             f"{stream.name}: the IDX header promises {_shape(found)}, but the catalogue declares "
             f"{_shape(declared)}. If the publisher's file is right, correct the declaration."
         )
-    return f"the IDX header promises {_shape(found)} = {int(np.prod(found, dtype=np.int64)):,} bytes"
+    return (
+        f"the IDX header promises {_shape(found)} = {int(np.prod(found, dtype=np.int64)):,} bytes"
+    )
 
 
 def _shape(dimensions: tuple[int, ...]) -> str:

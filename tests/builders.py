@@ -1,0 +1,207 @@
+"""Small real things for the tests: IDX and CIFAR members, gzip, zip and tar archives, catalogues.
+
+Everything is made from arrays with a seed; nothing of a publisher is in here.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import struct
+import tarfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.uint8]
+
+
+def idx(array: Array) -> bytes:
+    """An array as IDX writes it."""
+    header = bytes([0, 0, 0x08, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return header + array.tobytes()
+
+
+def gz(data: bytes) -> bytes:
+    return gzip.compress(data, mtime=0)
+
+
+def zipped(members: Mapping[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(zipfile.ZipInfo(name), data)
+    return file.getvalue()
+
+
+def tarred(members: Mapping[str, bytes]) -> bytes:
+    """A tar.gz with the members in the order given."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return file.getvalue()
+
+
+def images(records: int, height: int = 4, width: int = 3, channels: int = 1, seed: int = 0) -> Array:
+    """Random images of shape (records, height, width, channels), half of the intensities zero."""
+    random = np.random.default_rng(seed)
+    shape = (records, height, width, channels)
+    return random.integers(0, 256, shape, np.uint8) * random.integers(0, 2, shape, np.uint8)
+
+
+def labels(records: int, classes: int, seed: int = 0) -> Array:
+    """Random labels 0 … classes - 1."""
+    return np.random.default_rng(seed + 1).integers(0, classes, records, np.uint8)
+
+
+def cifar(pixels: Array, *label_columns: Array) -> bytes:
+    """CIFAR's binary records: labels (coarse first, if any), then the planes."""
+    planes = pixels.transpose(0, 3, 1, 2).reshape(len(pixels), -1)
+    return np.column_stack([*label_columns, planes]).astype(np.uint8).tobytes()
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """A made-up publisher: a catalogue folder, a mirror folder, and the arrays behind them.
+
+    splits: (dataset, split) → (images upright HWC, labels from 0, coarse labels or None).
+    """
+
+    catalogue: Path
+    mirror: Path
+    splits: Mapping[tuple[str, str], tuple[Array, Array, Array | None]]
+
+    def toml(self, source: str) -> Path:
+        return self.catalogue / f"{source}.toml"
+
+    def archive(self, source: str, name: str) -> Path:
+        return self.mirror / source / name
+
+
+def declare(archives: Mapping[str, bytes], **source: str) -> str:
+    """The beginning of a source's TOML: everything but its datasets."""
+    facts = {
+        "title": "Tiny",
+        "homepage": "https://example.org/",
+        "citation": "@misc{tiny}",
+        "licence": "not stated",
+        "acknowledgements": "Made up.",
+    } | source
+    lines = [f'{key} = "{value}"' for key, value in facts.items()]
+    lines += ["mirrors = []", "", "[archives]"]
+    for name, data in archives.items():
+        md5, sha256 = hashlib.md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
+        lines.append(f'"{name}" = {{ bytes = {len(data)}, md5 = "{md5}", sha256 = "{sha256}" }}')
+    return "\n".join(lines) + "\n"
+
+
+def counts(values: Array, classes: int) -> list[int]:
+    return np.bincount(values, minlength=classes).tolist()
+
+
+def publish(folder: Path, train: int = 30, test: int = 12) -> Publisher:
+    """Publish three tiny sources under `folder`: what MNIST, EMNIST and CIFAR-100 look like.
+
+    tiny_digits: four gzipped IDX archives, 3 classes, 4×3 pixels.
+    tiny_letters: one zip of gzipped IDX members, transposed, labels from 1, 4 classes, 5×5 pixels.
+    tiny_colours: one tar.gz of CIFAR batches (train in two, stored in the other order), fine and
+        coarse labels, 6 and 2 classes, 4×4×3 pixels.
+    """
+    catalogue, mirror = folder / "catalogue", folder / "mirror"
+    catalogue.mkdir(parents=True)
+    splits: dict[tuple[str, str], tuple[Array, Array, Array | None]] = {}
+    sizes = {"train": train, "test": test}
+
+    def write(source: str, archives: Mapping[str, bytes], toml: str) -> None:
+        (mirror / source).mkdir(parents=True)
+        for name, data in archives.items():
+            (mirror / source / name).write_bytes(data)
+        (catalogue / f"{source}.toml").write_text(declare(archives) + toml)
+
+    archives, toml = {}, ""
+    for seed, (split, records) in enumerate(sizes.items()):
+        pixels, values = images(records, 4, 3, seed=seed), labels(records, 3, seed)
+        splits["tiny_digits", split] = (pixels, values, None)
+        archives[f"{split}-images.gz"] = gz(idx(pixels[..., 0]))
+        archives[f"{split}-labels.gz"] = gz(idx(values))
+        toml += f"""
+[datasets.tiny_digits.splits.{split}]
+records = {records}
+counts = {counts(values, 3)}
+images = "{split}-images.gz"
+labels = "{split}-labels.gz"
+"""
+    head = """
+[datasets.tiny_digits]
+title = "Tiny digits"
+format = "idx"
+image = { height = 4, width = 3, channels = 1 }
+classes = ["zero", "one", "two"]
+"""
+    write("tiny_digits", archives, head + toml)
+
+    members, toml = {}, ""
+    for seed, (split, records) in enumerate(sizes.items(), start=10):
+        pixels, values = images(records, 5, 5, seed=seed), labels(records, 4, seed)
+        splits["tiny_letters", split] = (pixels, values, None)
+        stored = np.ascontiguousarray(pixels[..., 0].transpose(0, 2, 1))
+        members[f"gzip/{split}-images.gz"] = gz(idx(stored))
+        members[f"gzip/{split}-labels.gz"] = gz(idx(values + 1))
+        toml += f"""
+[datasets.tiny_letters.splits.{split}]
+records = {records}
+counts = {counts(values, 4)}
+images = "letters.zip/gzip/{split}-images.gz"
+labels = "letters.zip/gzip/{split}-labels.gz"
+"""
+    for name, data in members.items():
+        digest = hashlib.sha256(data).hexdigest()
+        toml += f'\n[members."letters.zip/{name}"]\nbytes = {len(data)}\nsha256 = "{digest}"\n'
+    head = """
+[defaults]
+format = "idx"
+image = { height = 5, width = 5, channels = 1 }
+orientation = "transposed"
+
+[datasets.tiny_letters]
+title = "Tiny letters"
+first_label = 1
+classes = ["A", "B", "C", "D"]
+"""
+    write("tiny_letters", {"letters.zip": zipped(members)}, head + toml)
+
+    members, toml = {}, ""
+    for seed, (split, records) in enumerate(sizes.items(), start=20):
+        pixels, fine = images(records, 4, 4, 3, seed=seed), labels(records, 6, seed)
+        coarse = (fine // 3).astype(np.uint8)
+        splits["tiny_colours", split] = (pixels, fine, coarse)
+        half = records // 2
+        parts = {f"{split}_1": slice(0, half), f"{split}_2": slice(half, records)}
+        for name, rows in reversed(parts.items()):
+            members[f"bin/{name}.bin"] = cifar(pixels[rows], coarse[rows], fine[rows])
+        batches = [f"colours.tar.gz/bin/{name}.bin" for name in parts]
+        toml += f"""
+[datasets.tiny_colours.splits.{split}]
+records = {records}
+counts = {counts(fine, 6)}
+coarse_counts = {counts(coarse, 2)}
+batches = {batches}
+"""
+    head = """
+[datasets.tiny_colours]
+title = "Tiny colours"
+format = "cifar"
+image = { height = 4, width = 4, channels = 3 }
+classes = ["rose", "ruby", "rust", "sky", "sea", "steel"]
+coarse_classes = ["red", "blue"]
+"""
+    write("tiny_colours", {"colours.tar.gz": tarred({"README": b"hello", **members})}, head + toml)
+    return Publisher(catalogue, mirror, splits)
