@@ -96,8 +96,8 @@ def _build(settings: Settings, options: argparse.Namespace) -> int:
     for outcome in outcomes:
         records = f"{outcome.records:,}" if outcome.records else ""
         size = display.size(outcome.size_bytes) if outcome.size_bytes else ""
-        seconds = f"{outcome.seconds:.2f}" if outcome.state == "made" else ""
-        rows.append((outcome.asset, records, size, seconds, outcome.state))
+        took = f"{outcome.seconds:.2f}" if outcome.state == "made" else ""
+        rows.append((outcome.asset, records, size, took, outcome.state))
     _print_columns(rows, right={"records", "size", "seconds"})
     seconds = time.perf_counter() - start
     made = sum(outcome.state == "made" for outcome in outcomes)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import dagster as dg
 
 from assets.display import Display
@@ -32,13 +34,9 @@ def asset(source: Source, identify: Identify) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         made = []
         for archive in source.archives.values():
-
-            def build(goal, archive=archive):
-                label = f"{source.name}/{archive.name}"
-                with display.task(label, archive.size_bytes, "bytes") as advance:
-                    return web.obtain(source, archive, goal, identify, advance)
-
-            made.append(store.make(archives.artefact(source, archive), build))
+            artefact = archives.artefact(source, archive)
+            obtain = partial(web.obtain, source, archive, identify)
+            made.append(store.make(artefact, display, archive.size_bytes, "bytes", obtain))
         origins = {m.record.path: str(m.record.facts["origin"]) for m in made}
         return materialized(
             made, {"origin": origins, "homepage": dg.MetadataValue.url(source.homepage)}

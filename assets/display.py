@@ -21,7 +21,7 @@ class Display:
 
     @contextlib.contextmanager
     def task(self, label: str, total: int, unit: Unit) -> Iterator[Advance]:
-        """Show one piece of work from its beginning to its end; give the way to say how far it is."""
+        """Show one piece of work while the block runs; give the way to say how far it is."""
         yield unwatched
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dagster as dg
 
 from assets import tables
@@ -10,6 +12,8 @@ from assets.resources import Store, materialized
 from pipelines import files
 from pipelines.catalogue import Dataset, Split
 from pipelines.exports import to_csv, to_lmdb
+from pipelines.lineage import Facts
+from pipelines.work import Advance
 
 
 def csv(dataset: Dataset, split: Split, header: bool) -> dg.AssetsDefinition:
@@ -25,14 +29,11 @@ def csv(dataset: Dataset, split: Split, header: bool) -> dg.AssetsDefinition:
         description=f"{dataset.title}, {split.name}, as CSV: label, then every pixel.",
     )
     def csv_export(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
-        def build(goal):
-            with display.task(
-                f"{dataset.name}/{split.name}_csv", split.records, "records"
-            ) as advance:
-                return {"records": to_csv.write(store.path(table), goal, header, advance)}
+        def build(goal: Path, advance: Advance) -> Facts:
+            return {"records": to_csv.write(store.path(table), goal, header, advance)}
 
         artefact = to_csv.artefact(dataset, split, store.digests(table), header)
-        return materialized([store.make(artefact, build)])
+        return materialized([store.make(artefact, display, split.records, "records", build)])
 
     return csv_export
 
@@ -51,13 +52,10 @@ def lmdb(dataset: Dataset, split: Split) -> dg.AssetsDefinition:
         description=f"{dataset.title}, {split.name}, as LMDB for Caffe: Datum messages, CHW.",
     )
     def lmdb_export(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
-        def build(goal):
-            with display.task(
-                f"{dataset.name}/{split.name}_lmdb", split.records, "records"
-            ) as advance:
-                return {"records": to_lmdb.write(store.path(table), goal, digits, advance)}
+        def build(goal: Path, advance: Advance) -> Facts:
+            return {"records": to_lmdb.write(store.path(table), goal, digits, advance)}
 
         artefact = to_lmdb.artefact(dataset, split, store.digests(table))
-        return materialized([store.make(artefact, build)])
+        return materialized([store.make(artefact, display, split.records, "records", build)])
 
     return lmdb_export

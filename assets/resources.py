@@ -13,11 +13,15 @@ from typing import Any
 
 import dagster as dg
 
+from assets.display import Display, Unit
 from pipelines import archives, lineage
 from pipelines.archives import Identify
 from pipelines.catalogue import Archive, Source
 from pipelines.lineage import Artefact, Facts, Record
 from pipelines.work import Advance
+
+Build = Callable[[Path, Advance], Facts]
+"""Writes an artefact to a path, telling how far it is; returns what it found out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +46,17 @@ class Store(dg.ConfigurableResource[Any]):
         """Return the recorded SHA-256 of artefacts, as the inputs of another."""
         return {path: lineage.sha256(Path(self.data), path) for path in paths}
 
-    def make(self, artefact: Artefact, build: Callable[[Path], Facts]) -> Made:
-        """Bring an artefact up to date."""
+    def make(
+        self, artefact: Artefact, display: Display, total: int, unit: Unit, build: Build
+    ) -> Made:
+        """Bring an artefact up to date; if that takes `build`, show how far it is of `total`."""
         start = time.perf_counter()
-        record, before = lineage.make(Path(self.data), artefact, build)
+
+        def build_on_display(goal: Path) -> Facts:
+            with display.task(artefact.path, total, unit) as advance:
+                return build(goal, advance)
+
+        record, before = lineage.make(Path(self.data), artefact, build_on_display)
         return Made(record, before.reason, time.perf_counter() - start)
 
 
@@ -56,7 +67,7 @@ class Web(dg.ConfigurableResource[Any]):
     offline: bool = False
 
     def obtain(
-        self, source: Source, archive: Archive, goal: Path, identify: Identify, advance: Advance
+        self, source: Source, archive: Archive, identify: Identify, goal: Path, advance: Advance
     ) -> Facts:
         """Make sure that an archive is at `goal`."""
         places = archives.places(source, archive, self.mirror, self.offline)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster import DagsterEventType
@@ -24,7 +25,10 @@ STAGES = ("archives", "tables", "statistics", "csv", "lmdb")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an asset: `made`, `up to date`, `failed`, or `blocked` by a failure before it."""
+    """What became of an asset.
+
+    state: `made`, `up to date`, `failed`, or `blocked` by a failure before it.
+    """
 
     asset: str
     state: str
@@ -87,11 +91,13 @@ def run(
 
 
 def _outcomes(result: dg.ExecuteInProcessResult, selection: list[dg.AssetKey]) -> list[Outcome]:
-    good, errors = {}, {}
+    good: dict[dg.AssetKey, Outcome] = {}
+    errors: dict[dg.AssetKey, str] = {}
+    by_step = {"__".join(key.path): key for key in selection}  # as Dagster names their steps
     for event in result.all_events:
         if event.event_type is DagsterEventType.ASSET_MATERIALIZATION:
             materialization = event.step_materialization_data.materialization
-            facts = {key: value.value for key, value in materialization.metadata.items()}
+            facts: dict[str, Any] = {k: v.value for k, v in materialization.metadata.items()}
             good[materialization.asset_key] = Outcome(
                 materialization.asset_key.to_user_string(),
                 facts["state"],
@@ -109,20 +115,15 @@ def _outcomes(result: dg.ExecuteInProcessResult, selection: list[dg.AssetKey]) -
                     "catalogue and the data contradict each other: correct one of them."
                 )
         elif event.event_type is DagsterEventType.STEP_FAILURE:
-            asset = _asset_of(event, selection)
             error = event.step_failure_data.error
-            root = error.cause or error
-            errors.setdefault(asset, root.message.strip())
-    return [_outcome(key, good, errors) for key in selection]
-
-
-def _asset_of(event: dg.DagsterEvent, selection: list[dg.AssetKey]) -> dg.AssetKey:
-    """Return the asset of a step: a step is called like its asset, joined by two underscores."""
-    by_step = {"__".join(key.path): key for key in selection}
-    return by_step[event.step_key]
-
-
-def _outcome(key: dg.AssetKey, good: dict, errors: dict) -> Outcome:
-    if key in errors:
-        return Outcome(key.to_user_string(), "failed", error=errors[key])
-    return good.get(key) or Outcome(key.to_user_string(), "blocked")
+            root = error and (error.cause or error)
+            message = root.message.strip() if root else "failed without saying why"
+            errors.setdefault(by_step[str(event.step_key)], message)
+    outcomes = []
+    for key in selection:
+        name = key.to_user_string()
+        if key in errors:
+            outcomes.append(Outcome(name, "failed", error=errors[key]))
+        else:
+            outcomes.append(good.get(key, Outcome(name, "blocked")))
+    return outcomes

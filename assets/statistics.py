@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dagster as dg
 
 from assets import checks, tables
@@ -9,6 +11,8 @@ from assets.display import Display
 from assets.resources import Store, materialized
 from pipelines import files, statistics
 from pipelines.catalogue import Dataset
+from pipelines.lineage import Facts
+from pipelines.work import Advance
 
 
 def key(dataset: Dataset) -> dg.AssetKey:
@@ -32,11 +36,11 @@ def asset(dataset: Dataset) -> dg.AssetsDefinition:
         "image of each class, per split.",
     )
     def statistics_table(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
-        def build(goal):
-            with display.task(f"{dataset.name}/statistics", records, "records") as advance:
-                return {"records": statistics.write(map(store.path, paths), goal, advance)}
+        def build(goal: Path, advance: Advance) -> Facts:
+            return {"records": statistics.write(map(store.path, paths), goal, advance)}
 
-        made = store.make(statistics.artefact(dataset, store.digests(*paths)), build)
+        artefact = statistics.artefact(dataset, store.digests(*paths))
+        made = store.make(artefact, display, records, "records", build)
         path = store.path(made.record.path)
         classes = dg.MetadataValue.md(statistics.counts_as_text(path, markdown=True))
         return materialized([made], {"classes": classes}, checks.of_statistics(path, dataset))

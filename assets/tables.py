@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import dagster as dg
 
 from assets import archives, checks
@@ -9,6 +11,8 @@ from assets.display import Display
 from assets.resources import Store, materialized
 from pipelines import tables
 from pipelines.catalogue import Dataset, Source, Split
+from pipelines.lineage import Facts
+from pipelines.work import Advance
 
 
 def key(dataset: Dataset, split: Split) -> dg.AssetKey:
@@ -31,14 +35,14 @@ def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition
         f"in {len(dataset.classes)} classes, one row each.",
     )
     def table(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
-        def build(goal):
-            with display.task(f"{dataset.name}/{split.name}", split.records, "records") as advance:
-                folder = store.path(f"archives/{source.name}")
-                return {"records": tables.write(source, dataset, split, folder, goal, advance)}
+        archives_folder = store.path(f"archives/{source.name}")
 
-        made = store.make(artefact, build)
-        return materialized(
-            [made], checks=checks.of_table(store.path(artefact.path), dataset, split)
-        )
+        def build(goal: Path, advance: Advance) -> Facts:
+            records = tables.write(source, dataset, split, archives_folder, goal, advance)
+            return {"records": records}
+
+        made = store.make(artefact, display, split.records, "records", build)
+        found = checks.of_table(store.path(artefact.path), dataset, split)
+        return materialized([made], checks=found)
 
     return table

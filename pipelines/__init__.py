@@ -3,7 +3,7 @@
 Nothing in this package imports Dagster or knows a path of its own: the catalogue and the data
 folder are passed in. Data flows one way, and each module is one arrow:
 
-    catalogue → archives → formats → tables → statistics, exports        (lineage watches each arrow)
+    catalogue → archives → formats → tables → statistics, exports     (lineage watches each arrow)
 """
 
 __version__ = "0.1.0"

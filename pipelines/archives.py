@@ -176,10 +176,8 @@ def _hold(found: Digests, declared: Archive, head: bytes, identify: Identify) ->
     """Raise `WrongBytes` unless the file found is the one declared."""
     if found == Digests(declared.size_bytes, declared.md5, declared.sha256):
         return
-    if other := identify(found.md5):
-        instead = f". Those bytes are {other}"
-    else:
-        instead = _kind(head)
+    other = identify(found.md5)
+    instead = f". Those bytes are {other}" if other else _kind(head)
     if found.md5 != declared.md5:
         raise WrongBytes(
             f"{found.size_bytes:,} bytes with MD5 {found.md5}, but the catalogue declares "

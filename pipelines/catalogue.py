@@ -261,7 +261,7 @@ def _read(path: Path) -> tuple[Source | None, list[str]]:
     try:
         source = _SOURCE.validate_python(_with_defaults(data))
     except ValidationError as error:
-        return None, [_problem(e) for e in error.errors()]  # type: ignore[arg-type]
+        return None, [_problem(e) for e in error.errors()]
     source = _named(source, path.stem)
     return source, list(_contradictions(source))
 

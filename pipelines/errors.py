@@ -6,8 +6,8 @@ ImagesetsError
 ├── ArchiveError            the publisher's files
 │   ├── ArchiveUnavailable  no mirror gave the declared bytes (lists every attempt)
 │   ├── WrongBytes          a file is there, and is not what the catalogue declares
-│   └── MemberError         an archive does not hold the member, or holds it unsafely or damaged
-├── FormatError             a member's bytes break their format, or differ from the declaration
+│   └── MemberError         an archive lacks a member, or holds it unsafely or damaged
+├── FormatError             a member's bytes break their format, or the declaration
 ├── TableError              a Parquet file is not a table of ours, or lacks the rows asked for
 └── StorageError            the data folder can't be written: permissions, space, a folder in the way
 

@@ -86,8 +86,7 @@ def _storage_errors(goal: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = _ADVICE.get(error.errno or 0)
-        if advice is None:
+        if error.errno is None or (advice := _ADVICE.get(error.errno)) is None:
             raise
         raise StorageError(
             f"{goal} can't be written: {os.strerror(error.errno)}. {advice}"
@@ -98,7 +97,7 @@ _ELSEWHERE = "or choose another data folder with --data or IMAGESETS_DATA."
 _ADVICE = {
     errno.ENOSPC: f"Free some space, {_ELSEWHERE}",
     errno.EDQUOT: f"Your quota is used up: free some space, {_ELSEWHERE}",
-    errno.EFBIG: f"A file this large is not allowed here: raise the limit (ulimit -f), {_ELSEWHERE}",
+    errno.EFBIG: f"Files this large are not allowed: raise the limit (ulimit -f), {_ELSEWHERE}",
     errno.EACCES: f"Make the folder writable, {_ELSEWHERE}",
     errno.EPERM: f"Make the folder writable, {_ELSEWHERE}",
     errno.EROFS: f"Mount it writable, {_ELSEWHERE}",

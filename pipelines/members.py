@@ -19,11 +19,13 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from types import SimpleNamespace
+from typing import IO, Any, cast
 
 from isal import isal_zlib
+from isal.igzip_lib import IsalError
 
-from pipelines.catalogue import Member, did_you_mean
+from pipelines.catalogue import Member, MemberFacts, did_you_mean
 from pipelines.errors import MemberError
 from pipelines.formats import OpenMember
 
@@ -32,7 +34,7 @@ Read = Callable[[int], bytes]  # as in io: at most that many bytes, none only at
 _CHUNK_BYTES = 1 << 18
 
 # What Python's archive modules raise on damaged or hostile input: far more than they document.
-_DAMAGE = (
+_DAMAGE: tuple[type[Exception], ...] = (
     EOFError,
     MemoryError,
     NotImplementedError,
@@ -41,7 +43,7 @@ _DAMAGE = (
     RuntimeError,
     ValueError,
     IndexError,
-    isal_zlib.error,
+    IsalError,
     struct.error,
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -101,7 +103,7 @@ def opened(folder: Path) -> Iterator[OpenMember]:
                 else:
                     raise MemberError(f"{name}: {member.archive} is neither a zip nor a tar.")
             if member.facts is not None:
-                read = _known(read, member)
+                read = _known(read, member, member.facts)
             if name.endswith(".gz"):
                 read = _gunzipped(read, name)
             return Stream(name, read)
@@ -146,10 +148,9 @@ def _gunzipped(read: Read, name: str) -> Read:
     return read_inflated
 
 
-def _known(read: Read, member: Member) -> Read:
+def _known(read: Read, member: Member, facts: MemberFacts) -> Read:
     """Return a reader that holds the bytes against the member's declared size and SHA-256."""
-    assert member.facts is not None
-    facts, digest, size = member.facts, hashlib.sha256(), 0
+    digest, size = hashlib.sha256(), 0
 
     def read_known(most: int) -> bytes:
         nonlocal size
@@ -206,9 +207,7 @@ class _Tar(contextlib.AbstractContextManager["_Tar"]):
         if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
             raise MemberError(f"{member}: expected a regular file, found a folder, link or device.")
         _hold_size(member, info.size)
-        file = self._tar.extractfile(info)
-        assert file is not None, "a regular member has bytes"
-        return file
+        return cast("IO[bytes]", self._tar.extractfile(info))  # None for irregular members only
 
     def _seek(self, path: str) -> tarfile.TarInfo | None:
         while info := self._tar.next():
@@ -220,20 +219,15 @@ class _Tar(contextlib.AbstractContextManager["_Tar"]):
     def _from_the_start(self) -> tarfile.TarFile:
         self._stack.close()
         self._names.clear()
-        file = self._stack.enter_context(self._path.open("rb"))
-        read = file.read
+        file = self._path.open("rb")
+        self._stack.callback(file.close)
+        read: Read = file.read
         if not self._path.name.endswith(".tar"):
             read = _gunzipped(read, self._path.name)
-        return self._stack.enter_context(
-            tarfile.open(fileobj=_Readable(read), mode="r|", bufsize=_CHUNK_BYTES)
-        )
-
-
-class _Readable:
-    """A `Read` as the object that tarfile wants."""
-
-    def __init__(self, read: Read) -> None:
-        self.read = read
+        stream: Any = SimpleNamespace(read=read)  # all that tarfile asks of a stream
+        tar = tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK_BYTES)
+        self._stack.callback(tar.close)
+        return tar
 
 
 def _hold_size(member: Member, found: int) -> None:

@@ -317,11 +317,12 @@ def _batches(
     columns = ["label", *(["coarse_label"] if about.coarse_classes else []), "pixels"]
     file, _ = _opened(path)
     for number, first in groups:
+        at = first
         for part in file.iter_batches(most, [number], columns, use_threads=False):
             coarse = _bytes(part["coarse_label"], 1) if about.coarse_classes else None
             images = _bytes(part["pixels"], about.record_bytes).reshape(-1, *about.shape)
-            yield first, Batch(images, _bytes(part["label"], 1), coarse)
-            first += len(part)
+            yield at, Batch(images, _bytes(part["label"], 1), coarse)
+            at += len(part)
 
 
 def _bytes(array: pa.Array, width: int) -> Pixels:

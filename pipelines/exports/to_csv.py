@@ -1,7 +1,7 @@
-"""Table → CSV: the label, then every pixel, a record per line.
+r"""Table → CSV: the label, then every pixel, a record per line.
 
 The format known as "MNIST in CSV" (mnist_train.csv, mnist_test.csv, byte for byte): no header,
-`label,pixel,…`, plain integers 0–255, row by row, channels last, `\\n` at the end of each line.
+`label,pixel,…`, plain integers 0–255, row by row, channels last, `\n` at the end of each line.
 With a header, its names are those of Fashion-MNIST's CSV: `label,pixel1,…,pixel784`. CIFAR-100's
 label is the fine one. Not here: reading CSV.
 """

@@ -77,7 +77,7 @@ def fill(stream: ByteStream, array: npt.NDArray[np.uint8], promised: str) -> Non
     Raises:
         FormatError: the stream ends before the array is full; `promised` says why it should not.
     """
-    view = memoryview(array).cast("B") if array.nbytes else memoryview(b"")
+    view = array.reshape(-1).data
     done = 0
     while done < len(view):
         got = stream.readinto(view[done:])
