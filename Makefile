@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-IMAGESETS_DATA ?= data
+# Not the folder itself: a broken install must not look finished.
+READY := .venv/installed
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check ui bench lock clean
@@ -10,21 +11,21 @@ IMAGESETS_DATA ?= data
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-run: .venv ## build mnist and fashion_mnist into data/
+run: $(READY) ## build mnist and fashion_mnist into data/
 	$(BIN)/python -m assets build mnist fashion_mnist
 
-test: .venv ## run all tests
+test: $(READY) ## run all tests
 	$(BIN)/python -m pytest
 
-check: .venv ## format, lint, types
+check: $(READY) ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-ui: .venv ## open the Dagster UI on the same runs
+ui: $(READY) ## open the Dagster UI on the same runs
 	$(BIN)/python -m assets ui
 
-bench: .venv ## measure speed and memory (set IMAGESETS_MIRROR to a folder)
+bench: $(READY) ## measure speed and memory (set IMAGESETS_MIRROR to a folder)
 	$(BIN)/python -m benchmarks.speed
 
 lock: ## compile requirements.lock anew from pyproject.toml (needs uv)
@@ -32,17 +33,16 @@ lock: ## compile requirements.lock anew from pyproject.toml (needs uv)
 	  --generate-hashes --no-strip-extras --no-emit-index-url --no-annotate --no-header \
 	  --output-file requirements.lock
 
-clean: ## remove the environment, caches and everything made under data/
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis "$(IMAGESETS_DATA)"
+clean: ## remove the environment and caches; data/ stays
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Exactly the locked packages, each checked against its hash, and compiled to bytecode: without
+# Exactly the locked packages, each held against its hash. pip compiles them to bytecode: without
 # that, importing Dagster takes three times as long.
-.venv: requirements.lock
+$(READY): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12 …"; exit 1; }
+	  || { echo "Imagesets needs Python 3.11 or newer: make PYTHON=python3.12 run"; exit 1; }
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
-	  --requirement requirements.lock
-	$(BIN)/python -m compileall -q $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') >/dev/null || true
-	@touch .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --compile --no-deps \
+	  --require-hashes --requirement requirements.lock
+	@touch $@

@@ -6,10 +6,10 @@ ImagesetsError
 ├── ArchiveError            the publisher's files
 │   ├── ArchiveUnavailable  no mirror gave the declared bytes (lists every attempt)
 │   ├── WrongBytes          a file is there, and is not what the catalogue declares
-│   └── MemberError         an archive lacks a member, or holds it unsafely or damaged
+│   └── MemberError         an archive lacks a member, or holds it damaged or unsafely
 ├── FormatError             a member's bytes break their format, or the declaration
 ├── TableError              a Parquet file is not a table of ours, or lacks the rows asked for
-└── StorageError            the data folder can't be written: permissions, space, a folder in the way
+└── StorageError            the data folder can't be written: rights, space, a file in the way
 
 Every error takes one sentence or more that say what was expected, what was found, where, and what
 to do next. The text is the only argument, so errors survive pickling between processes.

@@ -23,7 +23,6 @@ from types import SimpleNamespace
 from typing import IO, Any, cast
 
 from isal import isal_zlib
-from isal.igzip_lib import IsalError
 
 from pipelines.catalogue import Member, MemberFacts, did_you_mean
 from pipelines.errors import MemberError
@@ -34,7 +33,7 @@ Read = Callable[[int], bytes]  # as in io: at most that many bytes, none only at
 _CHUNK_BYTES = 1 << 18
 
 # What Python's archive modules raise on damaged or hostile input: far more than they document.
-_DAMAGE: tuple[type[Exception], ...] = (
+_DAMAGE = (
     EOFError,
     MemoryError,
     NotImplementedError,
@@ -43,7 +42,7 @@ _DAMAGE: tuple[type[Exception], ...] = (
     RuntimeError,
     ValueError,
     IndexError,
-    IsalError,
+    cast("type[Exception]", isal_zlib.error),  # its stub calls the class an instance
     struct.error,
     tarfile.TarError,
     zipfile.BadZipFile,
@@ -219,14 +218,14 @@ class _Tar(contextlib.AbstractContextManager["_Tar"]):
     def _from_the_start(self) -> tarfile.TarFile:
         self._stack.close()
         self._names.clear()
-        file = self._path.open("rb")
-        self._stack.callback(file.close)
+        file = self._stack.enter_context(self._path.open("rb"))
         read: Read = file.read
         if not self._path.name.endswith(".tar"):
             read = _gunzipped(read, self._path.name)
         stream: Any = SimpleNamespace(read=read)  # all that tarfile asks of a stream
-        tar = tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK_BYTES)
-        self._stack.callback(tar.close)
+        tar: tarfile.TarFile = self._stack.enter_context(
+            tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK_BYTES)
+        )
         return tar
 
 
