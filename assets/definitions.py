@@ -32,11 +32,11 @@ def all_assets(declared: Catalogue, settings: Settings) -> Iterator[dg.AssetsDef
     for source in declared.sources.values():
         yield archives.asset(source, declared.identify)
         for dataset in source.datasets.values():
-            yield statistics.asset(dataset)
+            yield statistics.asset(source, dataset)
             for split in dataset.splits.values():
                 yield tables.asset(source, dataset, split)
-                yield exports.csv(dataset, split, settings.csv_header)
-                yield exports.lmdb(dataset, split)
+                yield exports.csv(source, dataset, split, settings.csv_header)
+                yield exports.lmdb(source, dataset, split)
 
 
 def define(settings: Settings, display: Display | None = None) -> dg.Definitions:

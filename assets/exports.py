@@ -9,16 +9,16 @@ import dagster as dg
 from assets import tables
 from assets.display import Display
 from assets.resources import Store, materialized
-from pipelines import files
-from pipelines.catalogue import Dataset, Split
+from pipelines.catalogue import Dataset, Source, Split
 from pipelines.exports import to_csv, to_lmdb
 from pipelines.lineage import Facts
+from pipelines.tables import artefact as table_artefact
 from pipelines.work import Advance
 
 
-def csv(dataset: Dataset, split: Split, header: bool) -> dg.AssetsDefinition:
+def csv(source: Source, dataset: Dataset, split: Split, header: bool) -> dg.AssetsDefinition:
     """Return the asset of a split's CSV."""
-    table = files.table(dataset.name, split.name)
+    table = table_artefact(source, dataset, split)
 
     @dg.asset(
         key=[dataset.name, f"{split.name}_csv"],
@@ -30,17 +30,17 @@ def csv(dataset: Dataset, split: Split, header: bool) -> dg.AssetsDefinition:
     )
     def csv_export(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
         def build(goal: Path, advance: Advance) -> Facts:
-            return {"records": to_csv.write(store.path(table), goal, header, advance)}
+            return {"records": to_csv.write(store.path(table.path), goal, header, advance)}
 
-        artefact = to_csv.artefact(dataset, split, store.digests(table), header)
+        artefact = to_csv.artefact(dataset, split, store.inputs(table), header)
         return materialized([store.make(artefact, display, split.records, "records", build)])
 
     return csv_export
 
 
-def lmdb(dataset: Dataset, split: Split) -> dg.AssetsDefinition:
+def lmdb(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition:
     """Return the asset of a split's LMDB."""
-    table = files.table(dataset.name, split.name)
+    table = table_artefact(source, dataset, split)
     digits = to_lmdb.KEY_DIGITS[dataset.format]
 
     @dg.asset(
@@ -53,9 +53,9 @@ def lmdb(dataset: Dataset, split: Split) -> dg.AssetsDefinition:
     )
     def lmdb_export(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
         def build(goal: Path, advance: Advance) -> Facts:
-            return {"records": to_lmdb.write(store.path(table), goal, digits, advance)}
+            return {"records": to_lmdb.write(store.path(table.path), goal, digits, advance)}
 
-        artefact = to_lmdb.artefact(dataset, split, store.digests(table))
+        artefact = to_lmdb.artefact(dataset, split, store.inputs(table))
         return materialized([store.make(artefact, display, split.records, "records", build)])
 
     return lmdb_export

@@ -42,9 +42,9 @@ class Store(dg.ConfigurableResource[Any]):
         """Return where an artefact lies."""
         return Path(self.data) / relative
 
-    def digests(self, *paths: str) -> dict[str, str | None]:
-        """Return the recorded SHA-256 of artefacts, as the inputs of another."""
-        return {path: lineage.sha256(Path(self.data), path) for path in paths}
+    def inputs(self, *artefacts: Artefact) -> dict[str, str]:
+        """Return path → SHA-256 of artefacts that another is made from; refuse stale ones."""
+        return lineage.inputs(Path(self.data), artefacts)
 
     def make(
         self, artefact: Artefact, display: Display, total: int, unit: Unit, build: Build

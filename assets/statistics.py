@@ -9,9 +9,10 @@ import dagster as dg
 from assets import checks, tables
 from assets.display import Display
 from assets.resources import Store, materialized
-from pipelines import files, statistics
-from pipelines.catalogue import Dataset
+from pipelines import statistics
+from pipelines.catalogue import Dataset, Source
 from pipelines.lineage import Facts
+from pipelines.tables import artefact as table_artefact
 from pipelines.work import Advance
 
 
@@ -20,16 +21,16 @@ def key(dataset: Dataset) -> dg.AssetKey:
     return dg.AssetKey([dataset.name, "statistics"])
 
 
-def asset(dataset: Dataset) -> dg.AssetsDefinition:
+def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
     """Return the asset of a dataset's statistics."""
-    paths = [files.table(dataset.name, split) for split in dataset.splits]
+    needed = [table_artefact(source, dataset, split) for split in dataset.splits.values()]
     records = sum(split.records for split in dataset.splits.values())
 
     @dg.asset(
         key=key(dataset),
         deps=[tables.key(dataset, split) for split in dataset.splits.values()],
         group_name=dataset.source,
-        kinds={"parquet", "polars"},
+        kinds={"parquet", "numpy"},
         code_version=statistics.CODE_VERSION,
         check_specs=checks.statistics_specs(key(dataset), dataset),
         description=f"{dataset.title}: records, share, mean, standard deviation, extremes and mean "
@@ -37,9 +38,11 @@ def asset(dataset: Dataset) -> dg.AssetsDefinition:
     )
     def statistics_table(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
         def build(goal: Path, advance: Advance) -> Facts:
-            return {"records": statistics.write(map(store.path, paths), goal, advance)}
+            return {
+                "records": statistics.write([store.path(n.path) for n in needed], goal, advance)
+            }
 
-        artefact = statistics.artefact(dataset, store.digests(*paths))
+        artefact = statistics.artefact(dataset, store.inputs(*needed))
         made = store.make(artefact, display, records, "records", build)
         path = store.path(made.record.path)
         classes = dg.MetadataValue.md(statistics.counts_as_text(path, markdown=True))

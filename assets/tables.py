@@ -10,6 +10,7 @@ from assets import archives, checks
 from assets.display import Display
 from assets.resources import Store, materialized
 from pipelines import tables
+from pipelines.archives import artefact as archive_artefact
 from pipelines.catalogue import Dataset, Source, Split
 from pipelines.lineage import Facts
 from pipelines.work import Advance
@@ -23,6 +24,7 @@ def key(dataset: Dataset, split: Split) -> dg.AssetKey:
 def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition:
     """Return the asset of a split's table."""
     artefact = tables.artefact(source, dataset, split)
+    verified = [archive_artefact(source, source.archives[name]) for name in split.archives]
 
     @dg.asset(
         key=key(dataset, split),
@@ -35,11 +37,12 @@ def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition
         f"in {len(dataset.classes)} classes, one row each.",
     )
     def table(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
-        archives_folder = store.path(f"archives/{source.name}")
-
         def build(goal: Path, advance: Advance) -> Facts:
-            records = tables.write(source, dataset, split, archives_folder, goal, advance)
+            store.inputs(*verified)
+            records = tables.write(source, dataset, split, folder, goal, advance)
             return {"records": records}
+
+        folder = store.path(f"archives/{source.name}")
 
         made = store.make(artefact, display, split.records, "records", build)
         found = checks.of_table(store.path(artefact.path), dataset, split)

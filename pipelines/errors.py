@@ -8,6 +8,7 @@ ImagesetsError
 │   ├── WrongBytes          a file is there, and is not what the catalogue declares
 │   └── MemberError         an archive lacks a member, or holds it damaged or unsafely
 ├── FormatError             a member's bytes break their format, or the declaration
+├── StaleInput              what an artefact is made from is missing or out of date itself
 ├── TableError              a Parquet file is not a table of ours, or lacks the rows asked for
 └── StorageError            the data folder can't be written: rights, space, a file in the way
 
@@ -46,6 +47,10 @@ class MemberError(ArchiveError):
 
 class FormatError(ImagesetsError):
     """A member's bytes break the rules of their format, or differ from what the split declares."""
+
+
+class StaleInput(ImagesetsError):
+    """An artefact can't be made yet: what it is made from is missing or out of date."""
 
 
 class TableError(ImagesetsError):

@@ -10,7 +10,7 @@ import contextlib
 import errno
 import hashlib
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,13 +61,11 @@ def atomic(goal: Path) -> Iterator[Path]:
     """
     with _storage_errors(goal):
         goal.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{goal.name}.", suffix=".partial", dir=goal.parent)
-        os.close(handle)
-        partial = Path(name)
+        partial = goal.with_name(f".{goal.name}.{secrets.token_hex(4)}.partial")
+        partial.touch(exist_ok=False)
         try:
             yield partial
             with partial.open("rb+") as file:
-                os.fchmod(file.fileno(), 0o666 & ~_umask())  # mkstemp's files are for one user
                 os.fsync(file.fileno())
             partial.replace(goal)
         finally:
@@ -105,9 +103,3 @@ _ADVICE = {
     errno.EEXIST: f"Something that is no folder is in the way: move it, {_ELSEWHERE}",
     errno.EISDIR: f"A folder is in the way: move it, {_ELSEWHERE}",
 }
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

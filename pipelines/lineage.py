@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pipelines import files
+from pipelines.errors import StaleInput
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,24 @@ def state(data: Path, artefact: Artefact) -> State:
             return State(record, "its bytes changed since it was made")
         record = replace(record, mtime_ns=stat.st_mtime_ns)
     return State(record, None)
+
+
+def inputs(data: Path, artefacts: Iterable[Artefact]) -> dict[str, str]:
+    """Return path → SHA-256 of artefacts that another one is made from.
+
+    Raises:
+        StaleInput: one of them is not up to date.
+    """
+    digests = {}
+    for artefact in artefacts:
+        found = state(data, artefact)
+        if found.record is None or not found.is_up_to_date:
+            raise StaleInput(
+                f"{artefact.path} must be made first: {found.reason}. Build or materialize the "
+                f"{artefact.stage} of this dataset too."
+            )
+        digests[artefact.path] = found.record.sha256
+    return digests
 
 
 def make(data: Path, artefact: Artefact, build: Callable[[Path], Facts]) -> tuple[Record, State]:

@@ -224,7 +224,7 @@ class _Tar(contextlib.AbstractContextManager["_Tar"]):
             read = _gunzipped(read, self._path.name)
         stream: Any = SimpleNamespace(read=read)  # all that tarfile asks of a stream
         tar: tarfile.TarFile = self._stack.enter_context(
-            tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK_BYTES)
+            tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK_BYTES)  # noqa: SIM115 -- it does
         )
         return tar
 
