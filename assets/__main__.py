@@ -107,7 +107,9 @@ def _build(settings: Settings, options: argparse.Namespace) -> int:
         if outcome.error:
             print(f"\nerror: {outcome.asset}: {outcome.error}", file=sys.stderr)
     if bad:
-        print(f"\n{len(bad)} of {len(outcomes)} failed or could not be made.", file=sys.stderr)
+        failed = sum(outcome.state == "failed" for outcome in bad)
+        blocked = len(bad) - failed
+        print(f"\n{failed} failed, {blocked} blocked by that.", file=sys.stderr)
         return 1
     if made:
         print(f"\nMade {made} of {len(outcomes)} in {seconds:.1f} s; all passed their checks.")
@@ -174,7 +176,7 @@ def _print_columns(rows: Sequence[Sequence[str]], right: set[str]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m assets",
-        description="MNIST, Fashion-MNIST, EMNIST, CIFAR-10 and CIFAR-100: fetched, verified, and "
+        description="MNIST, Fashion-MNIST, EMNIST, CIFAR-10 and CIFAR-100: fetched, verified, and\n"
         "made into Parquet tables, statistics, CSV and LMDB.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

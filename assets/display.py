@@ -68,19 +68,24 @@ class Bars(Display):
             TimeRemainingColumn,
             TransferSpeedColumn,
         )
+        from rich.table import Column
 
-        figures = (
-            (DownloadColumn(), TransferSpeedColumn())
+        def fixed() -> Column:
+            return Column(no_wrap=True)
+
+        amounts = (
+            (DownloadColumn(table_column=fixed()), TransferSpeedColumn(table_column=fixed()))
             if unit == "bytes"
-            else (MofNCompleteColumn(),)
+            else (MofNCompleteColumn(table_column=fixed()),)
         )
         bar = Progress(
-            TextColumn("{task.description:28}"),
-            BarColumn(),
-            *figures,
-            TimeRemainingColumn(),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=3)),
+            BarColumn(bar_width=None, table_column=Column(ratio=1)),
+            *amounts,
+            TimeRemainingColumn(table_column=fixed()),
             console=Console(stderr=True),
             transient=True,
+            expand=True,
         )
         with bar:
             task = bar.add_task(label, total=total)

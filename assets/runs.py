@@ -17,7 +17,7 @@ from dagster import DagsterEventType
 from assets.definitions import define
 from assets.display import Display
 from assets.settings import ROOT, Settings
-from pipelines import files
+from pipelines import errors, files
 from pipelines.catalogue import Dataset
 
 STAGES = ("archives", "tables", "statistics", "csv", "lmdb")
@@ -92,7 +92,7 @@ def run(
 
 def _outcomes(result: dg.ExecuteInProcessResult, selection: list[dg.AssetKey]) -> list[Outcome]:
     good: dict[dg.AssetKey, Outcome] = {}
-    errors: dict[dg.AssetKey, str] = {}
+    bad: dict[dg.AssetKey, str] = {}
     by_step = {"__".join(key.path): key for key in selection}  # as Dagster names their steps
     for event in result.all_events:
         if event.event_type is DagsterEventType.ASSET_MATERIALIZATION:
@@ -110,20 +110,25 @@ def _outcomes(result: dg.ExecuteInProcessResult, selection: list[dg.AssetKey]) -
             check = event.asset_check_evaluation_data
             if not check.passed:
                 expected, found = (check.metadata[k].value for k in ("expected", "found"))
-                errors[check.asset_key] = (
+                bad[check.asset_key] = (
                     f"check {check.check_name} failed: expected {expected}, found {found}. The "
                     "catalogue and the data contradict each other: correct one of them."
                 )
         elif event.event_type is DagsterEventType.STEP_FAILURE:
             error = event.step_failure_data.error
             root = error and (error.cause or error)
-            message = root.message.strip() if root else "failed without saying why"
-            errors.setdefault(by_step[str(event.step_key)], message)
+            message = _text(root.message, root.cls_name) if root else "failed without saying why"
+            bad.setdefault(by_step[str(event.step_key)], message)
     outcomes = []
     for key in selection:
         name = key.to_user_string()
-        if key in errors:
-            outcomes.append(Outcome(name, "failed", error=errors[key]))
+        if key in bad:
+            outcomes.append(Outcome(name, "failed", error=bad[key]))
         else:
             outcomes.append(good.get(key, Outcome(name, "blocked")))
     return outcomes
+
+
+def _text(message: str, kind: str | None) -> str:
+    """Return an error's text; of our own errors without the class, which the text makes clear."""
+    return message.strip().removeprefix(f"{errors.__name__}.{kind}: ")
