@@ -43,6 +43,6 @@ $(READY): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Imagesets needs Python 3.11 or newer: make PYTHON=python3.12 run"; exit 1; }
 	$(PYTHON) -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --compile --no-deps \
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --compile --no-deps \
 	  --require-hashes --requirement requirements.lock
 	@touch $@

@@ -16,6 +16,7 @@ the dataset, split, shape, dtype, layout, classes, source and the MD5 of every i
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -96,10 +97,12 @@ def write(
         StorageError: `goal` can't be written.
     """
     schema = _schema(source, dataset, split)
+    decode = formats.decoder(dataset.format)
     rows = batch_records(dataset.image.size_bytes)
     records = 0
     with (
         members.opened(archives) as open_member,
+        contextlib.closing(ahead(decode(open_member, dataset, split, rows))) as decoded,
         files.atomic(goal) as partial,
         pq.ParquetWriter(
             partial,
@@ -110,8 +113,7 @@ def write(
             **COMPRESSION,
         ) as writer,
     ):
-        decode = formats.decoder(dataset.format)
-        for batch in ahead(decode(open_member, dataset, split, rows)):
+        for batch in decoded:
             writer.write_batch(_to_arrow(batch, records, schema, dataset), row_group_size=rows)
             records += len(batch)
             advance(len(batch))

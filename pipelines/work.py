@@ -7,7 +7,7 @@ so plain threads are enough, and results never depend on which thread was faster
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -25,8 +25,11 @@ def unwatched(_done: int) -> None:
     """Be an `Advance` that nobody looks at."""
 
 
-def ahead(items: Iterable[T]) -> Iterator[T]:
-    """Yield the same items; a thread makes the next one while the caller uses this one."""
+def ahead(items: Iterable[T]) -> Generator[T]:
+    """Yield the same items; a thread makes the next one while the caller uses this one.
+
+    Close it (`contextlib.closing`) where the items come from something that is closed afterwards.
+    """
     iterator = iter(items)
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as pool:
         upcoming = pool.submit(next, iterator, _END)
