@@ -86,7 +86,7 @@ def obtain(
         StorageError: `goal` can't be written.
     """
     failures = []
-    if goal.exists():
+    if goal.is_file():
         try:
             verify(goal, archive, identify)
         except ArchiveError as error:

@@ -43,6 +43,8 @@ Label = Annotated[int, Strict(), Field(ge=0, le=255)]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
 MD5 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 SHA256 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+_NO_KEY = Field(validation_alias="(filled in while loading)")
+FilledIn = Annotated[str, _NO_KEY]
 MirrorURL = Annotated[str, Strict(), StringConstraints(pattern=r"^https?://[^/]+/(.*/)?$")]
 
 _STRICT = ConfigDict(extra="forbid", validate_by_alias=True, validate_by_name=True)
@@ -55,7 +57,7 @@ class Archive:
     size_bytes: Annotated[Positive, Field(validation_alias=AliasChoices("bytes"))]
     md5: MD5
     sha256: SHA256
-    name: Text = ""
+    name: FilledIn = ""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -111,8 +113,8 @@ class Split:
     images: Text | None = None
     labels: Text | None = None
     batches: tuple[Text, ...] = ()
-    name: Text = ""
-    members: Mapping[str, tuple[Member, ...]] = Field(default_factory=dict)
+    name: FilledIn = ""
+    members: Annotated[Mapping[str, tuple[Member, ...]], _NO_KEY] = Field(default_factory=dict)
 
     @property
     def archives(self) -> tuple[str, ...]:
@@ -139,8 +141,8 @@ class Dataset:
     coarse_classes: tuple[Text, ...] = ()
     mean: tuple[Share, ...] = ()
     std: tuple[Share, ...] = ()
-    name: Text = ""
-    source: Text = ""
+    name: FilledIn = ""
+    source: FilledIn = ""
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
@@ -156,11 +158,11 @@ class Source:
     archives: Mapping[str, Archive]
     datasets: Mapping[str, Dataset]
     members: Mapping[str, MemberFacts] = Field(default_factory=dict)
-    name: Text = ""
+    name: FilledIn = ""
 
 
 _SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
-_FILLED_IN = {"name", "source", "size_bytes"}  # not keys: set while loading, or spelt otherwise
+_FILLED_IN = {"name", "source", "size_bytes"}  # fields that are no keys, or are spelt otherwise
 _KEYS = {
     f.name for t in (Source, Dataset, Split, Image, Archive) for f in fields(t)
 } - _FILLED_IN | {
@@ -258,12 +260,26 @@ def _read(path: Path) -> tuple[Source | None, list[str]]:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         return None, [f"not readable as TOML: {error}"]
+    problems: list[str] = []
+    if not isinstance(data.get("defaults", {}), dict):
+        problems.append(f"defaults: expected a table, found {data['defaults']!r:.80}")
+    data = _with_defaults(data)
     try:
-        source = _SOURCE.validate_python(_with_defaults(data))
+        source = _SOURCE.validate_python(data, by_alias=True, by_name=False)
     except ValidationError as error:
-        return None, [_problem(e) for e in error.errors()]
+        findings = error.errors()
+        problems += [_problem(finding) for finding in findings]
+        unknown = [finding["loc"] for finding in findings if finding["type"] in _UNKNOWN_KEY]
+        if len(unknown) < len(findings):
+            return None, problems
+        for *where, key in unknown:  # go on without: what contradicts itself is told as well
+            table: Any = data
+            for step in where:
+                table = table[step]
+            table.pop(key, None)
+        source = _SOURCE.validate_python(data, by_alias=True, by_name=False)
     source = _named(source, path.stem)
-    return source, list(_contradictions(source))
+    return source, [*problems, *_contradictions(source)]
 
 
 def _with_defaults(data: dict[str, Any]) -> dict[str, Any]:
@@ -279,11 +295,14 @@ def _with_defaults(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+_UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
+
+
 def _problem(error: Mapping[str, Any]) -> str:
     """Return one of pydantic's findings in our words."""
     where = ".".join(str(part) for part in error["loc"])
     match error["type"]:
-        case "extra_forbidden" | "unexpected_keyword_argument":
+        case kind if kind in _UNKNOWN_KEY:
             return f"{where}: unknown key.{did_you_mean(str(error['loc'][-1]), _KEYS)}"
         case "missing":
             return f"{where}: missing key"
@@ -324,7 +343,7 @@ def _contradictions(source: Source) -> Iterator[str]:
     if "https" in schemes and "http" in schemes[schemes.index("https") :]:
         yield "mirrors: an http mirror may not stand after an https one"
     for name in source.archives:
-        if "/" in name or "\\" in name or name.startswith("."):
+        if not name or "/" in name or "\\" in name or name.startswith("."):
             yield f"archives.{name}: must be a plain file name"
     read = {
         str(member)

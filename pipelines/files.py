@@ -95,6 +95,7 @@ _ELSEWHERE = "or choose another data folder with --data or IMAGESETS_DATA."
 _ADVICE = {
     errno.ENOSPC: f"Free some space, {_ELSEWHERE}",
     errno.EDQUOT: f"Your quota is used up: free some space, {_ELSEWHERE}",
+    errno.EIO: f"The disk took only a part: free some space, {_ELSEWHERE}",
     errno.EFBIG: f"Files this large are not allowed: raise the limit (ulimit -f), {_ELSEWHERE}",
     errno.EACCES: f"Make the folder writable, {_ELSEWHERE}",
     errno.EPERM: f"Make the folder writable, {_ELSEWHERE}",

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 from pipelines import files
@@ -71,9 +72,11 @@ class State:
 def recorded(data: Path, path: str) -> Record | None:
     """Return the record of an artefact, or None where there is none that can be read."""
     try:
-        return Record(**json.loads((data / files.lineage(path)).read_text(encoding="utf-8")))
+        record = Record(**json.loads((data / files.lineage(path)).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
+    mappings = (record.parameters, record.inputs, record.facts)
+    return record if all(isinstance(part, dict) for part in mappings) else None
 
 
 def sha256(data: Path, path: str) -> str | None:
@@ -89,6 +92,8 @@ def state(data: Path, artefact: Artefact) -> State:
         stat = (data / artefact.path).stat()
     except OSError:
         return State(record, "it is not there")
+    if not S_ISREG(stat.st_mode):
+        return State(record, "something that is no file is in its place")
     if record is None:
         return State(None, "there is no record of how it was made")
     if reason := _moved_on(record, artefact):

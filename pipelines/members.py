@@ -218,14 +218,16 @@ class _Tar(contextlib.AbstractContextManager["_Tar"]):
     def _from_the_start(self) -> tarfile.TarFile:
         self._stack.close()
         self._names.clear()
-        file = self._stack.enter_context(self._path.open("rb"))
-        read: Read = file.read
-        if not self._path.name.endswith(".tar"):
-            read = _gunzipped(read, self._path.name)
-        stream: Any = SimpleNamespace(read=read)  # all that tarfile asks of a stream
-        tar: tarfile.TarFile = self._stack.enter_context(
-            tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK_BYTES)  # noqa: SIM115 -- it does
-        )
+        with contextlib.ExitStack() as stack:  # closes the file when it turns out to be no tar
+            file = stack.enter_context(self._path.open("rb"))
+            read: Read = file.read
+            if not self._path.name.endswith(".tar"):
+                read = _gunzipped(read, self._path.name)
+            stream: Any = SimpleNamespace(read=read)  # all that tarfile asks of a stream
+            tar: tarfile.TarFile = stack.enter_context(
+                tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK_BYTES)
+            )
+            self._stack = stack.pop_all()
         return tar
 
 

@@ -203,7 +203,8 @@ def to_arrow(path: Path, start: int = 0, stop: int | None = None) -> pa.Table:
     file, about = _opened(path)
     start, stop = _range(about, start, stop)
     groups = _groups(file.metadata, start, stop)
-    table = file.read_row_groups([number for number, _ in groups])
+    with _damage_named(path):
+        table = file.read_row_groups([number for number, _ in groups])
     first = groups[0][1] if groups else 0
     table = table.slice(start - first, stop - start)
     tensor = pa.fixed_shape_tensor(pa.uint8(), about.shape)
@@ -284,10 +285,20 @@ def _opened(path: Path) -> tuple[pq.ParquetFile, Info]:
         )
     except FileNotFoundError:
         raise TableError(f"{path} is not there. Build the tables stage of this dataset.") from None
-    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise TableError(
             f"{path} is not a table of ours: it is not Parquet, or its metadata has no "
             f"{METADATA_KEY.decode()!r} ({type(error).__name__}: {error})."
+        ) from error
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        raise TableError(
+            f"{path} is damaged ({error}). Delete it and build the tables stage again."
         ) from error
 
 
@@ -320,7 +331,12 @@ def _batches(
     file, _ = _opened(path)
     for number, first in groups:
         at = first
-        for part in file.iter_batches(most, [number], columns, use_threads=False):
+        parts = file.iter_batches(most, [number], columns, use_threads=False)
+        while True:
+            with _damage_named(path):
+                part = next(parts, None)
+            if part is None:
+                break
             coarse = _bytes(part["coarse_label"], 1) if about.coarse_classes else None
             images = _bytes(part["pixels"], about.record_bytes).reshape(-1, *about.shape)
             yield at, Batch(images, _bytes(part["label"], 1), coarse)
@@ -330,7 +346,8 @@ def _batches(
 def _bytes(array: pa.Array, width: int) -> Pixels:
     """Return the bytes of an array of `width`-byte values: a view."""
     values = array.buffers()[1]
-    return np.frombuffer(values, np.uint8, len(array) * width, array.offset * width)
+    view = memoryview(values).toreadonly()  # Arrow's own buffers may be writable
+    return np.frombuffer(view, np.uint8, len(array) * width, array.offset * width)
 
 
 def _as_tensor(pixels: pa.Array, tensor: pa.DataType, width: int) -> pa.Array:

@@ -14,9 +14,14 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import hypothesis.extra.numpy as hnp
 import numpy as np
 import numpy.typing as npt
+from hypothesis import strategies as st
+
+from pipelines import catalogue, tables
 
 Array = npt.NDArray[np.uint8]
 
@@ -50,7 +55,9 @@ def tarred(members: Mapping[str, bytes]) -> bytes:
     return file.getvalue()
 
 
-def images(records: int, height: int = 4, width: int = 3, channels: int = 1, seed: int = 0) -> Array:
+def images(
+    records: int, height: int = 4, width: int = 3, channels: int = 1, seed: int = 0
+) -> Array:
     """Random images of shape (records, height, width, channels), half of the intensities zero."""
     random = np.random.default_rng(seed)
     shape = (records, height, width, channels)
@@ -205,3 +212,110 @@ coarse_classes = ["red", "blue"]
 """
     write("tiny_colours", {"colours.tar.gz": tarred({"README": b"hello", **members})}, head + toml)
     return Publisher(catalogue, mirror, splits)
+
+
+@dataclass(frozen=True)
+class Tiny:
+    """One split on its own: its declaration, its members in memory, and the folder they lie in."""
+
+    source: catalogue.Source
+    dataset: catalogue.Dataset
+    split: catalogue.Split
+    members: Mapping[str, bytes]
+    archives: Path
+
+    def table(self, goal: Path) -> Path:
+        tables.write(self.source, self.dataset, self.split, self.archives, goal)
+        return goal
+
+
+def tiny(
+    folder: Path,
+    pixels: Array,
+    values: Array,
+    coarse: Array | None = None,
+    classes: int = 5,
+    coarse_classes: int = 3,
+    **dataset: Any,
+) -> Tiny:
+    """Publish arrays as one split of one dataset, its members lying about as plain files.
+
+    Grey images without coarse labels are IDX (`images`, `labels`), all others CIFAR (`batch.bin`).
+    `dataset` adds keys to the declaration; `orientation` and `first_label` change the members too.
+    """
+    first = dataset.get("first_label", 0)
+    stored = (values + np.uint8(first)).astype(np.uint8)
+    _, height, width, channels = pixels.shape
+    facts = {
+        "title": "Tiny",
+        "format": "idx",
+        "image": {"height": height, "width": width, "channels": channels},
+        "classes": [f"class {number}" for number in range(classes)],
+    }
+    split: dict[str, Any] = {"records": len(values), "counts": counts(values, classes)}
+    if channels == 1 and coarse is None:
+        planes = pixels[..., 0]
+        if dataset.get("orientation") == "transposed":
+            planes = planes.transpose(0, 2, 1)
+        members = {"images": idx(np.ascontiguousarray(planes)), "labels": idx(stored)}
+        split |= {"images": "images", "labels": "labels"}
+    else:
+        facts["format"] = "cifar"
+        columns = [stored] if coarse is None else [coarse, stored]
+        members = {"batch.bin": cifar(pixels, *columns)}
+        split |= {"batches": ["batch.bin"]}
+    if coarse is not None:
+        facts["coarse_classes"] = [f"group {number}" for number in range(coarse_classes)]
+        split["coarse_counts"] = counts(coarse, coarse_classes)
+    toml = declare(members) + "[datasets.tiny]\n" + _toml(facts | dataset)
+    toml += "[datasets.tiny.splits.train]\n" + _toml(split)
+    declared, archives = folder / "catalogue", folder / "archives"
+    for place in (declared, archives):
+        place.mkdir(parents=True, exist_ok=True)
+    for name, data in members.items():
+        (archives / name).write_bytes(data)
+    (declared / "tiny.toml").write_text(toml)
+    source = catalogue.load(declared).sources["tiny"]
+    made = source.datasets["tiny"]
+    return Tiny(source, made, made.splits["train"], members, archives)
+
+
+def _toml(facts: Mapping[str, Any]) -> str:
+    return "".join(f"{key} = {_value(value)}\n" for key, value in facts.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_value(part)}" for key, part in value.items()) + " }"
+    return repr(value)  # Python writes these numbers, texts and lists as TOML does
+
+
+class Bytes:
+    """A member in memory, given in pieces of at most `piece` bytes as a stream may be."""
+
+    def __init__(self, name: str, data: bytes, piece: int) -> None:
+        self.name = name
+        self._file = io.BytesIO(data)
+        self._piece = piece
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        return self._file.readinto(buffer[: self._piece])
+
+
+def opener(members: Mapping[str, bytes], piece: int = 1 << 20) -> Any:
+    """What a format opens its members with."""
+    return lambda member: Bytes(str(member), members[str(member)], piece)
+
+
+@st.composite
+def some_records(draw: st.DrawFn, channels: int = 1, classes: int = 5) -> tuple[Array, Array]:
+    """Strategy: images of shape (records, height, width, channels), and labels 0 … classes - 1."""
+    records, height, width = (draw(st.integers(1, most)) for most in (9, 5, 5))
+    pixels = draw(hnp.arrays(np.uint8, (records, height, width, channels)))
+    values = draw(hnp.arrays(np.uint8, records, elements=st.integers(0, classes - 1)))
+    return pixels, values
+
+
+def files_under(folder: Path) -> list[str]:
+    """Every file under a folder, hidden and half-written ones too."""
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir())

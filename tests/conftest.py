@@ -26,7 +26,9 @@ def mirror() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+def _no_settings_from_outside(
+    monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """Tests choose their own settings; only `mirror` looks at the environment's."""
     request.getfixturevalue("mirror") if "mirror" in request.fixturenames else None
     for name in [name for name in os.environ if name.startswith("IMAGESETS_")]:

@@ -74,6 +74,8 @@ def write(table: Path, goal: Path, key_digits: int = 8, advance: Advance = unwat
                     advance(len(batch))
         except lmdb.DiskError as error:
             raise OSError(errno.ENOSPC, str(error), str(goal)) from error
+        except lmdb.Error as error:  # a write that is cut short is an input/output error to LMDB
+            raise OSError(errno.EIO, str(error), str(goal)) from error
     return about.records
 
 

@@ -42,15 +42,17 @@ def decode(
     [images_member], [labels_member] = split.members["images"], split.members["labels"]
     images, labels = open_member(images_member), open_member(labels_member)
     shape = dataset.image
-    promised = _read_header(images, (split.records, shape.height, shape.width))
+    turned = dataset.orientation == "transposed"
+    stored = (shape.width, shape.height) if turned else (shape.height, shape.width)
+    promised = _read_header(images, (split.records, *stored))
     promised_labels = _read_header(labels, (split.records,))
     for start in range(0, split.records, batch_records):
         records = min(batch_records, split.records - start)
-        pixels = np.empty((records, shape.height, shape.width), np.uint8)
+        pixels = np.empty((records, *stored), np.uint8)
         raw_labels = np.empty(records, np.uint8)
         fill(images, pixels, promised)
         fill(labels, raw_labels, promised_labels)
-        if dataset.orientation == "transposed":
+        if turned:
             pixels = np.ascontiguousarray(pixels.transpose(0, 2, 1))
         yield Batch(
             pixels[..., np.newaxis],

@@ -1,0 +1,199 @@
+"""IDX: what was encoded comes back upright and counted from 0; what breaks it is refused."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.errors import FormatError
+from pipelines.formats import Batch, idx
+from tests import builders
+from tests.builders import Array, Tiny
+
+
+def decoded(tiny: Tiny, members: dict[str, bytes], batch: int = 4, piece: int = 7) -> list[Batch]:
+    opened = builders.opener(members, piece)
+    return list(idx.decode(opened, tiny.dataset, tiny.split, batch))
+
+
+def joined(batches: list[Batch]) -> tuple[Array, Array]:
+    return (
+        np.concatenate([batch.images for batch in batches]),
+        np.concatenate([batch.labels for batch in batches]),
+    )
+
+
+@given(
+    records=builders.some_records(),
+    orientation=st.sampled_from(["upright", "transposed"]),
+    first_label=st.sampled_from([0, 1, 251]),
+    batch=st.integers(1, 12),
+    piece=st.integers(1, 40),
+)
+@settings(deadline=None, max_examples=60)
+def test_decoding_gives_back_what_was_encoded_whatever_the_batch_size(
+    tmp_path_factory: pytest.TempPathFactory,
+    records: tuple[Array, Array],
+    orientation: str,
+    first_label: int,
+    batch: int,
+    piece: int,
+) -> None:
+    pixels, values = records
+    tiny = builders.tiny(
+        tmp_path_factory.mktemp("tiny"),
+        pixels,
+        values,
+        orientation=orientation,
+        first_label=first_label,
+    )
+
+    batches = decoded(tiny, tiny.members, batch, piece)
+
+    assert [len(part) for part in batches[:-1]] == [batch] * (len(batches) - 1)
+    assert 0 < len(batches[-1]) <= batch
+    found_images, found_labels = joined(batches)
+    np.testing.assert_array_equal(found_images, pixels, strict=True)
+    np.testing.assert_array_equal(found_labels, values, strict=True)
+    assert all(part.coarse_labels is None for part in batches)
+    assert all(part.images.flags.c_contiguous for part in batches)
+
+
+def test_the_example_in_bytes_is_read_as_the_format_is_described(tmp_path: Path) -> None:
+    """Written by hand from the description on MNIST's homepage, not by an encoder of ours."""
+    tiny = builders.tiny(tmp_path, np.zeros((2, 2, 3, 1), np.uint8), np.zeros(2, np.uint8))
+    images = bytes.fromhex("00000803 00000002 00000002 00000003  000102 030405  0a0b0c 0d0e0f")
+    labels = bytes.fromhex("00000801 00000002 04 00")
+
+    [batch] = decoded(tiny, {"images": images, "labels": labels})
+
+    assert batch.images[..., 0].tolist() == [[[0, 1, 2], [3, 4, 5]], [[10, 11, 12], [13, 14, 15]]]
+    assert batch.labels.tolist() == [4, 0]
+
+
+def test_a_transposed_image_is_stored_column_by_column(tmp_path: Path) -> None:
+    shape = (1, 2, 2, 1)
+    tiny = builders.tiny(
+        tmp_path, np.zeros(shape, np.uint8), np.zeros(1, np.uint8), orientation="transposed"
+    )
+    images = bytes.fromhex("00000803 00000001 00000002 00000002  01 02  03 04")
+
+    [batch] = decoded(tiny, tiny.members | {"images": images})
+
+    assert batch.images[0, ..., 0].tolist() == [[1, 3], [2, 4]]
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Tiny:
+    """Six images of 4×3 pixels in five classes."""
+    return builders.tiny(tmp_path, builders.images(6, 4, 3), builders.labels(6, 5))
+
+
+IMAGES = struct.pack(">4B3I", 0, 0, 8, 3, 6, 4, 3) + bytes(72)
+LABELS = struct.pack(">4BI", 0, 0, 8, 1, 6) + bytes(6)
+
+
+def _images(magic: str = "00000803", *dimensions: int) -> bytes:
+    header = struct.pack(f">{len(dimensions)}I", *dimensions) if dimensions else IMAGES[4:16]
+    return bytes.fromhex(magic) + header + bytes(72)
+
+
+@pytest.mark.parametrize(
+    ("member", "data", "words"),
+    [
+        ("images", b"", ["images", "4 bytes of magic number", "ends too early"]),
+        ("images", b"\0\0", ["4 bytes of magic number", "ends too early"]),
+        ("images", IMAGES[:9], ["header promises 3 dimensions", "ends too early"]),
+        ("images", _images("00010803"), ["magic number such as 00000803", "00010803", "not IDX"]),
+        ("images", _images("1f8b0803"), ["found 1f8b0803", "not IDX"]),
+        ("images", _images("00000703"), ["found 00000703", "not IDX"]),
+        ("images", b"<html><body>not found</body></html>", ["found 3c68746d", "not IDX"]),
+        ("images", _images("00000903"), ["expected IDX uint8", "found int8"]),
+        ("images", _images("00000b03"), ["found int16"]),
+        ("images", _images("00000c03"), ["found int32"]),
+        ("images", _images("00000d03"), ["found float32", "00000d03"]),
+        ("images", _images("00000e03"), ["found float64"]),
+        ("images", LABELS, ["3 dimensions (magic 00000803)", "with 1 (magic 00000801)", "swapped"]),
+        ("labels", IMAGES, ["1 dimensions (magic 00000801)", "with 3 (magic 00000803)", "swapped"]),
+        ("images", _images("00000804", 6, 4, 3, 1), ["with 4", "00000804"]),
+        ("images", _images("00000803", 7, 4, 3), ["promises (7, 4, 3)", "declares (6, 4, 3)"]),
+        ("images", _images("00000803", 6, 3, 4), ["promises (6, 3, 4)", "declares (6, 4, 3)"]),
+        (
+            "images",
+            _images("00000803", 2**32 - 1, 2**32 - 1, 2**32 - 1),
+            ["promises (4,294,967,295, 4,294,967,295, 4,294,967,295)"],
+        ),
+        ("images", _images("00000803", 0, 4, 3), ["promises (0, 4, 3)"]),
+        ("labels", struct.pack(">4BI", 0, 0, 8, 1, 5) + bytes(5), ["labels", "(5)", "(6)"]),
+        ("images", IMAGES[:-1], ["(6, 4, 3) = 72 bytes", "ends too early"]),
+        ("images", IMAGES[:16], ["(6, 4, 3) = 72 bytes", "ends too early"]),
+        ("images", IMAGES + b"\0", ["(6, 4, 3) = 72 bytes", "goes on after that"]),
+        ("labels", LABELS[:-1], ["labels", "(6) = 6 bytes", "ends too early"]),
+        ("labels", LABELS + LABELS, ["labels", "(6) = 6 bytes", "goes on after that"]),
+        ("labels", LABELS[:-1] + b"\5", ["labels", "record 5 has label 5", "0 to 4"]),
+        ("labels", LABELS[:-2] + b"\xff\0", ["record 4 has label 255", "5 declared classes"]),
+    ],
+)
+@pytest.mark.parametrize("batch", [2, 100])
+def test_bytes_that_break_the_format_are_refused(
+    tiny: Tiny, member: str, data: bytes, words: list[str], batch: int
+) -> None:
+    members = {"images": IMAGES, "labels": LABELS, member: data}
+
+    with pytest.raises(FormatError) as caught:
+        decoded(tiny, members, batch)
+
+    for word in [f"{member}: ", *words]:
+        assert word in str(caught.value)
+
+
+def test_a_label_below_the_first_is_refused(tmp_path: Path) -> None:
+    tiny = builders.tiny(tmp_path, builders.images(6), builders.labels(6, 5), first_label=1)
+    labels = LABELS[:-6] + bytes([1, 5, 1, 0, 1, 1])
+
+    with pytest.raises(FormatError, match=r"record 3 has label 0, .* 1 to 5.*`first_label`"):
+        decoded(tiny, tiny.members | {"labels": labels})
+
+
+def test_a_label_above_the_last_is_refused_when_labels_begin_late(tmp_path: Path) -> None:
+    tiny = builders.tiny(tmp_path, builders.images(6), builders.labels(6, 5), first_label=1)
+    labels = LABELS[:-6] + bytes([1, 1, 1, 1, 1, 6])
+
+    with pytest.raises(FormatError, match=r"record 5 has label 6, .* 1 to 5"):
+        decoded(tiny, tiny.members | {"labels": labels})
+
+
+def test_two_hundred_and_fifty_six_classes_fit_into_a_byte(tmp_path: Path) -> None:
+    values = np.array([0, 127, 128, 255], np.uint8)
+    tiny = builders.tiny(tmp_path, builders.images(4), values, classes=256)
+
+    [batch] = decoded(tiny, tiny.members)
+
+    assert batch.labels.tolist() == [0, 127, 128, 255]
+
+
+def test_decoding_reads_no_more_than_it_was_promised(tiny: Tiny) -> None:
+    """A bomb of a member is given up one byte after its promised end."""
+    read = {"images": 0, "labels": 0}
+
+    class Endless:
+        def __init__(self, name: str) -> None:
+            self.name = name
+            self._data: Iterator[int] = iter({"images": IMAGES, "labels": LABELS}[name])
+
+        def readinto(self, buffer: memoryview, /) -> int:
+            buffer[:] = bytes(next(self._data, 0) for _ in range(len(buffer)))
+            read[self.name] += len(buffer)
+            return len(buffer)
+
+    with pytest.raises(FormatError, match="goes on after that"):
+        list(idx.decode(lambda member: Endless(str(member)), tiny.dataset, tiny.split, 4))
+
+    assert read["images"] <= len(IMAGES) + 1
+    assert read["labels"] <= len(LABELS) + 1

@@ -1,0 +1,53 @@
+"""Every way to refuse: one tree, and each leaf survives a trip between processes."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+
+import pytest
+
+from pipelines import errors
+from pipelines.errors import ImagesetsError
+
+EVERY = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+
+
+@pytest.mark.parametrize("kind", EVERY)
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_an_error_survives_pickling(kind: type[ImagesetsError], protocol: int) -> None:
+    error = kind("expected 28×28, found 27×28: “train”\nwhat next")
+    error.add_note("while building")
+
+    back = pickle.loads(pickle.dumps(error, protocol))
+
+    assert type(back) is kind
+    assert back.args == error.args
+    assert str(back) == str(error)
+    assert back.__notes__ == ["while building"]
+
+
+@pytest.mark.parametrize("kind", EVERY)
+def test_an_error_hangs_on_the_one_tree(kind: type[ImagesetsError]) -> None:
+    assert issubclass(kind, ImagesetsError)
+    assert kind.__name__ in (errors.__doc__ or "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "base"),
+    [
+        (errors.ArchiveUnavailable, errors.ArchiveError),
+        (errors.WrongBytes, errors.ArchiveError),
+        (errors.MemberError, errors.ArchiveError),
+        (errors.FormatError, ImagesetsError),
+        (errors.TableError, ImagesetsError),
+        (errors.StorageError, ImagesetsError),
+        (errors.StaleInput, ImagesetsError),
+        (errors.CatalogueError, ImagesetsError),
+        (errors.UnknownName, ImagesetsError),
+    ],
+)
+def test_the_tree_is_the_one_that_is_drawn(
+    kind: type[ImagesetsError], base: type[ImagesetsError]
+) -> None:
+    assert kind.__bases__ == (base,)

@@ -1,0 +1,387 @@
+"""Lineage: an artefact is made again when what decides its bytes changed, and only then."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines import files, lineage
+from pipelines.errors import StaleInput, StorageError
+from pipelines.lineage import Artefact
+
+ARTEFACT = Artefact(
+    path="tables/digits/train.parquet",
+    stage="tables",
+    code_version="1.1",
+    parameters={"classes": ("zero", "one"), "records": 2, "source": {"title": "Digits"}},
+    inputs={"archives/digits/images.gz": "a" * 64, "archives/digits/labels.gz": "b" * 64},
+)
+
+
+class Maker:
+    """Makes an artefact, and remembers how often."""
+
+    def __init__(self, data: bytes = b"made") -> None:
+        self.data = data
+        self.times = 0
+
+    def __call__(self, goal: Path) -> dict[str, Any]:
+        self.times += 1
+        with files.atomic(goal) as partial:
+            partial.write_bytes(self.data)
+        return {"records": len(self.data)}
+
+
+@pytest.fixture
+def maker() -> Maker:
+    return Maker()
+
+
+@pytest.fixture
+def goal(tmp_path: Path) -> Path:
+    return tmp_path / ARTEFACT.path
+
+
+def test_what_is_not_there_is_made_and_recorded(tmp_path: Path, maker: Maker, goal: Path) -> None:
+    record, before = lineage.make(tmp_path, ARTEFACT, maker)
+
+    assert before.record is None
+    assert before.reason == "it is not there"
+    assert not before.is_up_to_date
+    assert goal.read_bytes() == b"made"
+    assert record.path == ARTEFACT.path
+    assert record.size_bytes == 4
+    assert record.sha256 == hashlib.sha256(b"made").hexdigest()
+    assert (record.stage, record.code_version) == ("tables", "1.1")
+    assert record.inputs == ARTEFACT.inputs
+    assert record.facts == {"records": 4}
+
+
+def test_the_record_is_a_json_file_that_says_what_went_in(tmp_path: Path, maker: Maker) -> None:
+    lineage.make(tmp_path, ARTEFACT, maker)
+
+    found = json.loads((tmp_path / "lineage/tables/digits/train.parquet.json").read_text("utf-8"))
+
+    assert found["inputs"]["archives/digits/images.gz"] == "a" * 64
+    assert found["parameters"]["classes"] == ["zero", "one"]
+    assert found["sha256"] == hashlib.sha256(b"made").hexdigest()
+    assert lineage.sha256(tmp_path, ARTEFACT.path) == found["sha256"]
+    assert lineage.sha256(tmp_path, "tables/digits/test.parquet") is None
+
+
+def test_the_second_time_nothing_is_done(tmp_path: Path, maker: Maker, goal: Path) -> None:
+    first, _ = lineage.make(tmp_path, ARTEFACT, maker)
+    paths = [goal, tmp_path / files.lineage(ARTEFACT.path)]
+    untouched = [(path.stat().st_ino, path.stat().st_mtime_ns) for path in paths]
+
+    second, before = lineage.make(tmp_path, ARTEFACT, maker)
+
+    assert before.is_up_to_date
+    assert before.reason is None
+    assert maker.times == 1
+    assert second == lineage.recorded(tmp_path, ARTEFACT.path)
+    assert (second.sha256, second.facts) == (first.sha256, first.facts)
+    assert [(path.stat().st_ino, path.stat().st_mtime_ns) for path in paths] == untouched
+
+
+def test_an_untouched_file_is_not_hashed_again(
+    tmp_path: Path, maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lineage.make(tmp_path, ARTEFACT, maker)
+
+    def refuse(path: Path) -> str:
+        pytest.fail(f"{path} is read")
+
+    monkeypatch.setattr(files, "sha256", refuse)
+
+    assert lineage.state(tmp_path, ARTEFACT).is_up_to_date
+
+
+def _keep_the_stat(path: Path, change: Callable[[], object]) -> None:
+    stat = path.stat()
+    change()
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_deciding_writes_nothing(tmp_path: Path, maker: Maker, goal: Path) -> None:
+    lineage.make(tmp_path, ARTEFACT, maker)
+    os.utime(goal, ns=(1, 1))
+    before = [(p, p.stat().st_mtime_ns) for p in sorted(tmp_path.rglob("*"))]
+
+    lineage.state(tmp_path, ARTEFACT)
+    lineage.state(tmp_path, replace(ARTEFACT, code_version="2"))
+
+    assert [(p, p.stat().st_mtime_ns) for p in sorted(tmp_path.rglob("*"))] == before
+
+
+def test_a_touched_file_with_the_same_bytes_is_kept(
+    tmp_path: Path, maker: Maker, goal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lineage.make(tmp_path, ARTEFACT, maker)
+    os.utime(goal, ns=(1_000_000_000, 1_000_000_000))
+    inode = goal.stat().st_ino
+
+    record, before = lineage.make(tmp_path, ARTEFACT, maker)
+
+    assert before.is_up_to_date
+    assert maker.times == 1
+    assert (goal.stat().st_ino, goal.stat().st_mtime_ns) == (inode, 1_000_000_000)
+    assert record.mtime_ns == 1_000_000_000
+    # and the record knows the new time, so that the bytes are not hashed a third time
+    monkeypatch.setattr(files, "sha256", lambda path: pytest.fail(f"{path} is read"))
+    assert lineage.state(tmp_path, ARTEFACT).is_up_to_date
+
+
+def _delete(goal: Path) -> None:
+    goal.unlink()
+
+
+def _other_bytes(goal: Path) -> None:
+    goal.write_bytes(b"MADE")
+    os.utime(goal, ns=(1, 1))  # whatever the clock's resolution: it was touched
+
+
+def _other_size(goal: Path) -> None:
+    _keep_the_stat(goal, lambda: goal.write_bytes(b"made and more"))
+
+
+def _cut(goal: Path) -> None:
+    _keep_the_stat(goal, lambda: goal.write_bytes(b""))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (_delete, "it is not there"),
+        (_other_bytes, "its bytes changed since it was made"),
+        (_other_size, "its bytes changed since it was made"),
+        (_cut, "its bytes changed since it was made"),
+    ],
+)
+def test_a_damaged_artefact_is_made_again(
+    tmp_path: Path, maker: Maker, goal: Path, damage: Callable[[Path], None], reason: str
+) -> None:
+    first, _ = lineage.make(tmp_path, ARTEFACT, maker)
+    damage(goal)
+
+    second, before = lineage.make(tmp_path, ARTEFACT, maker)
+
+    assert before.reason == reason
+    assert before.record is not None
+    assert maker.times == 2
+    assert goal.read_bytes() == b"made"
+    assert second.sha256 == first.sha256
+    assert lineage.state(tmp_path, ARTEFACT).is_up_to_date
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"code_version": "1.2"}, ["code version 1.1", "1.2"]),
+        ({"parameters": {**ARTEFACT.parameters, "records": 3}}, ["options changed: records"]),
+        ({"parameters": {**ARTEFACT.parameters, "header": True}}, ["options changed: header"]),
+        ({"parameters": {"classes": ("zero", "one")}}, ["options changed: records, source"]),
+        (
+            {"parameters": {**ARTEFACT.parameters, "source": {"title": "Digits, again"}}},
+            ["options changed: source"],
+        ),
+        (
+            {"inputs": {**ARTEFACT.inputs, "archives/digits/images.gz": "c" * 64}},
+            ["input changed: archives/digits/images.gz"],
+        ),
+        (
+            {"inputs": {**ARTEFACT.inputs, "archives/digits/images.gz": None}},
+            ["input changed: archives/digits/images.gz"],
+        ),
+        ({"inputs": {**ARTEFACT.inputs, "archives/digits/more.gz": "d" * 64}}, ["more.gz"]),
+        ({"inputs": {}}, ["archives/digits/images.gz, archives/digits/labels.gz"]),
+    ],
+)
+def test_whatever_decides_the_bytes_decides_that_they_are_made_again(
+    tmp_path: Path, maker: Maker, change: dict[str, Any], words: list[str]
+) -> None:
+    lineage.make(tmp_path, ARTEFACT, maker)
+    changed = replace(ARTEFACT, **change)
+
+    record, before = lineage.make(tmp_path, changed, maker)
+
+    assert maker.times == 2
+    assert before.reason is not None
+    for word in words:
+        assert word in before.reason
+    assert record.code_version == changed.code_version
+    assert lineage.state(tmp_path, changed).is_up_to_date
+    assert not lineage.state(tmp_path, ARTEFACT).is_up_to_date
+
+
+def test_the_order_of_parameters_and_inputs_does_not_matter(tmp_path: Path, maker: Maker) -> None:
+    lineage.make(tmp_path, ARTEFACT, maker)
+    turned = replace(
+        ARTEFACT,
+        parameters=dict(reversed(ARTEFACT.parameters.items())),
+        inputs=dict(reversed(ARTEFACT.inputs.items())),
+    )
+
+    assert lineage.state(tmp_path, turned).is_up_to_date
+
+
+def _rewritten(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], bytes]:
+    def rewrite(text: bytes) -> bytes:
+        record = json.loads(text)
+        change(record)
+        return json.dumps(record).encode()
+
+    return rewrite
+
+
+@pytest.mark.parametrize(
+    "corrupt",
+    [
+        pytest.param(lambda _text: b"", id="empty"),
+        pytest.param(lambda text: text[: len(text) // 2], id="half of it"),
+        pytest.param(lambda _text: b"\xff\xfe\x00", id="not text"),
+        pytest.param(lambda _text: b"null", id="null"),
+        pytest.param(lambda _text: b"[1, 2]", id="a list"),
+        pytest.param(lambda _text: b"{}", id="nothing in it"),
+        pytest.param(_rewritten(lambda record: record.pop("sha256")), id="a key is missing"),
+        pytest.param(_rewritten(lambda record: record.update(extra=1)), id="a key too many"),
+        pytest.param(_rewritten(lambda record: record.update(sha256="0" * 64)), id="other hash"),
+        pytest.param(_rewritten(lambda record: record.update(parameters=None)), id="no parameters"),
+        pytest.param(_rewritten(lambda record: record.update(inputs=["a"])), id="inputs a list"),
+        pytest.param(_rewritten(lambda record: record.update(sha256=5)), id="hash a number"),
+    ],
+)
+def test_an_artefact_with_a_corrupt_record_is_made_again(
+    tmp_path: Path, maker: Maker, goal: Path, corrupt: Callable[[bytes], bytes]
+) -> None:
+    lineage.make(tmp_path, ARTEFACT, maker)
+    record = tmp_path / files.lineage(ARTEFACT.path)
+    record.write_bytes(corrupt(record.read_bytes()))
+    os.utime(goal, ns=(1, 1))
+
+    _, before = lineage.make(tmp_path, ARTEFACT, maker)
+
+    assert before.reason is not None
+    assert maker.times == 2
+    assert lineage.state(tmp_path, ARTEFACT).is_up_to_date
+
+
+def test_an_artefact_without_a_record_is_made_again(
+    tmp_path: Path, maker: Maker, goal: Path
+) -> None:
+    goal.parent.mkdir(parents=True)
+    goal.write_bytes(b"from somewhere")
+
+    _, before = lineage.make(tmp_path, ARTEFACT, maker)
+
+    assert before.reason == "there is no record of how it was made"
+    assert goal.read_bytes() == b"made"
+
+
+def test_a_folder_in_the_place_of_an_artefact_is_named(
+    tmp_path: Path, maker: Maker, goal: Path
+) -> None:
+    lineage.make(tmp_path, ARTEFACT, maker)
+    goal.unlink()
+    goal.mkdir()
+
+    with pytest.raises(StorageError, match=r"train\.parquet can't be written.*folder"):
+        lineage.make(tmp_path, ARTEFACT, maker)
+
+
+def test_a_failure_leaves_the_old_artefact_and_its_record_and_is_tried_again(
+    tmp_path: Path, maker: Maker, goal: Path
+) -> None:
+    lineage.make(tmp_path, ARTEFACT, maker)
+    record = lineage.recorded(tmp_path, ARTEFACT.path)
+    changed = replace(ARTEFACT, code_version="2")
+
+    def fail(goal: Path) -> dict[str, Any]:
+        with files.atomic(goal) as partial:
+            partial.write_bytes(b"half")
+            raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        lineage.make(tmp_path, changed, fail)
+
+    assert goal.read_bytes() == b"made"
+    assert lineage.recorded(tmp_path, ARTEFACT.path) == record
+    assert not lineage.state(tmp_path, changed).is_up_to_date
+    _, before = lineage.make(tmp_path, changed, maker)
+    assert not before.is_up_to_date
+    assert maker.times == 2
+
+
+def test_the_inputs_of_an_artefact_are_the_digests_of_what_it_is_made_from(
+    tmp_path: Path, maker: Maker
+) -> None:
+    other = replace(ARTEFACT, path="tables/digits/test.parquet")
+    lineage.make(tmp_path, ARTEFACT, maker)
+    lineage.make(tmp_path, other, Maker(b"other"))
+
+    assert lineage.inputs(tmp_path, [ARTEFACT, other]) == {
+        ARTEFACT.path: hashlib.sha256(b"made").hexdigest(),
+        other.path: hashlib.sha256(b"other").hexdigest(),
+    }
+
+
+@pytest.mark.parametrize(
+    ("artefact", "reason"),
+    [
+        (replace(ARTEFACT, path="tables/digits/test.parquet"), "it is not there"),
+        (replace(ARTEFACT, code_version="2"), "code version 1.1 made it"),
+        (replace(ARTEFACT, inputs={}), "its input changed"),
+    ],
+)
+def test_an_artefact_is_not_made_from_what_is_out_of_date_itself(
+    tmp_path: Path, maker: Maker, artefact: Artefact, reason: str
+) -> None:
+    lineage.make(tmp_path, ARTEFACT, maker)
+
+    with pytest.raises(StaleInput) as caught:
+        lineage.inputs(tmp_path, [artefact])
+
+    assert f"{artefact.path} must be made first: {reason}" in str(caught.value)
+    assert "tables" in str(caught.value)
+
+
+def test_a_data_folder_may_be_moved(tmp_path: Path, maker: Maker) -> None:
+    lineage.make(tmp_path / "here", ARTEFACT, maker)
+    (tmp_path / "here").rename(tmp_path / "there")
+
+    _, before = lineage.make(tmp_path / "there", ARTEFACT, maker)
+
+    assert before.is_up_to_date
+    assert maker.times == 1
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: (
+        st.lists(inner) | st.lists(inner).map(tuple) | st.dictionaries(st.text(max_size=5), inner)
+    ),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.text(max_size=5), JSON, max_size=3))
+@settings(deadline=None, max_examples=40)
+def test_any_parameters_are_known_again(
+    tmp_path_factory: pytest.TempPathFactory, parameters: dict[str, Any]
+) -> None:
+    data, maker = tmp_path_factory.mktemp("data"), Maker()
+    artefact = replace(ARTEFACT, parameters=parameters)
+
+    lineage.make(data, artefact, maker)
+    lineage.make(data, artefact, maker)
+
+    assert maker.times == 1

@@ -1,0 +1,87 @@
+"""Working ahead and sharing: the results are those of a plain loop, only sooner."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines import work
+
+PATIENCE_S = 30  # never waited for, unless a test fails
+
+
+@given(st.lists(st.none() | st.integers()))
+@settings(deadline=None, max_examples=30)
+def test_ahead_yields_the_same_items(items: list[int | None]) -> None:
+    assert list(work.ahead(items)) == items
+
+
+def test_ahead_makes_the_next_item_and_no_more_while_this_one_is_used() -> None:
+    made: list[int] = []
+    second = threading.Event()
+
+    def items() -> Iterator[int]:
+        for number in range(5):
+            made.append(number)
+            if number == 1:
+                second.set()
+            yield number
+
+    stream = work.ahead(items())
+
+    assert made == []
+    assert next(stream) == 0
+    assert second.wait(PATIENCE_S)
+    assert made == [0, 1]
+    assert list(stream) == [1, 2, 3, 4]
+
+
+def test_ahead_raises_an_error_where_it_stands_among_the_items() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise KeyError("third")
+
+    stream = work.ahead(items())
+
+    assert (next(stream), next(stream)) == (1, 2)
+    with pytest.raises(KeyError, match="third"):
+        next(stream)
+
+
+def test_ahead_leaves_no_thread_behind_when_it_is_abandoned() -> None:
+    stream = work.ahead(iter(range(1000)))
+    next(stream)
+
+    stream.close()  # type: ignore[attr-defined]
+
+    assert [t.name for t in threading.enumerate() if t.name.startswith("ahead")] == []
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_shared_results_stand_in_the_order_of_the_workers(workers: int) -> None:
+    asked = [(worker, workers) for worker in range(workers)]
+
+    assert work.shared(lambda worker, of: (worker, of), workers) == asked
+
+
+def test_shared_work_really_runs_side_by_side() -> None:
+    meet = threading.Barrier(2, timeout=PATIENCE_S)
+
+    assert sorted(work.shared(lambda _worker, _of: meet.wait(), 2)) == [0, 1]
+
+
+def test_shared_raises_what_a_worker_raises() -> None:
+    def task(worker: int, _workers: int) -> int:
+        return 1 // worker
+
+    with pytest.raises(ZeroDivisionError):
+        work.shared(task, 2)
+
+
+def test_unwatched_is_an_advance_that_does_nothing() -> None:
+    assert work.unwatched(5) is None
