@@ -12,13 +12,12 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from assets import display
-from assets.settings import VARIABLES, Settings
+from assets.settings import VARIABLES, Settings, folder, folder_or_url
 from pipelines import __version__, catalogue, files
 from pipelines.catalogue import Dataset, did_you_mean
-from pipelines.errors import ImagesetsError, UnknownName
+from pipelines.errors import ImagesetsError, TableError, UnknownName
 
 STAGES = {
     "archives": ["archives"],
@@ -31,12 +30,12 @@ STAGES = {
 
 EXAMPLES = """\
 examples:
-  python -m assets list                          what there is, and what is up to date
-  python -m assets build mnist fashion_mnist     everything of two datasets
-  python -m assets build emnist --only tables    the Parquet tables of EMNIST's six datasets
-  python -m assets build --mirror /srv/mirror    everything, from files you already have
-  python -m assets statistics mnist              records of each class
-  python -m assets ui                            the same in the browser
+  python -m assets list                         what there is, and its state
+  python -m assets build mnist fashion_mnist    everything of two datasets
+  python -m assets build emnist --only tables   the tables of its six datasets
+  python -m assets build --mirror /srv/mirror   everything, from files you have
+  python -m assets statistics mnist             records of each class
+  python -m assets ui                           the same in the browser
 """
 
 
@@ -45,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     handler = logging.StreamHandler()  # warnings of our own go to the person, all else to Dagster
     handler.setLevel(logging.WARNING)
-    logging.getLogger("pipelines").addHandler(handler)
+    logger = logging.getLogger("pipelines")
+    logger.addHandler(handler)
     try:
         settings = _settings(options)
         code: int = options.command(settings, options)
@@ -56,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; what was finished is kept, nothing is half made", file=sys.stderr)
         return 130
+    finally:
+        logger.removeHandler(handler)
 
 
 def _list(settings: Settings, _options: argparse.Namespace) -> int:
@@ -107,9 +109,9 @@ def _build(settings: Settings, options: argparse.Namespace) -> int:
         if outcome.error:
             print(f"\nerror: {outcome.asset}: {outcome.error}", file=sys.stderr)
     if bad:
-        failed = sum(outcome.state == "failed" for outcome in bad)
-        blocked = len(bad) - failed
-        print(f"\n{failed} failed, {blocked} blocked by that.", file=sys.stderr)
+        blocked = sum(outcome.state == "blocked" for outcome in bad)
+        text = f", {blocked} blocked by that" if blocked else ""
+        print(f"\n{len(bad) - blocked} failed{text}.", file=sys.stderr)
         return 1
     if made:
         print(f"\nMade {made} of {len(outcomes)} in {seconds:.1f} s; all passed their checks.")
@@ -123,13 +125,17 @@ def _statistics(settings: Settings, options: argparse.Namespace) -> int:
     from pipelines import statistics
 
     declared = catalogue.load(settings.catalogue)
-    for number, dataset in enumerate(_selected(declared, options.datasets)):
+    printed = 0
+    for dataset in _selected(declared, options.datasets):
         path = settings.data / files.statistics(dataset.name)
-        print(end="\n" * bool(number))
         if path.exists():
+            print(end="\n" * bool(printed))
             print(f"{dataset.title}\n\n{statistics.counts_as_text(path)}")
+            printed += 1
         elif options.datasets:
-            raise UnknownName(f"{path} is not there. Run: python -m assets build {dataset.name}")
+            raise TableError(f"{path} is not there. Run: python -m assets build {dataset.name}")
+    if not printed:
+        raise TableError(f"Nothing is built in {settings.data} yet. Run: python -m assets build")
     return 0
 
 
@@ -187,43 +193,47 @@ def _parser() -> argparse.ArgumentParser:
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument(
         "--data",
-        type=_folder,
+        type=folder,
         metavar="FOLDER",
         help="where everything is made (IMAGESETS_DATA; default: data/ of this project)",
     )
     where.add_argument(
         "--catalogue",
-        type=_folder,
+        type=folder,
         metavar="FOLDER",
         help="your own declarations instead of the built-in ones (IMAGESETS_CATALOGUE)",
     )
-    how = argparse.ArgumentParser(add_help=False)
-    how.add_argument(
+    what = argparse.ArgumentParser(add_help=False)
+    what.add_argument(
+        "--csv-header",
+        action=argparse.BooleanOptionalAction,
+        help="begin every CSV with the names of its columns (IMAGESETS_CSV_HEADER)",
+    )
+    whence = argparse.ArgumentParser(add_help=False)
+    whence.add_argument(
         "--mirror",
+        type=folder_or_url,
         metavar="FOLDER-OR-URL",
         help="look here first for archives, laid out <source>/<file> (IMAGESETS_MIRROR)",
     )
-    how.add_argument(
+    whence.add_argument(
         "--offline",
-        action="store_true",
-        default=None,
+        action=argparse.BooleanOptionalAction,
         help="never open a connection (IMAGESETS_OFFLINE)",
-    )
-    how.add_argument(
-        "--csv-header",
-        action="store_true",
-        default=None,
-        help="begin every CSV with the names of its columns (IMAGESETS_CSV_HEADER)",
     )
 
     listing = commands.add_parser(
-        "list", parents=[where], help="datasets, and what of them is here and up to date"
+        "list",
+        parents=[where, what],
+        help="datasets, and what of them is here and up to date",
+        description="Print every dataset of the catalogue with its size, and how much of it is "
+        "here and up to date. Nothing is made.",
     )
     listing.set_defaults(command=_list)
 
     build = commands.add_parser(
         "build",
-        parents=[where, how],
+        parents=[where, what, whence],
         help="make what is missing or out of date",
         description="Make what is missing or out of date of the named datasets (all, if none is "
         "named). What is up to date, judged by content, is left alone. The exit code is 0 only if "
@@ -239,20 +249,26 @@ def _parser() -> argparse.ArgumentParser:
     build.set_defaults(command=_build)
 
     statistics = commands.add_parser(
-        "statistics", parents=[where], help="print the records of each class, per split"
+        "statistics",
+        parents=[where],
+        help="print the records of each class, per split",
+        description="Print the classic table of the named datasets (all that are built, if none "
+        "is named), with a row per class, a column per split, and the totals.",
     )
-    statistics.add_argument("datasets", nargs="*", metavar="DATASET")
+    statistics.add_argument("datasets", nargs="*", metavar="DATASET", help="a dataset, or a source")
     statistics.set_defaults(command=_statistics)
 
-    ui = commands.add_parser("ui", parents=[where, how], help="open the Dagster UI on these assets")
-    ui.add_argument("--host", default="127.0.0.1")
-    ui.add_argument("--port", type=int, default=3000)
+    ui = commands.add_parser(
+        "ui",
+        parents=[where, what, whence],
+        help="open the Dagster UI on these assets",
+        description="Serve the Dagster UI on these assets, with every run that was recorded in "
+        "the data folder. Runs started there obey the same options.",
+    )
+    ui.add_argument("--host", default="127.0.0.1", help="address to serve on (%(default)s)")
+    ui.add_argument("--port", type=int, default=3000, help="port to serve on (%(default)s)")
     ui.set_defaults(command=_ui)
     return parser
-
-
-def _folder(text: str) -> Path:
-    return Path(text).expanduser().absolute()
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from assets.resources import Store, Web, materialized
 from pipelines import archives
 from pipelines.archives import Identify
 from pipelines.catalogue import Source
+from pipelines.errors import ArchiveUnavailable
 
 
 def key(source: str) -> dg.AssetKey:
@@ -32,11 +33,16 @@ def asset(source: Source, identify: Identify) -> dg.AssetsDefinition:
     def publishers_archives(
         store: Store, web: Web, display: dg.ResourceParam[Display]
     ) -> dg.MaterializeResult:
-        made = []
+        made, missing = [], []
         for archive in source.archives.values():
             artefact = archives.artefact(source, archive)
             obtain = partial(web.obtain, source, archive, identify)
-            made.append(store.make(artefact, display, archive.size_bytes, "bytes", obtain))
+            try:
+                made.append(store.make(artefact, display, archive.size_bytes, "bytes", obtain))
+            except ArchiveUnavailable as error:
+                missing.append(str(error))
+        if missing:
+            raise ArchiveUnavailable("\n".join(missing))
         origins = {m.record.path: str(m.record.facts["origin"]) for m in made}
         return materialized(
             made, {"origin": origins, "homepage": dg.MetadataValue.url(source.homepage)}

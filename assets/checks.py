@@ -54,20 +54,27 @@ def of_table(path: Path, dataset: Dataset, split: Split) -> list[dg.AssetCheckRe
     found = pl.read_parquet(path, columns=columns)
     index = found["index"].to_numpy()
     within = True
-    counts: list[int] = []
-    declared: list[int] = []
+    counted: dict[str, int] = {}
+    declared: dict[str, int] = {}
     for prefix, classes, expected in families:
         pairs = found.select(f"{prefix}label", pl.col(f"{prefix}class").cast(pl.String)).unique()
         within &= all(
             label < len(classes) and classes[label] == name for label, name in pairs.rows()
         )
-        counts += np.bincount(found[f"{prefix}label"], minlength=len(classes)).tolist()
-        declared += expected
+        numbers = np.bincount(found[f"{prefix}label"], minlength=len(classes)).tolist()
+        names = [f"{prefix}{name}" for name in classes]
+        counted |= zip(names, numbers, strict=False)  # a label outside has a number, but no name
+        declared |= zip(names, expected, strict=True)
+    differing = [name for name in declared if counted[name] != declared[name]]
     return [
         _result("records_as_declared", split.records, len(found)),
         _result("index_complete", True, bool(np.array_equal(index, np.arange(len(index))))),
         _result("labels_within_classes", True, within),
-        _result("class_counts_as_declared", declared, counts),
+        _result(
+            "class_counts_as_declared",
+            {name: declared[name] for name in differing or declared},
+            {name: counted[name] for name in differing or declared},
+        ),
     ]
 
 

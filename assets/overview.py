@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from assets.settings import Settings
-from pipelines import archives, files, lineage, statistics, tables
+from pipelines import archives, lineage, statistics, tables
 from pipelines.catalogue import Catalogue, Dataset
 from pipelines.exports import to_csv, to_lmdb
 from pipelines.lineage import Artefact, State
@@ -19,11 +19,11 @@ def artefacts(declared: Catalogue, dataset: Dataset, settings: Settings) -> Iter
     source = declared.source_of(dataset)
     for archive in source.archives.values():
         yield archives.artefact(source, archive)
-    inputs = {}
+    inputs: dict[str, str | None] = {}  # a table that is out of date counts as not there
     for split in dataset.splits.values():
-        yield tables.artefact(source, dataset, split)
-        path = files.table(dataset.name, split.name)
-        inputs[path] = lineage.sha256(settings.data, path)
+        yield (table := tables.artefact(source, dataset, split))
+        path, found = table.path, lineage.state(settings.data, table)
+        inputs[path] = found.record.sha256 if found.record and found.is_up_to_date else None
         yield to_csv.artefact(dataset, split, {path: inputs[path]}, settings.csv_header)
         yield to_lmdb.artefact(dataset, split, {path: inputs[path]})
     yield statistics.artefact(dataset, inputs)

@@ -71,7 +71,7 @@ class Web(dg.ConfigurableResource[Any]):
     ) -> Facts:
         """Make sure that an archive is at `goal`."""
         places = archives.places(source, archive, self.mirror, self.offline)
-        return {"origin": archives.obtain(archive, goal, places, identify, advance)}
+        return {"origin": archives.obtain(archive, goal, places, identify, advance, self.offline)}
 
 
 def materialized(

@@ -5,14 +5,16 @@ Not here: the command line, or what an asset does. Dagster's own chatter is kept
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster import DagsterEventType
+from sqlalchemy.exc import SQLAlchemyError
 
 from assets.definitions import define
 from assets.display import Display
@@ -20,7 +22,7 @@ from assets.settings import ROOT, Settings
 from pipelines import errors, files
 from pipelines.catalogue import Dataset
 
-STAGES = ("archives", "tables", "statistics", "csv", "lmdb")
+INTERRUPTED = "UNEXPECTED_TERMINATION"  # what Dagster calls a run that was told to stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +78,12 @@ def run(
 
     Raises:
         StorageError: the data folder can't be written to.
+        KeyboardInterrupt: Ctrl-C was pressed.
     """
     os.environ["DAGSTER_HOME"] = str(home(settings))
     selection = keys(datasets, stages)
     job = define(settings, display).resolve_implicit_global_asset_job_def()
-    with dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance:
+    with _records(settings.dagster_home) as instance:
         result = job.execute_in_process(
             instance=instance,
             asset_selection=selection,
@@ -88,6 +91,24 @@ def run(
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
     return _outcomes(result, selection)
+
+
+@contextlib.contextmanager
+def _records(home: Path) -> Iterator[dg.DagsterInstance]:
+    """Open Dagster's records of runs.
+
+    Raises:
+        StorageError: they can't be read or written.
+    """
+    try:
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            yield instance
+    except (OSError, SQLAlchemyError) as error:
+        raise errors.StorageError(
+            f"Dagster's records of runs in {home} can't be opened or written: {error}. Free some "
+            "space, move what is in the way (artefacts do not depend on these records), or choose "
+            "another data folder with --data or IMAGESETS_DATA."
+        ) from error
 
 
 def _outcomes(result: dg.ExecuteInProcessResult, selection: list[dg.AssetKey]) -> list[Outcome]:
@@ -119,6 +140,10 @@ def _outcomes(result: dg.ExecuteInProcessResult, selection: list[dg.AssetKey]) -
             root = error and (error.cause or error)
             message = _text(root.message, root.cls_name) if root else "failed without saying why"
             bad.setdefault(by_step[str(event.step_key)], message)
+        elif event.event_type is DagsterEventType.RUN_FAILURE:
+            failure = event.job_failure_data
+            if failure.failure_reason and failure.failure_reason.value == INTERRUPTED:
+                raise KeyboardInterrupt  # which Dagster kept to itself, to close its books
     outcomes = []
     for key in selection:
         name = key.to_user_string()

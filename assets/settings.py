@@ -48,9 +48,9 @@ class Settings:
         """
         given = {key: value for key in VARIABLES if (value := environment.get(VARIABLES[key], ""))}
         return cls(
-            data=Path(given.get("data", cls().data)).absolute(),
-            catalogue=Path(given.get("catalogue", cls().catalogue)).absolute(),
-            mirror=given.get("mirror"),
+            data=folder(given["data"]) if "data" in given else cls().data,
+            catalogue=folder(given["catalogue"]) if "catalogue" in given else cls().catalogue,
+            mirror=folder_or_url(given["mirror"]) if "mirror" in given else None,
             offline=_switch("offline", given.get("offline", "0")),
             csv_header=_switch("csv_header", given.get("csv_header", "0")),
         )
@@ -74,6 +74,16 @@ VARIABLES = {
     "offline": "IMAGESETS_OFFLINE",
     "csv_header": "IMAGESETS_CSV_HEADER",
 }
+
+
+def folder(text: str) -> Path:
+    """Return an absolute path: the processes that get it may run in other folders."""
+    return Path(text).expanduser().absolute()
+
+
+def folder_or_url(text: str) -> str:
+    """Return a URL as it is, and a folder as an absolute path."""
+    return text if "://" in text else str(folder(text))
 
 
 def _switch(key: str, value: str) -> bool:

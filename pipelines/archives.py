@@ -76,10 +76,12 @@ def obtain(
     candidates: list[str],
     identify: Identify = lambda _md5: None,
     advance: Advance = unwatched,
+    offline: bool = False,
 ) -> str:
     """Make sure that the archive is at `goal`; return the place its bytes came from.
 
     A file that is already there is kept if it is right, and replaced only by right bytes.
+    `offline` says why there may be no candidates.
 
     Raises:
         ArchiveUnavailable: no place gave the declared bytes; lists every attempt.
@@ -102,7 +104,8 @@ def obtain(
             logger.warning("%s: %s", place, error)
         else:
             return place
-    tried = "\n  ".join(failures) or "nowhere to look: offline, and no mirror folder was given"
+    nowhere = "offline, and no mirror folder was given" if offline else "no mirror is declared"
+    tried = "\n  ".join(failures) or f"nowhere to look: {nowhere}"
     raise ArchiveUnavailable(
         f"{archive.name} ({archive.size_bytes:,} bytes, MD5 {archive.md5}) could not be had:\n"
         f"  {tried}\n"

@@ -79,12 +79,6 @@ def recorded(data: Path, path: str) -> Record | None:
     return record if all(isinstance(part, dict) for part in mappings) else None
 
 
-def sha256(data: Path, path: str) -> str | None:
-    """Return the recorded SHA-256 of an artefact, or None where it has not been made."""
-    record = recorded(data, path)
-    return record.sha256 if record else None
-
-
 def state(data: Path, artefact: Artefact) -> State:
     """Decide whether an artefact is up to date; hash it again only when its file was touched."""
     record = recorded(data, artefact.path)

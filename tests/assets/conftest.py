@@ -1,0 +1,76 @@
+"""Fixtures of the tests that run assets: projects, and the command line in this process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from assets.__main__ import main
+from tests.assets.project import Project
+
+
+@pytest.fixture(scope="session")
+def _published_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    return Project.publish(tmp_path_factory.mktemp("published"))
+
+
+@pytest.fixture(scope="session")
+def _built_once(_published_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = _published_once.copied_to(tmp_path_factory.mktemp("built") / "project")
+    assert all(outcome.is_good for outcome in project.build().values())
+    return project
+
+
+@pytest.fixture
+def project(_published_once: Project, tmp_path: Path) -> Project:
+    """A project of the test's own in which nothing is built yet."""
+    return _published_once.copied_to(tmp_path / "project")
+
+
+@pytest.fixture
+def built(_built_once: Project, tmp_path: Path) -> Project:
+    """A project of the test's own in which everything is built."""
+    return _built_once.copied_to(tmp_path / "project")
+
+
+@pytest.fixture(autouse=True)
+def _process_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Runs and the command line set this process up for themselves; put it back as it was."""
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    logger = logging.getLogger("pipelines")
+    handlers, level = logger.handlers[:], logger.level
+    yield
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, and its exit code."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+Command = Callable[..., Said]
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run `python -m assets` in this process: a traceback would be the test's own."""
+
+    def run(*arguments: str) -> Said:
+        capsys.readouterr()
+        try:
+            code = main(arguments)
+        except SystemExit as exit_:  # argparse ends the process itself
+            code = int(exit_.code or 0)
+        captured = capsys.readouterr()
+        return Said(code, captured.out, captured.err)
+
+    return run

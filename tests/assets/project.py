@@ -1,0 +1,210 @@
+"""A made-up publisher with a data folder: what the tests of whole runs build in."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from assets import runs
+from assets.display import Display
+from assets.settings import ROOT, Settings
+from pipelines import catalogue
+from tests import builders
+
+DATASETS = ("tiny_colours", "tiny_digits", "tiny_letters")
+ARCHIVES = {
+    "tiny_colours": ("colours.tar.gz",),
+    "tiny_digits": (
+        "train-images.gz",
+        "train-labels.gz",
+        "test-images.gz",
+        "test-labels.gz",
+    ),
+    "tiny_letters": ("letters.zip",),
+}
+
+Snapshot = dict[str, tuple[int, int, bytes]]
+"""Path in the data folder → inode, modification time, bytes."""
+
+
+ALL_STAGES = ("archives", "tables", "statistics", "csv", "lmdb")
+
+
+@dataclass(frozen=True)
+class Project:
+    """A publisher, and the data folder that its datasets are built in."""
+
+    publisher: builders.Publisher
+    data: Path
+
+    @classmethod
+    def publish(cls, folder: Path) -> Project:
+        return cls(builders.publish(folder / "published"), folder / "data")
+
+    def copied_to(self, folder: Path) -> Project:
+        """The same in another folder, modification times included."""
+        shutil.copytree(self.publisher.catalogue.parent, folder / "published")
+        if self.data.exists():
+            shutil.copytree(self.data, folder / "data")
+        publisher = builders.Publisher(
+            folder / "published" / "catalogue",
+            folder / "published" / "mirror",
+            self.publisher.splits,
+        )
+        return Project(publisher, folder / "data")
+
+    def build(
+        self, *datasets: str, stages: Sequence[str] = ALL_STAGES, **settings: Any
+    ) -> dict[str, runs.Outcome]:
+        """Run the assets of some datasets in this process; return what became of each asset."""
+        chosen = Settings(
+            **{
+                "data": self.data,
+                "catalogue": self.publisher.catalogue,
+                "mirror": str(self.publisher.mirror),
+                **settings,
+            }
+        )
+        declared = catalogue.load(chosen.catalogue)
+        outcomes = runs.run(chosen, declared.select(datasets or DATASETS), stages, Display())
+        return {outcome.asset: outcome for outcome in outcomes}
+
+    @property
+    def options(self) -> list[str]:
+        """The command line's options that lead to this project, mirror excepted."""
+        return ["--data", str(self.data), "--catalogue", str(self.publisher.catalogue)]
+
+    @property
+    def mirror(self) -> list[str]:
+        return ["--mirror", str(self.publisher.mirror)]
+
+    def redeclare(self, source: str, old: str, new: str) -> None:
+        """Change a source's declaration."""
+        toml = self.publisher.toml(source)
+        text = toml.read_text()
+        assert old in text, f"{old!r} is not in {toml.name}"
+        toml.write_text(text.replace(old, new))
+
+    def republish(self, source: str, archive: str, data: bytes) -> None:
+        """Publish other bytes under an archive's name, and declare them."""
+        toml = self.publisher.toml(source)
+        self.publisher.archive(source, archive).write_bytes(data)
+        [line] = [
+            line for line in builders.declare({archive: data}).splitlines() if archive in line
+        ]
+        lines = [
+            line if old.startswith(f'"{archive}" =') else old
+            for old in toml.read_text().splitlines()
+        ]
+        assert line in lines
+        toml.write_text("\n".join(lines) + "\n")
+
+    def snapshot(self, *, lineage: bool = True) -> Snapshot:
+        """Everything in the data folder but Dagster's records."""
+        left_out = {"dagster"} if lineage else {"dagster", "lineage"}
+        return {
+            path.relative_to(self.data).as_posix(): _facts(path)
+            for path in sorted(self.data.rglob("*"))
+            if path.is_file() and path.relative_to(self.data).parts[0] not in left_out
+        }
+
+
+def made(outcomes: Mapping[str, runs.Outcome]) -> set[str]:
+    """The assets that were made; all others must have been up to date."""
+    assert {outcome.state for outcome in outcomes.values()} <= {"made", "up to date"}, outcomes
+    return {asset for asset, outcome in outcomes.items() if outcome.state == "made"}
+
+
+def moved(before: Snapshot, after: Snapshot) -> set[str]:
+    """The files that are new, gone, or not the very same file with the very same bytes."""
+    return {path for path in {*before, *after} if before.get(path) != after.get(path)}
+
+
+def states(stdout: str) -> dict[str, str]:
+    """Asset → state, as the summary of `build` tells them."""
+    rows = re.findall(r"^(\S+/\S+)  .*?(made|up to date|failed|blocked)$", stdout, re.MULTILINE)
+    return dict(rows)
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """This process's environment without settings of Imagesets or Dagster, and some variables."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("IMAGESETS_", "DAGSTER_", "COLUMNS", "PYTHONPATH"))
+    }
+    return kept | variables
+
+
+def imagesets(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m assets` as a person does."""
+    return subprocess.run(
+        [sys.executable, "-m", "assets", *arguments],
+        cwd=ROOT,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@dataclass
+class Server:
+    """A local HTTP server of a folder; it notes what it is asked for."""
+
+    url: str
+    asked: list[str] = field(default_factory=list)
+    stalled: threading.Event = field(default_factory=threading.Event)
+
+
+@contextmanager
+def serving(folder: Path, *, stall: bool = False) -> Iterator[Server]:
+    """Serve a folder; with `stall`, send the first half of each file and then nothing for long."""
+    over = threading.Event()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            server.asked.append(self.path)
+            if not stall:
+                super().do_GET()
+                return
+            data = (folder / self.path.lstrip("/")).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2])
+            self.wfile.flush()
+            server.stalled.set()
+            over.wait(60)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    handler = functools.partial(Handler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as service:
+        server = Server(f"http://127.0.0.1:{service.server_port}")
+        thread = threading.Thread(target=service.serve_forever)
+        thread.start()
+        try:
+            yield server
+        finally:
+            over.set()
+            service.shutdown()
+            thread.join()
+
+
+def _facts(path: Path) -> tuple[int, int, bytes]:
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns, path.read_bytes()

@@ -1,0 +1,342 @@
+"""Whole builds of three made-up sources: what is made, what a person sees, what Dagster records."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import lmdb
+import numpy as np
+import polars as pl
+import pytest
+
+from assets.definitions import define
+from assets.settings import Settings
+from tests.assets import project as projects
+from tests.assets.project import ARCHIVES, DATASETS, Project, Snapshot, imagesets, moved
+
+RECORDS = {"train": 30, "test": 12}
+CLASSES = {"tiny_colours": 6, "tiny_digits": 3, "tiny_letters": 4}
+SPLITS = [(dataset, split) for dataset in DATASETS for split in RECORDS]
+ASSETS = [f"{source}/archives" for source in DATASETS] + [
+    f"{dataset}/{asset}"
+    for dataset in DATASETS
+    for asset in (
+        "train",
+        "train_csv",
+        "train_lmdb",
+        "test",
+        "test_csv",
+        "test_lmdb",
+        "statistics",
+    )
+]
+ARTEFACTS = {
+    *(f"archives/{source}/{name}" for source, names in ARCHIVES.items() for name in names),
+    *(f"statistics/{dataset}.parquet" for dataset in DATASETS),
+    *(f"tables/{dataset}/{split}.parquet" for dataset, split in SPLITS),
+    *(f"exports/{dataset}/{split}.csv" for dataset, split in SPLITS),
+    *(f"exports/{dataset}/{split}_lmdb/data.mdb" for dataset, split in SPLITS),
+}
+
+
+@dataclass(frozen=True)
+class Built:
+    """A project that was built twice, as a person does it: in two processes."""
+
+    project: Project
+    outputs: tuple[str, str]
+    errors: tuple[str, str]
+    codes: tuple[int, int]
+    after: tuple[Snapshot, Snapshot]
+
+    def path(self, relative: str) -> Path:
+        return self.project.data / relative
+
+
+@pytest.fixture(scope="module")
+def twice(_published_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    project = _published_once.copied_to(tmp_path_factory.mktemp("twice") / "project")
+    first = imagesets("build", *project.options, *project.mirror)
+    after_first = project.snapshot()
+    second = imagesets("build", *project.options, *project.mirror)
+    return Built(
+        project,
+        (first.stdout, second.stdout),
+        (first.stderr, second.stderr),
+        (first.returncode, second.returncode),
+        (after_first, project.snapshot()),
+    )
+
+
+def test_a_first_build_makes_every_artefact_and_a_record_of_each(twice: Built) -> None:
+    records = {f"lineage/{path}.json" for path in ARTEFACTS}
+    assert twice.codes[0] == 0
+    assert set(twice.after[0]) == ARTEFACTS | records
+
+
+def test_the_summary_has_a_line_for_every_artefact(twice: Built) -> None:
+    out = twice.outputs[0]
+    assert projects.states(out) == dict.fromkeys(ASSETS, "made")
+    assert out.splitlines()[0].split() == ["artefact", "records", "size", "seconds"]
+    assert re.search(r"^tiny_digits/train +30  +\d\.\d kB  +\d+\.\d\d  made$", out, re.MULTILINE)
+    assert re.search(r"^tiny_digits/archives  +\d+ B  +\d+\.\d\d  made$", out, re.MULTILINE)
+    assert re.search(r"\n\nMade 24 of 24 in \d+\.\d s; all passed their checks\.\n", out)
+    assert out.endswith(f"They are in {twice.project.data}.\n")
+
+
+def test_the_summary_tells_the_size_of_the_file_that_is_there(twice: Built) -> None:
+    size = twice.path("exports/tiny_digits/test.csv").stat().st_size
+    assert 0 < size < 1000
+    assert re.search(rf"^tiny_digits/test_csv +12 +{size} B ", twice.outputs[0], re.MULTILINE)
+
+
+def test_a_log_gets_one_plain_line_for_each_piece_of_work(twice: Built) -> None:
+    lines = twice.errors[0].splitlines()
+    pieces = sum(map(len, ARCHIVES.values())) + len(DATASETS) * (1 + 2 * 3)
+    assert len(lines) == pieces
+    for line in lines:
+        assert re.fullmatch(r"\S+: [\d.,]+ (records|B|kB|MB) in \d+\.\d\d s", line), line
+
+
+def test_dagster_chatters_on_neither_stream(twice: Built) -> None:
+    for text in (*twice.outputs, *twice.errors):
+        assert not re.search(r"dagster|debug|RUN_START|STEP_|Warning|Traceback|\x1b", text, re.I)
+
+
+def test_a_second_build_does_nothing_and_says_so(twice: Built) -> None:
+    assert twice.codes[1] == 0
+    assert moved(*twice.after) == set()
+    assert projects.states(twice.outputs[1]) == dict.fromkeys(ASSETS, "up to date")
+    assert "Nothing to do: all 24 are up to date and passed their checks." in twice.outputs[1]
+    assert twice.errors[1] == ""
+
+
+@pytest.mark.parametrize(("dataset", "split"), SPLITS)
+def test_a_table_holds_what_was_published(twice: Built, dataset: str, split: str) -> None:
+    images, labels, coarse = twice.project.publisher.splits[dataset, split]
+    table = pl.read_parquet(twice.path(f"tables/{dataset}/{split}.parquet"))
+    pixels = np.frombuffer(b"".join(table["pixels"]), np.uint8).reshape(images.shape)
+    assert np.array_equal(pixels, images)
+    assert table["index"].to_list() == list(range(RECORDS[split]))
+    assert table["label"].to_list() == labels.tolist()
+    names = {
+        "tiny_colours": ["rose", "ruby", "rust", "sky", "sea", "steel"],
+        "tiny_digits": ["zero", "one", "two"],
+        "tiny_letters": ["A", "B", "C", "D"],
+    }[dataset]
+    assert table["class"].cast(pl.String).to_list() == [names[label] for label in labels]
+    if coarse is None:
+        assert "coarse_label" not in table.columns
+    else:
+        assert table["coarse_label"].to_list() == coarse.tolist()
+        colours = [["red", "blue"][label] for label in coarse]
+        assert table["coarse_class"].cast(pl.String).to_list() == colours
+
+
+@pytest.mark.parametrize(("dataset", "split"), SPLITS)
+def test_a_csv_holds_what_was_published(twice: Built, dataset: str, split: str) -> None:
+    images, labels, _ = twice.project.publisher.splits[dataset, split]
+    rows = np.loadtxt(twice.path(f"exports/{dataset}/{split}.csv"), np.uint8, delimiter=",")
+    assert np.array_equal(rows, np.column_stack([labels, images.reshape(len(images), -1)]))
+
+
+@pytest.mark.parametrize(("dataset", "split"), SPLITS)
+def test_an_lmdb_holds_what_was_published(twice: Built, dataset: str, split: str) -> None:
+    images, _, _ = twice.project.publisher.splits[dataset, split]
+    folder = twice.path(f"exports/{dataset}/{split}_lmdb")
+    with (
+        lmdb.open(str(folder), readonly=True, lock=False) as database,
+        database.begin() as transaction,
+    ):
+        found = list(transaction.cursor())
+    digits = 5 if dataset == "tiny_colours" else 8
+    assert [key for key, _ in found] == [b"%0*d" % (digits, at) for at in range(len(images))]
+    for (_, datum), image in zip(found, images, strict=True):
+        assert image.transpose(2, 0, 1).tobytes() in datum
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_statistics_count_and_measure_what_was_published(twice: Built, dataset: str) -> None:
+    found = pl.read_parquet(twice.path(f"statistics/{dataset}.parquet"))
+    assert len(found) == 2 * (CLASSES[dataset] + 1)
+    for split in RECORDS:
+        images, labels, _ = twice.project.publisher.splits[dataset, split]
+        rows = found.filter(split=split)
+        records = rows["records"].to_list()
+        assert records == [*np.bincount(labels, minlength=CLASSES[dataset]), len(labels)]
+        assert rows["mean_intensity"][-1] == pytest.approx(images.mean(), rel=1e-12)
+        assert rows["std_intensity"][-1] == pytest.approx(images.std(), rel=1e-12)
+
+
+def test_the_same_archives_give_the_same_bytes_in_another_folder(
+    twice: Built, built: Project
+) -> None:
+    here, there = built.snapshot(lineage=False), twice.project.snapshot(lineage=False)
+    assert {path: data for path, (_, _, data) in here.items()} == {
+        path: data for path, (_, _, data) in there.items()
+    }
+
+
+def test_a_lineage_record_tells_the_hash_of_the_artefact_and_of_all_it_was_made_from(
+    twice: Built,
+) -> None:
+    def sha256(path: str) -> str:
+        return hashlib.sha256(twice.path(path).read_bytes()).hexdigest()
+
+    for path in ARTEFACTS:
+        record = json.loads(twice.path(f"lineage/{path}.json").read_text())
+        assert record["path"] == path
+        assert record["sha256"] == sha256(path)
+        assert record["inputs"] == {above: sha256(above) for above in record["inputs"]}
+    table = json.loads(twice.path("lineage/tables/tiny_digits/test.parquet.json").read_text())
+    assert set(table["inputs"]) == {
+        "archives/tiny_digits/test-images.gz",
+        "archives/tiny_digits/test-labels.gz",
+    }
+
+
+class TestDagster:
+    """What Dagster recorded of the two builds."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def instance(twice: Built) -> Iterator[dg.DagsterInstance]:
+        with dg.DagsterInstance.from_config(str(twice.path("dagster"))) as instance:
+            yield instance
+
+    def test_both_runs_are_recorded_as_successes(self, instance: dg.DagsterInstance) -> None:
+        assert [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.SUCCESS] * 2
+
+    def test_nothing_is_sent_anywhere(self, instance: dg.DagsterInstance) -> None:
+        assert instance.telemetry_enabled is False
+
+    def test_every_asset_was_materialized_twice_with_the_same_data_version(
+        self, instance: dg.DagsterInstance
+    ) -> None:
+        keys = {key.to_user_string(): key for key in instance.get_asset_keys()}
+        assert set(keys) == set(ASSETS)
+        for asset, key in keys.items():
+            tags = [m.tags or {} for m in _materializations(instance, key)]
+            assert len(tags) == 2, asset
+            versions = {tag["dagster/data_version"] for tag in tags}
+            assert len(versions) == 1, asset
+
+    @pytest.mark.parametrize(
+        ("asset", "path", "records"),
+        [
+            ("tiny_digits/train", "tables/tiny_digits/train.parquet", 30),
+            ("tiny_digits/statistics", "statistics/tiny_digits.parquet", 8),
+            ("tiny_letters/test_csv", "exports/tiny_letters/test.csv", 12),
+            ("tiny_colours/test_lmdb", "exports/tiny_colours/test_lmdb/data.mdb", 12),
+            ("tiny_letters/archives", "archives/tiny_letters/letters.zip", None),
+        ],
+    )
+    def test_a_materialization_tells_path_bytes_records_and_hash(
+        self,
+        instance: dg.DagsterInstance,
+        twice: Built,
+        asset: str,
+        path: str,
+        records: int | None,
+    ) -> None:
+        again, first = _materializations(instance, dg.AssetKey(asset.split("/")))
+        data = twice.path(path).read_bytes()
+        for materialization, state in ((first, "made"), (again, "up to date")):
+            facts = {name: value.value for name, value in materialization.metadata.items()}
+            tags = materialization.tags or {}
+            assert tags["dagster/data_version"] == hashlib.sha256(data).hexdigest()
+            assert facts["path"] == path
+            assert facts["bytes"] == len(data)
+            assert facts["state"] == state
+            assert facts.get("dagster/row_count") == records
+
+    def test_archives_tell_where_they_came_from(
+        self, instance: dg.DagsterInstance, twice: Built
+    ) -> None:
+        _, first = _materializations(instance, dg.AssetKey(["tiny_digits", "archives"]))
+        mirror = twice.project.publisher.mirror
+        assert first.metadata["origin"].value == {
+            f"archives/tiny_digits/{name}": f"{mirror}/tiny_digits/{name}"
+            for name in ARCHIVES["tiny_digits"]
+        }
+
+    def test_statistics_show_the_classic_table(
+        self, instance: dg.DagsterInstance, twice: Built
+    ) -> None:
+        _, first = _materializations(instance, dg.AssetKey(["tiny_digits", "statistics"]))
+        counts = [
+            np.bincount(twice.project.publisher.splits["tiny_digits", split][1]).tolist()
+            for split in RECORDS
+        ]
+        rows = [
+            [cell.strip() for cell in line.strip("|").split("|")]
+            for line in str(first.metadata["classes"].value).splitlines()
+        ]
+        assert rows[0] == ["category", "train", "test"]
+        assert rows[2:] == [
+            [name, str(train), str(test)]
+            for name, train, test in zip(("zero", "one", "two"), *counts, strict=True)
+        ] + [["total", "30", "12"]]
+
+    def test_checks_are_recorded_with_what_was_expected_and_found(
+        self, instance: dg.DagsterInstance, twice: Built
+    ) -> None:
+        key = dg.AssetKey(["tiny_digits", "train"])
+        storage = instance.event_log_storage
+        labels = twice.project.publisher.splits["tiny_digits", "train"][1]
+        values = {
+            "records_as_declared": 30,
+            "index_complete": True,
+            "labels_within_classes": True,
+            "class_counts_as_declared": dict(
+                zip(("zero", "one", "two"), np.bincount(labels).tolist(), strict=True)
+            ),
+        }
+        for check, value in values.items():
+            history = storage.get_asset_check_execution_history(
+                dg.AssetCheckKey(key, check), limit=5
+            )
+            assert [record.status.value for record in history] == ["SUCCEEDED"] * 2
+            for record in history:
+                assert record.event is not None
+                found = record.event.asset_check_evaluation
+                assert found is not None
+                assert found.metadata["expected"].value == value
+                assert found.metadata["found"].value == value
+
+
+def test_an_asset_materialized_alone_refuses_inputs_that_are_not_there_or_out_of_date(
+    built: Project,
+) -> None:
+    # What the button of the Dagster UI does: one asset, without those it is made from.
+    built.redeclare("tiny_digits", '"zero"', '"nought"')
+    before = built.snapshot()
+    settings = Settings(data=built.data, catalogue=built.publisher.catalogue)
+    result = (
+        define(settings)
+        .resolve_implicit_global_asset_job_def()
+        .execute_in_process(
+            asset_selection=[dg.AssetKey(["tiny_digits", "train_csv"])], raise_on_error=False
+        )
+    )
+    assert not result.success
+    [failure] = [event for event in result.all_events if event.is_step_failure]
+    cause = failure.step_failure_data.error
+    text = cause.to_string() if cause else ""
+    assert "tables/tiny_digits/train.parquet must be made first" in text
+    assert "classes" in text
+    assert moved(before, built.snapshot()) == set()
+
+
+def _materializations(
+    instance: dg.DagsterInstance, key: dg.AssetKey
+) -> list[dg.AssetMaterialization]:
+    """An asset's materializations, the latest first."""
+    records = instance.fetch_materializations(key, limit=10).records
+    return [record.asset_materialization for record in records if record.asset_materialization]

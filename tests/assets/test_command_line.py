@@ -1,0 +1,372 @@
+"""The command line as a person meets it: help, options, settings, and what goes to which stream."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from assets.settings import ROOT
+from tests.assets.conftest import Command
+from tests.assets.project import Project, environment, made, serving, states
+
+COMMANDS = ("list", "build", "statistics", "ui")
+
+
+class TestHelp:
+    """The help of every command, on a terminal of 80 columns."""
+
+    @pytest.fixture(autouse=True)
+    @staticmethod
+    def _eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+
+    def test_the_help_names_every_command_and_gives_examples(self, command: Command) -> None:
+        said = command("--help")
+        assert (said.code, said.stderr) == (0, "")
+        for name in COMMANDS:
+            assert re.search(rf"^    {name}\b", said.stdout, re.MULTILINE), name
+        assert "python -m assets build mnist fashion_mnist" in said.stdout
+
+    @pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)], ids=" ".join)
+    def test_no_line_is_wider_than_80_columns(
+        self, command: Command, arguments: Sequence[str]
+    ) -> None:
+        wide = [
+            line for line in command(*arguments, "--help").stdout.splitlines() if len(line) > 80
+        ]
+        assert wide == []
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_every_command_says_what_it_does(self, command: Command, name: str) -> None:
+        usage, purpose, *_ = command(name, "--help").stdout.split("\n\n")
+        assert usage.startswith(f"usage: python -m assets {name}")
+        assert re.match(r"[A-Z][^:]+\.", purpose), f"no sentence follows the usage: {purpose!r}"
+
+    @pytest.mark.parametrize("name", COMMANDS)
+    def test_every_option_and_argument_is_explained(self, command: Command, name: str) -> None:
+        lines = command(name, "--help").stdout.splitlines()
+        for line, following in zip(lines, [*lines[1:], ""], strict=True):
+            if re.match(r"  (-|[A-Z])", line):
+                explained = re.search(r"\S  +\S", line) or following.startswith(" " * 8)
+                assert explained, line
+
+    def test_settings_are_given_with_their_environment_variables(self, command: Command) -> None:
+        text = " ".join(command("build", "--help").stdout.split())
+        for name in ("DATA", "CATALOGUE", "MIRROR", "OFFLINE", "CSV_HEADER"):
+            assert f"IMAGESETS_{name}" in text
+        for stage in ("archives", "tables", "statistics", "exports", "csv", "lmdb"):
+            assert re.search(rf"--only STAGE .*\b{stage}\b", text)
+
+    def test_the_version_is_told(self, command: Command) -> None:
+        assert re.fullmatch(r"imagesets \d+\.\d+\.\d+\n", command("--version").stdout)
+
+
+class TestList:
+    """What `list` says before, while and after datasets are built."""
+
+    def test_where_nothing_is_built(self, project: Project, command: Command) -> None:
+        said = command("list", *project.options)
+        assert (said.code, said.stderr) == (0, "")
+        header, *rows = said.stdout.split("\n\n")[0].splitlines()
+        assert header.split() == ["dataset", "records", "classes", "image", "archives", "here"]
+        sizes = [
+            sum(path.stat().st_size for path in (project.publisher.mirror / source).iterdir())
+            for source in ("tiny_colours", "tiny_digits", "tiny_letters")
+        ]
+        assert sizes[1] < 1000 < min(sizes[0], sizes[2])
+        records = "30 train + 12 test"
+        colours, letters = (f"{size / 1000:.1f} kB" for size in (sizes[0], sizes[2]))
+        assert [re.split(r"  +", row) for row in rows] == [
+            ["tiny_colours", records, "6", "4×4×3", colours, "nothing yet"],
+            ["tiny_digits", records, "3", "4×3", f"{sizes[1]} B", "nothing yet"],
+            ["tiny_letters", records, "4", "5×5", letters, "nothing yet"],
+        ]
+        assert f"data folder: {project.data}\n" in said.stdout
+        assert f"catalogue:   {project.publisher.catalogue}\n" in said.stdout
+        assert not project.data.exists(), "looking leaves nothing behind"
+
+    def test_where_everything_is_built(self, built: Project, command: Command) -> None:
+        before = built.snapshot()
+        here = _here(command("list", *built.options).stdout)
+        assert here == {
+            "tiny_colours": "up to date (8 artefacts)",
+            "tiny_digits": "up to date (11 artefacts)",
+            "tiny_letters": "up to date (8 artefacts)",
+        }
+        assert built.snapshot() == before
+
+    def test_where_a_part_is_built_or_out_of_date(self, built: Project, command: Command) -> None:
+        (built.data / "exports/tiny_digits/test.csv").unlink()
+        built.redeclare("tiny_letters", '"A"', '"a"')
+        here = _here(command("list", *built.options).stdout)
+        assert here["tiny_colours"] == "up to date (8 artefacts)"
+        assert here["tiny_digits"] == "10 of 11 artefacts up to date"
+        # Two tables are out of date; what is made from them may or may not come out the same.
+        assert re.fullmatch(r"[1-6] of 8 artefacts up to date", here["tiny_letters"])
+
+    def test_the_built_in_catalogue_has_ten_datasets(self, command: Command) -> None:
+        here = _here(command("list", "--data", "/nowhere/at/all").stdout)
+        assert set(here) == {
+            "cifar10",
+            "cifar100",
+            "emnist_balanced",
+            "emnist_byclass",
+            "emnist_bymerge",
+            "emnist_digits",
+            "emnist_letters",
+            "emnist_mnist",
+            "fashion_mnist",
+            "mnist",
+        }
+        assert set(here.values()) == {"nothing yet"}
+
+
+TABLES = {"tables/tiny_digits/train.parquet", "tables/tiny_digits/test.parquet"}
+STATISTICS = {"statistics/tiny_digits.parquet"}
+CSV = {"exports/tiny_digits/train.csv", "exports/tiny_digits/test.csv"}
+LMDB = {"exports/tiny_digits/train_lmdb/data.mdb", "exports/tiny_digits/test_lmdb/data.mdb"}
+
+
+@pytest.mark.parametrize(
+    ("stages", "expected"),
+    [
+        (["archives"], set()),
+        (["tables"], TABLES),
+        (["statistics"], TABLES | STATISTICS),
+        (["csv"], TABLES | CSV),
+        (["lmdb"], TABLES | LMDB),
+        (["exports"], TABLES | CSV | LMDB),
+        (["statistics", "csv"], TABLES | STATISTICS | CSV),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, list) else "",
+)
+def test_only_makes_a_stage_and_what_it_needs(
+    project: Project, command: Command, stages: list[str], expected: set[str]
+) -> None:
+    only = [word for stage in stages for word in ("--only", stage)]
+    said = command("build", "tiny_digits", *only, *project.options, *project.mirror)
+    assert said.code == 0
+    found = set(project.snapshot(lineage=False))
+    assert {path for path in found if not path.startswith("archives/")} == expected
+    assert len(found - expected) == 4, "the archives"
+    assert set(states(said.stdout).values()) == {"made"}
+
+
+def test_a_sources_name_stands_for_its_datasets(project: Project, command: Command) -> None:
+    toml = project.publisher.toml("tiny_letters")
+    toml.write_text(toml.read_text().replace("datasets.tiny_letters", "datasets.latin"))
+    toml.rename(toml.with_name("letters_source.toml"))
+    archives = project.publisher.mirror / "tiny_letters"
+    archives.rename(archives.with_name("letters_source"))
+    options = [*project.options, *project.mirror]
+    said = command("build", "letters_source", "--only", "tables", *options)
+    assert said.code == 0
+    assert list(states(said.stdout)) == ["letters_source/archives", "latin/train", "latin/test"]
+
+
+Give = Callable[[str, str, str], list[str]]
+
+
+class TestSettings:
+    """Each option and its environment variable do the same; where both are given, options win."""
+
+    @pytest.fixture(params=["option", "variable", "option against variable"])
+    @staticmethod
+    def given(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Give:
+        """Give a setting one way or the other; return the words for the command line."""
+
+        def give(name: str, value: str, contrary: str) -> list[str]:
+            option = "--" + name.lower().replace("_", "-")
+            if request.param == "variable":
+                monkeypatch.setenv(f"IMAGESETS_{name}", value)
+                return []
+            if request.param == "option against variable":
+                monkeypatch.setenv(f"IMAGESETS_{name}", contrary)
+            return [option] if value == "1" else [option, value]
+
+        return give
+
+    def test_data(self, project: Project, command: Command, given: Give) -> None:
+        words = given("DATA", str(project.data), "/nowhere/at/all")
+        catalogue = ["--catalogue", str(project.publisher.catalogue)]
+        assert f"data folder: {project.data}\n" in command("list", *words, *catalogue).stdout
+
+    def test_catalogue(self, project: Project, command: Command, given: Give) -> None:
+        words = given("CATALOGUE", str(project.publisher.catalogue), "/nowhere/at/all")
+        here = _here(command("list", *words, "--data", str(project.data)).stdout)
+        assert list(here) == ["tiny_colours", "tiny_digits", "tiny_letters"]
+
+    def test_mirror(self, project: Project, command: Command, given: Give) -> None:
+        words = given("MIRROR", str(project.publisher.mirror), "/nowhere/at/all")
+        said = command("build", "tiny_letters", "--only", "archives", *words, *project.options)
+        assert (said.code, states(said.stdout)) == (0, {"tiny_letters/archives": "made"})
+
+    def test_offline(self, project: Project, command: Command, given: Give) -> None:
+        with serving(project.publisher.mirror) as server:
+            words = [*given("OFFLINE", "1", "0"), "--mirror", server.url]
+            said = command("build", "tiny_letters", "--only", "archives", *words, *project.options)
+        assert said.code == 1
+        assert re.search(r"\boffline\b", said.stderr)
+        assert server.asked == [], "a connection was opened"
+
+    def test_csv_header(self, project: Project, command: Command, given: Give) -> None:
+        words = [*given("CSV_HEADER", "1", "0"), *project.mirror, *project.options]
+        assert command("build", "tiny_digits", "--only", "csv", *words).code == 0
+        header, first, *_ = (project.data / "exports/tiny_digits/test.csv").read_text().split("\n")
+        assert header == "label," + ",".join(f"pixel{number}" for number in range(1, 13))
+        assert re.fullmatch(r"\d+(,\d+){12}", first)
+
+
+def test_a_mirror_may_be_a_url(project: Project, command: Command) -> None:
+    with serving(project.publisher.mirror) as server:
+        words = ["--mirror", f"{server.url}/", *project.options]
+        said = command("build", "tiny_letters", "--only", "archives", *words)
+    assert said.code == 0
+    assert server.asked == ["/tiny_letters/letters.zip"]
+
+
+def test_offline_takes_archives_from_a_folder(project: Project, command: Command) -> None:
+    words = ["--offline", *project.mirror, *project.options]
+    assert command("build", "tiny_letters", "--only", "archives", *words).code == 0
+
+
+def test_a_switch_that_is_neither_on_nor_off_is_refused(
+    project: Project, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGESETS_OFFLINE", "maybe")
+    said = command("build", *project.options)
+    assert said.code == 1
+    assert "IMAGESETS_OFFLINE is 'maybe'" in said.stderr
+    assert not project.data.exists()
+
+
+class TestStatistics:
+    """The classic table: category × split, with totals."""
+
+    def test_it_is_printed_with_totals(self, built: Project, command: Command) -> None:
+        said = command("statistics", "tiny_digits", *built.options)
+        assert (said.code, said.stderr) == (0, "")
+        train, test = (
+            np.bincount(built.publisher.splits["tiny_digits", split][1]).tolist()
+            for split in ("train", "test")
+        )
+        title, table = said.stdout.rstrip("\n").split("\n\n")
+        assert title == "Tiny digits"
+        assert [line.split() for line in table.splitlines() if "─" not in line] == [
+            ["category", "train", "test"],
+            ["zero", str(train[0]), str(test[0])],
+            ["one", str(train[1]), str(test[1])],
+            ["two", str(train[2]), str(test[2])],
+            ["total", "30", "12"],
+        ]
+        assert len({len(line) for line in table.splitlines()}) == 1, "columns do not line up"
+
+    def test_all_that_are_built_are_printed_apart(self, built: Project, command: Command) -> None:
+        (built.data / "statistics/tiny_colours.parquet").unlink()
+        said = command("statistics", *built.options)
+        assert said.code == 0
+        assert said.stdout.startswith("Tiny digits\n\ncategory")
+        assert re.search(r"^total +30 +12\n\nTiny letters\n\ncategory", said.stdout, re.MULTILINE)
+        assert "\n\n\n" not in said.stdout
+
+    def test_where_one_is_not_built_it_says_how_to(
+        self, project: Project, command: Command
+    ) -> None:
+        said = command("statistics", "tiny_digits", *project.options)
+        assert said.code != 0
+        assert said.stdout == ""
+        assert "python -m assets build tiny_digits" in said.stderr
+
+    def test_where_none_is_built_it_says_how_to(self, project: Project, command: Command) -> None:
+        said = command("statistics", *project.options)
+        assert said.stdout.strip() == ""
+        assert "python -m assets build" in said.stderr
+
+
+def test_a_terminal_gets_bars_and_nothing_of_dagsters(project: Project) -> None:
+    ours, theirs = pty.openpty()
+    arguments = ["build", "tiny_digits", *project.options, *project.mirror]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "assets", *arguments],
+        cwd=ROOT,
+        env=environment(TERM="xterm-256color", COLUMNS="80"),
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    )
+    os.close(theirs)
+    shown = _all_of(ours)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "\x1b" not in out
+    assert set(states(out).values()) == {"made"}
+    assert "━" in shown
+    for label in ("tiny_digits/train-images.gz", "tiny_digits/train.parquet", "tiny_digits/test"):
+        assert label in shown
+    assert "30/30" in shown
+    size = project.publisher.archive("tiny_digits", "train-images.gz").stat().st_size
+    assert f"{size}/{size} bytes" in shown
+    assert not re.search(r"debug|dagster|STEP_|Traceback|Warning", shown, re.IGNORECASE)
+    frames = [re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line) for line in re.split(r"[\r\n]", shown)]
+    assert max(map(len, frames)) <= 80
+    assert shown.endswith("\x1b[2K"), "the last bar stays on the screen"
+
+
+def test_ctrl_c_ends_a_build_in_the_middle_and_nothing_is_half_made(project: Project) -> None:
+    with serving(project.publisher.mirror, stall=True) as server:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "assets", "build", "tiny_digits"),
+                *project.options,
+                *("--mirror", server.url),
+            ],
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert server.stalled.wait(30), "nothing was fetched"
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+        finally:
+            process.kill()
+            process.wait()
+    files = [path for path in project.data.rglob("*") if path.is_file()]
+    assert [path for path in files if "dagster" not in path.parts] == []
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    assert "dagster" not in out + err
+    assert process.returncode == 130
+    assert "tiny_digits/train" in made(project.build("tiny_digits"))
+
+
+def _here(stdout: str) -> dict[str, str]:
+    """Dataset → what `list` says of it."""
+    table, _, _ = stdout.partition("\n\n")
+    rows = [re.split(r"  +", row) for row in table.splitlines()[1:]]
+    return {row[0]: row[-1] for row in rows}
+
+
+def _all_of(terminal: int) -> str:
+    """Everything that is written to a terminal until it is closed."""
+    shown = b""
+    while True:
+        try:
+            piece = os.read(terminal, 1 << 16)
+        except OSError:  # how Linux says that the other end is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(terminal)
+    return shown.decode()

@@ -1,0 +1,91 @@
+"""Bars, lines and silence: what people see while assets are made."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+
+import pytest
+
+from assets import display
+from assets.display import Bars, Display, Lines
+
+
+def test_the_silent_display_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with Display().task("some/table", 3, "records") as advance:
+        advance(3)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_line_tells_what_was_done_and_how_long_it_took(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Lines().task("some/table", 60_000, "records") as advance:
+        advance(60_000)
+    with Lines().task("some/archive", 11_594_722, "bytes") as advance:
+        advance(11_594_722)
+    out, err = capsys.readouterr()
+    assert out == "", "results go to stdout, not progress"
+    assert re.fullmatch(
+        r"some/table: 60,000 records in 0\.\d\d s\nsome/archive: 11\.6 MB in 0\.\d\d s\n", err
+    )
+
+
+def test_long_work_says_now_and_then_how_far_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with Lines(every_s=0.02).task("some/table", 1000, "records") as advance:
+        advance(250)
+        time.sleep(0.03)
+        advance(250)
+        advance(500)
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == "some/table: 500 records of 1,000 records"
+    assert last.startswith("some/table: 1,000 records in ")
+
+
+def test_work_that_fails_is_not_reported_as_done(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        with Lines().task("some/table", 1000, "records") as advance:
+            advance(10)
+            raise ValueError("cut short")
+
+    with pytest.raises(ValueError, match="cut short"):
+        fail()
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("total", "unit"), [(3, "records"), (12_345, "bytes"), (0, "bytes")])
+def test_a_bar_takes_progress_and_setbacks(
+    capsys: pytest.CaptureFixture[str], total: int, unit: display.Unit
+) -> None:
+    with Bars().task("some/thing", total, unit) as advance:
+        advance(total)
+        advance(-total)  # a mirror's bytes were wrong; the next one begins again
+        advance(total)
+    assert capsys.readouterr().out == "", "results go to stdout, not progress"
+
+
+@pytest.mark.parametrize(("is_terminal", "kind"), [(True, Bars), (False, Lines)])
+def test_a_terminal_gets_bars_and_a_log_gets_lines(
+    monkeypatch: pytest.MonkeyPatch, is_terminal: bool, kind: type[Display]
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    assert type(display.chosen()) is kind
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (28_881, "28.9 kB"),
+        (999_949, "999.9 kB"),
+        (999_950, "1.0 MB"),
+        (561_753_746, "561.8 MB"),
+        (10**9, "1.0 GB"),
+        (5 * 10**15, "5000.0 TB"),
+    ],
+)
+def test_a_size_is_written_in_powers_of_1000(number: int, text: str) -> None:
+    assert display.size(number) == text

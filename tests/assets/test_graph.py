@@ -1,0 +1,109 @@
+"""The asset graph of the built-in catalogue, held against a golden text."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from assets.definitions import define
+from assets.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.assets.graph.asset_graph import AssetGraph
+
+GOLDEN = Path(__file__).parent / "graph.txt"
+
+
+def resolved() -> AssetGraph:
+    return define(Settings()).resolve_asset_graph()
+
+
+def as_text(graph: AssetGraph) -> str:
+    """One line per asset: `key <- what it is made from [group] its checks`."""
+    lines = []
+    for key in sorted(graph.get_all_asset_keys()):
+        node = graph.get(key)
+        above = " ".join(sorted(parent.to_user_string() for parent in node.parent_keys)) or "-"
+        checks = " ".join(sorted(check.name for check in node.check_keys))
+        lines.append(f"{key.to_user_string()} <- {above} [{node.group_name}] {checks}".rstrip())
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="module")
+def graph() -> AssetGraph:
+    return resolved()
+
+
+def test_the_graph_is_the_one_written_down(graph: AssetGraph) -> None:
+    expected, found = GOLDEN.read_text(), as_text(graph)
+    difference = "\n".join(
+        difflib.unified_diff(
+            expected.splitlines(), found.splitlines(), "graph.txt", "the catalogue", "", "", 0, ""
+        )
+    )
+    assert found == expected, (
+        f"the asset graph is not the one in {GOLDEN.name}:\n\n{difference}\n\n"
+        "If it is what you mean it to be: python -m tests.assets.test_graph"
+    )
+
+
+def test_the_graph_has_an_asset_for_everything_that_the_catalogue_promises(
+    graph: AssetGraph,
+) -> None:
+    # 5 sources; 10 datasets, each with statistics and 2 splits of a table, a CSV and an LMDB
+    assert len(graph.get_all_asset_keys()) == 5 + 10 * (1 + 2 * 3)
+
+
+def test_no_asset_is_made_from_something_that_nothing_makes(graph: AssetGraph) -> None:
+    # Dagster takes a misspelt dependency for an external asset, and says nothing.
+    assert graph.external_asset_keys == set()
+    assert graph.materializable_asset_keys == set(graph.get_all_asset_keys())
+
+
+def test_only_archives_are_made_from_nothing(graph: AssetGraph) -> None:
+    roots = {key.to_user_string() for key in graph.root_materializable_asset_keys}
+    assert roots == {
+        f"{source}/archives"
+        for source in ("cifar10", "cifar100", "emnist", "fashion_mnist", "mnist")
+    }
+
+
+def test_every_asset_says_what_it_is(graph: AssetGraph) -> None:
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        name = key.to_user_string()
+        assert node.description, name
+        assert node.description[0].isupper(), name
+        assert node.description.rstrip().endswith("."), name
+        assert node.code_version, f"{name}: without one, everything below looks new after each run"
+        assert node.kinds, name
+        assert node.group_name != "default", name
+
+
+def test_every_check_says_what_it_promises_and_blocks_what_lies_downstream(
+    graph: AssetGraph,
+) -> None:
+    assert graph.asset_check_keys
+    for key in graph.asset_check_keys:
+        spec = graph.get_check_spec(key)
+        assert spec.description, key
+        assert spec.blocking, key
+
+
+def test_every_table_is_checked_and_published_constants_are_too(graph: AssetGraph) -> None:
+    published = {
+        check.asset_key.path[0]
+        for check in graph.asset_check_keys
+        if check.name == "mean_and_std_as_published"
+    }
+    assert published == {"mnist", "fashion_mnist", "cifar10", "cifar100"}
+    for key in graph.get_all_asset_keys():
+        if key.path[-1] in ("train", "test"):
+            assert len(graph.get(key).check_keys) == 4, key
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text(as_text(resolved()))

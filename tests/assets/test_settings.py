@@ -1,0 +1,95 @@
+"""What a person may choose, in the environment's words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from assets.settings import BUILT_IN_CATALOGUE, ROOT, VARIABLES, Settings
+from pipelines.errors import ImagesetsError
+
+
+def test_without_a_setting_everything_is_in_the_project() -> None:
+    found = Settings.from_environment({})
+    assert found == Settings()
+    assert found.data == ROOT / "data"
+    assert found.catalogue == BUILT_IN_CATALOGUE
+    assert sorted(path.stem for path in found.catalogue.glob("*.toml")) == [
+        "cifar10",
+        "cifar100",
+        "emnist",
+        "fashion_mnist",
+        "mnist",
+    ]
+    assert (found.mirror, found.offline, found.csv_header) == (None, False, False)
+
+
+def test_every_setting_has_a_variable_that_is_explained() -> None:
+    assert set(VARIABLES) == set(Settings.__dataclass_fields__)
+    for variable in VARIABLES.values():
+        assert variable in (Settings.__doc__ or "")
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert Settings.from_environment(dict.fromkeys(VARIABLES.values(), "")) == Settings()
+
+
+def test_dagsters_home_is_in_the_data_folder(tmp_path: Path) -> None:
+    assert Settings(data=tmp_path).dagster_home == tmp_path / "dagster"
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        *((word, True) for word in ("1", "true", "Yes", "ON")),
+        *((word, False) for word in ("0", "false", "No", "off")),
+    ],
+)
+@pytest.mark.parametrize("switch", ["offline", "csv_header"])
+def test_a_switch_is_on_or_off_in_the_usual_words(switch: str, word: str, value: bool) -> None:
+    assert getattr(Settings.from_environment({VARIABLES[switch]: word}), switch) is value
+
+
+@pytest.mark.parametrize("word", ["2", "maybe", "ja", " "])
+def test_any_other_word_for_a_switch_is_refused_by_name(word: str) -> None:
+    with pytest.raises(ImagesetsError, match=rf"IMAGESETS_OFFLINE is '{word}'.*1.*0"):
+        Settings.from_environment({"IMAGESETS_OFFLINE": word})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(),
+        Settings(Path("/d"), Path("/c"), "/m", True, True),
+        Settings(mirror="https://example.org/mirror", csv_header=True),
+    ],
+)
+def test_another_process_that_gets_the_environment_has_the_same_settings(
+    settings: Settings,
+) -> None:
+    assert Settings.from_environment(settings.as_environment()) == settings
+
+
+def test_relative_folders_mean_the_same_in_a_process_that_runs_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # `python -m assets ui` hands its settings to a server that has another working directory.
+    monkeypatch.chdir(tmp_path)
+    given = {"IMAGESETS_DATA": "d", "IMAGESETS_CATALOGUE": "c", "IMAGESETS_MIRROR": "../m"}
+    said = Settings.from_environment(given).as_environment()
+    monkeypatch.chdir("/")
+    elsewhere = Settings.from_environment(said)
+    assert elsewhere.data == tmp_path / "d"
+    assert elsewhere.catalogue == tmp_path / "c"
+    assert Path(elsewhere.mirror or "").resolve() == tmp_path.parent / "m"
+
+
+def test_a_variable_may_begin_with_the_home_folder_as_an_option_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = {"IMAGESETS_DATA": "~/d", "IMAGESETS_CATALOGUE": "~/c", "IMAGESETS_MIRROR": "~/m"}
+    found = Settings.from_environment(given)
+    assert (found.data, found.catalogue) == (tmp_path / "d", tmp_path / "c")
+    assert found.mirror == str(tmp_path / "m")

@@ -1,0 +1,188 @@
+"""The Dagster UI: `workspace.yaml` loads from any folder, and the UI runs what the builds run."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from assets.settings import ROOT
+from tests.assets.project import Project, environment
+
+WORKSPACE = ROOT / "workspace.yaml"
+ALL = 75  # assets of the built-in catalogue, as in graph.txt
+
+ASSETS = "{ assetNodes { assetKey { path } groupName dependencyKeys { path } } }"
+LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries {
+    name locationOrLoadError { __typename ... on PythonError { message } }
+} } } }"""
+RUNS = "{ runsOrError { ... on Runs { results { runId status } } } }"
+LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
+    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
+} }"""
+
+
+@dataclass(frozen=True)
+class UI:
+    """A running Dagster UI."""
+
+    url: str
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        request = urllib.request.Request(
+            f"{self.url}/graphql",
+            json.dumps({"query": query, "variables": variables}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            answer = json.load(response)
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+
+@contextmanager
+def served(command: Sequence[str], port: int, cwd: Path, **variables: str) -> Iterator[UI]:
+    """Start a Dagster UI, wait until it answers, and stop it as Ctrl-C does."""
+    log = cwd / "ui.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=cwd,
+            env=environment(**variables),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            deadline = time.monotonic() + 60
+            while True:
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                try:
+                    urllib.request.urlopen(f"{url}/server_info", timeout=5).close()
+                except (urllib.error.URLError, ConnectionError):
+                    time.sleep(0.1)
+                else:
+                    break
+            yield UI(url)
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+    return port
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A Dagster home of the test's own, set up as the project's."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    shutil.copy(ROOT / "dagster.yaml", folder)
+    return folder
+
+
+def test_the_workspace_loads_from_another_folder_with_every_asset(
+    tmp_path: Path, home: Path
+) -> None:
+    # Of Dagster's commands, `job list` is the one that takes a workspace and names its assets.
+    done = subprocess.run(
+        [sys.executable, "-m", "dagster", "job", "list", "-w", str(WORKSPACE)],
+        cwd=tmp_path,
+        env=environment(DAGSTER_HOME=str(home)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = set(re.findall(r"^ +(\w+__\w+)$", done.stdout, re.MULTILINE))
+    golden = (Path(__file__).parent / "graph.txt").read_text().splitlines()
+    assert found == {line.partition(" ")[0].replace("/", "__") for line in golden}
+    assert len(found) == ALL
+
+
+def test_the_ui_serves_every_asset_from_another_folder(tmp_path: Path, home: Path) -> None:
+    port = free_port()
+    command = ["-m", "dagster_webserver", "-w", str(WORKSPACE)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
+    with served(command, port, tmp_path, DAGSTER_HOME=str(home)) as ui:
+        [entry] = ui.ask(LOCATIONS)["workspaceOrError"]["locationEntries"]
+        assert entry["locationOrLoadError"] == {"__typename": "RepositoryLocation"}
+        assert entry["name"] == "imagesets"
+        nodes = ui.ask(ASSETS)["assetNodes"]
+    assert len(nodes) == ALL
+    by_key = {"/".join(node["assetKey"]["path"]): node for node in nodes}
+    letters = by_key["emnist_letters/train"]
+    assert letters["groupName"] == "emnist"
+    assert letters["dependencyKeys"] == [{"path": ["emnist", "archives"]}]
+
+
+def test_the_command_ui_obeys_the_options_and_shows_and_makes_what_builds_make(
+    built: Project, tmp_path: Path
+) -> None:
+    csv = built.data / "exports/tiny_digits/test.csv"
+    csv.unlink()
+    port = free_port()
+    command = ["-m", "assets", "ui", "--port", str(port), "--csv-header"]
+    command += [*built.options, *built.mirror]
+    with served(command, port, tmp_path, PYTHONPATH=str(ROOT)) as ui:
+        assert len(ui.ask(ASSETS)["assetNodes"]) == 24
+        [earlier] = ui.ask(RUNS)["runsOrError"]["results"]
+        assert earlier["status"] == "SUCCESS", "the run of the command line is there"
+        launched = ui.ask(LAUNCH, params=_materialize(["tiny_digits", "test_csv"]))["launchRun"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        assert _outcome(ui, launched["run"]["runId"]) == "SUCCESS"
+    assert csv.read_text().startswith("label,pixel1,"), "--csv-header reached the run"
+    said = (tmp_path / "ui.log").read_text()
+    assert f"http://127.0.0.1:{port}" in said
+    assert "Traceback" not in said
+
+
+def _materialize(*keys: list[str]) -> dict[str, Any]:
+    """Parameters of a run of some assets."""
+    return {
+        "mode": "default",
+        "runConfigData": {},
+        "executionMetadata": {"tags": []},
+        "selector": {
+            "repositoryLocationName": "imagesets",
+            "repositoryName": "__repository__",
+            "pipelineName": "__ASSET_JOB",
+            "assetSelection": [{"path": key} for key in keys],
+            "assetCheckSelection": None,
+        },
+    }
+
+
+def _outcome(ui: UI, run_id: str) -> str:
+    """How a run ended; runs are polled for at most a minute."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        runs = {run["runId"]: run["status"] for run in ui.ask(RUNS)["runsOrError"]["results"]}
+        if runs[run_id] in ("SUCCESS", "FAILURE", "CANCELED"):
+            return str(runs[run_id])
+        time.sleep(0.2)
+    return "still running after a minute"
