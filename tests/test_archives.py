@@ -477,8 +477,9 @@ def test_offline_no_socket_is_opened(
     source = known.sources["tiny_letters"]
     archive = source.archives["letters.zip"]
 
+    candidates = archives.places(source, archive, mirror, offline=True)
     with pytest.raises(ArchiveUnavailable, match=r"offline, and no mirror folder|no such file"):
-        archives.obtain(archive, goal, archives.places(source, archive, mirror, offline=True))
+        archives.obtain(archive, goal, candidates, offline=True)
 
 
 def test_what_decides_an_archives_bytes_is_its_declaration(known: Catalogue) -> None:
