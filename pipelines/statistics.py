@@ -35,13 +35,13 @@ from pipelines import files, tables
 from pipelines.catalogue import Dataset
 from pipelines.formats import Batch, Pixels
 from pipelines.lineage import Artefact
-from pipelines.work import Advance, shared, unwatched
+from pipelines.work import Advance, unwatched
 
 CODE_VERSION = "1"  # raise when a figure or a column can change
 
 Counters = npt.NDArray[np.uint64]
 
-_BLOCK_RECORDS = 1024  # squared at once: small enough to stay in the cache
+_BLOCK_RECORDS = 256  # added up at once: 256 × 255 fits into uint16, and they stay in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +94,13 @@ def write(paths: Iterable[Path], goal: Path, advance: Advance = unwatched) -> in
 
 
 def summarise(path: Path, advance: Advance = unwatched) -> Sums:
-    """Return the sums of a whole table, its row groups shared among threads."""
+    """Return the sums of a whole table; the next row group is read while one is added up."""
     about = tables.info(path)
-
-    def part(worker: int, workers: int) -> Sums:
-        total = nothing(len(about.classes), about.shape)
-        for batch in tables.groups_of(path, worker, workers):
-            add(total, batch)
-            advance(len(batch))
-        return total
-
-    first, *others = shared(part)
-    return sum(others, start=first)
+    total = nothing(len(about.classes), about.shape)
+    for batch in tables.batches(path):
+        add(total, batch)
+        advance(len(batch))
+    return total
 
 
 def nothing(classes: int, shape: tuple[int, int, int]) -> Sums:
@@ -121,24 +116,21 @@ def nothing(classes: int, shape: tuple[int, int, int]) -> Sums:
 
 
 def add(total: Sums, batch: Batch) -> None:
-    """Add the records of a batch to `total`, in place.
-
-    A batch has at most `tables.BATCH_RECORDS` records, so uint32 holds its sums of squares.
-    """
+    """Add the records of a batch to `total`, in place."""
     order = np.argsort(batch.labels, kind="stable")
     labels = batch.labels[order]
     starts = np.searchsorted(labels, np.arange(len(total.records) + 1))
     for label in np.unique(labels):
         images = batch.images[order[starts[label] : starts[label + 1]]]
         total.records[label] += np.uint64(len(images))
-        total.sum[label] += images.sum(axis=0, dtype=np.uint32)
         total.nonzero[label] += np.uint64(np.count_nonzero(images))
         np.minimum(total.least[label], images.min(axis=0), out=total.least[label])
         np.maximum(total.most[label], images.max(axis=0), out=total.most[label])
         for start in range(0, len(images), _BLOCK_RECORDS):
-            block = images[start : start + _BLOCK_RECORDS]
-            squares = np.multiply(block, block, dtype=np.uint16)
-            total.squares[label] += squares.sum(axis=0, dtype=np.uint32)
+            block = images[start : start + _BLOCK_RECORDS].astype(np.uint16)
+            total.sum[label] += block.sum(axis=0, dtype=np.uint16)
+            block *= block  # 255 × 255 fits too
+            total.squares[label] += block.sum(axis=0, dtype=np.uint32)
 
 
 def rows(about: tables.Info, sums: Sums) -> pa.Table:

@@ -9,7 +9,7 @@
 The bytes of `pixels` are the array: no list, no image codec. Not here: where records come from
 (`pipelines.formats`), what is computed from them (`pipelines.statistics`).
 
-Everything streams. A batch of about 8 MiB of pixels becomes a row group, so memory does not grow
+Everything streams. A batch of about 4 MiB of pixels becomes a row group, so memory does not grow
 with the number of records. The key `imagesets` of the file's metadata holds a JSON object with
 the dataset, split, shape, dtype, layout, classes, source and the MD5 of every input.
 """
@@ -37,8 +37,8 @@ from pipelines.work import WORKERS, Advance, ahead, shared, unwatched
 CODE_VERSION = "1"  # raise when the bytes of a table can change
 
 METADATA_KEY = b"imagesets"
-BATCH_BYTES = 8 << 20  # pixels of a row group
-BATCH_RECORDS = 1 << 16  # and no more records than this: sums of squares then fit into uint32
+BATCH_BYTES = 4 << 20  # pixels of a row group
+BATCH_RECORDS = 1 << 16  # and no more records than this, however small the images
 
 # Level −1 reads a third faster than level 1 and takes 5 to 11 % more room (benchmarks/speed.py).
 COMPRESSION = {"compression": "zstd", "compression_level": -1}
@@ -121,7 +121,7 @@ def write(
 
 
 def batch_records(record_bytes: int) -> int:
-    """Return how many records make a batch: about 8 MiB of pixels."""
+    """Return how many records make a batch: about 4 MiB of pixels."""
     return max(1, min(BATCH_RECORDS, BATCH_BYTES // record_bytes))
 
 
@@ -181,14 +181,6 @@ def batches(path: Path, start: int = 0, stop: int | None = None) -> Iterator[Bat
     for first, batch in ahead(_batches(path, groups, about, rows)):
         low, high = max(first, start), min(first + len(batch), stop)
         yield batch if high - low == len(batch) else _sliced(batch, low - first, high - first)
-
-
-def groups_of(path: Path, worker: int, workers: int) -> Iterator[Batch]:
-    """Stream every `workers`-th row group, beginning with number `worker`: for shared work."""
-    file, about = _opened(path)
-    mine = _groups(file.metadata, 0, about.records)[worker::workers]
-    for _, batch in _batches(path, mine, about, batch_records(about.record_bytes)):
-        yield batch
 
 
 def to_arrow(path: Path, start: int = 0, stop: int | None = None) -> pa.Table:
@@ -273,7 +265,7 @@ def _label_columns(prefix: str, labels: Labels, classes: tuple[str, ...]) -> dic
 
 def _opened(path: Path) -> tuple[pq.ParquetFile, Info]:
     try:
-        file = pq.ParquetFile(path, memory_map=True, pre_buffer=False)
+        file = pq.ParquetFile(path, pre_buffer=False)  # not mapped: that counts as ours in memory
         about = json.loads((file.schema_arrow.metadata or {})[METADATA_KEY])
         return file, Info(
             dataset=about["dataset"],

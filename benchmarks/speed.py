@@ -1,0 +1,421 @@
+"""The product's speed and memory, each figure beside what it is held against.
+
+    python benchmarks/speed.py --mirror FOLDER      (laid out <source>/<file>)
+
+Not here: the floor itself (`benchmarks/floor.py`), measuring memory (`benchmarks/memory.py`). What
+each figure means is written in `benchmarks/README.md`. Every time is the median of alternating
+repeats in one process, from a warm page cache, into a temporary folder; every ratio is the median
+of the ratios of neighbouring repeats, so that whatever slows the machine down slows both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pyarrow as pa
+
+if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
+    sys.path.insert(0, _root)
+
+from benchmarks import floor, memory
+from pipelines import archives, catalogue, files, statistics, tables
+from pipelines.catalogue import Dataset, Source, Split
+from pipelines.exports import to_csv, to_lmdb
+
+CATALOGUE = Path(_root) / "assets" / "catalogue"
+STAGES = ("archives", "tables", "statistics", "csv", "lmdb")
+SOURCES = ("mnist", "fashion_mnist")  # each has one dataset, called like itself
+PAGE_BYTES = 1 << 20  # Parquet's own page size, which the tables keep
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One line of the table; `target` is the most that `value` should be."""
+
+    section: str
+    what: str
+    value: float
+    unit: str
+    target: float | None = None
+
+    def __str__(self) -> str:
+        number = f"{self.value:.1f}" if self.unit in ("MiB", "ms") else f"{self.value:.3f}"
+        line = f"  {self.what:64}{number:>9} {self.unit:4}"
+        if self.target is None:
+            return line.rstrip()
+        verdict = "met" if self.value <= self.target else "NOT MET"
+        return f"{line}  ≤ {self.target:g} {self.unit}: {verdict}"
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What the sections are given: archives, a folder to write to, how often to repeat."""
+
+    mirror: Path | None
+    work: Path
+    repeats: int
+
+    @property
+    def archives(self) -> Path:
+        """The mirror, for sections that do not run without it."""
+        if self.mirror is None:
+            raise MissingMirror
+        return self.mirror
+
+
+class MissingMirror(Exception):
+    """A section needs the publishers' archives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """What one call took: wall, processor time of all threads, and the wait for the disk."""
+
+    wall_s: float
+    cpu_s: float
+    fsync_s: float
+
+
+def timed(work: Callable[[], object]) -> Time:
+    with _watched_fsync() as waits:
+        cpu, start = time.process_time(), time.perf_counter()
+        work()
+        wall = time.perf_counter() - start
+        return Time(wall, time.process_time() - cpu, sum(waits))
+
+
+def alternating(repeats: int, *works: Callable[[], object]) -> list[list[Time]]:
+    """Run A B C A B C …, once more at first to warm up; return the times of A, of B, of C."""
+    for work in works:
+        work()
+    rounds = [[timed(work) for work in works] for _ in range(repeats)]
+    return [list(column) for column in zip(*rounds, strict=True)]
+
+
+def wall(times: list[Time]) -> float:
+    return median(t.wall_s for t in times)
+
+
+def ratio(ours: list[Time], theirs: list[Time]) -> float:
+    return median(a.wall_s / b.wall_s for a, b in zip(ours, theirs, strict=True))
+
+
+@contextlib.contextmanager
+def _watched_fsync() -> Iterator[list[float]]:
+    real, waits = os.fsync, []
+
+    def fsync(handle: int) -> None:
+        start = time.perf_counter()
+        real(handle)
+        waits.append(time.perf_counter() - start)
+
+    os.fsync = fsync
+    try:
+        yield waits
+    finally:
+        os.fsync = real
+
+
+# ── 1 ── the spine: verify, decode, four tables, statistics ─────────────────────────────────────
+
+
+def spine(bench: Bench) -> Iterator[Figure]:
+    declared, mirror = catalogue.load(CATALOGUE), bench.archives
+    stages: dict[str, list[float]] = {"verify": [], "tables": [], "statistics": []}
+
+    def ours() -> None:
+        data = bench.work / "ours"
+        spent = dict.fromkeys(stages, 0.0)
+        for source, dataset in ((declared.sources[n], declared.datasets[n]) for n in SOURCES):
+            start = time.perf_counter()
+            for archive in source.archives.values():
+                archives.verify(mirror / source.name / archive.name, archive)
+            verified = time.perf_counter()
+            paths = []
+            for split in dataset.splits.values():
+                paths.append(data / files.table(dataset.name, split.name))
+                tables.write(source, dataset, split, mirror / source.name, paths[-1])
+            written = time.perf_counter()
+            statistics.write(paths, data / files.statistics(dataset.name))
+            spent["verify"] += verified - start
+            spent["tables"] += written - verified
+            spent["statistics"] += time.perf_counter() - written
+        for stage, seconds in spent.items():
+            stages[stage].append(seconds)
+
+    def side_by_side() -> None:
+        """Two splits at a time, as the floor does it; then both datasets' statistics."""
+        data = bench.work / "side"
+        with ThreadPoolExecutor(2) as pool:
+            work = [(declared.sources[n], declared.datasets[n]) for n in SOURCES]
+            splits = [(s, d, split) for s, d in work for split in d.splits.values()]
+            splits.sort(key=lambda item: -item[2].records)
+            list(pool.map(lambda item: from_archives(*item, data), splits))
+            list(pool.map(lambda item: summarised(item[1], data), work))
+
+    def from_archives(source: Source, dataset: Dataset, split: Split, data: Path) -> None:
+        for name in split.archives:
+            archives.verify(mirror / source.name / name, source.archives[name])
+        goal = data / files.table(dataset.name, split.name)
+        tables.write(source, dataset, split, mirror / source.name, goal)
+
+    def summarised(dataset: Dataset, data: Path) -> None:
+        paths = [data / files.table(dataset.name, split) for split in dataset.splits]
+        statistics.write(paths, data / files.statistics(dataset.name))
+
+    def floor_at(level: int) -> Callable[[], object]:
+        goal = bench.work / f"floor{level}"
+        goal.mkdir(exist_ok=True)
+        return lambda: floor.run(mirror, goal, level)
+
+    same_level = tables.COMPRESSION["compression_level"]
+    mine, side, bare, bare_same = alternating(
+        bench.repeats, ours, side_by_side, floor_at(1), floor_at(same_level)
+    )
+    yield Figure("spine", "ours, two splits at a time", wall(side), "s")
+    yield Figure("spine", "ours, stage after stage as the assets run", wall(mine), "s")
+    for stage, seconds in stages.items():
+        yield Figure("spine", f"  of which {stage}", median(seconds[1:]), "s")
+    yield Figure("spine", "  of which waiting for fsync", median(t.fsync_s for t in mine), "s")
+    yield Figure("spine", "floor, zstd 1", wall(bare), "s")
+    yield Figure("spine", f"floor, zstd {same_level} as ours", wall(bare_same), "s")
+    yield Figure("spine", "two splits at a time ÷ floor", ratio(side, bare), "×", 1.15)
+    yield Figure("spine", f"  ÷ floor, zstd {same_level}", ratio(side, bare_same), "×")
+    yield Figure("spine", "stage after stage ÷ floor", ratio(mine, bare), "×")
+    yield Figure(
+        "spine",
+        "processor time, ours ÷ floor",
+        median(a.cpu_s / b.cpu_s for a, b in zip(side, bare, strict=True)),
+        "×",
+    )
+
+
+# ── 2 ── reading a split back ───────────────────────────────────────────────────────────────────
+
+
+def read(bench: Bench) -> Iterator[Figure]:
+    for name in SOURCES:
+        table = _table(bench, name)
+        batch = tables.read(table)
+        images, labels = bench.work / "images.npy", bench.work / "labels.npy"
+        np.save(images, batch.images)
+        np.save(labels, batch.labels)
+        pages = _compressed(batch.images)
+        del batch
+        ours, theirs, bound = alternating(
+            3 * bench.repeats,
+            lambda table=table: tables.read(table),
+            lambda images=images, labels=labels: (np.load(images), np.load(labels)),
+            lambda pages=pages: _decompress(pages),
+        )
+        yield Figure("read", f"{name}/train: tables.read", 1000 * wall(ours), "ms")
+        yield Figure("read", f"{name}/train: np.load", 1000 * wall(theirs), "ms")
+        yield Figure("read", f"{name}/train: zstd alone, two threads", 1000 * wall(bound), "ms")
+        yield Figure("read", f"{name}/train: read ÷ np.load", ratio(ours, theirs), "×", 2)
+        yield Figure("read", f"{name}/train: zstd alone ÷ np.load", ratio(bound, theirs), "×")
+
+
+def _compressed(images: np.ndarray) -> list[tuple[bytes, int]]:
+    """Return the pixels as the pages of a table are compressed, each with its size before."""
+    codec = pa.Codec("zstd", tables.COMPRESSION["compression_level"])
+    raw = memoryview(images).cast("B")
+    pieces = (raw[start : start + PAGE_BYTES] for start in range(0, len(raw), PAGE_BYTES))
+    return [(codec.compress(piece, asbytes=True), len(piece)) for piece in pieces]
+
+
+def _decompress(pages: list[tuple[bytes, int]]) -> None:
+    def some(mine: list[tuple[bytes, int]]) -> None:
+        codec = pa.Codec("zstd")
+        for page, size in mine:
+            codec.decompress(page, size)
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(some, (pages[::2], pages[1::2])))
+
+
+# ── 3 ── exports ────────────────────────────────────────────────────────────────────────────────
+
+
+def exports(bench: Bench) -> Iterator[Figure]:
+    for name in SOURCES:
+        table = _table(bench, name)
+        works = {
+            ("csv", 0.6): lambda table=table: to_csv.write(table, bench.work / "train.csv"),
+            ("lmdb", 0.4): lambda table=table: to_lmdb.write(table, bench.work / "data.mdb"),
+        }
+        for (stage, target), times in zip(
+            works, alternating(bench.repeats, *works.values()), strict=True
+        ):
+            waits = median(t.fsync_s for t in times)
+            compute = median(t.wall_s - t.fsync_s for t in times)
+            yield Figure("exports", f"{name}/train: {stage}", compute, "s", target)
+            yield Figure("exports", "  and waiting for fsync", waits, "s")
+
+
+def _table(bench: Bench, name: str) -> Path:
+    """Return the training table of a dataset, made if it is not there."""
+    path = bench.work / files.table(name, "train")
+    if not path.exists():
+        declared = catalogue.load(CATALOGUE)
+        source, dataset = declared.sources[name], declared.datasets[name]
+        tables.write(source, dataset, dataset.splits["train"], bench.archives / name, path)
+    return path
+
+
+# ── 4 ── memory ─────────────────────────────────────────────────────────────────────────────────
+
+SMALL, LARGE = 60_000, 700_000
+GROWTH_MIB = 64
+
+
+def peaks(bench: Bench) -> Iterator[Figure]:
+    small, large = memory.peaks(bench.work, SMALL), memory.peaks(bench.work, LARGE)
+    for stage in memory.STAGES:
+        for kind in ("anonymous", "whole"):
+            low, high = getattr(small[stage], kind), getattr(large[stage], kind)
+            what = f"{stage}, {kind}: {SMALL // 1000}k {low:.0f}, {LARGE // 1000}k {high:.0f}"
+            yield Figure("memory", f"{what}; growth", high - low, "MiB", GROWTH_MIB)
+
+
+# ── 5 ── Dagster's own share ────────────────────────────────────────────────────────────────────
+
+
+def dagster(bench: Bench) -> Iterator[Figure]:
+    import dagster as dg
+
+    from assets import checks, runs
+    from assets.display import Display
+    from assets.settings import Settings
+
+    mirror = str(bench.archives)
+    declared = catalogue.load(CATALOGUE)
+    datasets = declared.select(SOURCES)
+
+    def settings(folder: str) -> Settings:
+        return Settings(data=bench.work / folder, mirror=mirror, offline=True)
+
+    def instance(chosen: Settings) -> float:
+        start = time.perf_counter()
+        with dg.DagsterInstance.from_config(str(runs.home(chosen))):
+            return time.perf_counter() - start
+
+    def share(chosen: Settings) -> tuple[float, int]:
+        """Return the seconds of a run that no stage took, and its steps."""
+        start = time.perf_counter()
+        outcomes = runs.run(chosen, datasets, STAGES, Display())
+        took = time.perf_counter() - start
+        bad = [outcome for outcome in outcomes if not outcome.is_good]
+        if bad:
+            raise SystemExit(f"the build failed: {bad}")
+        return took - sum(outcome.seconds for outcome in outcomes), len(outcomes)
+
+    # SQLAlchemy and the storages are imported by the first instance, and much of Dagster by the
+    # first run. Both are import, not a step's share: this run is thrown away.
+    instance(settings("warm"))
+    share(settings("warm"))
+    created, opened, first, second, checked = [], [], [], [], []
+    for number in range(bench.repeats):
+        chosen = settings(f"dagster{number}")
+        created.append(instance(chosen))
+        opened.append(instance(chosen))
+        extra, steps = share(chosen)
+        first.append(extra / steps)
+        extra, steps = share(chosen)
+        second.append(extra / steps)
+        start = time.perf_counter()
+        for dataset in datasets:
+            for split in dataset.splits.values():
+                checks.of_table(chosen.data / files.table(dataset.name, split.name), dataset, split)
+            checks.of_statistics(chosen.data / files.statistics(dataset.name), dataset)
+        checked.append((time.perf_counter() - start) / steps)
+    yield Figure("dagster", "a new instance: creating its SQLite tables", median(created), "s")
+    yield Figure("dagster", "an instance that is there: opening it", median(opened), "s")
+    yield Figure(
+        "dagster", f"first build, {steps} steps: wall − stages, per step", median(first), "s", 0.1
+    )
+    yield Figure(
+        "dagster", "second build, nothing to do: the same, per step", median(second), "s", 0.1
+    )
+    yield Figure("dagster", "  of which our asset checks, per step", median(checked), "s")
+
+
+class Neighbours:
+    """How much of the cores other processes use from now on."""
+
+    def __init__(self) -> None:
+        self._start = self._read()
+
+    def share(self) -> float:
+        machine, own, total = (b - a for a, b in zip(self._start, self._read(), strict=True))
+        return max(0.0, machine - own) / total if total else 0.0
+
+    @staticmethod
+    def _read() -> tuple[float, float, float]:
+        """Return seconds so far: all cores busy, us and our children busy, all there were."""
+        ticks = Path("/proc/stat").read_text("ascii").splitlines()[0].split()[1:9]
+        seconds = [int(tick) / os.sysconf("SC_CLK_TCK") for tick in ticks]
+        idle = seconds[3] + seconds[4]
+        return sum(seconds) - idle, sum(os.times()[:4]), sum(seconds)
+
+
+SECTIONS: dict[str, tuple[str, Callable[[Bench], Iterator[Figure]]]] = {
+    "spine": ("verify, decode, 4 tables, statistics: MNIST + Fashion-MNIST", spine),
+    "read": ("a split of 60,000 into numpy", read),
+    "exports": ("60,000 × 785 values, seconds without fsync", exports),
+    "memory": ("peak memory of a stage, above what is taken before it begins", peaks),
+    "dagster": ("Dagster's own share of building mnist and fashion_mnist", dagster),
+}
+
+
+def facts() -> str:
+    """Return the machine and the libraries, in a line."""
+    versions = {"pyarrow": pa.__version__, "numpy": np.__version__}
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, " + (
+        listed
+    )
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--mirror", type=Path, help="folder laid out <source>/<file>")
+    options.add_argument("--only", choices=SECTIONS, action="append", help="run one section")
+    options.add_argument("--repeats", type=int, default=7, help="7, unless told otherwise")
+    options.add_argument("--json", type=Path, help="write the figures there too")
+    given = options.parse_args()
+    mirror = given.mirror or os.environ.get("IMAGESETS_MIRROR") or None
+    print(facts(), flush=True)
+    found: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="imagesets-benchmarks-") as work:
+        bench = Bench(Path(mirror).absolute() if mirror else None, Path(work), given.repeats)
+        for name in given.only or SECTIONS:
+            title, section = SECTIONS[name]
+            print(f"\n{name}: {title}", flush=True)
+            neighbours = Neighbours()
+            try:
+                for figure in section(bench):
+                    found.append(figure)
+                    print(figure, flush=True)
+                print(f"  (other processes used {neighbours.share():.0%} of the cores meanwhile)")
+            except MissingMirror:
+                print("  skipped: it needs the archives; give --mirror or IMAGESETS_MIRROR")
+    if given.json:
+        lines = {"machine": facts(), "figures": [asdict(figure) for figure in found]}
+        given.json.write_text(json.dumps(lines, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
