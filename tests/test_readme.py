@@ -78,8 +78,7 @@ def test_a_snippet_of_the_readme_runs(
         assert np.array_equal(images, batch.images)
         assert np.array_equal(np.asarray(found["labels"]), batch.labels)
     if "first" in found:
-        test = tables.read(project / "data/tables/mnist/test.parquet")
-        assert np.array_equal(np.asarray(found["first"]), test.images[0, ..., 0])
+        assert np.array_equal(np.asarray(found["first"]), batch.images[0, ..., 0])
     if "dataset" in found:
         image, label = found["dataset"][7]  # type: ignore[index]
         assert image.shape == (1, 28, 28)
