@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
@@ -11,51 +14,64 @@ from assets.display import Display
 from assets.resources import Store, materialized
 from pipelines.catalogue import Dataset, Source, Split
 from pipelines.exports import to_csv, to_lmdb
-from pipelines.lineage import Facts
+from pipelines.lineage import Artefact, Facts
 from pipelines.tables import artefact as table_artefact
 from pipelines.work import Advance
 
 
 def csv(source: Source, dataset: Dataset, split: Split, header: bool) -> dg.AssetsDefinition:
     """Return the asset of a split's CSV."""
-    table = table_artefact(source, dataset, split)
-
-    @dg.asset(
-        key=[dataset.name, f"{split.name}_csv"],
-        deps=[tables.key(dataset, split)],
-        group_name=dataset.source,
-        kinds={"csv"},
-        code_version=to_csv.CODE_VERSION,
-        description=f"{dataset.title}, {split.name}, as CSV: label, then every pixel.",
+    return _asset(
+        source,
+        dataset,
+        split,
+        "csv",
+        f"{dataset.title}, {split.name}, as CSV: label, then every pixel.",
+        to_csv.CODE_VERSION,
+        partial(to_csv.artefact, dataset, split, header=header),
+        partial(to_csv.write, header=header),
     )
-    def csv_export(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
-        def build(goal: Path, advance: Advance) -> Facts:
-            return {"records": to_csv.write(store.path(table.path), goal, header, advance)}
-
-        artefact = to_csv.artefact(dataset, split, store.inputs(table), header)
-        return materialized([store.make(artefact, display, split.records, "records", build)])
-
-    return csv_export
 
 
 def lmdb(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition:
     """Return the asset of a split's LMDB."""
+    return _asset(
+        source,
+        dataset,
+        split,
+        "lmdb",
+        f"{dataset.title}, {split.name}, as LMDB for Caffe: Datum messages, CHW.",
+        to_lmdb.CODE_VERSION,
+        partial(to_lmdb.artefact, dataset, split),
+        partial(to_lmdb.write, key_digits=to_lmdb.KEY_DIGITS[dataset.format]),
+    )
+
+
+def _asset(
+    source: Source,
+    dataset: Dataset,
+    split: Split,
+    kind: str,
+    description: str,
+    code_version: str,
+    artefact: Callable[[dict[str, Any]], Artefact],
+    write: Callable[..., int],
+) -> dg.AssetsDefinition:
     table = table_artefact(source, dataset, split)
-    digits = to_lmdb.KEY_DIGITS[dataset.format]
 
     @dg.asset(
-        key=[dataset.name, f"{split.name}_lmdb"],
+        key=[dataset.name, f"{split.name}_{kind}"],
         deps=[tables.key(dataset, split)],
-        group_name=dataset.source,
-        kinds={"lmdb"},
-        code_version=to_lmdb.CODE_VERSION,
-        description=f"{dataset.title}, {split.name}, as LMDB for Caffe: Datum messages, CHW.",
+        group_name=source.name,
+        kinds={kind},
+        code_version=code_version,
+        description=description,
     )
-    def lmdb_export(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
+    def export(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
         def build(goal: Path, advance: Advance) -> Facts:
-            return {"records": to_lmdb.write(store.path(table.path), goal, digits, advance)}
+            return {"records": write(store.path(table.path), goal, advance=advance)}
 
-        artefact = to_lmdb.artefact(dataset, split, store.inputs(table))
-        return materialized([store.make(artefact, display, split.records, "records", build)])
+        made = store.make(artefact(store.inputs(table)), display, split.records, "records", build)
+        return materialized([made])
 
-    return lmdb_export
+    return export
