@@ -1,4 +1,4 @@
-"""The command line: `python -m assets list | build | statistics | ui`.
+"""The command line: `python -m assets list | build | fetch | mirror | statistics | ui`.
 
 Not here: anything that a stage does. This module reads what a person wants, calls, and prints.
 """
@@ -17,7 +17,7 @@ from assets import display
 from assets.settings import VARIABLES, Settings, folder, folder_or_url
 from pipelines import __version__, catalogue, files
 from pipelines.catalogue import Dataset, did_you_mean
-from pipelines.errors import ImagesetsError, TableError, UnknownName
+from pipelines.errors import ArchiveUnavailable, ImagesetsError, TableError, UnknownName
 
 STAGES = {
     "archives": ["archives"],
@@ -34,6 +34,7 @@ examples:
   python -m assets build mnist fashion_mnist    everything of two datasets
   python -m assets build emnist --only tables   the tables of its six datasets
   python -m assets build --mirror /srv/mirror   everything, from files you have
+  python -m assets mirror /srv/mirror cifar10   verified archives for others
   python -m assets statistics mnist             records of each class
   python -m assets ui                           the same in the browser
 """
@@ -42,8 +43,7 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; return the exit code."""
     options = _parser().parse_args(arguments)
-    handler = logging.StreamHandler()  # warnings of our own go to the person, all else to Dagster
-    handler.setLevel(logging.WARNING)
+    handler = _Warnings(logging.WARNING)
     logger = logging.getLogger("pipelines")
     logger.addHandler(handler)
     try:
@@ -58,6 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     finally:
         logger.removeHandler(handler)
+
+
+class _Warnings(logging.Handler):
+    """Shows our own warnings, above the progress bars where there are any."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the message; `sys.stderr` is looked up each time, since the bars replace it."""
+        print(self.format(record), file=sys.stderr)
 
 
 def _list(settings: Settings, _options: argparse.Namespace) -> int:
@@ -119,6 +127,36 @@ def _build(settings: Settings, options: argparse.Namespace) -> int:
     else:
         print(f"\nNothing to do: all {len(outcomes)} are up to date and passed their checks.")
     return 0
+
+
+def _fetch(settings: Settings, options: argparse.Namespace) -> int:
+    options.only = ["archives"]
+    return _build(settings, options)
+
+
+def _mirror(settings: Settings, options: argparse.Namespace) -> int:
+    from pipelines import archives
+
+    declared = catalogue.load(settings.catalogue)
+    sources = dict.fromkeys(dataset.source for dataset in _selected(declared, options.datasets))
+    screen, failures = display.chosen(), 0
+    for source in map(declared.sources.__getitem__, sources):
+        for archive in source.archives.values():
+            goal = options.folder / source.name / archive.name
+            here = settings.data / files.archive(source.name, archive.name)
+            places = archives.places(source, archive, settings.mirror, settings.offline)
+            places = [str(here)] * here.exists() + places
+            try:
+                with screen.task(str(goal), archive.size_bytes, "bytes") as watch:
+                    origin = archives.obtain(archive, goal, places, declared.identify, watch)
+            except ArchiveUnavailable as error:
+                failures += 1
+                print(f"error: {error}", file=sys.stderr)
+            else:
+                print(f"{goal}  {'verified' if origin == str(goal) else f'from {origin}'}")
+    if not failures:
+        print(f"\nUse it with --mirror {options.folder}, or serve it over http(s).")
+    return 1 if failures else 0
 
 
 def _statistics(settings: Settings, options: argparse.Namespace) -> int:
@@ -247,6 +285,27 @@ def _parser() -> argparse.ArgumentParser:
         help=f"only this stage and what it needs: {', '.join(STAGES)} (may be repeated)",
     )
     build.set_defaults(command=_build)
+
+    fetch = commands.add_parser(
+        "fetch",
+        parents=[where, whence],
+        help="get and verify archives only",
+        description="Get the archives of the named sources (all, if none is named) and verify "
+        "them. What is there and right is left alone; what was interrupted goes on.",
+    )
+    fetch.add_argument("datasets", nargs="*", metavar="SOURCE", help="a source, or a dataset")
+    fetch.set_defaults(command=_fetch)
+
+    mirror = commands.add_parser(
+        "mirror",
+        parents=[where, whence],
+        help="make a folder of verified archives for others",
+        description="Put verified archives of the named sources (all, if none is named) into a "
+        "folder that others can use with --mirror, as it is or served over http(s).",
+    )
+    mirror.add_argument("folder", type=folder, metavar="FOLDER", help="laid out <source>/<file>")
+    mirror.add_argument("datasets", nargs="*", metavar="SOURCE", help="a source, or a dataset")
+    mirror.set_defaults(command=_mirror)
 
     statistics = commands.add_parser(
         "statistics",

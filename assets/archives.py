@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from functools import partial
 
 import dagster as dg
 
 from assets.display import Display
-from assets.resources import Store, Web, materialized
+from assets.resources import Made, Store, Web, materialized
 from pipelines import archives
 from pipelines.archives import Identify
-from pipelines.catalogue import Source
+from pipelines.catalogue import Archive, Source
 from pipelines.errors import ArchiveUnavailable
+
+AT_ONCE = 4  # archives of a source under way at once
 
 
 def key(source: str) -> dg.AssetKey:
@@ -33,19 +38,41 @@ def asset(source: Source, identify: Identify) -> dg.AssetsDefinition:
     def publishers_archives(
         store: Store, web: Web, display: dg.ResourceParam[Display]
     ) -> dg.MaterializeResult:
-        made, missing = [], []
-        for archive in source.archives.values():
+        def make(archive: Archive) -> Made:
             artefact = archives.artefact(source, archive)
             obtain = partial(web.obtain, source, archive, identify)
-            try:
-                made.append(store.make(artefact, display, archive.size_bytes, "bytes", obtain))
-            except ArchiveUnavailable as error:
-                missing.append(str(error))
-        if missing:
-            raise ArchiveUnavailable("\n".join(missing))
+            return store.make(artefact, display, archive.size_bytes, "bytes", obtain)
+
+        store.warn_of_little_space(source)
+        made = _side_by_side(make, source.archives.values())
         origins = {m.record.path: str(m.record.facts["origin"]) for m in made}
         return materialized(
             made, {"origin": origins, "homepage": dg.MetadataValue.url(source.homepage)}
         )
 
     return publishers_archives
+
+
+def _side_by_side(make: Callable[[Archive], Made], wanted: Iterable[Archive]) -> list[Made]:
+    """Return what was made; where several archives can't be had, raise one error that says all.
+
+    The threads are daemons, which no pool's are: Ctrl-C does not wait for a server that stalls, and
+    what has arrived by then is gone on with later.
+    """
+    slots = threading.Semaphore(AT_ONCE)
+
+    def work(archive: Archive, future: Future[Made]) -> None:
+        with slots:
+            try:
+                future.set_result(make(archive))
+            except BaseException as error:  # raised where the result is asked for
+                future.set_exception(error)
+
+    done: list[Future[Made]] = []
+    for archive in wanted:
+        done.append(Future())
+        threading.Thread(target=work, args=(archive, done[-1]), daemon=True).start()
+    failures = [error for future in done if (error := future.exception())]
+    if len(failures) > 1 and all(isinstance(error, ArchiveUnavailable) for error in failures):
+        raise ArchiveUnavailable("\n".join(map(str, failures)))
+    return [future.result() for future in done]

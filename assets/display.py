@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pipelines.work import Advance, unwatched
+from pipelines.work import Watch, unwatched
+
+if TYPE_CHECKING:  # rich is loaded only where there is a terminal
+    from rich.progress import Progress, Task, TaskID
 
 Unit = Literal["bytes", "records"]
 
@@ -20,8 +24,8 @@ class Display:
     """The silent display, and what the others do."""
 
     @contextlib.contextmanager
-    def task(self, label: str, total: int, unit: Unit) -> Iterator[Advance]:
-        """Show one piece of work while the block runs; give the way to say how far it is."""
+    def task(self, label: str, total: int, unit: Unit) -> Iterator[Watch]:
+        """Show one piece of work while the block runs; give whom to tell how far it is."""
         yield unwatched
 
 
@@ -33,63 +37,97 @@ class Lines(Display):
         self._every_s = every_s
 
     @contextlib.contextmanager
-    def task(self, label: str, total: int, unit: Unit) -> Iterator[Advance]:
+    def task(self, label: str, total: int, unit: Unit) -> Iterator[Watch]:
         """Print how far it is, and what was done at the end."""
-        start = said = time.perf_counter()
-        done = 0
+        watch = _Lines(label, total, unit, self._every_s)
+        yield watch
+        watch.say(f"{amount(total, unit)} in {time.perf_counter() - watch.start:.2f} s")
 
-        def advance(more: int) -> None:
-            nonlocal done, said
-            done += more
-            if time.perf_counter() - said >= self._every_s:
-                said = time.perf_counter()
-                self._say(f"{label}: {amount(done, unit)} of {amount(total, unit)}")
 
-        yield advance
-        self._say(f"{label}: {amount(total, unit)} in {time.perf_counter() - start:.2f} s")
+class _Lines(Watch):
+    def __init__(self, label: str, total: int, unit: Unit, every_s: float) -> None:
+        self.start = self._said = time.perf_counter()
+        self._label, self._total, self._unit, self._every_s = label, total, unit, every_s
+        self._done, self._note = 0, ""
 
-    def _say(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+    def __call__(self, done: int) -> None:
+        self._done += done
+        if time.perf_counter() - self._said >= self._every_s:
+            self._said = time.perf_counter()
+            self.say(f"{amount(self._done, self._unit)} of {amount(self._total, self._unit)}")
+
+    def note(self, text: str) -> None:
+        self._note = f" ({text})"
+
+    def say(self, text: str) -> None:
+        print(f"{self._label}: {text}{self._note}", file=sys.stderr, flush=True)
 
 
 class Bars(Display):
-    """A progress bar for each piece of work: for terminals."""
+    """A progress bar for each piece of work under way: for terminals."""
+
+    def __init__(self) -> None:
+        """Show nothing yet."""
+        self._bars = _progress()
+        self._lock = threading.Lock()
+        self._under_way = 0
 
     @contextlib.contextmanager
-    def task(self, label: str, total: int, unit: Unit) -> Iterator[Advance]:
+    def task(self, label: str, total: int, unit: Unit) -> Iterator[Watch]:
         """Show a bar; it disappears when the work is done, and the summary stays."""
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            DownloadColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-            TransferSpeedColumn,
-        )
-        from rich.table import Column
+        with self._lock:
+            self._under_way += 1
+            if self._under_way == 1:
+                self._bars.start()
+        task = self._bars.add_task(label, total=total, unit=unit, note="")
+        try:
+            yield _Bar(self._bars, task)
+        finally:
+            with self._lock:
+                self._bars.refresh()  # so that even short work is seen done
+                self._bars.remove_task(task)
+                self._under_way -= 1
+                if not self._under_way:
+                    self._bars.stop()
 
-        def fixed() -> Column:
-            return Column(no_wrap=True)
 
-        amounts = (
-            (DownloadColumn(table_column=fixed()), TransferSpeedColumn(table_column=fixed()))
-            if unit == "bytes"
-            else (MofNCompleteColumn(table_column=fixed()),)
-        )
-        bar = Progress(
-            TextColumn("{task.description}", table_column=Column(no_wrap=True, ratio=3)),
-            BarColumn(bar_width=None, table_column=Column(ratio=1)),
-            *amounts,
-            TimeRemainingColumn(table_column=fixed()),
-            console=Console(stderr=True),
-            transient=True,
-            expand=True,
-        )
-        with bar:
-            task = bar.add_task(label, total=total)
-            yield lambda done: bar.advance(task, done)
+class _Bar(Watch):
+    def __init__(self, bars: Progress, task: TaskID) -> None:
+        self._bars, self._task = bars, task
+
+    def __call__(self, done: int) -> None:
+        self._bars.advance(self._task, done)
+
+    def note(self, text: str) -> None:
+        self._bars.update(self._task, note=f" ({text})")
+
+
+def _progress() -> Progress:
+    """Return rich's bars, laid out to fit 80 columns."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.table import Column
+    from rich.text import Text
+
+    class Amount(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            unit, total = task.fields["unit"], int(task.total or 0)
+            completed = int(task.completed)
+            done = size(completed) if unit == "bytes" else f"{completed:,}"
+            rate = f"  {size(task.speed)}/s" if unit == "bytes" and task.speed else ""
+            return Text(f"{done} of {amount(total, unit)}{rate}")
+
+    return Progress(
+        TextColumn(
+            "{task.description}{task.fields[note]}", table_column=Column(no_wrap=True, ratio=3)
+        ),
+        BarColumn(bar_width=None, table_column=Column(ratio=1)),
+        Amount(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(compact=True, table_column=Column(no_wrap=True)),
+        console=Console(stderr=True),
+        transient=True,
+        expand=True,
+    )
 
 
 def chosen() -> Display:

@@ -5,6 +5,9 @@ Not here: any decision about an artefact (`pipelines`), or what people see (`dis
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,24 +16,32 @@ from typing import Any
 
 import dagster as dg
 
-from assets.display import Display, Unit
-from pipelines import archives, lineage
+from assets.display import Display, Unit, size
+from pipelines import archives, files, lineage
 from pipelines.archives import Identify
 from pipelines.catalogue import Archive, Source
 from pipelines.lineage import Artefact, Facts, Record
-from pipelines.work import Advance
+from pipelines.work import Watch
 
-Build = Callable[[Path, Advance], Facts]
+BYTES_PER_INTENSITY = 6  # at most 1 in a table, 4 in CSV, and mostly 1 in LMDB
+
+logger = logging.getLogger("pipelines.storage")  # to the person, as the warnings of the pipelines
+
+Build = Callable[[Path, Watch], Facts]
 """Writes an artefact to a path, telling how far it is; returns what it found out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An artefact that is up to date now; `because` is None where it was so before."""
+    """An artefact that is up to date now; `because` is None where it was so before.
+
+    begun_s, ended_s: on the clock of `time.perf_counter`.
+    """
 
     record: Record
     because: str | None
-    seconds: float
+    begun_s: float
+    ended_s: float
 
 
 class Store(dg.ConfigurableResource[Any]):
@@ -41,6 +52,29 @@ class Store(dg.ConfigurableResource[Any]):
     def path(self, relative: str) -> Path:
         """Return where an artefact lies."""
         return Path(self.data) / relative
+
+    def warn_of_little_space(self, source: Source) -> None:
+        """Tell the person when everything that can be made of a source may not fit."""
+        images = sum(
+            split.records * dataset.image.size_bytes
+            for dataset in source.datasets.values()
+            for split in dataset.splits.values()
+        )
+        missing = [a for a in source.archives.values() if not self._has(source, a)]
+        needed = sum(a.size_bytes for a in missing) + BYTES_PER_INTENSITY * images
+        folder = next(path for path in Path(self.data).parents if path.exists())
+        free = shutil.disk_usage(folder).free
+        if missing and free < needed:
+            logger.warning(
+                "%s: %s are free; archives, tables and exports of %s may take up to %s",
+                self.data,
+                size(free),
+                source.name,
+                size(needed),
+            )
+
+    def _has(self, source: Source, archive: Archive) -> bool:
+        return self.path(files.archive(source.name, archive.name)).exists()
 
     def inputs(self, *artefacts: Artefact) -> dict[str, str]:
         """Return path → SHA-256 of artefacts that another is made from; refuse stale ones."""
@@ -53,11 +87,11 @@ class Store(dg.ConfigurableResource[Any]):
         start = time.perf_counter()
 
         def build_on_display(goal: Path) -> Facts:
-            with display.task(artefact.path, total, unit) as advance:
-                return build(goal, advance)
+            with display.task(artefact.path, total, unit) as watch:
+                return build(goal, watch)
 
         record, before = lineage.make(Path(self.data), artefact, build_on_display)
-        return Made(record, before.reason, time.perf_counter() - start)
+        return Made(record, before.reason, start, time.perf_counter())
 
 
 class Web(dg.ConfigurableResource[Any]):
@@ -67,11 +101,12 @@ class Web(dg.ConfigurableResource[Any]):
     offline: bool = False
 
     def obtain(
-        self, source: Source, archive: Archive, identify: Identify, goal: Path, advance: Advance
+        self, source: Source, archive: Archive, identify: Identify, goal: Path, watch: Watch
     ) -> Facts:
         """Make sure that an archive is at `goal`."""
         places = archives.places(source, archive, self.mirror, self.offline)
-        return {"origin": archives.obtain(archive, goal, places, identify, advance, self.offline)}
+        origin = archives.obtain(archive, goal, places, identify, watch, offline=self.offline)
+        return {"origin": origin}
 
 
 def materialized(
@@ -82,7 +117,10 @@ def materialized(
     """Return what Dagster and people want to know of an asset's artefacts."""
     rebuilt = [m for m in made if m.because]
     records = sum(m.record.facts.get("records", 0) for m in made)
-    version = "-".join(m.record.sha256 for m in made)
+    digests = [m.record.sha256 for m in made]
+    version = (
+        digests[0] if len(made) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
     return dg.MaterializeResult(
         metadata={
             "state": "made" if rebuilt else "up to date",
@@ -90,7 +128,7 @@ def materialized(
             or "nothing changed",
             "path": [m.record.path for m in made] if len(made) > 1 else made[0].record.path,
             "bytes": sum(m.record.size_bytes for m in made),
-            "seconds": round(sum(m.seconds for m in made), 3),
+            "seconds": round(max(m.ended_s for m in made) - min(m.begun_s for m in made), 3),
             **({"dagster/row_count": records} if records else {}),
             **(metadata or {}),
         },

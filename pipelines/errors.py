@@ -5,6 +5,8 @@ ImagesetsError
 ├── UnknownName             a name that nobody declared
 ├── ArchiveError            the publisher's files
 │   ├── ArchiveUnavailable  no mirror gave the declared bytes (lists every attempt)
+│   ├── DownloadFailed      one mirror can't give a file
+│   │   └── TooSlow         it could, but too slowly
 │   ├── WrongBytes          a file is there, and is not what the catalogue declares
 │   └── MemberError         an archive lacks a member, or holds it damaged or unsafely
 ├── FormatError             a member's bytes break their format, or the declaration
@@ -35,6 +37,23 @@ class ArchiveError(ImagesetsError):
 
 class ArchiveUnavailable(ArchiveError):
     """No mirror gave the declared bytes."""
+
+
+class DownloadFailed(ArchiveError):
+    """One mirror can't give a file; another may."""
+
+
+class TooSlow(DownloadFailed):
+    """A mirror stayed below the least rate, given as the second argument in bytes per second."""
+
+    def __init__(self, message: str, rate: float) -> None:
+        """Keep both arguments, so that the error survives pickling."""
+        super().__init__(message, rate)
+        self.rate = rate
+
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return str(self.args[0])
 
 
 class WrongBytes(ArchiveError):

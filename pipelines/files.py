@@ -14,6 +14,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+from filelock import FileLock
+
 from pipelines.errors import StorageError
 
 HASH_CHUNK_BYTES = 1 << 20
@@ -65,17 +67,47 @@ def atomic(goal: Path) -> Iterator[Path]:
         partial.touch(exist_ok=False)
         try:
             yield partial
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
-            partial.replace(goal)
+            _settle(partial, goal)
         finally:
             partial.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def resumable(goal: Path) -> Iterator[Path]:
+    """Give a path beside `goal` that survives failures; move it to `goal` when the block ends well.
+
+    For work that goes on where a killed process stopped. One process at a time has the path; the
+    others wait, and a process that dies gives it free.
+
+    Raises:
+        StorageError: the folder can't be made or written to, or the disk is full.
+    """
+    with _storage_errors(goal):
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        partial = goal.with_name(f".{goal.name}.partial")
+        lock = goal.with_name(f".{goal.name}.lock")
+        with FileLock(lock):
+            try:
+                yield partial
+                if partial.exists():
+                    _settle(partial, goal)
+            finally:
+                if partial.exists() and not partial.stat().st_size:
+                    partial.unlink()  # nothing to go on with
+                lock.unlink(missing_ok=True)  # whoever waits for it notices, and locks another
 
 
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _settle(partial: Path, goal: Path) -> None:
+    """Move a finished file to its final name, once its bytes are on the disk."""
+    with partial.open("rb+") as file:
+        os.fsync(file.fileno())
+    partial.replace(goal)
 
 
 @contextlib.contextmanager

@@ -31,6 +31,7 @@ from pipelines.formats import OpenMember
 Read = Callable[[int], bytes]  # as in io: at most that many bytes, none only at the end
 
 _CHUNK_BYTES = 1 << 18
+_ZIP_HEADER_BYTES = 30  # before a member's name, and at least that much
 
 # What Python's archive modules raise on damaged or hostile input: far more than they document.
 _DAMAGE = (
@@ -71,8 +72,12 @@ class Stream:
 
 
 @contextlib.contextmanager
-def opened(folder: Path) -> Iterator[OpenMember]:
+def opened(folder: Path, most_bytes: int = 1 << 32) -> Iterator[OpenMember]:
     """Give a function that opens members of the archives in `folder`.
+
+    Args:
+        folder: where the archives are.
+        most_bytes: how much may come out of a tar at most, the members that nobody wants included.
 
     Zip members may be read side by side. Of a tar, one at a time: cheapest in the order they lie
     in it, because going back means decompressing from the start again.
@@ -97,7 +102,7 @@ def opened(folder: Path) -> Iterator[OpenMember]:
                     read = found.read
                 elif member.archive.endswith((".tar.gz", ".tgz", ".tar")):
                     if member.archive not in tars:
-                        tars[member.archive] = stack.enter_context(_Tar(path))
+                        tars[member.archive] = stack.enter_context(_Tar(path, most_bytes))
                     read = tars[member.archive].find(member).read
                 else:
                     raise MemberError(f"{name}: {member.archive} is neither a zip nor a tar.")
@@ -147,6 +152,23 @@ def _gunzipped(read: Read, name: str) -> Read:
     return read_inflated
 
 
+def _at_most(read: Read, most_bytes: int, name: str) -> Read:
+    """Return a reader that refuses to give more bytes than a catalogue can want."""
+    left = most_bytes
+
+    def read_some(most: int) -> bytes:
+        nonlocal left
+        data = read(most)
+        left -= len(data)
+        if left < 0:
+            raise MemberError(
+                f"{name}: more than {most_bytes:,} bytes come out, far more than is declared."
+            )
+        return data
+
+    return read_some
+
+
 def _known(read: Read, member: Member, facts: MemberFacts) -> Read:
     """Return a reader that holds the bytes against the member's declared size and SHA-256."""
     digest, size = hashlib.sha256(), 0
@@ -180,6 +202,14 @@ def _zip_member(archive: zipfile.ZipFile, member: Member) -> IO[bytes]:
         raise MemberError(f"{member}: expected a regular file, found a folder, link or device.")
     if info.flag_bits & 0x1:
         raise MemberError(f"{member}: the member is encrypted.")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise MemberError(f"{member}: expected a stored or deflated member, found another method.")
+    end = info.header_offset + _ZIP_HEADER_BYTES + len(info.orig_filename) + info.compress_size
+    for other in archive.infolist():
+        if info.header_offset < other.header_offset < end or (
+            other is not info and other.header_offset == info.header_offset
+        ):
+            raise MemberError(f"{member}: it overlaps with {other.filename!r} in the archive.")
     _hold_size(member, info.file_size)
     return archive.open(info)
 
@@ -187,48 +217,57 @@ def _zip_member(archive: zipfile.ZipFile, member: Member) -> IO[bytes]:
 class _Tar(contextlib.AbstractContextManager["_Tar"]):
     """A tar, compressed or not, read as a stream: forward, and from the start again if need be."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, most_bytes: int) -> None:
+        self._path, self._most_bytes = path, most_bytes
         self._names: list[str] = []
+        self._wanted: set[str] = set()
         self._stack = contextlib.ExitStack()
-        self._tar = self._from_the_start()
+        self._tar: tarfile.TarFile | None = None
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Close the archive; if all went well, see it to its end first."""
+        with self._stack:
+            if kind is None and self._tar is not None:
+                with damage_named(self._path.name):
+                    self._seek(None)
+                    while self._read(_CHUNK_BYTES):
+                        pass  # to where gzip keeps its checksum
 
     def find(self, member: Member) -> IO[bytes]:
+        self._wanted.add(member.path)
         info = self._seek(member.path)
         if info is None:
-            self._tar = self._from_the_start()
+            self._start()
             info = self._seek(member.path)
-        if info is None:
+        if info is None or self._tar is None:
             raise _not_once(member, 0, self._names)
         if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
             raise MemberError(f"{member}: expected a regular file, found a folder, link or device.")
         _hold_size(member, info.size)
         return cast("IO[bytes]", self._tar.extractfile(info))  # None for irregular members only
 
-    def _seek(self, path: str) -> tarfile.TarInfo | None:
-        while info := self._tar.next():
+    def _seek(self, path: str | None) -> tarfile.TarInfo | None:
+        while self._tar is not None and (info := self._tar.next()):
+            if info.name in self._wanted and info.name in self._names:
+                raise MemberError(f"{self._path.name}/{info.name}: the archive holds it twice.")
             self._names.append(info.name)
             if info.name == path:
                 return info
         return None
 
-    def _from_the_start(self) -> tarfile.TarFile:
+    def _start(self) -> None:
+        """Open the archive, from the start."""
         self._stack.close()
         self._names.clear()
-        with contextlib.ExitStack() as stack:  # closes the file when it turns out to be no tar
-            file = stack.enter_context(self._path.open("rb"))
-            read: Read = file.read
-            if not self._path.name.endswith(".tar"):
-                read = _gunzipped(read, self._path.name)
-            stream: Any = SimpleNamespace(read=read)  # all that tarfile asks of a stream
-            tar: tarfile.TarFile = stack.enter_context(
-                tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK_BYTES)
-            )
-            self._stack = stack.pop_all()
-        return tar
+        file = self._stack.enter_context(self._path.open("rb"))
+        read: Read = file.read
+        if not self._path.name.endswith(".tar"):
+            read = _gunzipped(read, self._path.name)
+        self._read = _at_most(read, self._most_bytes, self._path.name)
+        stream: Any = SimpleNamespace(read=self._read)  # all that tarfile asks of a stream
+        self._tar = self._stack.enter_context(
+            tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK_BYTES)  # noqa: SIM115 -- it does
+        )
 
 
 def _hold_size(member: Member, found: int) -> None:

@@ -39,6 +39,7 @@ CODE_VERSION = "1"  # raise when the bytes of a table can change
 METADATA_KEY = b"imagesets"
 BATCH_BYTES = 4 << 20  # pixels of a row group
 BATCH_RECORDS = 1 << 16  # and no more records than this, however small the images
+UNDECLARED_BYTES = 64 << 20  # readmes and the like, that nobody reads, in an archive
 
 # Level −1 reads a third faster than level 1 and takes 5 to 11 % more room (benchmarks/speed.py).
 COMPRESSION = {"compression": "zstd", "compression_level": -1}
@@ -101,9 +102,9 @@ def write(
     rows = batch_records(dataset.image.size_bytes)
     records = 0
     with (
-        members.opened(archives) as open_member,
-        contextlib.closing(ahead(decode(open_member, dataset, split, rows))) as decoded,
         files.atomic(goal) as partial,
+        members.opened(archives, _most_bytes(source)) as open_member,
+        contextlib.closing(ahead(decode(open_member, dataset, split, rows))) as decoded,
         pq.ParquetWriter(
             partial,
             schema,
@@ -123,6 +124,16 @@ def write(
 def batch_records(record_bytes: int) -> int:
     """Return how many records make a batch: about 4 MiB of pixels."""
     return max(1, min(BATCH_RECORDS, BATCH_BYTES // record_bytes))
+
+
+def _most_bytes(source: Source) -> int:
+    """Return more than all decompressed members of a source can have together."""
+    declared = sum(
+        split.records * (dataset.image.size_bytes + 2)
+        for dataset in source.datasets.values()
+        for split in dataset.splits.values()
+    )
+    return declared + UNDECLARED_BYTES
 
 
 def info(path: Path) -> Info:

@@ -21,8 +21,17 @@ WORKERS = max(1, min(4, os.cpu_count() or 1))
 _END: Any = object()
 
 
-def unwatched(_done: int) -> None:
-    """Be an `Advance` that nobody looks at."""
+class Watch:
+    """Somebody who watches a piece of work; this one looks away."""
+
+    def __call__(self, done: int) -> None:
+        """Learn how much was done since the last call: be an `Advance`."""
+
+    def note(self, text: str) -> None:
+        """Learn something worth showing beside the progress."""
+
+
+unwatched = Watch()
 
 
 def ahead(items: Iterable[T]) -> Generator[T]:

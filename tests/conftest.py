@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+from pipelines import downloads
 from tests import builders
+
+# How many examples a property is tried with: HYPOTHESIS_PROFILE=dev (the default), ci or nightly.
+# Properties keep a cap of their own (`max_examples` beside them), so that they take seconds always;
+# only test_hostile.py has none and follows the profile. It walks six kinds of archives: 6 × 100
+# mutated inputs for developers, 6 × 350 (over 2,000, the same ones each time) in CI, and 6 × 3,400
+# (over 20,000, others each time) in the nightly run.
+settings.register_profile("dev", max_examples=100)
+settings.register_profile("ci", max_examples=350, derandomize=True, database=None, print_blob=True)
+settings.register_profile("nightly", max_examples=3400, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 @pytest.fixture
@@ -33,3 +46,13 @@ def _no_settings_from_outside(
     request.getfixturevalue("mirror") if "mirror" in request.fixturenames else None
     for name in [name for name in os.environ if name.startswith("IMAGESETS_")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _hosts_are_as_new(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Servers on loopback are asked without a proxy, and none is remembered as out of reach."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, f"127.0.0.1,{os.environ.get(name, '')}".rstrip(","))
+    downloads._out_of_reach.clear()
+    yield
+    downloads._out_of_reach.clear()

@@ -16,14 +16,16 @@ EVERY = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
 @pytest.mark.parametrize("kind", EVERY)
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 def test_an_error_survives_pickling(kind: type[ImagesetsError], protocol: int) -> None:
-    error = kind("expected 28×28, found 27×28: “train”\nwhat next")
+    more = (1234.5,) if kind is errors.TooSlow else ()
+    error = kind("expected 28×28, found 27×28: “train”\nwhat next", *more)
     error.add_note("while building")
 
     back = pickle.loads(pickle.dumps(error, protocol))
 
     assert type(back) is kind
     assert back.args == error.args
-    assert str(back) == str(error)
+    assert str(back) == str(error) == "expected 28×28, found 27×28: “train”\nwhat next"
+    assert vars(back) == vars(error)
     assert back.__notes__ == ["while building"]
 
 
@@ -37,6 +39,8 @@ def test_an_error_hangs_on_the_one_tree(kind: type[ImagesetsError]) -> None:
     ("kind", "base"),
     [
         (errors.ArchiveUnavailable, errors.ArchiveError),
+        (errors.DownloadFailed, errors.ArchiveError),
+        (errors.TooSlow, errors.DownloadFailed),
         (errors.WrongBytes, errors.ArchiveError),
         (errors.MemberError, errors.ArchiveError),
         (errors.FormatError, ImagesetsError),

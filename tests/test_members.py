@@ -189,6 +189,18 @@ def _method(data: bytes, method: int) -> bytes:
     return bytes(found)
 
 
+def _overlapping(offset: int) -> bytes:
+    """A zip whose directory says that another member begins so far into the one called `member`."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("member", DATA)
+        archive.writestr("other", OTHER)
+    found = bytearray(file.getvalue())
+    at = found.rindex(b"PK\x01\x02") + 42
+    found[at : at + 4] = struct.pack("<I", offset)
+    return bytes(found)
+
+
 def _link(kind: bytes) -> bytes:
     return tarred(("target", DATA), ("member", b""), type=kind, linkname="target")
 
@@ -202,13 +214,16 @@ REFUSED = [
     ("link", "a.zip", _zip("member", b"/etc/passwd", 0o120777), ["regular file", "folder, link"]),
     ("device", "a.zip", _zip("member", mode=0o020644), ["regular file"]),
     ("encrypted", "a.zip", lambda: _flagged(_zip("member"), 1), ["the member is encrypted"]),
-    ("other method", "a.zip", lambda: _method(_zip("member"), 99), ["damaged", "compression"]),
+    ("other method", "a.zip", lambda: _method(_zip("member"), 99), ["stored or deflated"]),
+    ("two in one place", "a.zip", lambda: _overlapping(0), ["it overlaps with 'other'"]),
+    ("one in another", "a.zip", lambda: _overlapping(1000), ["it overlaps with 'other'"]),
     ("no zip", "a.zip", b"<html></html>", ["damaged", "BadZipFile"]),
     ("nothing", "a.zip", b"", ["damaged"]),
     ("cut short", "a.zip", _zip("member")[:-30], ["damaged"]),
     ("begins late", "a.zip", _zip("member")[100:], ["damaged"]),
     ("bytes changed", "a.zip", _zip("member").replace(b"the end", b"THE END"), ["damaged", "CRC"]),
     ("missing", "a.tar.gz", builders.tarred({"membre": DATA}), ["no such member", "'membre'"]),
+    ("twice", "a.tar.gz", tarred(("member", DATA), ("member", OTHER)), ["holds it twice"]),
     ("link", "a.tar.gz", _link(tarfile.SYMTYPE), ["regular file", "folder, link"]),
     ("hard link", "a.tar.gz", _link(tarfile.LNKTYPE), ["regular file", "folder, link"]),
     ("folder", "a.tar.gz", tarred(("member", b""), type=tarfile.DIRTYPE), ["regular file"]),

@@ -657,6 +657,7 @@ LIMITS = {  # bytes: the first piece does not fit, or a later one
     "archive": (100, 20_000),
     "statistics": (100, 1_000),
 }
+RESUMED = {".archive.partial"}  # kept: fetching goes on with it when there is space again
 
 
 @pytest.fixture(scope="module")
@@ -699,7 +700,7 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(
     assert f"{stage} can't be written" in text
     assert "--data or IMAGESETS_DATA" in text
     assert (data / str(limit) / stage).read_bytes() == b"old"
-    assert builders.files_under(data / str(limit)) == sorted(LIMITS)
+    assert set(builders.files_under(data / str(limit))) - RESUMED == {*LIMITS}
 
 
 # --- as an artefact -------------------------------------------------------------------------------

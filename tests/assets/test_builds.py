@@ -101,7 +101,7 @@ def test_a_log_gets_one_plain_line_for_each_piece_of_work(twice: Built) -> None:
     pieces = sum(map(len, ARCHIVES.values())) + len(DATASETS) * (1 + 2 * 3)
     assert len(lines) == pieces
     for line in lines:
-        assert re.fullmatch(r"\S+: [\d.,]+ (records|B|kB|MB) in \d+\.\d\d s", line), line
+        assert re.fullmatch(r"\S+: [\d.,]+ (records|B|kB|MB) in \d+\.\d\d s( \(\S+\))?", line), line
 
 
 def test_dagster_chatters_on_neither_stream(twice: Built) -> None:

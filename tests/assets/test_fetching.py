@@ -1,0 +1,438 @@
+"""`fetch` and `mirror`: verified archives, in the data folder or in a folder for others."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from assets import runs
+from assets.__main__ import main
+from assets.display import Display, Unit
+from assets.settings import ROOT, Settings
+from pipelines import catalogue
+from pipelines.work import Watch
+from tests import builders, servers
+from tests.builders import Publisher
+from tests.servers import Handler, cut, good, serving, status
+
+DIGITS = ("test-images.gz", "test-labels.gz", "train-images.gz", "train-labels.gz")
+ARCHIVES = sorted(
+    [
+        "tiny_colours/colours.tar.gz",
+        *(f"tiny_digits/{name}" for name in DIGITS),
+        "tiny_letters/letters.zip",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command printed, and its exit code."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Said]
+
+
+@pytest.fixture(autouse=True)
+def _process_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The command line sets up this process for itself; put it back."""
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    logger = logging.getLogger("pipelines")
+    handlers, level = logger.handlers[:], logger.level
+    yield
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], publisher: Publisher, tmp_path: Path) -> Run:
+    """Run a command in this process, on the tiny catalogue and a data folder of the test's own."""
+
+    def run(command: str, *arguments: str, data: str = "data") -> Said:
+        capsys.readouterr()
+        where = ["--catalogue", str(publisher.catalogue), "--data", str(tmp_path / data)]
+        code = main([command, *arguments, *where])
+        return Said(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "for others"
+
+
+def right(folder: Path, publisher: Publisher) -> list[str]:
+    """The files under a folder; each must be the publisher's."""
+    found = builders.files_under(folder)
+    for name in found:
+        assert (folder / name).read_bytes() == (publisher.mirror / name).read_bytes(), name
+    return found
+
+
+def inodes(folder: Path) -> dict[str, tuple[int, int]]:
+    stats = {name: (folder / name).stat() for name in builders.files_under(folder)}
+    return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}
+
+
+# --- mirror ---------------------------------------------------------------------------------------
+
+
+def test_a_mirror_is_laid_out_by_source_and_file(
+    run: Run, publisher: Publisher, folder: Path
+) -> None:
+    said = run("mirror", str(folder), "--mirror", str(publisher.mirror))
+
+    assert said.code == 0
+    assert right(folder, publisher) == ARCHIVES
+    for name in ARCHIVES:
+        assert f"{folder / name}  from {publisher.mirror / name}\n" in said.out
+    assert f"Use it with --mirror {folder}" in said.out
+
+
+def test_only_the_named_sources_are_mirrored(run: Run, publisher: Publisher, folder: Path) -> None:
+    chosen = ["tiny_digits", "tiny_letters"]
+
+    assert run("mirror", str(folder), *chosen, "--mirror", str(publisher.mirror)).code == 0
+
+    assert right(folder, publisher) == [name for name in ARCHIVES if "colours" not in name]
+
+
+def test_a_mirror_made_twice_downloads_nothing_the_second_time(
+    run: Run, publisher: Publisher, folder: Path
+) -> None:
+    with serving(b"", servers.folder(publisher.mirror)) as server:
+        assert run("mirror", str(folder), "--mirror", server.url).code == 0
+        assert sorted(server.paths) == [f"/{name}" for name in ARCHIVES]
+        before = inodes(folder)
+
+        said = run("mirror", str(folder), "--mirror", server.url)
+
+    assert said.code == 0
+    assert len(server.paths) == len(ARCHIVES)
+    assert said.out.count("  verified\n") == len(ARCHIVES)
+    assert inodes(folder) == before
+
+
+def test_a_mirror_goes_on_where_it_was_interrupted(
+    run: Run, publisher: Publisher, folder: Path
+) -> None:
+    data = publisher.archive("tiny_letters", "letters.zip").read_bytes()
+    options = [str(folder), "tiny_letters", "--mirror"]
+    with serving(data, cut(500), status(403)) as server:
+        assert run("mirror", *options, server.url).code == 1
+    with serving(data, good()) as server:
+        assert run("mirror", *options, server.url).code == 0
+
+    assert [request.get("Range") for request in server.requests] == ["bytes=500-"]
+    assert right(folder, publisher) == ["tiny_letters/letters.zip"]
+
+
+def test_a_wrong_archive_is_told_and_nothing_of_it_is_mirrored(
+    run: Run, publisher: Publisher, folder: Path
+) -> None:
+    bad = publisher.archive("tiny_digits", "train-labels.gz")
+    bad.write_bytes(publisher.archive("tiny_digits", "test-labels.gz").read_bytes())
+
+    said = run("mirror", str(folder), "--mirror", str(publisher.mirror))
+
+    assert said.code == 1
+    assert f"{bad}: " in said.err
+    assert "Those bytes are tiny_digits/test-labels.gz" in said.err
+    assert right(folder, publisher) == [n for n in ARCHIVES if n != "tiny_digits/train-labels.gz"]
+    assert "Use it" not in said.out
+
+
+def test_a_file_that_rotted_in_a_mirror_is_replaced(
+    run: Run, publisher: Publisher, folder: Path
+) -> None:
+    options = [str(folder), "--mirror", str(publisher.mirror)]
+    run("mirror", *options)
+    rotten = folder / "tiny_letters" / "letters.zip"
+    rotten.write_bytes(rotten.read_bytes()[:-1] + b"?")
+
+    assert run("mirror", *options).code == 0
+
+    assert right(folder, publisher) == ARCHIVES
+
+
+def test_a_mirror_is_a_mirror(run: Run, publisher: Publisher, folder: Path) -> None:
+    run("mirror", str(folder), "--mirror", str(publisher.mirror))
+
+    assert run("fetch", "--offline", "--mirror", str(folder), data="elsewhere").code == 0
+
+    archives = folder.parent / "elsewhere" / "archives"
+    assert right(archives, publisher) == ARCHIVES
+
+
+def test_a_mirror_is_made_of_what_is_in_the_data_folder_already(
+    run: Run, publisher: Publisher, folder: Path
+) -> None:
+    run("fetch", "--mirror", str(publisher.mirror))
+
+    said = run("mirror", str(folder), "--offline")
+
+    assert said.code == 0
+    assert f"  from {folder.parent / 'data' / 'archives' / 'tiny_letters'}" in said.out
+    assert right(folder, publisher) == ARCHIVES
+
+
+@pytest.mark.parametrize("command", ["fetch", "mirror"])
+def test_an_unknown_source_is_answered_with_the_nearest(
+    run: Run, folder: Path, command: str
+) -> None:
+    goal = [str(folder)] if command == "mirror" else []
+
+    said = run(command, *goal, "tiny_colors")
+
+    assert said.code == 2
+    assert "Did you mean 'tiny_colours'?" in said.err
+    assert not folder.exists()
+
+
+# --- fetch ----------------------------------------------------------------------------------------
+
+
+def test_fetch_gets_archives_and_makes_nothing_of_them(
+    run: Run, publisher: Publisher, tmp_path: Path
+) -> None:
+    said = run("fetch", "tiny_digits", "--mirror", str(publisher.mirror))
+
+    assert said.code == 0
+    assert right(tmp_path / "data" / "archives", publisher) == [f"tiny_digits/{n}" for n in DIGITS]
+    assert {path.name for path in (tmp_path / "data").iterdir()} == {
+        "archives",
+        "dagster",
+        "lineage",
+    }
+    assert "tiny_digits/archives" in said.out
+    assert "train" not in said.out
+
+
+def test_fetch_twice_downloads_nothing_the_second_time(run: Run, publisher: Publisher) -> None:
+    with serving(b"", servers.folder(publisher.mirror)) as server:
+        for _ in range(2):
+            said = run("fetch", "--mirror", server.url)
+            assert said.code == 0
+            assert sorted(server.paths) == [f"/{name}" for name in ARCHIVES]
+    assert "Nothing to do: all 3 are up to date" in said.out
+
+
+def test_every_archive_that_can_not_be_had_is_told(run: Run, publisher: Publisher) -> None:
+    gone = [publisher.archive("tiny_digits", name) for name in DIGITS[1:3]]
+    for path in gone:
+        path.unlink()
+
+    said = run("fetch", "tiny_digits", "--mirror", str(publisher.mirror))
+
+    assert said.code == 1
+    [error] = said.err.split("error: tiny_digits/archives: ")[1:]
+    for path in gone:
+        assert f"{path.name} (" in error
+        assert f"{path}: no such file" in error
+    assert "1 failed." in error
+
+
+def test_little_space_is_told_beforehand(
+    run: Run, publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = publisher.archive("tiny_letters", "letters.zip").stat().st_size
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=size + 1))
+
+    said = run("fetch", "tiny_letters", "--mirror", str(publisher.mirror))
+
+    assert said.code == 0
+    assert "tables and exports of tiny_letters may take up to" in said.err
+
+
+class Recorder(Display):
+    """Remembers what each task told, and which were under way together."""
+
+    def __init__(self) -> None:
+        self.done: dict[str, int] = {}
+        self.totals: dict[str, int] = {}
+        self.together: set[frozenset[str]] = set()
+        self._under_way: set[str] = set()
+
+    @contextlib.contextmanager
+    def task(self, label: str, total: int, unit: Unit) -> Iterator[Watch]:
+        recorder = self
+
+        class Told(Watch):
+            def __call__(self, done: int) -> None:
+                recorder.done[label] += done
+                recorder.together.add(frozenset(recorder._under_way))
+
+        assert unit == "bytes"
+        self.totals[label], self.done[label] = total, 0
+        self._under_way.add(label)
+        yield Told()
+        self._under_way.discard(label)
+
+
+def test_archives_of_a_source_come_in_parallel_with_a_progress_each(
+    publisher: Publisher, tmp_path: Path
+) -> None:
+    two_at_once = threading.Barrier(2)
+
+    def in_pairs(handler: Handler, data: bytes) -> None:
+        two_at_once.wait(30)
+        servers.folder(publisher.mirror)(handler, data)
+
+    display = Recorder()
+    with serving(b"", in_pairs) as server:
+        settings = Settings(tmp_path / "data", publisher.catalogue, server.url)
+        datasets = catalogue.load(publisher.catalogue).select(["tiny_digits"])
+        [outcome] = runs.run(settings, datasets, ["archives"], display)
+
+    assert outcome.state == "made"
+    sizes = {
+        f"archives/tiny_digits/{name}": publisher.archive("tiny_digits", name).stat().st_size
+        for name in DIGITS
+    }
+    assert display.totals == sizes
+    assert display.done == sizes
+    assert max(map(len, display.together)) > 1
+
+
+# --- offline --------------------------------------------------------------------------------------
+
+# Runs the command line in a process in which Python itself notes every socket that is opened, but
+# for the pairs of Unix sockets that Dagster's event loop wakes itself up with.
+WATCHED = """
+import json, socket, sys
+import urllib3.util.connection  # binds a socket to ::1 while it is imported, to know if it can
+opened = []
+
+def note(event, arguments):
+    if event.startswith("socket.") and arguments[1:2] != (socket.AF_UNIX,):
+        opened.append(event)
+
+sys.addaudithook(note)
+from assets.__main__ import main
+code = main(sys.argv[1:])
+print("\\n" + json.dumps([event for event in opened if event != "socket.gethostname"]))
+sys.exit(code)
+"""
+
+
+@pytest.mark.parametrize("mirror", [None, "http://127.0.0.1:9/", "s3://bucket/", "empty"])
+@pytest.mark.parametrize("command", ["fetch", "mirror"])
+def test_offline_says_what_is_missing_and_where_to_put_it_and_opens_no_socket(
+    publisher: Publisher, tmp_path: Path, command: str, mirror: str | None
+) -> None:
+    toml = publisher.toml("tiny_letters")
+    toml.write_text(toml.read_text().replace("mirrors = []", 'mirrors = ["http://127.0.0.1:9/"]'))
+    goals = {"fetch": tmp_path / "data" / "archives", "mirror": tmp_path / "for others"}
+    arguments = [command, *([str(goals["mirror"])] if command == "mirror" else []), "tiny_letters"]
+    arguments += ["--catalogue", str(publisher.catalogue), "--data", str(tmp_path / "data")]
+    arguments += ["--offline", *(["--mirror", mirror] if mirror else [])]
+
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "DAGSTER_HOME": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == []
+    goal = goals[command] / "tiny_letters" / "letters.zip"
+    size = publisher.archive("tiny_letters", "letters.zip").stat().st_size
+    assert f"letters.zip ({size:,} bytes, MD5 " in done.stderr
+    assert f"Put the file at {goal} yourself" in done.stderr
+    assert "--mirror or IMAGESETS_MIRROR" in done.stderr
+
+
+def test_a_file_put_where_the_error_said_is_taken(
+    run: Run, publisher: Publisher, tmp_path: Path
+) -> None:
+    assert run("fetch", "tiny_letters", "--offline").code == 1
+    goal = tmp_path / "data" / "archives" / "tiny_letters" / "letters.zip"
+    goal.write_bytes(publisher.archive("tiny_letters", "letters.zip").read_bytes())
+
+    assert run("fetch", "tiny_letters", "--offline").code == 0
+
+
+# --- interrupted ----------------------------------------------------------------------------------
+
+
+def test_ctrl_c_does_not_wait_for_a_server_that_stalls_and_fetch_goes_on_later(
+    run: Run, publisher: Publisher, tmp_path: Path
+) -> None:
+    data = publisher.archive("tiny_letters", "letters.zip").read_bytes()
+    stalls, over = threading.Event(), threading.Event()
+
+    def stalled(handler: Handler, data: bytes) -> None:
+        cut(500)(handler, data)
+        handler.wfile.flush()
+        stalls.set()
+        over.wait(60)
+
+    arguments = ["fetch", "tiny_letters", "--catalogue", str(publisher.catalogue)]
+    with serving(data, stalled, good()) as server:
+        arguments += ["--data", str(tmp_path / "data"), "--mirror", server.url]
+        command = [sys.executable, "-m", "assets", *arguments]
+        quiet = subprocess.DEVNULL
+        with subprocess.Popen(command, cwd=ROOT, stdout=quiet, stderr=quiet) as process:
+            assert stalls.wait(30)
+            process.send_signal(signal.SIGINT)
+            try:
+                assert process.wait(15) != 0
+            finally:
+                process.kill()
+                over.set()
+        assert run("fetch", "tiny_letters", "--mirror", server.url).code == 0
+    assert server.requests[-1]["Range"] == "bytes=500-"
+    assert right(tmp_path / "data" / "archives", publisher) == ["tiny_letters/letters.zip"]
+
+
+# --- two at once ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["fetch", "mirror"])
+def test_two_commands_at_once_both_succeed_and_download_once(
+    publisher: Publisher, tmp_path: Path, command: str
+) -> None:
+    data = publisher.archive("tiny_letters", "letters.zip").read_bytes()
+    arguments = [command, *([str(tmp_path / "for others")] if command == "mirror" else [])]
+    arguments += ["tiny_letters", "--catalogue", str(publisher.catalogue)]
+    with serving(data, servers.slow(4 * len(data))) as server, contextlib.ExitStack() as stack:
+        arguments += ["--data", str(tmp_path / "data"), "--mirror", server.url]
+        both = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-m", "assets", *arguments],
+                    cwd=ROOT,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for _ in range(2)
+        ]
+        said = [process.communicate(timeout=60) for process in both]
+
+    assert [process.returncode for process in both] == [0, 0], said
+    assert len(server.requests) == 1
+    goals = {"fetch": tmp_path / "data" / "archives", "mirror": tmp_path / "for others"}
+    assert right(goals[command], publisher) == ["tiny_letters/letters.zip"]

@@ -1,0 +1,355 @@
+"""Downloads from servers that misbehave: the right bytes arrive, or no file and a reason."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import ssl
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import requests
+
+from pipelines import archives, downloads, work
+from pipelines.catalogue import Archive
+from pipelines.downloads import Patience
+from pipelines.errors import ArchiveUnavailable, DownloadFailed, StorageError
+from tests import builders, servers
+from tests.servers import (
+    Behaviour,
+    announcing,
+    changed,
+    chunked,
+    compressed_again,
+    cut,
+    endless,
+    flipped,
+    good,
+    html,
+    labelled_gzip,
+    longer,
+    lying_range,
+    no_ranges,
+    redirect,
+    reset,
+    serving,
+    slow,
+    stalled,
+    status,
+    wrong_range,
+)
+
+DATA = builders.gz(np.random.default_rng(0).bytes(60_000))
+ARCHIVE = Archive(
+    name="file.gz",
+    size_bytes=len(DATA),
+    md5=hashlib.md5(DATA).hexdigest(),
+    sha256=hashlib.sha256(DATA).hexdigest(),
+)
+HASTE = Patience(connect_s=1, read_s=0.2, tries=3, backoff_s=0.001, longest_wait_s=2, least_rate=0)
+
+
+def obtain(goal: Path, *urls: str, patience: Patience = HASTE) -> str:
+    return archives.obtain(ARCHIVE, goal, [f"{u}file.gz" for u in urls], patience=patience)
+
+
+def leftovers(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+class Told(work.Watch):
+    """Sums up what a download tells of its progress."""
+
+    def __init__(self) -> None:
+        self.done, self.notes = 0, list[str]()
+
+    def __call__(self, done: int) -> None:
+        self.done += done
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+RIGHT: dict[str, tuple[list[Behaviour], int]] = {
+    "an honest server": ([good()], 1),
+    "a body that is cut, then goes on": ([cut(20_000), good()], 2),
+    "a body that is cut again and again": ([cut(9_000)], 7),
+    "a reset connection": ([reset(15_000), good()], 2),
+    "ranges that are ignored": ([cut(20_000), no_ranges], 2),
+    "a range that begins elsewhere": ([cut(20_000), wrong_range, good()], 3),
+    "a range that is not the one promised": ([cut(20_000), lying_range, good()], 3),
+    "a range beyond the end": ([cut(20_000), status(416), good()], 3),
+    "a file that changed after it was cut": ([cut(20_000, '"v0"'), good('"v1"')], 2),
+    "408, 429, 500, 503": ([status(408), status(429), good()], 3),
+    "500 and 503": ([status(500), status(503), good()], 3),
+    "429 with Retry-After": ([status(429, Retry_After="0"), good()], 2),
+    "429 with a Retry-After that is past": (
+        [status(429, Retry_After="Fri, 01 Sep 2017 00:00:00 GMT"), good()],
+        2,
+    ),
+    "429 with a Retry-After that is no number": ([status(429, Retry_After="\xb2"), good()], 2),
+    "a stall": ([stalled(10_000), good()], 2),
+    "chunks without a length": ([chunked], 1),
+    "a length of many digits": ([announcing("9" * 5000)], 1),
+    "a length in superscript": ([announcing("\xb2")], 1),
+    "a .gz labelled as gzip-encoded": ([labelled_gzip], 1),
+    "a .gz compressed once more on the way": ([compressed_again], 1),
+}
+
+WRONG: dict[str, tuple[list[Behaviour], int, str]] = {
+    "403": ([status(403)], 1, "HTTP 403"),
+    "404": ([status(404)], 1, "HTTP 404"),
+    "500 for ever": ([status(500)], 3, "HTTP 500 Internal Server Error (3 times)"),
+    "a long Retry-After": ([status(503, Retry_After="3600")], 1, "asks to wait 3600 s"),
+    "206, though no range was asked for": ([status(206)], 1, "HTTP 206 Partial Content"),
+    "a redirect to what is no address": ([redirect("http://[")], 1, "redirected to what is no"),
+    "a redirect that is no text": ([redirect("/\xff")], 1, "redirected to what is no address"),
+    "a web page": ([html("Page not found")], 1, "an HTML page titled 'Page not found'"),
+    "a web page as long as the file": (
+        [html("We moved", length_is_right=True)],
+        1,
+        "an HTML page titled 'We moved'",
+    ),
+    "a web page without a length": (
+        [html("Sorry", chunked=True)],
+        1,
+        "an HTML page titled 'Sorry'",
+    ),
+    "one bit flipped": ([flipped], 1, "but the catalogue declares"),
+    "another file of the same length": ([changed('"v0"')], 1, "damaged on the way, or another"),
+    "more than declared, announced": ([longer(True)], 1, "bytes are announced"),
+    "more than declared, unannounced": ([longer(False)], 1, "more than the declared"),
+    "a body that never ends": ([endless], 1, "more than the declared"),
+    "nothing but stalls": ([stalled(0)], 3, "no answer in time (3 times)"),
+    "a connection that is always reset": ([reset(0)], 3, "(3 times)"),
+}
+
+
+@pytest.mark.parametrize(("behaviours", "requests"), RIGHT.values(), ids=RIGHT.keys())
+def test_the_right_bytes_arrive_in_spite_of(
+    behaviours: list[Behaviour], requests: int, tmp_path: Path
+) -> None:
+    goal = tmp_path / "file.gz"
+    with serving(DATA, *behaviours) as server:
+        assert obtain(goal, server.url) == f"{server.url}file.gz"
+    assert goal.read_bytes() == DATA
+    assert leftovers(tmp_path) == ["file.gz"]
+    assert len(server.requests) == requests
+
+
+@pytest.mark.parametrize(("behaviours", "requests", "reason"), WRONG.values(), ids=WRONG.keys())
+def test_no_file_appears_and_the_reason_is_told_for(
+    behaviours: list[Behaviour], requests: int, reason: str, tmp_path: Path
+) -> None:
+    goal = tmp_path / "file.gz"
+    with serving(DATA, *behaviours) as server, pytest.raises(ArchiveUnavailable) as caught:
+        obtain(goal, server.url)
+    assert reason in str(caught.value)
+    assert server.url in str(caught.value)
+    assert len(server.requests) == requests
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize(("behaviours", "requests", "reason"), WRONG.values(), ids=WRONG.keys())
+def test_the_next_mirror_is_tried_after(
+    behaviours: list[Behaviour], requests: int, reason: str, tmp_path: Path
+) -> None:
+    told = Told()
+    with serving(DATA, *behaviours) as bad, serving(DATA) as fine, serving(DATA) as third:
+        urls = [f"{server.url}file.gz" for server in (bad, fine, third)]
+        goal = tmp_path / "file.gz"
+        origin = archives.obtain(ARCHIVE, goal, urls, watch=told, patience=HASTE)
+    assert origin == urls[1]
+    assert goal.read_bytes() == DATA
+    assert leftovers(tmp_path) == ["file.gz"]
+    assert not third.requests
+    assert told.done == len(DATA)
+    assert told.notes == [f"127.0.0.1:{server.server_port}" for server in (bad, fine)]
+
+
+def test_all_attempts_are_listed_when_every_mirror_fails(tmp_path: Path) -> None:
+    with (
+        serving(DATA, status(403)) as first,
+        serving(DATA, html("Gone")) as second,
+        pytest.raises(ArchiveUnavailable) as caught,
+    ):
+        obtain(tmp_path / "file.gz", first.url, second.url)
+    lines = str(caught.value).splitlines()
+    assert "HTTP 403" in lines[1]
+    assert "titled 'Gone'" in lines[2]
+    assert "--mirror" in lines[3]
+
+
+def test_a_later_process_goes_on_where_one_stopped(tmp_path: Path) -> None:
+    goal = tmp_path / "file.gz"
+    with serving(DATA, cut(30_000), status(403)) as server, pytest.raises(ArchiveUnavailable):
+        obtain(goal, server.url)
+    with serving(DATA) as server:
+        obtain(goal, server.url)
+    assert server.requests[0]["Range"] == "bytes=30000-"
+    assert goal.read_bytes() == DATA
+
+
+def test_a_validator_is_sent_back_to_the_server_that_gave_it(tmp_path: Path) -> None:
+    goal = tmp_path / "file.gz"
+    with serving(DATA, cut(30_000, '"v7"'), good('"v7"')) as server:
+        obtain(goal, server.url)
+    assert server.requests[1]["If-Range"] == '"v7"'
+    assert server.requests[1]["Range"] == "bytes=30000-"
+
+
+def test_another_mirror_goes_on_with_the_bytes_that_the_first_one_gave(tmp_path: Path) -> None:
+    goal = tmp_path / "file.gz"
+    with serving(DATA, cut(30_000), status(404)) as first, serving(DATA) as second:
+        obtain(goal, first.url, second.url)
+    assert second.requests[0]["Range"] == "bytes=30000-"
+    assert goal.read_bytes() == DATA
+
+
+def test_bytes_of_another_file_that_were_left_cost_a_restart_and_no_more(tmp_path: Path) -> None:
+    (tmp_path / ".file.gz.partial").write_bytes(b"\x1f\x8b" + b"?" * 30_000)
+    with serving(DATA) as server:
+        obtain(tmp_path / "file.gz", server.url)
+    assert len(server.requests) == 2
+    assert (tmp_path / "file.gz").read_bytes() == DATA
+
+
+def test_a_slow_mirror_is_left_for_the_next_which_goes_on_with_its_bytes(tmp_path: Path) -> None:
+    patience = Patience(read_s=1, tries=2, backoff_s=0.001, least_rate=1e6, rate_window_s=0.1)
+    with serving(DATA, slow(20_000)) as first, serving(DATA) as second:
+        assert obtain(tmp_path / "file.gz", first.url, second.url, patience=patience).startswith(
+            second.url
+        )
+    assert int(second.requests[0]["Range"].removeprefix("bytes=").removesuffix("-")) > 0
+    assert (tmp_path / "file.gz").read_bytes() == DATA
+
+
+def test_a_slow_mirror_is_returned_to_when_nobody_is_faster(tmp_path: Path) -> None:
+    patience = Patience(read_s=1, tries=2, backoff_s=0.001, least_rate=1e9, rate_window_s=0.05)
+    with serving(DATA, slow(100_000)) as slower, serving(DATA, slow(400_000)) as faster:
+        origin = obtain(
+            tmp_path / "file.gz",
+            slower.url,
+            f"{faster.url}",
+            "http://127.0.0.1:9/",
+            patience=patience,
+        )
+    assert origin.startswith(faster.url)
+    assert (tmp_path / "file.gz").read_bytes() == DATA
+
+
+def test_a_slow_mirror_that_has_nothing_when_it_is_returned_to_is_told_twice(
+    tmp_path: Path,
+) -> None:
+    patience = Patience(read_s=1, tries=2, backoff_s=0.001, least_rate=1e9, rate_window_s=0.05)
+    with (
+        serving(DATA, slow(100_000), status(404)) as server,
+        pytest.raises(ArchiveUnavailable) as caught,
+    ):
+        obtain(tmp_path / "file.gz", server.url, patience=patience)
+    _, first, second, _ = str(caught.value).splitlines()
+    assert "less than 1000000 kB/s" in first
+    assert "HTTP 404" in second
+
+
+def test_a_server_whose_certificate_nobody_signed_is_left(tmp_path: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl is not installed: nobody can make a certificate")
+    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
+    command += ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with serving(DATA) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        with pytest.raises(ArchiveUnavailable, match="the certificate is not good"):
+            obtain(tmp_path / "file.gz", server.url.replace("http:", "https:"))
+    assert not server.requests
+    assert not (tmp_path / "file.gz").exists()
+
+
+def test_a_refused_connection_is_told_and_the_next_mirror_tried(tmp_path: Path) -> None:
+    with serving(DATA) as gone:
+        dead = gone.url
+    with pytest.raises(ArchiveUnavailable, match=r"refuses the connection \(3 times\)"):
+        obtain(tmp_path / "file.gz", dead)
+    with serving(DATA) as live:
+        assert obtain(tmp_path / "file.gz", dead, live.url) == f"{live.url}file.gz"
+
+
+def test_a_host_without_an_address_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ArchiveUnavailable, match=r"nowhere\.invalid can't be resolved"):
+        obtain(tmp_path / "file.gz", "http://nowhere.invalid/")
+
+
+def test_few_redirects_are_followed_and_loops_are_left(tmp_path: Path) -> None:
+    with serving(DATA) as honest, serving(DATA) as first:
+        first.behaviours = [servers.redirect(f"{honest.url}elsewhere.gz")]
+        obtain(tmp_path / "file.gz", first.url)
+    with serving(DATA) as loop:
+        loop.behaviours = [servers.redirect(f"{loop.url}file.gz")]
+        with pytest.raises(ArchiveUnavailable, match="more than 5 redirects"):
+            obtain(tmp_path / "other.gz", loop.url)
+
+
+@pytest.mark.parametrize("scheme", ["http", "HTTP"])
+def test_a_redirect_from_https_to_http_is_refused(scheme: str) -> None:
+    response = requests.Response()
+    response.status_code, response.url = 302, "https://example.org/file.gz"
+    response.headers["Location"] = f"{scheme}://example.org/file.gz"
+    with downloads._Session() as session, pytest.raises(DownloadFailed, match="plain http"):
+        session.get_redirect_target(response)
+
+
+def test_requests_name_the_project_and_want_the_bytes_as_they_are(tmp_path: Path) -> None:
+    with serving(DATA) as server:
+        obtain(tmp_path / "file.gz", server.url)
+    assert server.requests[0]["User-Agent"].startswith("imagesets/0")
+    assert server.requests[0]["Accept-Encoding"] == "identity"
+    assert "Range" not in server.requests[0]
+
+
+def test_at_most_two_downloads_are_connected_to_a_host(tmp_path: Path) -> None:
+    connected, most, lock = 0, 0, threading.Lock()
+
+    def counted(handler: servers.Handler, data: bytes) -> None:
+        nonlocal connected, most
+        with lock:
+            connected += 1
+            most = max(most, connected)
+        time.sleep(0.05)
+        with lock:
+            connected -= 1
+        no_ranges(handler, data)
+
+    with serving(DATA, counted) as server, ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda name: obtain(tmp_path / name, server.url), "abcdef"))
+    assert len(server.requests) == 6
+    assert most == 2
+
+
+def test_a_download_that_can_not_fit_is_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=1000))
+    with serving(DATA) as server, pytest.raises(StorageError, match="only 1,000 are free"):
+        obtain(tmp_path / "file.gz", server.url)
+    assert not server.requests
+    assert not list(tmp_path.glob("*.gz"))
+
+
+def test_a_host_out_of_reach_is_tried_only_once_the_next_time(tmp_path: Path) -> None:
+    with serving(DATA, status(500)) as server:
+        for name, requests in (("a", 3), ("b", 4)):
+            with pytest.raises(ArchiveUnavailable):
+                obtain(tmp_path / name, server.url)
+            assert len(server.requests) == requests

@@ -1,0 +1,94 @@
+"""Damaged and hostile archives: the right arrays, or one of our errors. Nothing else, ever."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipelines import catalogue, tables
+from pipelines.catalogue import Source
+from pipelines.errors import ImagesetsError
+from tests import builders
+from tests.builders import Publisher
+
+SOURCES = ("tiny_digits", "tiny_letters", "tiny_colours")
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Publisher:
+    return builders.publish(tmp_path_factory.mktemp("hostile") / "published")
+
+
+def mutated(data: bytes, draw: st.DataObject) -> bytes:
+    """Some bytes flipped, taken out, put in, repeated, or the end cut off."""
+    changed = bytearray(data)
+    for _ in range(draw.draw(st.integers(1, 3), "mutations")):
+        if not changed:
+            break
+        at = draw.draw(st.integers(0, len(changed) - 1), "at")
+        length = draw.draw(st.integers(1, 40), "length")
+        match draw.draw(st.sampled_from(["flip", "out", "in", "repeat", "cut"]), "kind"):
+            case "flip":
+                changed[at] ^= draw.draw(st.integers(1, 255), "bits")
+            case "out":
+                del changed[at : at + length]
+            case "in":
+                changed[at:at] = draw.draw(st.binary(min_size=1, max_size=40), "bytes")
+            case "repeat":
+                changed[at:at] = changed[at : at + length]
+            case "cut":
+                del changed[at:]
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("facts", [True, False], ids=["members declared", "members not declared"])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(draw=st.data())
+def test_a_mutated_archive_gives_the_right_arrays_or_our_own_error(
+    name: str, facts: bool, draw: st.DataObject, published: Publisher, tmp_path: Path
+) -> None:
+    source = catalogue.load(published.catalogue).sources[name]
+    if not facts:
+        source = _without_member_facts(source)
+    victim = draw.draw(st.sampled_from(sorted(source.archives)), "archive")
+    folder, goal = tmp_path / "archives", tmp_path / "table.parquet"
+    folder.mkdir(exist_ok=True)
+    for archive in source.archives:
+        data = published.archive(name, archive).read_bytes()
+        (folder / archive).write_bytes(mutated(data, draw) if archive == victim else data)
+    for dataset in source.datasets.values():
+        for split in dataset.splits.values():
+            goal.unlink(missing_ok=True)
+            with contextlib.suppress(ImagesetsError):
+                tables.write(source, dataset, split, folder, goal)
+                batch = tables.read(goal)
+                images, labels, coarse = published.splits[dataset.name, split.name]
+                assert np.array_equal(batch.images, images)
+                assert np.array_equal(batch.labels, labels)
+                assert coarse is None or np.array_equal(batch.coarse_labels, coarse)
+    assert not list(tmp_path.glob(".*"))
+
+
+def _without_member_facts(source: Source) -> Source:
+    def bare(members: Iterator[catalogue.Member]) -> tuple[catalogue.Member, ...]:
+        return tuple(replace(member, facts=None) for member in members)
+
+    datasets = {
+        key: replace(
+            dataset,
+            splits={
+                k: replace(split, members={r: bare(iter(ms)) for r, ms in split.members.items()})
+                for k, split in dataset.splits.items()
+            },
+        )
+        for key, dataset in source.datasets.items()
+    }
+    return replace(source, datasets=datasets)
