@@ -12,8 +12,8 @@ import dagster as dg
 from assets.display import Display
 from assets.resources import Made, Store, Web, materialized
 from pipelines import archives
-from pipelines.archives import Identify
 from pipelines.catalogue import Archive, Source
+from pipelines.downloads import Identify
 from pipelines.errors import ArchiveUnavailable
 
 AT_ONCE = 4  # archives of a source under way at once

@@ -18,8 +18,8 @@ import dagster as dg
 
 from assets.display import Display, Unit, size
 from pipelines import archives, files, lineage
-from pipelines.archives import Identify
 from pipelines.catalogue import Archive, Source
+from pipelines.downloads import Identify
 from pipelines.lineage import Artefact, Facts, Record
 from pipelines.work import Watch
 

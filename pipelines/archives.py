@@ -26,7 +26,16 @@ import pyarrow.fs
 
 from pipelines import files, packages
 from pipelines.catalogue import Archive, Source
-from pipelines.downloads import CHUNK_BYTES, HEAD_BYTES, Digests, Growing, Patience, download
+from pipelines.downloads import (
+    CHUNK_BYTES,
+    HEAD_BYTES,
+    Digests,
+    Growing,
+    Identify,
+    Patience,
+    download,
+    unknown,
+)
 from pipelines.errors import (
     ArchiveError,
     ArchiveUnavailable,
@@ -41,13 +50,6 @@ from pipelines.work import Watch, unwatched
 CODE_VERSION = "1"  # raise when an archive verified before must be verified anew
 
 logger = logging.getLogger(__name__)
-
-Identify = Callable[[str], str | None]
-"""MD5 → what else has it: `source/file` of the catalogue, or a release that was superseded."""
-
-
-def unknown(_md5: str) -> None:
-    """Be an `Identify` that knows nothing."""
 
 
 def artefact(source: Source, archive: Archive) -> Artefact:
@@ -154,16 +156,18 @@ def _receive(
         _check_space(partial.parent, archive.size_bytes - growing.size)
         if _scheme(place) in ("http", "https"):
             look = _look(archive.name)
-            is_pieced = download(place, growing, archive.size_bytes, look, patience)
+            wanted = (archive.size_bytes, look, identify, patience)
+            is_pieced = download(place, growing, *wanted)
             if is_pieced and growing.digests != _declared(archive):
                 growing.restart()  # the pieces are not of one file: once more, from the start
-                download(place, growing, archive.size_bytes, look, patience)
+                download(place, growing, *wanted)
         else:
             growing.restart()
             for chunk in _chunks(place, archive):
-                growing.append(chunk)
-                if growing.size > archive.size_bytes:
-                    break
+                if growing.size + len(chunk) <= archive.size_bytes:
+                    growing.append(chunk)
+                else:
+                    growing.measure(chunk)  # too long: not kept, but perhaps known
         try:
             _hold(growing.digests, archive, growing.head, identify)
         except WrongBytes:

@@ -36,6 +36,7 @@ from pipelines.work import Advance, unwatched
 
 USER_AGENT = f"imagesets/{__version__} (benchmark image datasets; python-requests)"
 CONNECTIONS_PER_HOST = 2
+CURIOUS_BYTES, CURIOUS_S = 64 << 20, 10.0  # what it may cost to say which wrong file this is
 CHUNK_BYTES = 1 << 18
 HEAD_BYTES = 4096  # kept to say what arrived instead
 REDIRECTS = 5
@@ -46,6 +47,13 @@ logger = logging.getLogger(__name__)
 
 Look = Callable[[bytes], str | None]
 """First bytes of a file → why they can't be the file we want, or None."""
+
+Identify = Callable[[str], str | None]
+"""MD5 → what else has it: `source/file` of the catalogue, or a release that was superseded."""
+
+
+def unknown(_md5: str) -> None:
+    """Be an `Identify` that knows nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +100,7 @@ class Growing:
         self._begin()
         self._file.seek(0)
         while chunk := self._file.read(CHUNK_BYTES):
-            self._count(chunk)
+            self.measure(chunk)
 
     def __enter__(self) -> Growing:
         return self
@@ -110,11 +118,11 @@ class Growing:
         return Digests(self.size, self._md5.hexdigest(), self._sha256.hexdigest())
 
     def append(self, chunk: bytes) -> None:
-        """Write more bytes at the end."""
+        """Write more bytes at the end, and measure them."""
         view = memoryview(chunk)
         while view:
             view = view[self._file.write(view) :]
-        self._count(chunk)
+        self.measure(chunk)
 
     def restart(self) -> None:
         """Throw away what is there."""
@@ -149,7 +157,8 @@ class Growing:
         self.size, self.head = 0, b""
         self._md5, self._sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
 
-    def _count(self, chunk: bytes) -> None:
+    def measure(self, chunk: bytes) -> None:
+        """Take bytes into the size and the hashes."""
         self._md5.update(chunk)
         self._sha256.update(chunk)
         self.size += len(chunk)
@@ -162,6 +171,7 @@ def download(
     growing: Growing,
     size_bytes: int,
     look: Look = lambda _head: None,
+    identify: Identify = unknown,
     patience: Patience = Patience(),
 ) -> bool:
     """Let a file grow until it has `size_bytes`, from whatever it has already.
@@ -176,7 +186,7 @@ def download(
         OSError: the file can't be written.
     """
     with _politely(url), _Session() as session:
-        transfer = _Transfer(url, growing, size_bytes, look, patience)
+        transfer = _Transfer(url, growing, size_bytes, look, identify, patience)
         transfer.run(session)
         return transfer.is_pieced
 
@@ -185,10 +195,16 @@ class _Transfer:
     """One download: what may still be tried."""
 
     def __init__(
-        self, url: str, growing: Growing, size_bytes: int, look: Look, patience: Patience
+        self,
+        url: str,
+        growing: Growing,
+        size_bytes: int,
+        look: Look,
+        identify: Identify,
+        patience: Patience,
     ) -> None:
         self._url, self._growing, self._size_bytes = url, growing, size_bytes
-        self._look, self._patience = look, patience
+        self._look, self._identify, self._patience = look, identify, patience
         self._ranges = True  # until the server misapplies one
         self.is_pieced = growing.size > 0
 
@@ -270,10 +286,9 @@ class _Transfer:
         if decode:
             self._ranges = False
         elif (length := _number(announced)) is not None and not length_is_right:
-            wrong = self._look(response.raw.read(HEAD_BYTES)) if growing.size == 0 else None
+            instead = self._instead(response, length) if growing.size == 0 else ""
             raise DownloadFailed(
-                f"{length:,} bytes are announced, {size_bytes - growing.size:,} expected"
-                f"{wrong or ''}"
+                f"{length:,} bytes are announced, {size_bytes - growing.size:,} expected{instead}"
             )
         pace = _Pace(self._patience)
         while chunk := response.raw.read1(CHUNK_BYTES, decode_content=decode):
@@ -284,6 +299,18 @@ class _Transfer:
                 raise DownloadFailed(f"more than the declared {size_bytes:,} bytes arrive")
             growing.append(chunk)
             pace.step(len(chunk))
+
+    def _instead(self, response: requests.Response, length: int) -> str:
+        """Return a clause that says what a body of the wrong length is, if that can be known."""
+        md5, head, deadline = hashlib.md5(usedforsecurity=False), b"", time.monotonic() + CURIOUS_S
+        with contextlib.suppress(requests.RequestException, urllib3.exceptions.HTTPError):
+            while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
+                head = head or chunk[:HEAD_BYTES]
+                md5.update(chunk)
+                if length > CURIOUS_BYTES or time.monotonic() > deadline:
+                    break
+        other = self._identify(md5.hexdigest())
+        return f". Those bytes are {other}" if other else self._look(head) or ""
 
     def _pause(self, failures: int, asked_s: float | None) -> float:
         longest_s = self._patience.longest_wait_s

@@ -14,9 +14,9 @@ from tests import builders
 
 # How many examples a property is tried with: HYPOTHESIS_PROFILE=dev (the default), ci or nightly.
 # Properties keep a cap of their own (`max_examples` beside them), so that they take seconds always;
-# only test_hostile.py has none and follows the profile. It walks six kinds of archives: 6 × 100
-# mutated inputs for developers, 6 × 350 (over 2,000, the same ones each time) in CI, and 6 × 3,400
-# (over 20,000, others each time) in the nightly run.
+# only test_hostile.py has none and follows the profile. It walks eight kinds of input: 8 × 100
+# mutated inputs for developers, 8 × 350 (2,800, the same ones each time) in CI, and 8 × 3,400
+# (27,200, others each time) in the nightly run.
 settings.register_profile("dev", max_examples=100)
 settings.register_profile("ci", max_examples=350, derandomize=True, database=None, print_blob=True)
 settings.register_profile("nightly", max_examples=3400, print_blob=True)

@@ -172,6 +172,24 @@ def test_the_next_mirror_is_tried_after(
     assert told.notes == [f"127.0.0.1:{server.server_port}" for server in (bad, fine)]
 
 
+@pytest.mark.parametrize("length", [400, len(DATA) - 1, len(DATA), len(DATA) + 1, 3 * len(DATA)])
+@pytest.mark.parametrize("kind", ["a server", "a folder"])
+def test_another_file_of_the_catalogue_is_recognised_whatever_its_length(
+    length: int, kind: str, tmp_path: Path
+) -> None:
+    other = (DATA[:100] + b"another" + DATA * 3)[:length]
+    known = {hashlib.md5(other).hexdigest(): "mnist/file.gz"}
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "file.gz").write_bytes(other)
+    goal = tmp_path / "goal" / "file.gz"
+    with serving(other) as server:
+        place = f"{server.url}file.gz" if kind == "a server" else f"{tmp_path}/mirror/file.gz"
+        with pytest.raises(ArchiveUnavailable) as caught:
+            archives.obtain(ARCHIVE, goal, [place], known.get, patience=HASTE)
+    assert "Those bytes are mnist/file.gz" in str(caught.value)
+    assert leftovers(goal.parent) == []
+
+
 def test_all_attempts_are_listed_when_every_mirror_fails(tmp_path: Path) -> None:
     with (
         serving(DATA, status(403)) as first,
