@@ -18,8 +18,6 @@ from filelock import FileLock
 
 from pipelines.errors import StorageError
 
-HASH_CHUNK_BYTES = 1 << 20
-
 
 def archive(source: str, name: str) -> str:
     """Return the path of a publisher's file."""

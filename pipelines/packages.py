@@ -57,7 +57,9 @@ def read(place: str, archive: Archive) -> Iterator[bytes]:
     stored = folder / Path(path).name
     _unpack(client, folder, path, stored)
     try:
-        if stored.read_bytes()[:2] != b"\x1f\x8b":
+        with stored.open("rb") as file:
+            is_packed = file.read(2) == b"\x1f\x8b"
+        if not is_packed:
             _run(["gzip", "-6", "-n", "-f", "-S", ".gz", str(stored)], folder)
             stored = stored.with_name(stored.name + ".gz")
         with stored.open("rb") as file:
