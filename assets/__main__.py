@@ -6,6 +6,7 @@ Not here: anything that a stage does. This module reads what a person wants, cal
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import sys
@@ -42,6 +43,9 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do what the command line says; return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that knows no × shows a ?
     options = _parser().parse_args(arguments)
     handler = _Warnings(logging.WARNING)
     logger = logging.getLogger("pipelines")
@@ -49,10 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = _settings(options)
         code: int = options.command(settings, options)
+        sys.stdout.flush()
         return code
     except ImagesetsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UnknownName) else 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on
+        return 141
     except KeyboardInterrupt:
         print("\ninterrupted; what was finished is kept, nothing is half made", file=sys.stderr)
         return 130
@@ -78,7 +86,7 @@ def _list(settings: Settings, _options: argparse.Namespace) -> int:
         source = declared.source_of(dataset)
         splits = [f"{split.records:,} {name}" for name, split in dataset.splits.items()]
         size = display.size(sum(archive.size_bytes for archive in source.archives.values()))
-        state = overview.in_words(overview.states(declared, dataset, settings))
+        state = overview.in_words(dataset, settings, overview.states(declared, dataset, settings))
         rows.append(
             (
                 dataset.name,
@@ -153,7 +161,7 @@ def _mirror(settings: Settings, options: argparse.Namespace) -> int:
                 failures += 1
                 print(f"error: {error}", file=sys.stderr)
             else:
-                print(f"{goal}  {'verified' if origin == str(goal) else f'from {origin}'}")
+                print(f"{goal}  {'from ' * (origin != archives.ALREADY_THERE)}{origin}")
     if not failures:
         print(f"\nUse it with --mirror {options.folder}, or serve it over http(s).")
     return 1 if failures else 0
@@ -167,8 +175,9 @@ def _statistics(settings: Settings, options: argparse.Namespace) -> int:
     for dataset in _selected(declared, options.datasets):
         path = settings.data / files.statistics(dataset.name)
         if path.exists():
+            text = statistics.counts_as_text(path)
             print(end="\n" * bool(printed))
-            print(f"{dataset.title}\n\n{statistics.counts_as_text(path)}")
+            print(f"{dataset.title}\n\n{text}")
             printed += 1
         elif options.datasets:
             raise TableError(f"{path} is not there. Run: python -m assets build {dataset.name}")

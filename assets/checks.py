@@ -6,14 +6,18 @@ reads the finished artefact and holds it against the catalogue, whether it was m
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dagster as dg
 import numpy as np
 import polars as pl
 
 from pipelines.catalogue import Dataset, Split
+
+if TYPE_CHECKING:  # `list` looks at findings too, and need not wait for Dagster
+    import dagster as dg
 
 TABLE_CHECKS = {
     "records_as_declared": "The table has as many rows as the catalogue declares.",
@@ -26,8 +30,34 @@ TOLERANCE = 0.00005  # published constants have four decimals
 TRAINING = "train"  # the split whose constants are published
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check expected of an artefact, and what it found."""
+
+    check_name: str
+    passed: bool
+    expected: Any
+    found: Any
+
+
+def results(findings: Iterable[Finding]) -> list[dg.AssetCheckResult]:
+    """Return findings as Dagster wants them."""
+    import dagster as dg
+
+    return [
+        dg.AssetCheckResult(
+            check_name=finding.check_name,
+            passed=finding.passed,
+            metadata={"expected": finding.expected, "found": finding.found},
+        )
+        for finding in findings
+    ]
+
+
 def table_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     """Return the checks of a split's table."""
+    import dagster as dg
+
     return [
         dg.AssetCheckSpec(name, asset=key, description=promise, blocking=True)
         for name, promise in TABLE_CHECKS.items()
@@ -36,6 +66,8 @@ def table_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
 
 def statistics_specs(key: dg.AssetKey, dataset: Dataset) -> list[dg.AssetCheckSpec]:
     """Return the checks of a dataset's statistics: one, where constants are published."""
+    import dagster as dg
+
     if not dataset.mean or TRAINING not in dataset.splits:
         return []
     promise = (
@@ -44,7 +76,7 @@ def statistics_specs(key: dg.AssetKey, dataset: Dataset) -> list[dg.AssetCheckSp
     return [dg.AssetCheckSpec(PUBLISHED, asset=key, description=promise, blocking=True)]
 
 
-def of_table(path: Path, dataset: Dataset, split: Split) -> list[dg.AssetCheckResult]:
+def of_table(path: Path, dataset: Dataset, split: Split) -> list[Finding]:
     """Hold a table against what the catalogue declares of its split."""
     columns = ["index", "label", "class"]
     families = [("", dataset.classes, split.counts)]
@@ -62,7 +94,8 @@ def of_table(path: Path, dataset: Dataset, split: Split) -> list[dg.AssetCheckRe
             label < len(classes) and classes[label] == name for label, name in pairs.rows()
         )
         numbers = np.bincount(found[f"{prefix}label"], minlength=len(classes)).tolist()
-        names = [f"{prefix}{name}" for name in classes]
+        # Only where there are two kinds of classes, each name says which it is of.
+        names = [f"{prefix}class {name}" for name in classes] if len(families) > 1 else classes
         counted |= zip(names, numbers, strict=False)  # a label outside has a number, but no name
         declared |= zip(names, expected, strict=True)
     differing = [name for name in declared if counted[name] != declared[name]]
@@ -78,7 +111,7 @@ def of_table(path: Path, dataset: Dataset, split: Split) -> list[dg.AssetCheckRe
     ]
 
 
-def of_statistics(path: Path, dataset: Dataset) -> list[dg.AssetCheckResult]:
+def of_statistics(path: Path, dataset: Dataset) -> list[Finding]:
     """Hold a dataset's statistics against published constants."""
     if not dataset.mean or TRAINING not in dataset.splits:
         return []
@@ -91,11 +124,5 @@ def of_statistics(path: Path, dataset: Dataset) -> list[dg.AssetCheckResult]:
     return [_result(PUBLISHED, expected, np.round(found, 6).tolist(), passed)]
 
 
-def _result(
-    name: str, expected: Any, found: Any, passed: bool | None = None
-) -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(
-        check_name=name,
-        passed=expected == found if passed is None else passed,
-        metadata={"expected": expected, "found": found},
-    )
+def _result(name: str, expected: Any, found: Any, passed: bool | None = None) -> Finding:
+    return Finding(name, expected == found if passed is None else passed, expected, found)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from assets import checks
 from assets.settings import Settings
-from pipelines import archives, lineage, statistics, tables
+from pipelines import archives, files, lineage, statistics, tables
 from pipelines.catalogue import Catalogue, Dataset
 from pipelines.exports import to_csv, to_lmdb
 from pipelines.lineage import Artefact, State
@@ -37,11 +38,26 @@ def states(declared: Catalogue, dataset: Dataset, settings: Settings) -> list[tu
     ]
 
 
-def in_words(states: list[tuple[str, State]]) -> str:
+def in_words(dataset: Dataset, settings: Settings, states: list[tuple[str, State]]) -> str:
     """Return one phrase for the states of a dataset's artefacts."""
-    up_to_date = sum(state.is_up_to_date for _, state in states)
-    if up_to_date == len(states):
+    up_to_date = {path for path, state in states if state.is_up_to_date}
+    if failing := _failing_checks(dataset, settings, up_to_date):
+        return f"{', '.join(failing)} failed"
+    if len(up_to_date) == len(states):
         return f"up to date ({len(states)} artefacts)"
     if not any(state.record for _, state in states):
         return "nothing yet"
-    return f"{up_to_date} of {len(states)} artefacts up to date"
+    return f"{len(up_to_date)} of {len(states)} artefacts up to date"
+
+
+def _failing_checks(dataset: Dataset, settings: Settings, up_to_date: set[str]) -> list[str]:
+    """Return the checks that the finished artefacts of a dataset do not pass, each once."""
+    findings = []
+    for split in dataset.splits.values():
+        path = files.table(dataset.name, split.name)
+        if path in up_to_date:
+            findings += checks.of_table(settings.data / path, dataset, split)
+    path = files.statistics(dataset.name)
+    if path in up_to_date:
+        findings += checks.of_statistics(settings.data / path, dataset)
+    return list(dict.fromkeys(finding.check_name for finding in findings if not finding.passed))

@@ -62,7 +62,8 @@ class Store(dg.ConfigurableResource[Any]):
         )
         missing = [a for a in source.archives.values() if not self._has(source, a)]
         needed = sum(a.size_bytes for a in missing) + BYTES_PER_INTENSITY * images
-        folder = next(path for path in Path(self.data).parents if path.exists())
+        data = Path(self.data)
+        folder = next(path for path in (data, *data.parents) if path.exists())
         free = shutil.disk_usage(folder).free
         if missing and free < needed:
             logger.warning(

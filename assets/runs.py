@@ -35,7 +35,6 @@ class Outcome:
 
     asset: str
     state: str
-    path: str = ""
     records: int = 0
     size_bytes: int = 0
     seconds: float = 0.0
@@ -108,9 +107,9 @@ def _records(home: Path) -> Iterator[dg.DagsterInstance]:
             yield instance
     except (OSError, SQLAlchemyError) as error:
         raise errors.StorageError(
-            f"Dagster's records of runs in {home} can't be opened or written: {error}. Free some "
-            "space, move what is in the way (artefacts do not depend on these records), or choose "
-            "another data folder with --data or IMAGESETS_DATA."
+            f"Dagster's records of runs in {home} can't be opened or written: {error}. Make the "
+            "folder writable, free some space, move what is in the way (artefacts do not depend on "
+            "these records), or choose another data folder with --data or IMAGESETS_DATA."
         ) from error
 
 
@@ -125,7 +124,6 @@ def _outcomes(result: dg.ExecuteInProcessResult, selection: list[dg.AssetKey]) -
             good[materialization.asset_key] = Outcome(
                 materialization.asset_key.to_user_string(),
                 facts["state"],
-                facts["path"] if isinstance(facts["path"], str) else "",
                 facts.get("dagster/row_count", 0),
                 facts["bytes"],
                 facts["seconds"],

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from pipelines.errors import ImagesetsError
 
@@ -47,6 +48,13 @@ class Settings:
             ImagesetsError: a switch is neither on nor off.
         """
         given = {key: value for key in VARIABLES if (value := environment.get(VARIABLES[key], ""))}
+        try:
+            return cls._given(given)
+        except ValueError as error:
+            raise ImagesetsError(f"{VARIABLES['mirror']} or another setting: {error}") from error
+
+    @classmethod
+    def _given(cls, given: Mapping[str, str]) -> Settings:
         return cls(
             data=folder(given["data"]) if "data" in given else cls().data,
             catalogue=folder(given["catalogue"]) if "catalogue" in given else cls().catalogue,
@@ -77,12 +85,25 @@ VARIABLES = {
 
 
 def folder(text: str) -> Path:
-    """Return an absolute path: the processes that get it may run in other folders."""
+    """Return an absolute path: the processes that get it may run in other folders.
+
+    Raises:
+        ValueError: the text is empty, which is rather a slip than this folder.
+    """
+    if not text.strip():
+        raise ValueError("an empty path")
     return Path(text).expanduser().absolute()
 
 
 def folder_or_url(text: str) -> str:
-    """Return a URL as it is, and a folder as an absolute path."""
+    """Return a URL as it is, and a folder as an absolute path.
+
+    Raises:
+        ValueError: the text is empty or no valid URL.
+    """
+    url = urlsplit(text)
+    if url.scheme == "file":
+        return str(folder(unquote(url.path)))
     return text if "://" in text else str(folder(text))
 
 

@@ -46,6 +46,8 @@ def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
         made = store.make(artefact, display, records, "records", build)
         path = store.path(made.record.path)
         classes = dg.MetadataValue.md(statistics.counts_as_text(path, markdown=True))
-        return materialized([made], {"classes": classes}, checks.of_statistics(path, dataset))
+        return materialized(
+            [made], {"classes": classes}, checks.results(checks.of_statistics(path, dataset))
+        )
 
     return statistics_table

@@ -45,7 +45,7 @@ def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition
         folder = store.path(f"archives/{source.name}")
 
         made = store.make(artefact, display, split.records, "records", build)
-        found = checks.of_table(store.path(artefact.path), dataset, split)
+        found = checks.results(checks.of_table(store.path(artefact.path), dataset, split))
         return materialized([made], checks=found)
 
     return table

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import itertools
 import logging
 import re
 import shutil
@@ -48,6 +49,8 @@ from pipelines.lineage import Artefact
 from pipelines.work import Watch, unwatched
 
 CODE_VERSION = "1"  # raise when an archive verified before must be verified anew
+ALREADY_THERE = "already there"
+PATIENT_RATE = 1000.0  # bytes per second that are borne when no place is faster
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +73,8 @@ def places(source: Source, archive: Archive, mirror: str | None, offline: bool) 
     """
     found = []
     if mirror:
-        place, mark, options = mirror.partition("?")  # s3://bucket/folder?region=…
+        # An object store's options come last: s3://bucket/folder?region=…
+        place, mark, options = mirror.partition("?") if _scheme(mirror) else (mirror, "", "")
         found.append(f"{place.rstrip('/')}/{source.name}/{archive.name}{mark}{options}")
     found += [url + archive.name for url in source.mirrors]
     found += [archive.package] if archive.package else []
@@ -89,14 +93,16 @@ def obtain(
 ) -> str:
     """Make sure that the archive is at `goal`; return the place its bytes came from.
 
-    A file that is already there is kept if it is right, and replaced only by right bytes. A place
-    that is too slow is left for the next one, and returned to when no other has the file.
-    `offline` says why there may be no candidates.
+    The place is `ALREADY_THERE` where there was nothing to do: a file that is there is kept if it
+    is right, and replaced only by right bytes. A place that is too slow is left for the next one,
+    and returned to when no other has the file. `offline` says why there may be no candidates.
 
     Raises:
         ArchiveUnavailable: no place gave the declared bytes; lists every attempt.
         StorageError: `goal` can't be written.
     """
+    if _is_right(goal, archive):
+        return ALREADY_THERE  # nothing to write: not even a lock
     failures: list[str] = []
     with files.resumable(goal) as partial:
         if goal.is_file():
@@ -104,9 +110,9 @@ def obtain(
                 verify(goal, archive, identify)
             except ArchiveError as error:
                 failures.append(f"{goal}: {error}")
-            else:
+            else:  # another process was faster
                 partial.unlink(missing_ok=True)
-                return str(goal)
+                return ALREADY_THERE
         slow: list[tuple[float, str]] = []
         for place in candidates:
             try:
@@ -117,7 +123,7 @@ def obtain(
             except ArchiveError as error:
                 failures.append(f"{place}: {error}")
             logger.warning("%s", failures[-1])
-        patient = replace(patience, least_rate=0)
+        patient = replace(patience, least_rate=min(patience.least_rate, PATIENT_RATE))
         for _, place in sorted(slow, reverse=True):
             try:
                 return _receive(place, partial, archive, identify, watch, patient)
@@ -142,6 +148,14 @@ def verify(path: Path, archive: Archive, identify: Identify = unknown) -> None:
     _hold(Digests(path.stat().st_size, md5, sha256.result()), archive, head, identify)
 
 
+def _is_right(path: Path, archive: Archive) -> bool:
+    try:
+        verify(path, archive)
+    except (OSError, ArchiveError):
+        return False
+    return True
+
+
 def _receive(
     place: str,
     partial: Path,
@@ -162,8 +176,10 @@ def _receive(
                 growing.restart()  # the pieces are not of one file: once more, from the start
                 download(place, growing, *wanted)
         else:
+            chunks = _chunks(place, archive)
+            first = next(chunks, b"")  # a place without the file must not cost what has arrived
             growing.restart()
-            for chunk in _chunks(place, archive):
+            for chunk in itertools.chain([first], chunks):
                 if growing.size + len(chunk) <= archive.size_bytes:
                     growing.append(chunk)
                 else:

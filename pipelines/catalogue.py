@@ -365,7 +365,13 @@ def _contradictions(source: Source) -> Iterator[str]:
     if "https" in schemes and "http" in schemes[schemes.index("https") :]:
         yield "mirrors: an http mirror may not stand after an https one"
     for name in source.archives:
-        if not name or "/" in name or "\\" in name or name.startswith("."):
+        if (
+            not name.isprintable()
+            or not name
+            or "/" in name
+            or "\\" in name
+            or name.startswith(".")
+        ):
             yield f"archives.{name}: must be a plain file name"
     read = {
         str(member)

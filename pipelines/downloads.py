@@ -206,6 +206,7 @@ class _Transfer:
         self._url, self._growing, self._size_bytes = url, growing, size_bytes
         self._look, self._identify, self._patience = look, identify, patience
         self._ranges = True  # until the server misapplies one
+        self._pace = _Pace(patience)  # over all answers: one that is cut early is no faster
         self.is_pieced = growing.size > 0
 
     def run(self, session: requests.Session) -> None:
@@ -228,6 +229,8 @@ class _Transfer:
             pause = self._pause(failures, wait_s)
             logger.info("%s: %s; trying again in %.1f s", self._url, reason, pause)
             time.sleep(pause)
+            if wait_s is not None:
+                self._pace = _Pace(self._patience)  # a pause that was asked for is not slowness
 
     def _once(self, session: requests.Session, have: int) -> None:
         """Ask once, for what is missing, and append what comes."""
@@ -290,7 +293,6 @@ class _Transfer:
             raise DownloadFailed(
                 f"{length:,} bytes are announced, {size_bytes - growing.size:,} expected{instead}"
             )
-        pace = _Pace(self._patience)
         while chunk := response.raw.read1(CHUNK_BYTES, decode_content=decode):
             if growing.size == 0 and (wrong := self._look(chunk)):
                 raise DownloadFailed(f"not the file that is declared{wrong}")
@@ -298,7 +300,7 @@ class _Transfer:
                 growing.restart()
                 raise DownloadFailed(f"more than the declared {size_bytes:,} bytes arrive")
             growing.append(chunk)
-            pace.step(len(chunk))
+            self._pace.step(len(chunk))
 
     def _instead(self, response: requests.Response, length: int) -> str:
         """Return a clause that says what a body of the wrong length is, if that can be known."""

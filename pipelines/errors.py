@@ -15,7 +15,7 @@ ImagesetsError
 └── StorageError            the data folder can't be written: rights, space, a file in the way
 
 Every error takes one sentence or more that say what was expected, what was found, where, and what
-to do next. The text is the only argument, so errors survive pickling between processes.
+to do next. All arguments are in `args`, so errors survive pickling between processes.
 """
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import os
 import secrets
@@ -80,19 +81,38 @@ def resumable(goal: Path) -> Iterator[Path]:
     Raises:
         StorageError: the folder can't be made or written to, or the disk is full.
     """
-    with _storage_errors(goal):
-        goal.parent.mkdir(parents=True, exist_ok=True)
-        partial = goal.with_name(f".{goal.name}.partial")
-        lock = goal.with_name(f".{goal.name}.lock")
+    partial = goal.with_name(f".{goal.name}.partial")
+    with _storage_errors(goal), locked(goal):
+        try:
+            yield partial
+            if partial.exists():
+                _settle(partial, goal)
+        finally:
+            if partial.exists() and not partial.stat().st_size:
+                partial.unlink()  # nothing to go on with
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes out of the block; one that dies gives it free.
+
+    Raises:
+        StorageError: the folder of `path` can't be made or written to.
+    """
+    with _storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_name(f".{path.name}.lock")
         with FileLock(lock):
             try:
-                yield partial
-                if partial.exists():
-                    _settle(partial, goal)
+                yield
             finally:
-                if partial.exists() and not partial.stat().st_size:
-                    partial.unlink()  # nothing to go on with
                 lock.unlink(missing_ok=True)  # whoever waits for it notices, and locks another
+
+
+def sweep(goal: Path) -> None:
+    """Remove what killed writers left beside `goal`; call it only where nobody is writing."""
+    for partial in goal.parent.glob(f".{glob.escape(goal.name)}.{'[0-9a-f]' * 8}.partial"):
+        partial.unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:
@@ -130,6 +150,9 @@ _ADVICE = {
     errno.EACCES: f"Make the folder writable, {_ELSEWHERE}",
     errno.EPERM: f"Make the folder writable, {_ELSEWHERE}",
     errno.EROFS: f"Mount it writable, {_ELSEWHERE}",
+    errno.ENOENT: f"That is no place for files: {_ELSEWHERE[3:]}",
+    errno.ELOOP: f"There is a circle of links: mend it, {_ELSEWHERE}",
+    errno.ENAMETOOLONG: f"Shorten the name, {_ELSEWHERE}",
     errno.ENOTDIR: f"Something that is no folder is in the way: move it, {_ELSEWHERE}",
     errno.EEXIST: f"Something that is no folder is in the way: move it, {_ELSEWHERE}",
     errno.EISDIR: f"A folder is in the way: move it, {_ELSEWHERE}",

@@ -2,7 +2,7 @@
 
 Not here: making anything. An artefact is up to date when its record says that the same code made
 it from the same inputs with the same parameters, and its own bytes are still those recorded. Only
-content decides; a changed modification time or size merely means that the bytes are hashed again.
+content decides; a moved modification time or size merely means that the bytes are hashed again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import Any, cast
 
 from pipelines import files
 from pipelines.errors import StaleInput
@@ -43,7 +43,10 @@ class Artefact:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is known of an artefact that was made: how, from what, and with what outcome."""
+    """What is known of an artefact that was made: how, from what, and with what outcome.
+
+    mtime_ns: of the file when it was last hashed; when it or the size moves, it is hashed again.
+    """
 
     path: str
     size_bytes: int
@@ -76,7 +79,8 @@ def recorded(data: Path, path: str) -> Record | None:
     except (OSError, ValueError, TypeError):
         return None
     mappings = (record.parameters, record.inputs, record.facts)
-    return record if all(isinstance(part, dict) for part in mappings) else None
+    sound = all(isinstance(part, dict) for part in mappings)
+    return record if sound and isinstance(record.facts.get("records", 0), int) else None
 
 
 def state(data: Path, artefact: Artefact) -> State:
@@ -126,12 +130,20 @@ def make(data: Path, artefact: Artefact, build: Callable[[Path], Facts]) -> tupl
         build: writes the artefact to the path it is given, atomically; called only if need be.
     """
     before = state(data, artefact)
+    if before.is_up_to_date and before.record == recorded(data, artefact.path):
+        return cast("Record", before.record), before
+    with files.locked(data / files.lineage(artefact.path)):
+        return _make(data, artefact, build)
+
+
+def _make(data: Path, artefact: Artefact, build: Callable[[Path], Facts]) -> tuple[Record, State]:
+    """Make an artefact that nobody else is making: another process may just have made it."""
+    before = state(data, artefact)
     goal = data / artefact.path
     if before.is_up_to_date and before.record is not None:
         record = before.record
-        if record == recorded(data, artefact.path):
-            return record, before
     else:
+        files.sweep(goal)
         logger.info("%s: making it, because %s", artefact.path, before.reason)
         facts = build(goal)
         record = Record(

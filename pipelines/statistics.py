@@ -33,6 +33,7 @@ import pyarrow.parquet as pq
 
 from pipelines import files, tables
 from pipelines.catalogue import Dataset
+from pipelines.errors import TableError
 from pipelines.formats import Batch, Pixels
 from pipelines.lineage import Artefact
 from pipelines.work import Advance, unwatched
@@ -157,8 +158,16 @@ def counts(path: Path) -> pl.DataFrame:
     """Return the classic table of a statistics file: a row per class, a column per split.
 
     The columns are `class`, then the records in each split; the last row holds the totals.
+
+    Raises:
+        TableError: the file is damaged, or none of ours.
     """
-    found = pl.read_parquet(path, columns=["split", "label", "class", "records"])
+    try:
+        found = pl.read_parquet(path, columns=["split", "label", "class", "records"])
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise TableError(
+            f"{path} holds no statistics of ours: {error}. Build them again."
+        ) from error
     return (
         found.pivot("split", index=["label", "class"], values="records")
         .with_columns(pl.col("class").cast(pl.String).fill_null("total"))

@@ -247,6 +247,28 @@ def test_a_slow_mirror_is_left_for_the_next_which_goes_on_with_its_bytes(tmp_pat
     assert (tmp_path / "file.gz").read_bytes() == DATA
 
 
+def test_a_server_that_cuts_every_answer_short_is_no_faster_for_it(tmp_path: Path) -> None:
+    patience = Patience(read_s=1, tries=2, backoff_s=0.001, least_rate=1e6, rate_window_s=0.1)
+    with serving(DATA, cut(10)) as first, serving(DATA) as second:
+        origin = obtain(tmp_path / "file.gz", first.url, second.url, patience=patience)
+    assert origin.startswith(second.url)
+    assert (tmp_path / "file.gz").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("place", ["{folder}/file.gz", "npm:no-such-client/file"])
+def test_a_place_without_the_file_does_not_cost_what_has_arrived(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    goal = tmp_path / "file.gz"
+    (tmp_path / ".file.gz.partial").write_bytes(DATA[:30_000])
+    with serving(DATA) as server:
+        empty = place.format(folder=tmp_path / "empty")
+        archives.obtain(ARCHIVE, goal, [empty, f"{server.url}file.gz"], patience=HASTE)
+    assert server.requests[0]["Range"] == "bytes=30000-"
+    assert goal.read_bytes() == DATA
+
+
 def test_a_slow_mirror_is_returned_to_when_nobody_is_faster(tmp_path: Path) -> None:
     patience = Patience(read_s=1, tries=2, backoff_s=0.001, least_rate=1e9, rate_window_s=0.05)
     with serving(DATA, slow(100_000)) as slower, serving(DATA, slow(400_000)) as faster:

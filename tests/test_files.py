@@ -58,7 +58,7 @@ def test_the_sha256_of_a_file_is_the_published_one(tmp_path: Path) -> None:
 
 
 def test_a_file_longer_than_one_piece_is_hashed_whole(tmp_path: Path) -> None:
-    data = os.urandom(3 * files.HASH_CHUNK_BYTES + 1)
+    data = os.urandom(3 * (1 << 20) + 1)
     (tmp_path / "long").write_bytes(data)
 
     assert files.sha256(tmp_path / "long") == hashlib.sha256(data).hexdigest()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -384,3 +386,44 @@ def test_any_parameters_are_known_again(
     lineage.make(data, artefact, maker)
 
     assert maker.times == 1
+
+
+def test_two_makers_with_other_options_never_record_each_others_bytes(tmp_path: Path) -> None:
+    """Whoever comes second waits, and then makes its own."""
+    writing, go_on = threading.Event(), threading.Event()
+
+    def write(text: str, *, wait: bool) -> Callable[[Path], dict[str, int]]:
+        def build(goal: Path) -> dict[str, int]:
+            with files.atomic(goal) as partial:
+                partial.write_text(text)
+                writing.set()
+                assert not wait or go_on.wait(10)
+            return {"records": 1}
+
+        return build
+
+    first = replace(ARTEFACT, parameters={"header": False})
+    second = replace(ARTEFACT, parameters={"header": True})
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(lineage.make, tmp_path, first, write("plain", wait=True))
+        assert writing.wait(10)
+        quick = pool.submit(lineage.make, tmp_path, second, write("header", wait=False))
+        go_on.set()
+        records = [slow.result(10)[0], quick.result(10)[0]]
+    digests = [hashlib.sha256(text.encode()).hexdigest() for text in ("plain", "header")]
+    assert [record.sha256 for record in records] == digests
+    assert lineage.state(tmp_path, second).is_up_to_date
+    assert not lineage.state(tmp_path, first).is_up_to_date
+
+
+def test_what_killed_writers_left_is_swept_when_the_artefact_is_made(
+    tmp_path: Path, maker: Maker, goal: Path
+) -> None:
+    goal.parent.mkdir(parents=True)
+    left = goal.with_name(f".{goal.name}.0123abcd.partial")
+    left.write_bytes(b"half")
+    other = goal.with_name(".other.0123abcd.partial")
+    other.write_bytes(b"somebody else's")
+    lineage.make(tmp_path, ARTEFACT, maker)
+    assert not left.exists()
+    assert other.exists()

@@ -12,6 +12,7 @@ The file is compact (keys arrive in order, so pages are filled) and the same fro
 from __future__ import annotations
 
 import errno
+import mmap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -28,7 +29,7 @@ CODE_VERSION = "1"  # raise when the bytes of a database can change
 
 KEY_DIGITS = {"idx": 8, "cifar": 5}
 
-_PAGE_BYTES = 4096
+_PAGE_BYTES = mmap.PAGESIZE  # as LMDB chooses it
 
 
 def artefact(dataset: Dataset, split: Split, inputs: Mapping[str, str | None]) -> Artefact:

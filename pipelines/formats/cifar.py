@@ -1,6 +1,6 @@
 """The binary format of CIFAR-10 and CIFAR-100: fixed-size records without any header.
 
-Not here: tar and gzip (`pipelines.archives`), Parquet (`pipelines.tables`). The publisher's other
+Not here: tar and gzip (`pipelines.members`), Parquet (`pipelines.tables`). The publisher's other
 version, Python pickles, is never read: unpickling runs code that an archive brings along.
 
 Source of the format: https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version". A record is

@@ -1,6 +1,6 @@
 """The IDX format of MNIST, Fashion-MNIST and EMNIST: a big-endian header, then the array.
 
-Not here: gzip and zip (`pipelines.archives`), Parquet (`pipelines.tables`).
+Not here: gzip and zip (`pipelines.members`), Parquet (`pipelines.tables`).
 
 Source of the format: the MNIST homepage. Bytes 0–1 are zero, byte 2 is the element type (0x08 is
 unsigned byte), byte 3 the number of dimensions, then each dimension as a big-endian uint32, then
@@ -40,28 +40,33 @@ def decode(
         FormatError: a header, a length or a label differs from what the split declares.
     """
     [images_member], [labels_member] = split.members["images"], split.members["labels"]
-    images, labels = open_member(images_member), open_member(labels_member)
+    labels = open_member(labels_member)  # first and whole: of a tar, one member at a time
+    promised = _read_header(labels, (split.records,))
+    raw_labels = np.empty(split.records, np.uint8)
+    fill(labels, raw_labels, promised)
+    expect_end(labels, promised)
+    images = open_member(images_member)
     shape = dataset.image
     turned = dataset.orientation == "transposed"
     stored = (shape.width, shape.height) if turned else (shape.height, shape.width)
     promised = _read_header(images, (split.records, *stored))
-    promised_labels = _read_header(labels, (split.records,))
     for start in range(0, split.records, batch_records):
         records = min(batch_records, split.records - start)
         pixels = np.empty((records, *stored), np.uint8)
-        raw_labels = np.empty(records, np.uint8)
         fill(images, pixels, promised)
-        fill(labels, raw_labels, promised_labels)
         if turned:
             pixels = np.ascontiguousarray(pixels.transpose(0, 2, 1))
         yield Batch(
             pixels[..., np.newaxis],
             shifted_labels(
-                raw_labels, dataset.first_label, len(dataset.classes), labels.name, start
+                raw_labels[start : start + records],
+                dataset.first_label,
+                len(dataset.classes),
+                labels.name,
+                start,
             ),
         )
     expect_end(images, promised)
-    expect_end(labels, promised_labels)
 
 
 def _read_header(stream: ByteStream, declared: tuple[int, ...]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from assets.settings import ROOT
+from assets.settings import ROOT, folder_or_url
 from tests.assets.conftest import Command
 from tests.assets.project import Project, environment, made, serving, states
 
@@ -372,3 +372,64 @@ def _all_of(terminal: int) -> str:
         shown += piece
     os.close(terminal)
     return shown.decode()
+
+
+class TestRoughTreatment:
+    """Output that goes nowhere, terminals that know little, settings that are slips."""
+
+    def test_a_terminal_without_the_signs_gets_question_marks(self) -> None:
+        said = _list_with(PYTHONIOENCODING="ascii")
+        assert said.returncode == 0
+        assert "28?28" in said.stdout
+
+    def test_a_reader_that_goes_away_is_no_error(self) -> None:
+        process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "assets", "list"],
+            cwd=ROOT,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        with process.stderr as stderr:
+            assert stderr.read() == b""
+        assert process.wait(30) == 141
+
+    @pytest.mark.parametrize(
+        ("option", "text"), [("--data", ""), ("--catalogue", " "), ("--mirror", "http://[")]
+    )
+    def test_a_setting_that_is_a_slip_is_refused(self, option: str, text: str) -> None:
+        said = subprocess.run(
+            [sys.executable, "-m", "assets", "build", "mnist", option, text],
+            cwd=ROOT,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert said.returncode == 2
+        assert f"argument {option}: invalid" in said.stderr
+
+    def test_a_file_url_is_a_folder(self) -> None:
+        assert folder_or_url("file:///srv/my%20mirror") == "/srv/my mirror"
+
+    def test_damaged_statistics_are_told(self, project: Project, command: Command) -> None:
+        path = project.data / "statistics" / "tiny_digits.parquet"
+        path.parent.mkdir(parents=True)
+        path.write_text("junk")
+        said = command("statistics", "tiny_digits", *project.options)
+        assert said.code == 1
+        assert f"error: {path} holds no statistics of ours" in said.stderr
+
+
+def _list_with(**variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "assets", "list"],
+        cwd=ROOT,
+        env=environment(**variables),
+        capture_output=True,
+        text=True,
+        check=False,
+    )

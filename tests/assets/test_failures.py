@@ -195,6 +195,8 @@ def test_counts_that_contradict_the_data_block_everything_downstream_each_time(
         assert {state[asset] for asset in BELOW_TRAIN} == {"blocked"}
         assert state["tiny_digits/test_csv"] == there_before
         assert _exist(project, "exports/tiny_digits/train*", "statistics/*") == []
+    said = command("list", *options[:4])
+    assert re.search(r"tiny_digits .* class_counts_as_declared failed", said.stdout)
     project.redeclare("tiny_digits", f"counts = {declared}", f"counts = {found}")
     said = command("build", "tiny_digits", *options)
     assert said.code == 0, "the table was right all along"
