@@ -141,8 +141,9 @@ def spine(bench: Bench) -> Iterator[Figure]:
         spent = dict.fromkeys(stages, 0.0)
         for source, dataset in ((declared.sources[n], declared.datasets[n]) for n in SOURCES):
             start = time.perf_counter()
-            for archive in source.archives.values():
-                archives.verify(mirror / source.name / archive.name, archive)
+            with ThreadPoolExecutor(4) as pool:  # as the assets do it
+                paths_of = {mirror / source.name / a.name: a for a in source.archives.values()}
+                list(pool.map(archives.verify, paths_of.keys(), paths_of.values()))
             verified = time.perf_counter()
             paths = []
             for split in dataset.splits.values():
