@@ -4,6 +4,9 @@ Nothing in this package imports Dagster or knows a path of its own: the catalogu
 folder are passed in. Data flows one way, and each module is one arrow:
 
     catalogue → archives → formats → tables → statistics, exports     (lineage watches each arrow)
+
+`downloads` and `packages` bring archives, `members` reads in them; `files`, `work` and `errors`
+serve everyone.
 """
 
 __version__ = "0.1.0"
