@@ -51,7 +51,7 @@ ARCHIVE = Archive(
     md5=hashlib.md5(DATA).hexdigest(),
     sha256=hashlib.sha256(DATA).hexdigest(),
 )
-HASTE = Patience(connect_s=1, read_s=0.2, tries=3, backoff_s=0.001, longest_wait_s=2, least_rate=0)
+HASTE = Patience(connect_s=5, read_s=0.6, tries=3, backoff_s=0.001, longest_wait_s=2, least_rate=0)
 
 
 def obtain(goal: Path, *urls: str, patience: Patience = HASTE) -> str:
