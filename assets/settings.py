@@ -1,15 +1,16 @@
 """Settings: what a person may choose, from the command line or the environment.
 
-Not here: Dagster, or any default of a dataset (the catalogue). Every option of `python -m assets`
-has an environment variable, so the Dagster UI and scheduled runs obey it too.
+Not here: Dagster, or any default of a dataset (the catalogue). Every setting is an option of
+`python -m assets` and an environment variable, so the Dagster UI and scheduled runs obey it too.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pipelines.errors import ImagesetsError
@@ -45,23 +46,16 @@ class Settings:
         """Read the variables named above; an empty one counts as not set.
 
         Raises:
-            ImagesetsError: a switch is neither on nor off.
+            ImagesetsError: a variable holds no folder, URL or switch.
         """
-        given = {key: value for key in VARIABLES if (value := environment.get(VARIABLES[key], ""))}
-        try:
-            return cls._given(given)
-        except ValueError as error:
-            raise ImagesetsError(f"{VARIABLES['mirror']} or another setting: {error}") from error
-
-    @classmethod
-    def _given(cls, given: Mapping[str, str]) -> Settings:
-        return cls(
-            data=folder(given["data"]) if "data" in given else cls().data,
-            catalogue=folder(given["catalogue"]) if "catalogue" in given else cls().catalogue,
-            mirror=folder_or_url(given["mirror"]) if "mirror" in given else None,
-            offline=_switch("offline", given.get("offline", "0")),
-            csv_header=_switch("csv_header", given.get("csv_header", "0")),
-        )
+        given = {}
+        for key, variable in VARIABLES.items():
+            if text := environment.get(variable, ""):
+                try:
+                    given[key] = _READ[key](text)
+                except ValueError as error:
+                    raise ImagesetsError(f"{variable} is {text!r}: {error}.") from error
+        return cls(**given)
 
     def as_environment(self) -> dict[str, str]:
         """Return the variables that say the same, for a process of our own."""
@@ -107,9 +101,18 @@ def folder_or_url(text: str) -> str:
     return text if "://" in text else str(folder(text))
 
 
-def _switch(key: str, value: str) -> bool:
-    if value.lower() in ("1", "true", "yes", "on"):
+def _switch(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
         return True
-    if value.lower() in ("0", "false", "no", "off"):
+    if text.lower() in ("0", "false", "no", "off"):
         return False
-    raise ImagesetsError(f"{VARIABLES[key]} is {value!r}; write 1 for on or 0 for off.")
+    raise ValueError("write 1 for on or 0 for off")
+
+
+_READ: dict[str, Callable[[str], Any]] = {
+    "data": folder,
+    "catalogue": folder,
+    "mirror": folder_or_url,
+    "offline": _switch,
+    "csv_header": _switch,
+}

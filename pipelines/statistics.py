@@ -49,9 +49,10 @@ _BLOCK_RECORDS = 256  # added up at once: 256 × 255 fits into uint16, and they 
 class Sums:
     """All that the statistics need to know of some records, in integers; two of them can be added.
 
-    records: (classes,). The others have shape (classes, height, width, channels), per pixel and
-    channel: sum, squares and nonzero of the intensities (uint64), least and most of them (uint8).
-    nonzero is a count per class only, (classes,).
+    records, nonzero: uint64 of shape (classes,): records, and intensities that are not 0.
+    sum, squares: uint64 of shape (classes, height, width, channels): the sums of the intensities
+        and of their squares, for each pixel and channel.
+    least, most: uint8 of the same shape: the smallest and the largest intensity.
     """
 
     records: Counters

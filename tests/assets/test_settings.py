@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,11 @@ def test_a_variable_may_begin_with_the_home_folder_as_an_option_may(
     found = Settings.from_environment(given)
     assert (found.data, found.catalogue) == (tmp_path / "d", tmp_path / "c")
     assert found.mirror == str(tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"), [("IMAGESETS_DATA", " "), ("IMAGESETS_MIRROR", "http://[")]
+)
+def test_a_variable_that_is_a_slip_is_named(variable: str, text: str) -> None:
+    with pytest.raises(ImagesetsError, match=re.escape(f"{variable} is {text!r}: ")):
+        Settings.from_environment({variable: text})
