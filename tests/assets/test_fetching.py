@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import shutil
 import signal
@@ -12,18 +11,17 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from assets import runs
-from assets.__main__ import main
 from assets.display import Display, Unit
 from assets.settings import ROOT, Settings
 from pipelines import catalogue
 from pipelines.work import Watch
 from tests import builders, servers
+from tests.assets.conftest import Command, Said
 from tests.builders import Publisher
 from tests.servers import Handler, cut, good, serving, status
 
@@ -37,38 +35,16 @@ ARCHIVES = sorted(
 )
 
 
-@dataclass(frozen=True)
-class Said:
-    """What a command printed, and its exit code."""
-
-    code: int
-    out: str
-    err: str
-
-
 Run = Callable[..., Said]
 
 
-@pytest.fixture(autouse=True)
-def _process_as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The command line sets up this process for itself; put it back."""
-    monkeypatch.setenv("DAGSTER_HOME", "")
-    logger = logging.getLogger("pipelines")
-    handlers, level = logger.handlers[:], logger.level
-    yield
-    logger.handlers[:] = handlers
-    logger.setLevel(level)
-
-
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], publisher: Publisher, tmp_path: Path) -> Run:
+def run(command: Command, publisher: Publisher, tmp_path: Path) -> Run:
     """Run a command in this process, on the tiny catalogue and a data folder of the test's own."""
 
-    def run(command: str, *arguments: str, data: str = "data") -> Said:
-        capsys.readouterr()
+    def run(name: str, *arguments: str, data: str = "data") -> Said:
         where = ["--catalogue", str(publisher.catalogue), "--data", str(tmp_path / data)]
-        code = main([command, *arguments, *where])
-        return Said(code, *capsys.readouterr())
+        return command(name, *arguments, *where)
 
     return run
 
@@ -102,8 +78,8 @@ def test_a_mirror_is_laid_out_by_source_and_file(
     assert said.code == 0
     assert right(folder, publisher) == ARCHIVES
     for name in ARCHIVES:
-        assert f"{folder / name}  from {publisher.mirror / name}\n" in said.out
-    assert f"Use it with --mirror {folder}" in said.out
+        assert f"{folder / name}  from {publisher.mirror / name}\n" in said.stdout
+    assert f"Use it with --mirror {folder}" in said.stdout
 
 
 def test_only_the_named_sources_are_mirrored(run: Run, publisher: Publisher, folder: Path) -> None:
@@ -126,7 +102,7 @@ def test_a_mirror_made_twice_downloads_nothing_the_second_time(
 
     assert said.code == 0
     assert len(server.paths) == len(ARCHIVES)
-    assert said.out.count("  already there\n") == len(ARCHIVES)
+    assert said.stdout.count("  already there\n") == len(ARCHIVES)
     assert inodes(folder) == before
 
 
@@ -153,10 +129,10 @@ def test_a_wrong_archive_is_told_and_nothing_of_it_is_mirrored(
     said = run("mirror", str(folder), "--mirror", str(publisher.mirror))
 
     assert said.code == 1
-    assert f"{bad}: " in said.err
-    assert "Those bytes are tiny_digits/test-labels.gz" in said.err
+    assert f"{bad}: " in said.stderr
+    assert "Those bytes are tiny_digits/test-labels.gz" in said.stderr
     assert right(folder, publisher) == [n for n in ARCHIVES if n != "tiny_digits/train-labels.gz"]
-    assert "Use it" not in said.out
+    assert "Use it" not in said.stdout
 
 
 def test_a_file_that_rotted_in_a_mirror_is_replaced(
@@ -189,20 +165,18 @@ def test_a_mirror_is_made_of_what_is_in_the_data_folder_already(
     said = run("mirror", str(folder), "--offline")
 
     assert said.code == 0
-    assert f"  from {folder.parent / 'data' / 'archives' / 'tiny_letters'}" in said.out
+    assert f"  from {folder.parent / 'data' / 'archives' / 'tiny_letters'}" in said.stdout
     assert right(folder, publisher) == ARCHIVES
 
 
-@pytest.mark.parametrize("command", ["fetch", "mirror"])
-def test_an_unknown_source_is_answered_with_the_nearest(
-    run: Run, folder: Path, command: str
-) -> None:
-    goal = [str(folder)] if command == "mirror" else []
+@pytest.mark.parametrize("name", ["fetch", "mirror"])
+def test_an_unknown_source_is_answered_with_the_nearest(run: Run, folder: Path, name: str) -> None:
+    goal = [str(folder)] if name == "mirror" else []
 
-    said = run(command, *goal, "tiny_colors")
+    said = run(name, *goal, "tiny_colors")
 
     assert said.code == 2
-    assert "Did you mean 'tiny_colours'?" in said.err
+    assert "Did you mean 'tiny_colours'?" in said.stderr
     assert not folder.exists()
 
 
@@ -221,8 +195,8 @@ def test_fetch_gets_archives_and_makes_nothing_of_them(
         "dagster",
         "lineage",
     }
-    assert "tiny_digits/archives" in said.out
-    assert "train" not in said.out
+    assert "tiny_digits/archives" in said.stdout
+    assert "train" not in said.stdout
 
 
 def test_fetch_twice_downloads_nothing_the_second_time(run: Run, publisher: Publisher) -> None:
@@ -231,7 +205,7 @@ def test_fetch_twice_downloads_nothing_the_second_time(run: Run, publisher: Publ
             said = run("fetch", "--mirror", server.url)
             assert said.code == 0
             assert sorted(server.paths) == [f"/{name}" for name in ARCHIVES]
-    assert "Nothing to do: all 3 are up to date" in said.out
+    assert "Nothing to do: all 3 are up to date" in said.stdout
 
 
 def test_every_archive_that_can_not_be_had_is_told(run: Run, publisher: Publisher) -> None:
@@ -242,7 +216,7 @@ def test_every_archive_that_can_not_be_had_is_told(run: Run, publisher: Publishe
     said = run("fetch", "tiny_digits", "--mirror", str(publisher.mirror))
 
     assert said.code == 1
-    [error] = said.err.split("error: tiny_digits/archives: ")[1:]
+    [error] = said.stderr.split("error: tiny_digits/archives: ")[1:]
     for path in gone:
         assert f"{path.name} (" in error
         assert f"{path}: no such file" in error
@@ -259,7 +233,7 @@ def test_little_space_is_told_beforehand(
     said = run("fetch", "tiny_letters", "--mirror", str(publisher.mirror))
 
     assert said.code == 0
-    assert "tables and exports of tiny_letters may take up to" in said.err
+    assert "tables and exports of tiny_letters may take up to" in said.stderr
 
 
 class Recorder(Display):
