@@ -47,6 +47,7 @@ def define(settings: Settings, display: Display | None = None) -> dg.Definitions
             "store": Store(data=str(settings.data)),
             "web": Web(mirror=settings.mirror, offline=settings.offline),
             "display": display or Display(),
+            "sums": {},
         },
         executor=dg.in_process_executor,
     )

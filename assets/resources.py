@@ -21,11 +21,15 @@ from pipelines import archives, files, lineage
 from pipelines.catalogue import Archive, Source
 from pipelines.downloads import Identify
 from pipelines.lineage import Artefact, Facts, Record
+from pipelines.statistics import Sums
 from pipelines.work import Watch
 
 BYTES_PER_INTENSITY = 6  # at most 1 in a table, 4 in CSV, and mostly 1 in LMDB
 
 logger = logging.getLogger("pipelines.storage")  # to the person, as the warnings of the pipelines
+
+SumsAtHand = dict[str, Sums]
+"""SHA-256 of a table written in this process → its sums, so that statistics need not read it."""
 
 Build = Callable[[Path, Watch], Facts]
 """Writes an artefact to a path, telling how far it is; returns what it found out."""

@@ -8,7 +8,7 @@ import dagster as dg
 
 from assets import checks, tables
 from assets.display import Display
-from assets.resources import Store, materialized
+from assets.resources import Store, SumsAtHand, materialized
 from pipelines import statistics
 from pipelines.catalogue import Dataset, Source
 from pipelines.lineage import Facts
@@ -36,13 +36,19 @@ def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
         description=f"{dataset.title}: records, share, mean, standard deviation, extremes and mean "
         "image of each class, per split.",
     )
-    def statistics_table(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
-        def build(goal: Path, advance: Advance) -> Facts:
-            return {
-                "records": statistics.write([store.path(n.path) for n in needed], goal, advance)
-            }
+    def statistics_table(
+        store: Store, display: dg.ResourceParam[Display], sums: dg.ResourceParam[SumsAtHand]
+    ) -> dg.MaterializeResult:
+        inputs = store.inputs(*needed)
+        at_hand = {
+            store.path(p): sums.pop(digest) for p, digest in inputs.items() if digest in sums
+        }
 
-        artefact = statistics.artefact(dataset, store.inputs(*needed))
+        def build(goal: Path, advance: Advance) -> Facts:
+            paths = [store.path(path) for path in inputs]
+            return {"records": statistics.write(paths, goal, advance, at_hand)}
+
+        artefact = statistics.artefact(dataset, inputs)
         made = store.make(artefact, display, records, "records", build)
         path = store.path(made.record.path)
         classes = dg.MetadataValue.md(statistics.counts_as_text(path, markdown=True))

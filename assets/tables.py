@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
 
 from assets import archives, checks
 from assets.display import Display
-from assets.resources import Store, materialized
-from pipelines import tables
+from assets.resources import Store, SumsAtHand, materialized
+from pipelines import statistics, tables
 from pipelines.archives import artefact as archive_artefact
 from pipelines.catalogue import Dataset, Source, Split
 from pipelines.lineage import Facts
@@ -36,16 +37,22 @@ def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition
         description=f"{dataset.title}, {split.name}: {split.records:,} images of {dataset.image} "
         f"in {len(dataset.classes)} classes, one row each.",
     )
-    def table(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
+    def table(
+        store: Store, display: dg.ResourceParam[Display], sums: dg.ResourceParam[SumsAtHand]
+    ) -> dg.MaterializeResult:
+        found = statistics.nothing(len(dataset.classes), dataset.image.shape)
+
         def build(goal: Path, advance: Advance) -> Facts:
             store.inputs(*verified)
-            records = tables.write(source, dataset, split, folder, goal, advance)
+            records = tables.write(source, dataset, split, folder, goal, advance, add)
             return {"records": records}
 
         folder = store.path(f"archives/{source.name}")
-
+        add = partial(statistics.add, found)
         made = store.make(artefact, display, split.records, "records", build)
-        found = checks.results(checks.of_table(store.path(artefact.path), dataset, split))
-        return materialized([made], checks=found)
+        if made.because:
+            sums[made.record.sha256] = found
+        findings = checks.of_table(store.path(artefact.path), dataset, split)
+        return materialized([made], checks=checks.results(findings))
 
     return table

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -132,6 +133,16 @@ def _watched_fsync() -> Iterator[list[float]]:
 # ── 1 ── the spine: verify, decode, four tables, statistics ─────────────────────────────────────
 
 
+def summed(
+    source: Source, dataset: Dataset, split: Split, folder: Path, goal: Path, **how: bool
+) -> statistics.Sums:
+    """Write a table; return the sums of its records, added up on the way as the assets do it."""
+    sums = statistics.nothing(len(dataset.classes), dataset.image.shape)
+    add = partial(statistics.add, sums)
+    tables.write(source, dataset, split, folder, goal, observe=add, **how)
+    return sums
+
+
 def spine(bench: Bench) -> Iterator[Figure]:
     declared, mirror = catalogue.load(CATALOGUE), bench.archives
     stages: dict[str, list[float]] = {"verify": [], "tables": [], "statistics": []}
@@ -145,12 +156,12 @@ def spine(bench: Bench) -> Iterator[Figure]:
                 paths_of = {mirror / source.name / a.name: a for a in source.archives.values()}
                 list(pool.map(archives.verify, paths_of.keys(), paths_of.values()))
             verified = time.perf_counter()
-            paths = []
+            paths, sums = [], {}
             for split in dataset.splits.values():
                 paths.append(data / files.table(dataset.name, split.name))
-                tables.write(source, dataset, split, mirror / source.name, paths[-1])
+                sums[paths[-1]] = summed(source, dataset, split, mirror / source.name, paths[-1])
             written = time.perf_counter()
-            statistics.write(paths, data / files.statistics(dataset.name))
+            statistics.write(paths, data / files.statistics(dataset.name), known=sums)
             spent["verify"] += verified - start
             spent["tables"] += written - verified
             spent["statistics"] += time.perf_counter() - written
@@ -164,18 +175,19 @@ def spine(bench: Bench) -> Iterator[Figure]:
             work = [(declared.sources[n], declared.datasets[n]) for n in SOURCES]
             splits = [(s, d, split) for s, d in work for split in d.splits.values()]
             splits.sort(key=lambda item: -item[2].records)
-            list(pool.map(lambda item: from_archives(*item, data), splits))
-            list(pool.map(lambda item: summarised(item[1], data), work))
+            sums = dict(pool.map(lambda item: from_archives(*item, data), splits))
+        for _, dataset in work:
+            paths = [data / files.table(dataset.name, split) for split in dataset.splits]
+            statistics.write(paths, data / files.statistics(dataset.name), known=sums)
 
-    def from_archives(source: Source, dataset: Dataset, split: Split, data: Path) -> None:
+    def from_archives(
+        source: Source, dataset: Dataset, split: Split, data: Path
+    ) -> tuple[Path, statistics.Sums]:
         for name in split.archives:
             archives.verify(mirror / source.name / name, source.archives[name])
         goal = data / files.table(dataset.name, split.name)
-        tables.write(source, dataset, split, mirror / source.name, goal)
-
-    def summarised(dataset: Dataset, data: Path) -> None:
-        paths = [data / files.table(dataset.name, split) for split in dataset.splits]
-        statistics.write(paths, data / files.statistics(dataset.name))
+        folder = mirror / source.name
+        return goal, summed(source, dataset, split, folder, goal, decode_ahead=False)
 
     def floor_at(level: int) -> Callable[[], object]:
         goal = bench.work / f"floor{level}"

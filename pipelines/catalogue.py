@@ -106,6 +106,11 @@ class Image:
     channels: Literal[1, 3]
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels)."""
+        return self.height, self.width, self.channels
+
+    @property
     def size_bytes(self) -> int:
         """Bytes of one image: a byte per pixel and channel."""
         return self.height * self.width * self.channels

@@ -23,6 +23,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -81,14 +82,31 @@ def artefact(dataset: Dataset, inputs: Mapping[str, str | None]) -> Artefact:
     return Artefact(path, "statistics", CODE_VERSION, parameters, inputs)
 
 
-def write(paths: Iterable[Path], goal: Path, advance: Advance = unwatched) -> int:
+def write(
+    paths: Iterable[Path],
+    goal: Path,
+    advance: Advance = unwatched,
+    known: Mapping[Path, Sums] = MappingProxyType({}),
+) -> int:
     """Write the statistics of the splits whose tables are given; return the rows.
+
+    Args:
+        paths: the tables.
+        goal: where the statistics go.
+        advance: is told how many records were added up.
+        known: the sums of some of the tables, which are then not read: whoever writes a table can
+            have them for less (`observe` of `tables.write`, `add`).
 
     Raises:
         TableError: a path holds no table of ours.
         StorageError: `goal` can't be written.
     """
-    parts = [rows(tables.info(path), summarise(path, advance)) for path in paths]
+    parts = []
+    for path in paths:
+        about = tables.info(path)
+        if path in known:
+            advance(about.records)
+        parts.append(rows(about, known[path] if path in known else summarise(path, advance)))
     table = pa.concat_tables(parts)
     with files.atomic(goal) as partial:
         pq.write_table(table, partial, compression="zstd", compression_level=1)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,22 @@ def write(
     archives: Path,
     goal: Path,
     advance: Advance = unwatched,
+    observe: Callable[[Batch], object] | None = None,
+    *,
+    decode_ahead: bool = True,
 ) -> int:
     """Decode a split from the archives in a folder and write its table; return the records.
+
+    Args:
+        source: whose archives they are.
+        dataset: what they hold.
+        split: which part of it.
+        archives: folder of the archives.
+        goal: where the table goes.
+        advance: is told how many records were written.
+        observe: is shown every batch once, in order; it must not keep the arrays.
+        decode_ahead: decode in a second thread. Without, a split takes one thread: best where as
+            many splits as there are cores are written side by side.
 
     Raises:
         MemberError, FormatError: the archives don't hold what the catalogue declares.
@@ -104,7 +118,11 @@ def write(
     with (
         files.atomic(goal) as partial,
         members.opened(archives, _most_bytes(source)) as open_member,
-        contextlib.closing(ahead(decode(open_member, dataset, split, rows))) as decoded,
+        contextlib.closing(
+            ahead(decode(open_member, dataset, split, rows))
+            if decode_ahead
+            else decode(open_member, dataset, split, rows)
+        ) as decoded,
         pq.ParquetWriter(
             partial,
             schema,
@@ -116,6 +134,8 @@ def write(
     ):
         for batch in decoded:
             writer.write_batch(_to_arrow(batch, records, schema, dataset), row_group_size=rows)
+            if observe is not None:
+                observe(batch)
             records += len(batch)
             advance(len(batch))
     return records
@@ -231,13 +251,12 @@ def _schema(source: Source, dataset: Dataset, split: Split) -> pa.Schema:
 
 def _about(source: Source, dataset: Dataset, split: Split) -> dict[str, Any]:
     """Return what a table says of itself in its metadata."""
-    image = dataset.image
     return {
         "dataset": dataset.name,
         "split": split.name,
         "title": dataset.title,
         "records": split.records,
-        "shape": [image.height, image.width, image.channels],
+        "shape": dataset.image.shape,
         "dtype": "uint8",
         "layout": "HWC",
         "classes": dataset.classes,

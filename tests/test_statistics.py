@@ -252,6 +252,20 @@ def test_statistics_are_the_same_bytes_whoever_was_faster(
     assert len(found) == 1
 
 
+def test_sums_that_are_at_hand_make_the_same_bytes_and_the_table_is_not_read(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / "train.parquet", tmp_path / "test.parquet"]
+    known = {path: statistics.summarise(path) for path in paths}
+    monkeypatch.setattr(tables, "batches", None)
+    told: list[int] = []
+
+    statistics.write(paths, tmp_path / "known.parquet", told.append, known)
+
+    assert (tmp_path / "known.parquet").read_bytes() == written.read_bytes()
+    assert sum(told) == 42
+
+
 def test_the_classic_table_is_category_by_split_with_totals(tmp_path: Path) -> None:
     paths = []
     for split, (images, labels) in {

@@ -114,6 +114,27 @@ def test_batches_of_any_size_make_the_same_records(
     assert sum(told) == len(publisher.splits[dataset, split][1])
 
 
+@pytest.mark.usefixtures("seven_a_group")
+@pytest.mark.parametrize("decode_ahead", [True, False])
+def test_whoever_observes_the_writing_sees_every_record_once_in_order(
+    publisher: Publisher, goal: Path, decode_ahead: bool
+) -> None:
+    seen: list[Batch] = []
+    records = built(
+        publisher,
+        "tiny_colours",
+        "train",
+        goal,
+        observe=lambda batch: seen.append(Batch(batch.images.copy(), batch.labels.copy())),
+        decode_ahead=decode_ahead,
+    )
+    images, labels, _ = publisher.splits["tiny_colours", "train"]
+    assert len(seen) > 2
+    assert sum(map(len, seen)) == records
+    np.testing.assert_array_equal(np.concatenate([batch.images for batch in seen]), images)
+    np.testing.assert_array_equal(np.concatenate([batch.labels for batch in seen]), labels)
+
+
 @pytest.mark.parametrize("pack", [builders.tarred, builders.zipped])
 @pytest.mark.parametrize("first", ["images", "labels"])
 def test_idx_members_may_lie_in_one_archive_in_any_order(

@@ -9,7 +9,7 @@ it raises `FormatError`; a stream that ends early or goes on too long is never c
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol
@@ -53,7 +53,7 @@ class ByteStream(Protocol):
 
 
 OpenMember = Callable[[Member], ByteStream]
-Decode = Callable[[OpenMember, Dataset, Split, int], Iterator[Batch]]
+Decode = Callable[[OpenMember, Dataset, Split, int], Generator[Batch]]
 
 
 def decoder(name: str) -> Decode:

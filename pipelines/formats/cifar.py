@@ -10,7 +10,7 @@ plane, each row by row.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 
@@ -23,7 +23,7 @@ CODE_VERSION = "1"  # raise when the arrays can change
 
 def decode(
     open_member: OpenMember, dataset: Dataset, split: Split, batch_records: int
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Yield the records of a CIFAR split: its batches one after the other.
 
     Raises:

@@ -10,7 +10,7 @@ the elements, the last dimension varying fastest.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import numpy as np
 
@@ -33,7 +33,7 @@ TYPES = {
 
 def decode(
     open_member: OpenMember, dataset: Dataset, split: Split, batch_records: int
-) -> Iterator[Batch]:
+) -> Generator[Batch]:
     """Yield the records of an IDX split: one member of images, one of labels.
 
     Raises:
