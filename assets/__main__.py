@@ -25,6 +25,7 @@ STAGES = {
     "tables": ["tables"],
     "statistics": ["statistics"],
     "exports": ["csv", "lmdb"],
+    "croissant": ["croissant"],
     "csv": ["csv"],
     "lmdb": ["lmdb"],
 }

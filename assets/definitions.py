@@ -1,10 +1,12 @@
 """All definitions together: `workspace.yaml` points here.
 
-For each source of the catalogue its archives; for each dataset its tables, statistics and exports.
+For each source of the catalogue its archives; for each dataset its tables, statistics, exports, and
+its description for other catalogues.
 
     mnist/archives ─┬─ mnist/train ─┬─ mnist/train_csv
                     │               ├─ mnist/train_lmdb
-                    │               └─ mnist/statistics
+                    │               ├─ mnist/statistics
+                    │               └─ mnist/croissant
                     └─ mnist/test ── …
 """
 
@@ -19,7 +21,7 @@ if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
 
 import dagster as dg
 
-from assets import archives, exports, statistics, tables
+from assets import archives, croissant, exports, statistics, tables
 from assets.display import Display
 from assets.resources import Store, Web
 from assets.settings import Settings
@@ -33,6 +35,7 @@ def all_assets(declared: Catalogue, settings: Settings) -> Iterator[dg.AssetsDef
         yield archives.asset(source, declared.identify)
         for dataset in source.datasets.values():
             yield statistics.asset(source, dataset)
+            yield croissant.asset(source, dataset)
             for split in dataset.splits.values():
                 yield tables.asset(source, dataset, split)
                 yield exports.csv(source, dataset, split, settings.csv_header)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from assets import checks
 from assets.settings import Settings
-from pipelines import archives, files, lineage, statistics, tables
+from pipelines import archives, croissant, files, lineage, statistics, tables
 from pipelines.catalogue import Catalogue, Dataset
 from pipelines.exports import to_csv, to_lmdb
 from pipelines.lineage import Artefact, Input, State
@@ -29,6 +29,7 @@ def artefacts(declared: Catalogue, dataset: Dataset, settings: Settings) -> Iter
         yield to_csv.artefact(source, dataset, split, (inputs[-1],), settings.csv_header)
         yield to_lmdb.artefact(source, dataset, split, (inputs[-1],))
     yield statistics.artefact(source, dataset, tuple(inputs))
+    yield croissant.artefact(source, dataset, tuple(inputs))
 
 
 def states(declared: Catalogue, dataset: Dataset, settings: Settings) -> list[tuple[str, State]]:

@@ -28,6 +28,7 @@ RANKS = {
     "tables": 5,
     "statistics": 6,
     "exports": 6,
+    "croissant": 6,
 }
 
 

@@ -35,11 +35,13 @@ ASSETS = [f"{source}/archives" for source in DATASETS] + [
         "test_csv",
         "test_lmdb",
         "statistics",
+        "croissant",
     )
 ]
 ARTEFACTS = {
     *(f"archives/{source}/{name}" for source, names in ARCHIVES.items() for name in names),
     *(f"statistics/{dataset}.parquet" for dataset in DATASETS),
+    *(f"lineage/{dataset}/croissant.json" for dataset in DATASETS),
     *(f"tables/{dataset}/{split}.parquet" for dataset, split in SPLITS),
     *(f"exports/{dataset}/{split}.csv" for dataset, split in SPLITS),
     *(f"exports/{dataset}/{split}_lmdb/data.mdb" for dataset, split in SPLITS),
@@ -114,7 +116,7 @@ def test_the_summary_has_a_line_for_every_artefact(twice: Built) -> None:
     assert out.splitlines()[0].split() == ["artefact", "records", "size", "seconds"]
     assert re.search(r"^tiny_digits/train +30  +\d\.\d kB  +\d+\.\d\d  made$", out, re.MULTILINE)
     assert re.search(r"^tiny_digits/archives  +\d+ B  +\d+\.\d\d  made$", out, re.MULTILINE)
-    assert re.search(r"\n\nMade 24 of 24 in \d+\.\d s; all passed their checks\.\n", out)
+    assert re.search(r"\n\nMade 27 of 27 in \d+\.\d s; all passed their checks\.\n", out)
     assert out.endswith(f"They are in {twice.project.data}.\n")
 
 
@@ -126,7 +128,7 @@ def test_the_summary_tells_the_size_of_the_file_that_is_there(twice: Built) -> N
 
 def test_a_log_gets_one_plain_line_for_each_piece_of_work(twice: Built) -> None:
     lines = twice.errors[0].splitlines()
-    pieces = sum(map(len, ARCHIVES.values())) + len(DATASETS) * (1 + 2 * 3)
+    pieces = sum(map(len, ARCHIVES.values())) + len(DATASETS) * (2 + 2 * 3)
     assert len(lines) == pieces
     for line in lines:
         assert re.fullmatch(r"\S+: [\d.,]+ (records|B|kB|MB) in \d+\.\d\d s( \(\S+\))?", line), line
@@ -141,7 +143,7 @@ def test_a_second_build_does_nothing_and_says_so(twice: Built) -> None:
     assert twice.codes[1] == 0
     assert moved(*twice.after) == set()
     assert projects.states(twice.outputs[1]) == dict.fromkeys(ASSETS, "up to date")
-    assert "Nothing to do: all 24 are up to date and passed their checks." in twice.outputs[1]
+    assert "Nothing to do: all 27 are up to date and passed their checks." in twice.outputs[1]
     assert twice.errors[1] == ""
 
 
