@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from assets import display
-from assets.settings import VARIABLES, Settings, folder, folder_or_url
+from assets.settings import VARIABLES, Settings, file_or_endpoint, folder, folder_or_url
 from pipelines import __version__, catalogue, files, lineage
 from pipelines.catalogue import Dataset, did_you_mean
 from pipelines.errors import ArchiveUnavailable, ImagesetsError, TableError, UnknownName
@@ -341,6 +341,15 @@ def _parser() -> argparse.ArgumentParser:
         help="never open a connection (IMAGESETS_OFFLINE)",
     )
 
+    told = argparse.ArgumentParser(add_help=False)
+    told.add_argument(
+        "--openlineage",
+        type=file_or_endpoint,
+        metavar="FILE-OR-URL",
+        help="tell a lineage catalogue what is made: JSON lines, or an endpoint "
+        "(IMAGESETS_OPENLINEAGE)",
+    )
+
     listing = commands.add_parser(
         "list",
         parents=[where, what],
@@ -352,7 +361,7 @@ def _parser() -> argparse.ArgumentParser:
 
     build = commands.add_parser(
         "build",
-        parents=[where, what, whence],
+        parents=[where, what, whence, told],
         help="make what is missing or out of date",
         description="Make what is missing or out of date of the named datasets (all, if none is "
         "named). What is up to date, judged by content, is left alone. The exit code is 0 only if "
@@ -369,7 +378,7 @@ def _parser() -> argparse.ArgumentParser:
 
     fetch = commands.add_parser(
         "fetch",
-        parents=[where, whence],
+        parents=[where, whence, told],
         help="get and verify archives only",
         description="Get the archives of the named sources (all, if none is named) and verify "
         "them. What is there and right is left alone; what was interrupted goes on.",
@@ -435,7 +444,7 @@ def _parser() -> argparse.ArgumentParser:
 
     ui = commands.add_parser(
         "ui",
-        parents=[where, what, whence],
+        parents=[where, what, whence, told],
         help="open the Dagster UI on these assets",
         description="Serve the Dagster UI on these assets, with every run that was recorded in "
         "the data folder. Runs started there obey the same options.",

@@ -25,7 +25,7 @@ from assets import archives, croissant, exports, statistics, tables
 from assets.display import Display
 from assets.resources import Store, Web
 from assets.settings import Settings
-from pipelines import catalogue
+from pipelines import catalogue, openlineage
 from pipelines.catalogue import Catalogue
 
 
@@ -44,10 +44,12 @@ def all_assets(declared: Catalogue, settings: Settings) -> Iterator[dg.AssetsDef
 
 def define(settings: Settings, display: Display | None = None) -> dg.Definitions:
     """Return the definitions for some settings; people see progress on `display`."""
+    if settings.openlineage:
+        openlineage.require_client()
     return dg.Definitions(
         assets=list(all_assets(catalogue.load(settings.catalogue), settings)),
         resources={
-            "store": Store(data=str(settings.data)),
+            "store": Store(data=str(settings.data), openlineage=settings.openlineage),
             "web": Web(mirror=settings.mirror, offline=settings.offline),
             "display": display or Display(),
             "sums": {},

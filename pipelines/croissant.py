@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from pipelines import files
+from pipelines import files, tables
 from pipelines.catalogue import Dataset, Source, Split
 from pipelines.lineage import Artefact, Input
 
@@ -61,30 +61,30 @@ _CONTEXT: Json = {
 }
 
 
-def artefact(source: Source, dataset: Dataset, tables: Sequence[Input]) -> Artefact:
+def artefact(source: Source, dataset: Dataset, inputs: Sequence[Input]) -> Artefact:
     """Return the Croissant document of a dataset as an artefact of its tables.
 
     Its parameters are the document itself, as far as it is known before there is any table.
     """
     words = {key: value for key, value in document(source, dataset).items() if key != "@context"}
     path = files.croissant(dataset.name)
-    return Artefact(path, "croissant", CODE_VERSION, words, tuple(tables))
+    return Artefact(path, "croissant", CODE_VERSION, words, tuple(inputs))
 
 
-def write(source: Source, dataset: Dataset, tables: Sequence[Input], goal: Path) -> None:
+def write(source: Source, dataset: Dataset, inputs: Sequence[Input], goal: Path) -> None:
     """Write the Croissant document of a dataset.
 
     Raises:
         StorageError: `goal` can't be written.
     """
-    text = json.dumps(document(source, dataset, tables), indent=2, ensure_ascii=False)
+    text = json.dumps(document(source, dataset, inputs), indent=2, ensure_ascii=False)
     with files.atomic(goal) as partial:
         partial.write_text(text + "\n", encoding="utf-8")
 
 
-def document(source: Source, dataset: Dataset, tables: Sequence[Input] = ()) -> Json:
+def document(source: Source, dataset: Dataset, inputs: Sequence[Input] = ()) -> Json:
     """Return the Croissant document of a dataset whose tables have these sizes and hashes."""
-    known = {table.path: table for table in tables}
+    known = {table.path: table for table in inputs}
     splits = dataset.splits.values()
     archives = dict.fromkeys(name for split in splits for name in split.archives)
     enumerations = {"classes": dataset.classes, "coarse_classes": dataset.coarse_classes}
@@ -98,7 +98,7 @@ def document(source: Source, dataset: Dataset, tables: Sequence[Input] = ()) -> 
         "url": source.homepage,
         "creator": [{"@type": "sc:Person", "name": name} for name in source.creators],
         "datePublished": source.published and source.published.isoformat(),
-        "version": _version(tables) if tables else None,
+        "version": _version(inputs) if inputs else None,
         "license": _licence(source),
         "citeAs": source.citation.strip(),
         "distribution": [
@@ -138,12 +138,12 @@ def _licence(source: Source) -> Json:
     }
 
 
-def _version(tables: Iterable[Input]) -> str:
+def _version(inputs: Iterable[Input]) -> str:
     """Return a semantic version whose build part stands for the bytes of the tables.
 
     Publishers do not number these datasets. Equal versions are equal tables.
     """
-    digests = "".join(str(table.sha256) for table in tables)
+    digests = "".join(str(table.sha256) for table in inputs)
     return f"1.0.0+{hashlib.sha256(digests.encode()).hexdigest()[:12]}"
 
 
@@ -253,23 +253,21 @@ def _records(dataset: Dataset, split: Split) -> Json:
         "extract": {"fileProperty": "filename"},
         "transform": {"regex": rf"^({split.name})\b"},
     }
-    position = "Position of the record in its split, from 0."
     fields = [
-        field("split", "Which split it is.", ["sc:Text"], "splits/name", source=table | pattern),
-        field("index", position, ["sc:Integer", "cr:UInt32"]),
+        field("split", "The split.", ["sc:Text"], "splits/name", source=table | pattern),
+        field("index", tables.COLUMNS["index"], ["sc:Integer", "cr:UInt32"]),
     ]
     for prefix, classes in (("", dataset.classes), ("coarse_", dataset.coarse_classes)):
         if classes:
-            number, word = (f"{prefix}classes/{key}" for key in ("label", "name"))
-            numbers = f"Number of the class, 0 to {len(classes) - 1}."
-            integer = ["sc:Integer", "cr:UInt8", "cr:Label"]
-            fields.append(field(f"{prefix}label", numbers, integer, number))
-            fields.append(field(f"{prefix}class", "What the label means.", ["sc:Text"], word))
+            label, name = f"{prefix}label", f"{prefix}class"
+            number = ["sc:Integer", "cr:UInt8", "cr:Label"]
+            fields += [
+                field(label, tables.COLUMNS[label], number, f"{prefix}classes/label"),
+                field(name, tables.COLUMNS[name], ["sc:Text"], f"{prefix}classes/name"),
+            ]
     height, width, channels = dataset.image.shape
-    pixels = (
-        f"Intensities, 0 to 255: {height} rows of {width} pixels of {channels} channel(s), "
-        "upright, row by row, channels last (HWC)."
-    )
+    shape = f" Here {height} rows of {width} pixels of {channels} channel(s)."
+    pixels = tables.COLUMNS["pixels"] + shape
     fields.append(field("pixels", pixels, ["sc:Integer", "cr:UInt8"], repeated=True))
     return {
         "@type": "cr:RecordSet",

@@ -36,6 +36,14 @@ from pipelines.work import WORKERS, Advance, ahead, shared, unwatched
 
 CODE_VERSION = "2"  # raise when the bytes of a table can change
 
+COLUMNS = {
+    "index": "Position of the record in its split, from 0.",
+    "label": "Number of the class, from 0.",
+    "class": "What the label means.",
+    "coarse_label": "Number of the coarse class, from 0.",
+    "coarse_class": "What the coarse label means.",
+    "pixels": "Intensities, 0–255, one byte each: upright, row by row, channels last (HWC).",
+}
 METADATA_KEY = b"imagesets"
 BATCH_BYTES = 4 << 20  # pixels of a row group
 BATCH_RECORDS = 1 << 16  # and no more records than this, however small the images

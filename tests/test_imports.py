@@ -29,6 +29,7 @@ RANKS = {
     "statistics": 6,
     "exports": 6,
     "croissant": 6,
+    "openlineage": 7,
 }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 import jsonschema
 import lmdb
+import mlcroissant
 import numpy as np
 import polars as pl
 import pytest
@@ -167,6 +168,14 @@ def test_a_table_holds_what_was_published(twice: Built, dataset: str, split: str
         assert table["coarse_label"].to_list() == coarse.tolist()
         colours = [["red", "blue"][label] for label in coarse]
         assert table["coarse_class"].cast(pl.String).to_list() == colours
+
+
+@pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated")
+@pytest.mark.filterwarnings("ignore:The inplace keyword")
+def test_another_program_reads_the_records_by_way_of_the_croissant_document(twice: Built) -> None:
+    labels = twice.project.publisher.splits["tiny_letters", "test"][1]
+    document = mlcroissant.Dataset(twice.path("lineage/tiny_letters/croissant.json"))
+    assert [record["test/label"] for record in document.records("test")] == labels.tolist()
 
 
 @pytest.mark.parametrize(("dataset", "split"), SPLITS)

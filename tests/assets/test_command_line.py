@@ -60,7 +60,7 @@ class TestHelp:
 
     def test_settings_are_given_with_their_environment_variables(self, command: Command) -> None:
         text = " ".join(command("build", "--help").stdout.split())
-        for name in ("DATA", "CATALOGUE", "MIRROR", "OFFLINE", "CSV_HEADER"):
+        for name in ("DATA", "CATALOGUE", "MIRROR", "OFFLINE", "CSV_HEADER", "OPENLINEAGE"):
             assert f"IMAGESETS_{name}" in text
         for stage in ("archives", "tables", "statistics", "exports", "croissant", "csv", "lmdb"):
             assert re.search(rf"--only STAGE .*\b{stage}\b", text)
