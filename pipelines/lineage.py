@@ -185,7 +185,7 @@ def make(
         artefact: what to make.
         build: writes the artefact to the path it is given (`files.staged`), and to the disk, from
             where it is moved into its place; called only if need be. Leaves that path empty where
-            the artefact is right as it is. What is at that path when it raises stays, to be gone on with.
+            the artefact is right as it is. What is there when it raises stays, to be gone on with.
         run_id: the Dagster run that this is part of.
     """
     before = state(data, artefact)
