@@ -211,6 +211,7 @@ def _receive(
             growing.restart()
             raise
         growing.forget_validator()
+    files.flush(partial)
     return place
 
 

@@ -42,12 +42,12 @@ def write(table: Path, goal: Path, header: bool = False, advance: Advance = unwa
         StorageError: `goal` can't be written.
     """
     about = tables.info(table)
-    with files.atomic(goal) as partial, partial.open("wb") as file:
+    with files.atomic(goal) as partial, files.hashed(partial) as append:
         if header:
-            file.write(first_line(about.record_bytes))
+            append(first_line(about.record_bytes))
         for batch in tables.batches(table):
             for text in lines(batch):
-                file.write(text)
+                append(text)
             advance(len(batch))
     return about.records
 
