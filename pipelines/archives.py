@@ -212,6 +212,7 @@ def _receive(
             raise
         growing.forget_validator()
     files.flush(partial)
+    files.just_hashed(partial, archive.sha256)
     return place
 
 

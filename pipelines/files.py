@@ -169,7 +169,12 @@ def hashed(path: Path) -> Iterator[Callable[[bytes], object]]:
             file.write(data)
 
         yield write
-    _just_hashed[_identity(path)] = digest.hexdigest()
+    just_hashed(path, digest.hexdigest())
+
+
+def just_hashed(path: Path, digest: str) -> None:
+    """Note the SHA-256 of a file whose bytes were hashed as they came: `sha256` tells it once."""
+    _just_hashed[_identity(path)] = digest
 
 
 def sha256(path: Path) -> str:
