@@ -41,7 +41,7 @@ examples:
   python -m assets build mnist fashion_mnist    everything of two datasets
   python -m assets build emnist --only tables   the tables of its six datasets
   python -m assets build --mirror /srv/mirror   everything, from files you have
-  python -m assets verify --deep mnist          is every record still the publisher's?
+  python -m assets verify --deep mnist          every record against the archive
   python -m assets lock mnist > data.lock       pin the very bytes of a dataset
   python -m assets mirror /srv/mirror cifar10   verified archives for others
   python -m assets statistics mnist             records of each class

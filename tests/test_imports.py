@@ -30,6 +30,7 @@ RANKS = {
     "exports": 6,
     "croissant": 6,
     "openlineage": 7,
+    "verification": 7,
 }
 
 
