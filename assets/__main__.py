@@ -45,6 +45,7 @@ examples:
   python -m assets lock mnist > data.lock       pin the very bytes of a dataset
   python -m assets mirror /srv/mirror cifar10   verified archives for others
   python -m assets statistics mnist             records of each class
+  python -m assets trace mnist/test:1234        a record, back to its publisher
   python -m assets ui                           the same in the browser
 """
 
@@ -258,6 +259,25 @@ def _statistics(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def _trace(settings: Settings, options: argparse.Namespace) -> int:
+    from assets import tracing
+    from pipelines import trace
+
+    chain = trace.trace(catalogue.load(settings.catalogue), settings.data, options.artefact)
+    if options.json:
+        print(tracing.as_json(chain))
+        return 0 if chain.holds else 1
+    tracing.show(chain, picture=options.picture)
+    broken = sum(not hop.holds for hop in chain.hops)
+    if broken:
+        sys.stdout.flush()
+        verb = "does" if broken == 1 else "do"
+        print(f"\n{broken} of {len(chain.hops)} hops {verb} not hold.", file=sys.stderr)
+        return 1
+    print(f"\nAll {len(chain.hops)} hops hold.")
+    return 0
+
+
 def _ui(settings: Settings, options: argparse.Namespace) -> int:
     from assets import runs
     from assets.settings import ROOT
@@ -441,6 +461,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     statistics.add_argument("datasets", nargs="*", metavar="DATASET", help="a dataset, or a source")
     statistics.set_defaults(command=_statistics)
+
+    trace = commands.add_parser(
+        "trace",
+        parents=[where],
+        help="follow a row back to the publisher's bytes",
+        description="Follow a record, or a row of statistics, back over its table and its place in "
+        "the archive to where that came from, and verify every hop by reading its bytes. Without "
+        "a row, follow the artefact as a whole. The exit code is 0 only if every hop holds.",
+    )
+    trace.add_argument(
+        "artefact",
+        metavar="ARTEFACT[:ROW]",
+        help="mnist/train:5, exports/mnist/test.csv:5, mnist/statistics:train/7, or the path of a "
+        "copy; rows count from 0",
+    )
+    trace.add_argument("--json", action="store_true", help="print one JSON object")
+    trace.add_argument(
+        "--no-picture", dest="picture", action="store_false", help="leave out the picture"
+    )
+    trace.set_defaults(command=_trace)
 
     ui = commands.add_parser(
         "ui",

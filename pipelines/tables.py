@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ class Info:
     """What a table says of itself.
 
     shape: (height, width, channels) of one image.
+    inputs: path of each archive → its MD5.
     """
 
     dataset: str
@@ -68,6 +69,7 @@ class Info:
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
     coarse_classes: tuple[str, ...]
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def record_bytes(self) -> int:
@@ -320,10 +322,11 @@ def _opened(path: Path) -> tuple[pq.ParquetFile, Info]:
             shape=tuple(about["shape"]),
             classes=tuple(about["classes"]),
             coarse_classes=tuple(about["coarse_classes"]),
+            inputs={name: known["md5"] for name, known in about["inputs"].items()},
         )
     except FileNotFoundError:
         raise TableError(f"{path} is not there. Build the tables stage of this dataset.") from None
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except (OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError) as error:
         raise TableError(
             f"{path} is not a table of ours: it is not Parquet, or its metadata has no "
             f"{METADATA_KEY.decode()!r} ({type(error).__name__}: {error})."

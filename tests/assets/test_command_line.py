@@ -17,7 +17,7 @@ from assets.settings import ROOT, folder_or_url
 from tests.assets.conftest import Command
 from tests.assets.project import Project, environment, made, serving, states
 
-COMMANDS = ("list", "build", "statistics", "ui")
+COMMANDS = ("list", "build", "statistics", "trace", "ui")
 
 
 class TestHelp:
