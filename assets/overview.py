@@ -99,19 +99,18 @@ def verdicts(
                 continue  # it was never made
             verdict = verification.shallow(data, artefact, found.get(artefact.path))
             judged[artefact.path] = (asset, verdict)
+    whole = {path for path, (_, verdict) in judged.items() if verdict.is_whole}
     for dataset in datasets if deep else ():
         source = declared.source_of(dataset)
         archived = [files.archive(source.name, name) for name in source.archives]
-        if not all(path in judged and judged[path][1].is_whole for path in archived):
+        if not whole.issuperset(archived):
             continue  # nothing to compare with: the archives are complained about
         records = sum(split.records for split in dataset.splits.values())
         with display.task(f"verify --deep {dataset.name}", records, "records") as advance:
             for verdict in verification.deep(
-                data, source, dataset, advance, csv_header=settings.csv_header
+                data, source, dataset, whole, advance, csv_header=settings.csv_header
             ):
-                asset, before = judged[verdict.path]
-                if before.is_whole:
-                    judged[verdict.path] = (asset, verdict)
+                judged[verdict.path] = (judged[verdict.path][0], verdict)
     grouped: dict[AssetPath, list[Verdict]] = {}
     for asset, verdict in judged.values():
         grouped.setdefault(asset, []).append(verdict)

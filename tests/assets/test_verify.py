@@ -289,3 +289,9 @@ def test_a_lock_that_was_kept_is_held_against_what_is_there(
     said = lock(command, built, "tiny_digits", "--csv-header")
     assert said.code == 1
     assert f"{TABLE} must be made first: it is not there" in said.stderr
+
+
+def test_an_lmdb_that_was_cut_is_reported_and_not_opened(built: Project, command: Command) -> None:
+    with (built.data / LMDB).open("rb+") as file:
+        file.truncate(8192)
+    assert verify(command, built, "--deep") == (1, [(LMDB, "changed")])
