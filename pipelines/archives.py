@@ -36,6 +36,7 @@ from pipelines.downloads import (
     Patience,
     download,
     unknown,
+    without_secrets,
 )
 from pipelines.errors import (
     ArchiveError,
@@ -93,6 +94,7 @@ def obtain(
 ) -> str:
     """Make sure that the archive is at `goal`; return the place its bytes came from.
 
+    A URL is returned without user, password and token: the place is recorded and shown.
     The place is `ALREADY_THERE` where there was nothing to do: a file that is there is kept if it
     is right, and replaced only by right bytes. A place that is too slow is left for the next one,
     and returned to when no other has the file. `offline` says why there may be no candidates.
@@ -140,16 +142,16 @@ def receive(
             return _receive(place, partial, archive, identify, watch, patience)
         except TooSlow as error:
             slow.append((error.rate, place))
-            failures.append(f"{place}: {error}")
+            failures.append(without_secrets(f"{place}: {error}"))
         except ArchiveError as error:
-            failures.append(f"{place}: {error}")
+            failures.append(without_secrets(f"{place}: {error}"))
         logger.warning("%s", failures[-1])
     patient = replace(patience, least_rate=min(patience.least_rate, PATIENT_RATE))
     for _, place in sorted(slow, reverse=True):
         try:
             return _receive(place, partial, archive, identify, watch, patient)
         except ArchiveError as error:
-            failures.append(f"{place}: {error}")
+            failures.append(without_secrets(f"{place}: {error}"))
             logger.warning("%s", failures[-1])
     raise ArchiveUnavailable(_nowhere(archive, goal, failures, offline))
 
@@ -185,8 +187,9 @@ def _receive(
     watch: Watch,
     patience: Patience,
 ) -> str:
-    """Let `partial` become the archive, with the bytes of one place; return the place."""
-    watch.note(urlsplit(place).netloc or place.partition("/")[0] or str(Path(place).parent))
+    """Let `partial` become the archive, with the bytes of one place; return its public name."""
+    named = without_secrets(place) if _scheme(place) else place
+    watch.note(urlsplit(named).netloc or place.partition("/")[0] or str(Path(place).parent))
     with Growing(partial, watch) as growing:
         _check_space(partial.parent, archive.size_bytes - growing.size)
         if _scheme(place) in ("http", "https"):
@@ -213,7 +216,7 @@ def _receive(
         growing.forget_validator()
     files.flush(partial)
     files.just_hashed(partial, archive.sha256)
-    return place
+    return named
 
 
 def _chunks(place: str, archive: Archive) -> Iterator[bytes]:

@@ -48,7 +48,7 @@ MD5 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 SHA256 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _NO_KEY = Field(validation_alias="(filled in while loading)")
 FilledIn = Annotated[str, _NO_KEY]
-MirrorURL = Annotated[str, Strict(), StringConstraints(pattern=r"^https?://[^/]+/(.*/)?$")]
+MirrorURL = Annotated[str, Strict(), StringConstraints(pattern=r"^https?://[^/@]+/(.*/)?$")]
 
 PackagePlace = Annotated[str, Strict(), StringConstraints(pattern=r"^(apt|npm):[a-z0-9.+-]+/.+$")]
 

@@ -52,6 +52,19 @@ Identify = Callable[[str], str | None]
 """MD5 → what else has it: `source/file` of the catalogue, or a release that was superseded."""
 
 
+_USER = r"(?<=://)(?:[^/\s]*|[^/\s:]*:(?!\d+/)\S*)@"  # passwords with slashes are no URL, but typed
+_PLAIN = r"(?:(?:region|scheme|endpoint_override)=[\w.:/-]*&?)+(?![^\s)'\"])"  # of object stores
+_QUERY = rf"\?(?!{_PLAIN})[^\s)'\"]+"
+
+
+def without_secrets(text: str) -> str:
+    """Return a text whose URLs name no user, no password and no token.
+
+    Whatever a mirror is called, on a screen or in a file, it is called so.
+    """
+    return re.sub(f"{_USER}|{_QUERY}", "", text)
+
+
 def unknown(_md5: str) -> None:
     """Be an `Identify` that knows nothing."""
 
@@ -135,13 +148,15 @@ class Growing:
         """Return the validator that this URL's server gave for the bytes that are there."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             noted = json.loads(self._note.read_text("utf-8"))
-            return str(noted["validator"]) if noted["url"] == url else None
+            known = noted["url"] == without_secrets(url)
+            return str(noted["validator"]) if known else None
         return None
 
     def note_validator(self, url: str, validator: str | None) -> None:
         """Remember the validator for a later process, or that there is none."""
         if validator:
-            self._note.write_text(json.dumps({"url": url, "validator": validator}), "utf-8")
+            noted = {"url": without_secrets(url), "validator": validator}
+            self._note.write_text(json.dumps(noted), "utf-8")
         else:
             self.forget_validator()
 
@@ -210,7 +225,7 @@ class _Transfer:
         self.is_pieced = growing.size > 0
 
     def run(self, session: requests.Session) -> None:
-        failures, host = 0, urlsplit(self._url).netloc
+        failures, host = 0, urlsplit(self._url).netloc.rpartition("@")[2]
         while (have := self._growing.size) < self._size_bytes:
             wait_s = None
             try:
@@ -227,7 +242,8 @@ class _Transfer:
                 _out_of_reach.add(host)
                 raise DownloadFailed(f"{reason}{f' ({failures} times)' if failures > 1 else ''}")
             pause = self._pause(failures, wait_s)
-            logger.info("%s: %s; trying again in %.1f s", self._url, reason, pause)
+            text = without_secrets(f"{self._url}: {reason}")
+            logger.info("%s; trying again in %.1f s", text, pause)
             time.sleep(pause)
             if wait_s is not None:
                 self._pace = _Pace(self._patience)  # a pause that was asked for is not slowness

@@ -17,7 +17,6 @@ from __future__ import annotations
 import importlib.util
 import logging
 import queue
-import re
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,6 +29,7 @@ import pyarrow.parquet as pq
 
 from pipelines import __version__, statistics, tables
 from pipelines.archives import ALREADY_THERE
+from pipelines.downloads import without_secrets
 from pipelines.errors import ImagesetsError
 from pipelines.lineage import Artefact, Input, Record, versions
 
@@ -207,18 +207,13 @@ def _named(making: Making, found: Input) -> tuple[str, str]:
         return _file(making.data, found.path)
     scheme, colon, rest = found.path.partition(":")
     if rest.startswith("//"):
-        url = urlsplit(_without_password(found.path))
+        url = urlsplit(without_secrets(found.path))
         is_bucket = scheme not in ("http", "https")
         name = url.path.removeprefix("/") if is_bucket else url.path
         return f"{scheme}://{url.netloc}", name
     if colon and scheme in ("apt", "npm"):
         return scheme, rest
     return "file", found.path
-
-
-def _without_password(text: str) -> str:
-    """Return a text whose URLs name no user, no password and no token."""
-    return re.sub(r"(://)[^/@\s]*@|\?[^\s)]*", r"\1", text)
 
 
 def _known(sha256: str | None, namespace: str, name: str) -> dict[str, DatasetFacet]:
@@ -370,7 +365,7 @@ class Outbox:
         if not self._warned:
             self._warned = True
             text = f"OpenLineage: not every event reaches {self._target} ({why}); the build goes on"
-            logger.warning("%s", _without_password(text))
+            logger.warning("%s", without_secrets(text))
 
 
 def require_client() -> None:

@@ -365,6 +365,7 @@ BAD = [
     (replaced(NO_MIRRORS, 'mirrors = ["https://example.org"]'), ["mirrors.0", "pattern"]),
     (replaced(NO_MIRRORS, 'mirrors = ["https://example.org/data"]'), ["mirrors.0", "pattern"]),
     (replaced(NO_MIRRORS, 'mirrors = ["https:///data/"]'), ["mirrors.0", "pattern"]),
+    (replaced(NO_MIRRORS, 'mirrors = ["https://me:word@example.org/"]'), ["mirrors.0", "pattern"]),
     (
         replaced(NO_MIRRORS, 'mirrors = ["https://a.example/", "http://b.example/"]'),
         ["mirrors", "http mirror may not stand after an https one"],

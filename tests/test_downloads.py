@@ -393,3 +393,22 @@ def test_a_host_out_of_reach_is_tried_only_once_the_next_time(tmp_path: Path) ->
             with pytest.raises(ArchiveUnavailable):
                 obtain(tmp_path / name, server.url)
             assert len(server.requests) == requests
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("https://example.org/a.gz", "https://example.org/a.gz"),
+        ("https://me:word@example.org:8080/a.gz", "https://example.org:8080/a.gz"),
+        ("https://me:w@rd@example.org/a.gz", "https://example.org/a.gz"),
+        ("https://example.org/a.gz?token=word", "https://example.org/a.gz"),
+        ("s3://key:wo/rd@bucket/a.gz?region=x", "s3://bucket/a.gz?region=x"),
+        ("s3://bucket/a.gz?region=x&scheme=http: no", "s3://bucket/a.gz?region=x&scheme=http: no"),
+        ("s3://bucket/a.gz?region=x&token=word", "s3://bucket/a.gz"),
+        ("can't parse 's3://key:word@bucket/a?b=word' at 5", "can't parse 's3://bucket/a' at 5"),
+        ("https://example.org:8080/@scope/a.gz", "https://example.org:8080/@scope/a.gz"),
+        ("npm:@scope/package/a.gz", "npm:@scope/package/a.gz"),
+    ],
+)
+def test_a_place_is_named_without_what_opens_it(text: str, named: str) -> None:
+    assert downloads.without_secrets(text) == named

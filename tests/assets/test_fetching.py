@@ -21,6 +21,7 @@ from assets.settings import ROOT, Settings
 from pipelines import catalogue
 from pipelines.work import Watch
 from tests import builders, servers
+from tests.assets import project
 from tests.assets.conftest import Command, Said
 from tests.builders import Publisher
 from tests.servers import Handler, cut, good, serving, status
@@ -410,3 +411,27 @@ def test_two_commands_at_once_both_succeed_and_download_once(
     assert len(server.requests) == 1
     goals = {"fetch": tmp_path / "data" / "archives", "mirror": tmp_path / "for others"}
     assert right(goals[command], publisher) == ["tiny_letters/letters.zip"]
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_what_opens_a_mirror_is_neither_shown_nor_written_anywhere(
+    run: Run, publisher: Publisher, tmp_path: Path, is_there: bool
+) -> None:
+    events = tmp_path / "events.jsonl"
+    with project.serving(publisher.mirror) as server:
+        host = server.url.removeprefix("http://")
+        mirror = f"http://me:s3cr3t@{host}{'' if is_there else '/elsewhere'}?token=t0k3n"
+        said = run("build", "tiny_letters", "--mirror", mirror, "--openlineage", str(events))
+    assert said.code == (not is_there), said
+    name = f"{server.url}{'' if is_there else '/elsewhere'}/tiny_letters/letters.zip"
+    written = {p: p.read_bytes() for p in (tmp_path / "data").rglob("*") if p.is_file()}
+    record = tmp_path / "data/lineage/archives/tiny_letters/letters.zip.json"
+    assert name in (written[record].decode() if is_there else said.stderr)
+    for text in (
+        *written.values(),
+        events.read_bytes(),
+        said.stdout.encode(),
+        said.stderr.encode(),
+    ):
+        assert b"s3cr3t" not in text
+        assert b"t0k3n" not in text
