@@ -86,11 +86,15 @@ def folder(text: str) -> Path:
     """Return an absolute path: the processes that get it may run in other folders.
 
     Raises:
-        ValueError: the text is empty, which is rather a slip than this folder.
+        ValueError: the text is empty, which is rather a slip than this folder, or begins with `~`
+            and the name of nobody.
     """
     if not text.strip():
         raise ValueError("an empty path")
-    return Path(text).expanduser().absolute()
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError("nobody of that name has a home here") from error
 
 
 def folder_or_url(text: str) -> str:

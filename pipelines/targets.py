@@ -82,10 +82,10 @@ def find(declared: Catalogue, data: Path, text: str) -> tuple[Target, str | None
     spellings = [(text, None), (name, row)] if colon else [(text, None)]
     for spelling, its_row in spellings:
         target = artefacts.get(spelling.rstrip("/"))
-        if target := target or _at(artefacts, data, Path(spelling).expanduser()):
+        if target := target or _at(artefacts, data, _expanded(spelling)):
             return target, its_row
     wanted = name or text
-    path = Path(wanted).expanduser()
+    path = _expanded(wanted)
     if os.path.isfile(path) or os.path.isfile(path / "data.mdb"):
         raise UnknownName(
             f"{wanted} does not say what it is: Parquet files of ours do so in their metadata "
@@ -96,6 +96,13 @@ def find(declared: Catalogue, data: Path, text: str) -> tuple[Target, str | None
         f"There is no artefact {wanted!r}.{did_you_mean(wanted, artefacts)} Name a split "
         f"(DATASET/SPLIT), or a file that `build` makes in {data}."
     )
+
+
+def _expanded(text: str) -> Path:
+    """Return a path; `~` is the home of a user, if there is one of that name."""
+    with contextlib.suppress(RuntimeError):
+        return Path(text).expanduser()
+    return Path(text)
 
 
 def _at(artefacts: Mapping[str, Target], data: Path, path: Path) -> Target | None:
@@ -112,8 +119,13 @@ def _at(artefacts: Mapping[str, Target], data: Path, path: Path) -> Target | Non
 def _told(copy: Path) -> str:
     """Return where in a data folder a copy belongs, as it or the file beside it tells."""
     if said := sidecar(copy):
-        return str(said["path"])
-    with contextlib.suppress(OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        found: str = said["path"]
+        return found
+    with contextlib.suppress(
+        OSError, pa.ArrowException, KeyError, TypeError, ValueError, RecursionError
+    ):
+        if not os.path.isfile(copy):
+            return ""  # a pipe would be waited for
         about = json.loads((pq.read_schema(copy).metadata or {})[tables.METADATA_KEY])
         if "split" in about:
             return files.table(about["dataset"], about["split"])
@@ -125,7 +137,7 @@ def sidecar(copy: Path) -> dict[str, Any]:
     """Return what the file beside a copy says of it: path, sha256 and inputs, if there is one."""
     try:
         said = json.loads(copy.with_name(files.sidecar(copy.name)).read_bytes())
-        inputs = [{"path": made["path"], "sha256": made["sha256"]} for made in said["inputs"]]
-        return {"path": said["path"], "sha256": said["sha256"], "inputs": inputs}
-    except (OSError, ValueError, KeyError, TypeError):
+        inputs = [{key: str(made[key]) for key in ("path", "sha256")} for made in said["inputs"]]
+        return {"path": str(said["path"]), "sha256": str(said["sha256"]), "inputs": inputs}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}

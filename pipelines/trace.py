@@ -10,6 +10,7 @@ their members say, otherwise against the table. So the hop that does not hold is
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -230,13 +231,9 @@ def _number(text: str, what: str, rows: int) -> int:
     Raises:
         ArtefactError: there is no such row.
     """
-    try:
-        number = int(text)
-    except ValueError:
-        number = -1
-    if not 0 <= number < rows:
-        raise ArtefactError(f"{what} 0 to {rows - 1:,}; {text} was asked for.")
-    return number
+    if not re.fullmatch("[0-9]{1,18}", text) or int(text) >= rows:
+        raise ArtefactError(f"{what} 0 to {rows - 1:,}; {text or 'nothing'!s:.40} was asked for.")
+    return int(text)
 
 
 def _exported(way: _Way, index: int) -> _Copy:
@@ -425,11 +422,14 @@ def _file(way: _Way, target: Target) -> Hop:
     if not said:
         record_path = way.data / files.lineage(target.path)
         return _blamed(hop, f"nothing says which bytes to expect: {record_path} is not there")
-    problems = []
+    problems, known = [], targets.known(way.declared)
     if said["sha256"] != found:
         problems.append(f"expected SHA-256 {said['sha256']}, as recorded; found {found}")
     for made_from in said["inputs"]:
         name, sha256 = made_from["path"], made_from["sha256"]
+        if name not in known:  # whatever a file claims: nothing else is opened
+            problems.append(f"made from {name!r:.80}, which the catalogue does not know")
+            continue
         now = lineage.recorded(way.data, name)
         if now is not None and now.sha256 != sha256:
             problems.append(

@@ -52,6 +52,11 @@ def test_a_switch_is_on_or_off_in_the_usual_words(switch: str, word: str, value:
     assert getattr(Settings.from_environment({VARIABLES[switch]: word}), switch) is value
 
 
+def test_the_home_of_nobody_is_refused() -> None:
+    with pytest.raises(ImagesetsError, match=r"IMAGESETS_DATA is '~no-such/x'.*nobody"):
+        Settings.from_environment({"IMAGESETS_DATA": "~no-such/x"})
+
+
 @pytest.mark.parametrize("word", ["2", "maybe", "ja", " "])
 def test_any_other_word_for_a_switch_is_refused_by_name(word: str) -> None:
     with pytest.raises(ImagesetsError, match=rf"IMAGESETS_OFFLINE is '{word}'.*1.*0"):

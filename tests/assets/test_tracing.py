@@ -622,6 +622,29 @@ def test_a_path_that_leads_into_the_data_folder_is_no_copy(
     assert chain.hops[0].path == "tables/tiny_digits/test.parquet"
 
 
+@pytest.mark.parametrize("name", ["../../outside", "tables/../../../outside", "a\0b"])
+def test_nothing_else_is_opened_because_a_copy_names_it(
+    built: Project, tmp_path: Path, name: str
+) -> None:
+    outside = built.data.parent / "outside.json"
+    os.mkfifo(outside)  # whoever opens it waits for ever
+    copy = shutil.copy(built.data / "exports/tiny_digits/train.csv", tmp_path / "copy.csv")
+    beside = json.loads((built.data / "exports/tiny_digits/train.csv.lineage.json").read_text())
+    beside["inputs"][0]["path"] = name
+    (tmp_path / "copy.csv.lineage.json").write_text(json.dumps(beside))
+
+    chain = traced(built, str(copy))
+
+    assert not chain.hops[0].holds
+    assert f"made from {name!r}, which the catalogue does not know" in chain.hops[0].problem
+
+
+def test_a_pipe_is_not_waited_for(built: Project, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UnknownName):
+        traced(built, str(tmp_path / "pipe"))
+
+
 # --- What can't be traced -------------------------------------------------------------------------
 
 
@@ -641,6 +664,10 @@ def test_a_path_that_leads_into_the_data_folder_is_no_copy(
         ("tiny_digits/test:12", ArtefactError, "has records 0 to 11; 12 was asked for"),
         ("tiny_digits/test:-1", ArtefactError, "has records 0 to 11; -1 was asked for"),
         ("tiny_digits/test_csv:12", ArtefactError, "has records 0 to 11; 12 was asked for"),
+        ("tiny_digits/test:", ArtefactError, "has records 0 to 11; nothing was asked for"),
+        ("tiny_digits/test:1_0", ArtefactError, "has records 0 to 11; 1_0 was asked for"),
+        ("tiny_digits/test:" + "9" * 5000, ArtefactError, f"{'9' * 40} was asked for"),
+        ("~nobody-of-that-name/train:1", UnknownName, "no artefact '~nobody-of-that-name/train'"),
         ("tiny_digits/test:first", ArtefactError, "has records 0 to 11; first was asked for"),
         ("tiny_digits/statistics:8", ArtefactError, "has rows 0 to 7; 8 was asked for"),
         ("tiny_digits/statistics:tran/1", UnknownName, "no split 'tran'. Did you mean 'train'?"),
