@@ -89,7 +89,7 @@ def atomic(goal: Path, *, lasting: bool = True) -> Iterator[Path]:
     Raises:
         StorageError: the folder can't be made or written to, or the disk is full.
     """
-    with _storage_errors(goal):
+    with storage_errors(goal):
         goal.parent.mkdir(parents=True, exist_ok=True)
         partial = goal.with_name(f".{goal.name}.{secrets.token_hex(4)}.partial")
         partial.touch(exist_ok=False)
@@ -113,7 +113,7 @@ def resumable(goal: Path) -> Iterator[Path]:
         StorageError: the folder can't be made or written to, or the disk is full.
     """
     partial = staged(goal)
-    with _storage_errors(goal), locked(goal):
+    with storage_errors(goal), locked(goal):
         try:
             yield partial
             if partial.exists():
@@ -130,7 +130,7 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         StorageError: the folder of `path` can't be made or written to.
     """
-    with _storage_errors(path):
+    with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_name(f".{path.name}.lock")
         with FileLock(lock):
@@ -195,18 +195,18 @@ def _identity(path: Path) -> tuple[int, ...]:
 
 def flush(partial: Path) -> None:
     """Return when the bytes of a finished file are on the disk."""
-    with _storage_errors(partial), partial.open("rb+") as file:
+    with storage_errors(partial), partial.open("rb+") as file:
         os.fsync(file.fileno())
 
 
 def move(partial: Path, goal: Path) -> None:
     """Give a finished file its final name."""
-    with _storage_errors(goal):
+    with storage_errors(goal):
         partial.replace(goal)
 
 
 @contextlib.contextmanager
-def _storage_errors(goal: Path) -> Iterator[None]:
+def storage_errors(goal: Path) -> Iterator[None]:
     """Turn the disk's refusals into `StorageError`; let every other error pass."""
     try:
         yield

@@ -129,10 +129,10 @@ class State:
 
 def recorded(data: Path, path: str) -> Record | None:
     """Return the record of an artefact, or None where there is none that can be trusted."""
-    pending = _load(data / files.pending_lineage(path))
+    pending = _load(data, path, files.pending_lineage(path))
     if pending is not None and _stat(data / path) == (pending.size_bytes, pending.mtime_ns):
         return pending  # a process died after the artefact took its place
-    return _load(data / files.lineage(path))
+    return _load(data, path)
 
 
 def state(data: Path, artefact: Artefact) -> State:
@@ -189,17 +189,29 @@ def make(
         run_id: the Dagster run that this is part of.
     """
     before = state(data, artefact)
-    if before.is_up_to_date and before.record == _load(data / files.lineage(artefact.path)):
+    if before.is_up_to_date and before.record == _load(data, artefact.path):
         return cast("Record", before.record), before
     with files.locked(data / artefact.path):
         return _make(data, artefact, build, run_id)
 
 
 def distrust(data: Path, path: str) -> None:
-    """Make an artefact's record one of the past, so that the artefact must be made again."""
-    (data / files.pending_lineage(path)).unlink(missing_ok=True)
-    _retire(data, path)
-    (data / files.lineage(path)).unlink(missing_ok=True)
+    """Make sure that an artefact is made again, whatever its file's time and size say.
+
+    A record that other bytes contradict stays until there are right ones: it tells which, and
+    where an archive came from. One that agrees with wrong bytes becomes one of the past.
+
+    Raises:
+        StorageError: the folder of records can't be written to.
+    """
+    record = recorded(data, path)
+    with files.storage_errors(data / files.lineage(path)):
+        if record is not None and files.sha256(data / path) != record.sha256:
+            _write(data, replace(record, mtime_ns=-1))  # no file's: hashed the next time
+            return
+        (data / files.pending_lineage(path)).unlink(missing_ok=True)
+        _retire(data, path)
+        (data / files.lineage(path)).unlink(missing_ok=True)
 
 
 def moved_on(record: Record, artefact: Artefact) -> str | None:
@@ -285,14 +297,15 @@ def _origin(artefact: Artefact, facts: Facts, size_bytes: int, sha256: str) -> t
 
 def _promote(data: Path, path: str) -> None:
     """Let the pending record become the latest; keep the one before."""
-    _retire(data, path)
-    (data / files.pending_lineage(path)).replace(data / files.lineage(path))
+    with files.storage_errors(data / files.lineage(path)):
+        _retire(data, path)
+        (data / files.pending_lineage(path)).replace(data / files.lineage(path))
 
 
 def _retire(data: Path, path: str) -> None:
     """Keep the latest record, unless it is damaged, as one of the past."""
     latest = data / files.lineage(path)
-    if (old := _load(latest)) is not None:
+    if (old := _load(data, path)) is not None:
         kept = data / files.past_lineage(path, old.run.ended)
         kept.parent.mkdir(parents=True, exist_ok=True)
         latest.replace(kept)
@@ -301,7 +314,7 @@ def _retire(data: Path, path: str) -> None:
 def _write(data: Path, record: Record) -> None:
     """Write the record of an artefact that was not made again: another file time is known now."""
     pending = data / files.pending_lineage(record.path)
-    if pending.exists() and _load(pending) == record:
+    if _load(data, record.path, files.pending_lineage(record.path)) == record:
         _promote(data, record.path)
         return
     with files.atomic(data / files.lineage(record.path)) as partial:
@@ -314,13 +327,13 @@ def _dump(record: Record) -> bytes:
     return _json(said | {"digest": _digest(said)})
 
 
-def _load(path: Path) -> Record | None:
-    """Return the record in a file, unless it is damaged."""
+def _load(data: Path, path: str, name: str | None = None) -> Record | None:
+    """Return the record of an artefact from a file (the latest), unless it is damaged."""
     try:
-        said = json.loads(path.read_bytes())
-        digest = said.pop("digest")
-        return _RECORD.validate_python(said) if digest == _digest(said) else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        said = json.loads((data / (name or files.lineage(path))).read_bytes())
+        is_sound = said.pop("digest") == _digest(said) and said["path"] == path
+        return _RECORD.validate_python(said) if is_sound else None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 

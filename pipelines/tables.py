@@ -122,7 +122,7 @@ def write(
         MemberError, FormatError: the archives don't hold what the catalogue declares.
         StorageError: `goal` can't be written.
     """
-    schema = _schema(source, dataset, split)
+    schema = declared_schema(source, dataset, split)
     decode = formats.decoder(dataset.format)
     rows = batch_records(dataset.image.size_bytes)
     records = 0
@@ -249,7 +249,8 @@ def to_arrow(path: Path, start: int = 0, stop: int | None = None) -> pa.Table:
     return table.set_column(at, pa.field("image", tensor, nullable=False), images)
 
 
-def _schema(source: Source, dataset: Dataset, split: Split) -> pa.Schema:
+def declared_schema(source: Source, dataset: Dataset, split: Split) -> pa.Schema:
+    """Return the columns and the metadata that the table of a split must have."""
     columns = [("index", pa.uint32()), ("label", pa.uint8()), ("class", _CLASS)]
     if dataset.coarse_classes:
         columns += [("coarse_label", pa.uint8()), ("coarse_class", _CLASS)]
@@ -311,6 +312,17 @@ def _label_columns(prefix: str, labels: Labels, classes: tuple[str, ...]) -> dic
     return {f"{prefix}label": pa.array(labels), f"{prefix}class": meaning}
 
 
+_NO_TABLE = (
+    OSError,
+    pa.ArrowException,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    RecursionError,
+)
+
+
 def _opened(path: Path) -> tuple[pq.ParquetFile, Info]:
     try:
         file = pq.ParquetFile(path, pre_buffer=False)  # not mapped: that counts as ours in memory
@@ -326,7 +338,7 @@ def _opened(path: Path) -> tuple[pq.ParquetFile, Info]:
         )
     except FileNotFoundError:
         raise TableError(f"{path} is not there. Build the tables stage of this dataset.") from None
-    except (OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError) as error:
+    except _NO_TABLE as error:
         raise TableError(
             f"{path} is not a table of ours: it is not Parquet, or its metadata has no "
             f"{METADATA_KEY.decode()!r} ({type(error).__name__}: {error})."

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -261,6 +262,7 @@ def _rewritten(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], 
         pytest.param(lambda text: text[: len(text) // 2], id="half of it"),
         pytest.param(lambda _text: b"\xff\xfe\x00", id="not text"),
         pytest.param(lambda _text: b"null", id="null"),
+        pytest.param(lambda _text: b"[" * 100_000, id="nested too deeply"),
         pytest.param(lambda _text: b"[1, 2]", id="a list"),
         pytest.param(lambda _text: b"{}", id="nothing in it"),
         pytest.param(_rewritten(lambda record: record.pop("sha256")), id="a key is missing"),
@@ -493,10 +495,29 @@ def test_any_changed_byte_of_a_record_is_noticed(tmp_path: Path, maker: Maker) -
     lineage.make(tmp_path, ARTEFACT, maker)
     path = tmp_path / files.lineage(ARTEFACT.path)
     text = path.read_bytes()
-    for at in range(0, len(text), 7):
+    for at in range(len(text)):
         path.write_bytes(text[:at] + bytes([text[at] ^ 1]) + text[at + 1 :])
         changed = lineage.recorded(tmp_path, ARTEFACT.path)
         assert changed is None or text[at : at + 1].isspace(), text[at - 20 : at + 20]
+
+
+def test_the_record_of_another_artefact_is_none(tmp_path: Path, maker: Maker) -> None:
+    lineage.make(tmp_path, ARTEFACT, maker)
+    other = "tables/digits/test.parquet"
+    shutil.copy(tmp_path / ARTEFACT.path, tmp_path / other)
+    shutil.copy(tmp_path / files.lineage(ARTEFACT.path), tmp_path / files.lineage(other))
+
+    assert lineage.recorded(tmp_path, other) is None
+
+
+def test_a_folder_in_the_place_of_a_record_is_named(tmp_path: Path, maker: Maker) -> None:
+    (tmp_path / files.lineage(ARTEFACT.path)).mkdir(parents=True)
+    for refused in (
+        lambda: lineage.make(tmp_path, ARTEFACT, maker),
+        lambda: lineage.distrust(tmp_path, ARTEFACT.path),
+    ):
+        with pytest.raises(StorageError, match=r"train\.parquet\.json can't be written.*folder"):
+            refused()
 
 
 def test_an_artefact_that_is_kept_as_it_is_keeps_what_is_known_of_it(
