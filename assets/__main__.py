@@ -9,17 +9,25 @@ import argparse
 import io
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from assets import display
 from assets.settings import VARIABLES, Settings, file_or_endpoint, folder, folder_or_url
 from pipelines import __version__, catalogue, files, lineage
 from pipelines.catalogue import Dataset, did_you_mean
-from pipelines.errors import ArchiveUnavailable, ImagesetsError, TableError, UnknownName
+from pipelines.errors import (
+    ArchiveUnavailable,
+    ArtefactError,
+    ImagesetsError,
+    TableError,
+    UnknownName,
+)
 
 if TYPE_CHECKING:  # Dagster takes half a second that `list` need not wait for
     from assets.runs import Outcome
@@ -180,7 +188,9 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
             if verdict.state in ("changed", "unknown"):
                 lineage.distrust(settings.data, verdict.path)
     start = time.perf_counter()
-    outcomes = runs.materialize(settings, [dg.AssetKey(asset) for asset in broken], screen)
+    whole = {verdict.path for them in found.values() for verdict in them if verdict.is_whole}
+    wanted = overview.with_what_they_need(declared, datasets, settings, broken, whole)
+    outcomes = runs.materialize(settings, [dg.AssetKey(asset) for asset in wanted], screen)
     return _told(outcomes, settings, start)
 
 
@@ -205,14 +215,42 @@ def _lock(settings: Settings, options: argparse.Namespace) -> int:
         for dataset in _selected(declared, options.datasets):
             print(overview.lock(declared, dataset, settings))
         return 0
-    wanted = [line for line in options.check.read_text("utf-8").splitlines() if line.strip()]
-    differing = 0
-    for line in wanted:
-        [dataset] = declared.select([line.split()[0]])
-        found = overview.lock(declared, dataset, settings)
-        print(f"{dataset.name}: {'as locked' if found == line else f'differs: {found}'}")
-        differing += found != line
+    wanted, differing = _locked(options.check, declared), 0
+    for name in [dataset.name for dataset in _selected(declared, options.datasets or [*wanted])]:
+        if name not in wanted:
+            raise UnknownName(f"{options.check} has no line for {name}.")
+        found = overview.lock(declared, declared.datasets[name], settings)
+        print(f"{name}: {'as locked' if found == wanted[name] else f'differs: {found}'}")
+        differing += found != wanted[name]
     return 1 if differing else 0
+
+
+def _locked(path: Path, declared: catalogue.Catalogue) -> dict[str, str]:
+    """Return dataset → line of a file that `lock` printed."""
+    make_one = f"Make one: python -m assets lock > {path.name}"
+    try:
+        lines = [line.rstrip() for line in path.read_text("utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ArtefactError(
+            f"{path} can't be read as lines of `lock`: {error}. {make_one}"
+        ) from error
+    found: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if line and not re.fullmatch("[a-z0-9_]+  sha256:[0-9a-f]{64}", line):
+            raise ArtefactError(
+                f"{path}, line {number}: expected `DATASET  sha256:…` as `lock` prints it, found "
+                f"{line!r:.60}. {make_one}"
+            )
+        name = line.partition(" ")[0]
+        if line and name not in declared.datasets:
+            raise UnknownName(
+                f"{path}, line {number}: there is no dataset {name!r}."
+                f"{did_you_mean(name, declared.datasets)}"
+            )
+        found |= {name: line} if line else {}
+    if not found:
+        raise ArtefactError(f"{path} has no line of `lock`. {make_one}")
+    return found
 
 
 def _mirror(settings: Settings, options: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ Not here: making anything.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from assets import checks
@@ -103,8 +103,9 @@ def verdicts(
     for dataset in datasets if deep else ():
         source = declared.source_of(dataset)
         archived = [files.archive(source.name, name) for name in source.archives]
-        if not whole.issuperset(archived):
-            continue  # nothing to compare with: the archives are complained about
+        mine = {artefact.path for _, artefact in artefacts(declared, dataset, settings)}
+        if not whole.issuperset(archived) or not whole & mine.difference(archived):
+            continue  # nothing to compare with, or nothing to compare: that is complained about
         records = sum(split.records for split in dataset.splits.values())
         with display.task(f"verify --deep {dataset.name}", records, "records") as advance:
             for verdict in verification.deep(
@@ -115,6 +116,25 @@ def verdicts(
     for asset, verdict in judged.values():
         grouped.setdefault(asset, []).append(verdict)
     return grouped
+
+
+def with_what_they_need(
+    declared: Catalogue,
+    datasets: Sequence[Dataset],
+    settings: Settings,
+    assets: Collection[AssetPath],
+    whole: Collection[str],
+) -> list[AssetPath]:
+    """Return assets and, back to what is whole, those that they are made from, in that order."""
+    made = {a.path: (asset, a) for d in datasets for asset, a in artefacts(declared, d, settings)}
+    needed = dict.fromkeys(assets)
+    for asset, artefact in reversed(made.values()):  # exports before tables before archives
+        for path in [made_from.path for made_from in artefact.inputs] if asset in needed else ():
+            if path not in whole:
+                needed[made[path][0]] = None
+    return [
+        asset for asset in dict.fromkeys(asset for asset, _ in made.values()) if asset in needed
+    ]
 
 
 def lock(declared: Catalogue, dataset: Dataset, settings: Settings) -> str:

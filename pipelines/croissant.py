@@ -77,9 +77,14 @@ def write(source: Source, dataset: Dataset, inputs: Sequence[Input], goal: Path)
     Raises:
         StorageError: `goal` can't be written.
     """
-    text = json.dumps(document(source, dataset, inputs), indent=2, ensure_ascii=False)
     with files.atomic(goal) as partial:
-        partial.write_text(text + "\n", encoding="utf-8")
+        partial.write_bytes(text(source, dataset, inputs).encode())
+
+
+def text(source: Source, dataset: Dataset, inputs: Sequence[Input]) -> str:
+    """Return the Croissant document of a dataset as it is written."""
+    described = document(source, dataset, inputs)
+    return json.dumps(described, indent=2, ensure_ascii=False) + "\n"
 
 
 def document(source: Source, dataset: Dataset, inputs: Sequence[Input] = ()) -> Json:

@@ -6,7 +6,7 @@ nothing is trusted).
 
 `digests` and `shallow` hash artefacts and hold them against their records. `deep` decodes the
 archives again and compares every record of the tables, CSV and LMDB, and every figure of the
-statistics, with them.
+statistics, with them, and holds the Croissant documents against the tables.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import files, formats, lineage, members, statistics, tables
+from pipelines import croissant, files, formats, lineage, members, statistics, tables
 from pipelines.catalogue import Dataset, Source, Split
 from pipelines.errors import ImagesetsError
 from pipelines.exports import to_csv, to_lmdb
 from pipelines.formats import Batch
-from pipelines.lineage import Artefact
+from pipelines.lineage import Artefact, Input
 from pipelines.work import WORKERS, Advance, ahead, unwatched
 
 State = Literal["whole", "missing", "changed", "stale", "unknown"]
@@ -139,8 +139,8 @@ def deep(
         csv_header: whether CSVs begin with the names of their columns.
 
     Returns:
-        a verdict for each table, CSV, LMDB and statistics file: `whole`, or `changed` with the
-        first record that differs.
+        a verdict for each table, CSV, LMDB, statistics file and Croissant document: `whole`, or
+        `changed` with the first record that differs.
 
     Raises:
         MemberError, FormatError: the archives do not hold what the catalogue declares.
@@ -150,7 +150,9 @@ def deep(
     for split in dataset.splits.values():
         sums = statistics.nothing(len(dataset.classes), dataset.image.shape)
         with contextlib.ExitStack() as stack:
-            copies = list(_copies(stack, data, dataset, split, paths, csv_header))
+            copies = list(_copies(stack, data, source, dataset, split, paths, csv_header))
+            if not copies and files.statistics(dataset.name) not in paths:
+                continue  # nothing to compare: its members may not even be those declared now
             differences: dict[str, str] = {}
             first = 0
             for batch in stack.enter_context(
@@ -178,7 +180,18 @@ def deep(
     path = files.statistics(dataset.name)
     if path in paths:
         verdicts.append(_verdict(path, _differing_statistics(data / path, pa.concat_tables(parts))))
+    path = files.croissant(dataset.name)
+    if path in paths:
+        expected_text = croissant.text(source, dataset, _tables(data, dataset))
+        is_right = (data / path).read_bytes() == expected_text.encode()
+        verdicts.append(_verdict(path, None if is_right else "it does not describe these tables"))
     return verdicts
+
+
+def _tables(data: Path, dataset: Dataset) -> tuple[Input, ...]:
+    """Return the tables of a dataset as they are recorded."""
+    found = [lineage.recorded(data, files.table(dataset.name, split)) for split in dataset.splits]
+    return tuple(Input(made.path, made.sha256, made.size_bytes) for made in found if made)
 
 
 def _verdict(path: str, difference: str | None) -> Verdict:
@@ -197,6 +210,7 @@ def _decoded(
 def _copies(
     stack: contextlib.ExitStack,
     data: Path,
+    source: Source,
     dataset: Dataset,
     split: Split,
     paths: Collection[str],
@@ -204,7 +218,8 @@ def _copies(
 ) -> Iterator[_Copy]:
     table = files.table(dataset.name, split.name)
     if table in paths:
-        yield _Table(table, data / table, dataset, split)
+        schema = tables.declared_schema(source, dataset, split)
+        yield _Table(table, data / table, dataset, split, schema)
     csv = files.csv(dataset.name, split.name)
     if csv in paths:
         yield _Csv(csv, stack.enter_context((data / csv).open("rb")), dataset, csv_header)
@@ -214,11 +229,16 @@ def _copies(
 
 
 class _Table:
-    def __init__(self, path: str, file: Path, dataset: Dataset, split: Split) -> None:
+    def __init__(
+        self, path: str, file: Path, dataset: Dataset, split: Split, schema: pa.Schema
+    ) -> None:
         self.path, self._file, self._dataset, self._split = path, file, dataset, split
+        self._schema = schema
 
     def compare(self, first: int, batch: Batch) -> str | None:
         try:
+            if first == 0 and (why := self._misdescribed()):
+                return why
             found = tables.to_arrow(self._file, first, first + len(batch))
         except ImagesetsError as error:
             return str(error)
@@ -244,6 +264,13 @@ class _Table:
                 )
         images = found["image"].combine_chunks().to_numpy_ndarray().reshape(batch.images.shape)
         return _differing_pixels(first, batch.images, images)
+
+    def _misdescribed(self) -> str | None:
+        tables.info(self._file)  # refuses what is no table
+        found, expected = pq.read_schema(self._file), self._schema
+        if not found.equals(expected):
+            return f"its columns are {_columns(found)}; expected {_columns(expected)}"
+        return None if found.metadata == expected.metadata else "its metadata are of another table"
 
     def end(self) -> str | None:
         try:
@@ -320,6 +347,10 @@ class _Lmdb:
         if self._broken:
             return self._broken
         return _too_many(int(self._database.stat()["entries"]), self._split.records)
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in schema)
 
 
 def _differing_pixels(first: int, expected: formats.Pixels, found: formats.Pixels) -> str | None:

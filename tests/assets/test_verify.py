@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -196,9 +197,47 @@ def _other_figure(path: Path) -> None:
     pq.write_table(found.to_arrow().cast(schema), path)
 
 
+def _other_kind(path: Path) -> None:
+    table = pq.read_table(path)
+    at = table.schema.get_field_index("label")
+    pq.write_table(table.set_column(at, "label", table["label"].cast(pa.float64())), path)
+
+
+def _one_column_less(path: Path) -> None:
+    pq.write_table(pq.read_table(path).drop_columns(["class"]), path)
+
+
+def _other_order(path: Path) -> None:
+    table = pq.read_table(path)
+    turned = table.take([*range(4, -1, -1), *range(5, len(table))])
+    pq.write_table(turned.set_column(0, table.schema.field(0), table["index"]), path)
+
+
+def _other_metadata(path: Path) -> None:
+    table = pq.read_table(path)
+    said = table.schema.metadata[b"imagesets"].replace(b"zero", b"null")
+    pq.write_table(table.replace_schema_metadata({b"imagesets": said}), path)
+
+
+def _next_float(path: Path) -> None:
+    schema, rows = pq.read_schema(path), pl.read_parquet(path).to_dicts()
+    rows[0]["std_intensity"] = math.nextafter(rows[0]["std_intensity"], math.inf)
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
+
+
+def _other_words(path: Path) -> None:
+    path.write_text(path.read_text("utf-8").replace("Tiny", "Huge"), "utf-8")
+
+
 @pytest.mark.parametrize(
     ("path", "forge", "words"),
     [
+        (TABLE, _other_kind, "its columns are index (uint32), label (double)"),
+        (TABLE, _one_column_less, "its columns are index (uint32), label (uint8), pixels"),
+        (TABLE, _other_order, "record 1: label is "),
+        (TABLE, _other_metadata, "its metadata are of another table"),
+        (STATISTICS, _next_float, "std_intensity is not what"),
+        (CROISSANT, _other_words, "it does not describe these tables"),
         (TABLE, _other_label, "record 3: label is "),
         (TABLE, _other_pixel, "record 3: pixel (row 0, column 0, channel 0) is "),
         (CSV, _other_line, "record 3: its line"),
@@ -221,6 +260,78 @@ def test_a_forgery_whose_record_was_forged_too_is_found_by_looking_deep(
     assert verify(command, built, "--deep", "--repair")[0] == 0
     assert (built.data / path).read_bytes() == genuine
     assert verify(command, built, "--deep") == (0, [])
+
+
+def test_repairing_begins_at_the_nearest_ancestor_that_is_whole(
+    built: Project, command: Command
+) -> None:
+    before = built.snapshot(lineage=False)
+    shutil.rmtree(built.data / "archives")
+    shutil.rmtree(built.data / "lineage/archives")
+    flip(built.data / CSV)
+    assert verify(command, built) == (1, [(CSV, "changed")]), "archives were never made"
+    assert verify(command, built, "--repair")[0] == 0
+    assert not (built.data / "archives").exists(), "the table is whole: nothing else is needed"
+
+    (built.data / TABLE).unlink()
+    (built.data / f"lineage/{TABLE}.json").unlink()
+    flip(built.data / CSV)
+    assert verify(command, built, "--repair")[0] == 0
+    assert verify(command, built, "--deep") == (0, [])
+    archives = {path for path in before if path.startswith("archives/")}
+    assert {path for path in moved(before, built.snapshot(lineage=False)) if path in before} <= {
+        *archives,
+        TABLE,
+        CSV,
+    }
+
+
+def test_what_no_mirror_has_any_more_stays_known_and_is_whole_when_it_is_put_back(
+    built: Project, command: Command
+) -> None:
+    shutil.rmtree(built.publisher.mirror)
+    record = built.data / f"lineage/{ARCHIVE}.json"
+    facts = json.loads(record.read_text("utf-8"))["facts"]
+    for path in (ARCHIVE, TABLE):
+        flip(built.data / path)
+
+    said = command("verify", "--repair", *built.options, *built.mirror)
+
+    assert said.code == 1
+    assert "train-images.gz" in said.stderr
+    assert "could not be had" in said.stderr
+    assert verify(command, built) == (1, [(ARCHIVE, "changed"), (TABLE, "changed")])
+    flip(built.data / ARCHIVE)
+    assert verify(command, built) == (1, [(TABLE, "changed")])
+    assert verify(command, built, "--repair")[0] == 0
+    assert verify(command, built, "--deep") == (0, [])
+    assert json.loads(record.read_text("utf-8"))["facts"] == facts
+
+
+def test_a_catalogue_that_moved_on_makes_stale_and_ends_nothing(
+    built: Project, command: Command
+) -> None:
+    toml = built.publisher.toml("tiny_digits")
+    [counts] = re.findall(r"records = 30\ncounts = \[(\d+)", toml.read_text())
+    built.redeclare(
+        "tiny_digits",
+        f"records = 30\ncounts = [{counts}",
+        f"records = 31\ncounts = [{int(counts) + 1}",
+    )
+    code, complaints = verify(command, built, "--deep", "--repair", "tiny_digits")
+    assert code == 1
+    assert (TABLE, "stale") in complaints
+
+
+def test_a_folder_in_the_place_of_a_record_is_named_by_repairing(
+    built: Project, command: Command
+) -> None:
+    record = built.data / f"lineage/{CSV}.json"
+    record.unlink()
+    record.mkdir()
+    said = command("verify", "--repair", *built.options)
+    assert said.code == 1
+    assert "train.csv.json can't be written: Is a directory." in said.stderr
 
 
 def test_nothing_is_compared_with_an_archive_that_is_damaged_itself(
@@ -295,3 +406,41 @@ def test_an_lmdb_that_was_cut_is_reported_and_not_opened(built: Project, command
     with (built.data / LMDB).open("rb+") as file:
         file.truncate(8192)
     assert verify(command, built, "--deep") == (1, [(LMDB, "changed")])
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "words"),
+    [
+        (None, 1, "can't be read as lines of `lock`"),
+        (b"", 1, "has no line of `lock`"),
+        (b"\n\n", 1, "has no line of `lock`"),
+        ("tiny_digits".encode("utf-16"), 1, "can't be read as lines of `lock`"),
+        (b"tiny_digits\n", 1, "line 1: expected `DATASET  sha256:"),
+        (b"\ntiny_digits  sha256:12\n", 1, "line 2: expected `DATASET  sha256:"),
+        (b"tiny_digit  sha256:" + b"0" * 64, 2, "no dataset 'tiny_digit'. Did you mean"),
+    ],
+)
+def test_what_is_no_lock_is_refused_in_words(
+    built: Project, command: Command, tmp_path: Path, text: bytes | None, code: int, words: str
+) -> None:
+    if text is not None:
+        (tmp_path / "data.lock").write_bytes(text)
+    said = lock(command, built, "--check", str(tmp_path / "data.lock"))
+    assert (said.code, said.stdout) == (code, "")
+    assert words in said.stderr
+
+
+def test_a_lock_may_have_been_through_another_editor_and_be_checked_in_part(
+    built: Project, command: Command, tmp_path: Path
+) -> None:
+    kept = tmp_path / "data.lock"
+    lines = lock(command, built).stdout.replace("\n", " \r\n")
+    kept.write_bytes(b"\xef\xbb\xbf" + lines.encode())
+    (built.data / TABLE).unlink()
+    assert lock(command, built, "--check", str(kept)).code == 1
+    said = lock(command, built, "tiny_letters", "--check", str(kept))
+    assert (said.code, said.stdout) == (0, "tiny_letters: as locked\n")
+    kept.write_text(kept.read_text("utf-8-sig").splitlines()[0])
+    said = lock(command, built, "tiny_letters", "--check", str(kept))
+    assert (said.code, said.stdout) == (2, "")
+    assert "has no line for tiny_letters" in said.stderr
