@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -197,7 +197,7 @@ def read(path: Path, start: int = 0, stop: int | None = None) -> Batch:
     return Batch(images, labels, coarse)
 
 
-def batches(path: Path, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+def batches(path: Path, start: int = 0, stop: int | None = None) -> Generator[Batch]:
     """Stream records `start` to `stop`, a row group at a time; the next is read meanwhile.
 
     The arrays are views of Arrow's memory: not copied, and not writable.
