@@ -40,7 +40,8 @@ def asset(source: Source, identify: Identify) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         def make(archive: Archive) -> Made:
             artefact = archives.artefact(source, archive)
-            obtain = partial(web.obtain, source, archive, identify)
+            goal = store.path(artefact.path)
+            obtain = partial(web.obtain, source, archive, identify, goal)
             return store.make(artefact, display, archive.size_bytes, "bytes", obtain)
 
         store.warn_of_little_space(source)

@@ -60,7 +60,8 @@ class _Lines(Watch):
         self._note = f" ({text})"
 
     def say(self, text: str) -> None:
-        print(f"{self._label}: {text}{self._note}", file=sys.stderr, flush=True)
+        # In one piece, newline included: several threads may have something to say.
+        print(f"{self._label}: {text}{self._note}\n", end="", file=sys.stderr, flush=True)
 
 
 class Bars(Display):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
@@ -14,7 +13,7 @@ from assets.display import Display
 from assets.resources import Store, materialized
 from pipelines.catalogue import Dataset, Source, Split
 from pipelines.exports import to_csv, to_lmdb
-from pipelines.lineage import Artefact, Facts
+from pipelines.lineage import Artefact, Facts, Input
 from pipelines.tables import artefact as table_artefact
 from pipelines.work import Advance
 
@@ -28,7 +27,7 @@ def csv(source: Source, dataset: Dataset, split: Split, header: bool) -> dg.Asse
         "csv",
         f"{dataset.title}, {split.name}, as CSV: label, then every pixel.",
         to_csv.CODE_VERSION,
-        partial(to_csv.artefact, dataset, split, header=header),
+        partial(to_csv.artefact, source, dataset, split, header=header),
         partial(to_csv.write, header=header),
     )
 
@@ -42,7 +41,7 @@ def lmdb(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition:
         "lmdb",
         f"{dataset.title}, {split.name}, as LMDB for Caffe: Datum messages, CHW.",
         to_lmdb.CODE_VERSION,
-        partial(to_lmdb.artefact, dataset, split),
+        partial(to_lmdb.artefact, source, dataset, split),
         partial(to_lmdb.write, key_digits=to_lmdb.KEY_DIGITS[dataset.format]),
     )
 
@@ -54,7 +53,7 @@ def _asset(
     kind: str,
     description: str,
     code_version: str,
-    artefact: Callable[[dict[str, Any]], Artefact],
+    artefact: Callable[[tuple[Input, ...]], Artefact],
     write: Callable[..., int],
 ) -> dg.AssetsDefinition:
     table = table_artefact(source, dataset, split)

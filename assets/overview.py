@@ -12,7 +12,7 @@ from assets.settings import Settings
 from pipelines import archives, files, lineage, statistics, tables
 from pipelines.catalogue import Catalogue, Dataset
 from pipelines.exports import to_csv, to_lmdb
-from pipelines.lineage import Artefact, State
+from pipelines.lineage import Artefact, Input, State
 
 
 def artefacts(declared: Catalogue, dataset: Dataset, settings: Settings) -> Iterator[Artefact]:
@@ -20,14 +20,15 @@ def artefacts(declared: Catalogue, dataset: Dataset, settings: Settings) -> Iter
     source = declared.source_of(dataset)
     for archive in source.archives.values():
         yield archives.artefact(source, archive)
-    inputs: dict[str, str | None] = {}  # a table that is out of date counts as not there
+    inputs: list[Input] = []  # a table that is out of date counts as not there
     for split in dataset.splits.values():
         yield (table := tables.artefact(source, dataset, split))
-        path, found = table.path, lineage.state(settings.data, table)
-        inputs[path] = found.record.sha256 if found.record and found.is_up_to_date else None
-        yield to_csv.artefact(dataset, split, {path: inputs[path]}, settings.csv_header)
-        yield to_lmdb.artefact(dataset, split, {path: inputs[path]})
-    yield statistics.artefact(dataset, inputs)
+        found = lineage.state(settings.data, table)
+        sha256 = found.record.sha256 if found.record and found.is_up_to_date else None
+        inputs.append(Input(table.path, sha256))
+        yield to_csv.artefact(source, dataset, split, (inputs[-1],), settings.csv_header)
+        yield to_lmdb.artefact(source, dataset, split, (inputs[-1],))
+    yield statistics.artefact(source, dataset, tuple(inputs))
 
 
 def states(declared: Catalogue, dataset: Dataset, settings: Settings) -> list[tuple[str, State]]:

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from pydantic import PrivateAttr
 
 from assets.display import Display, Unit, size
 from pipelines import archives, files, lineage
 from pipelines.catalogue import Archive, Source
 from pipelines.downloads import Identify
-from pipelines.lineage import Artefact, Facts, Record
+from pipelines.lineage import Artefact, Facts, Input, Record
 from pipelines.statistics import Sums
 from pipelines.work import Watch
 
@@ -52,6 +53,11 @@ class Store(dg.ConfigurableResource[Any]):
     """The data folder."""
 
     data: str
+    _run_id: str | None = PrivateAttr(default=None)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Learn which run this is: records of artefacts tell it."""
+        self._run_id = context.run.run_id if context.run else None
 
     def path(self, relative: str) -> Path:
         """Return where an artefact lies."""
@@ -81,8 +87,8 @@ class Store(dg.ConfigurableResource[Any]):
     def _has(self, source: Source, archive: Archive) -> bool:
         return self.path(files.archive(source.name, archive.name)).exists()
 
-    def inputs(self, *artefacts: Artefact) -> dict[str, str]:
-        """Return path → SHA-256 of artefacts that another is made from; refuse stale ones."""
+    def inputs(self, *artefacts: Artefact) -> tuple[Input, ...]:
+        """Return artefacts as what another is made from; refuse stale ones."""
         return lineage.inputs(Path(self.data), artefacts)
 
     def make(
@@ -95,7 +101,7 @@ class Store(dg.ConfigurableResource[Any]):
             with display.task(artefact.path, total, unit) as watch:
                 return build(goal, watch)
 
-        record, before = lineage.make(Path(self.data), artefact, build_on_display)
+        record, before = lineage.make(Path(self.data), artefact, build_on_display, self._run_id)
         return Made(record, before.reason, start, time.perf_counter())
 
 
@@ -106,12 +112,22 @@ class Web(dg.ConfigurableResource[Any]):
     offline: bool = False
 
     def obtain(
-        self, source: Source, archive: Archive, identify: Identify, goal: Path, watch: Watch
+        self,
+        source: Source,
+        archive: Archive,
+        identify: Identify,
+        goal: Path,
+        staged: Path,
+        watch: Watch,
     ) -> Facts:
-        """Make sure that an archive is at `goal`."""
+        """Make sure that an archive is at `goal`, or else at `staged`; say where it came from."""
         places = archives.places(source, archive, self.mirror, self.offline)
-        origin = archives.obtain(archive, goal, places, identify, watch, offline=self.offline)
-        return {"origin": origin}
+        origin = archives.receive(
+            archive, goal, staged, places, identify, watch, offline=self.offline
+        )
+        if origin == archives.ALREADY_THERE:
+            return {"origin": origin}
+        return {"origin": origin, "retrieved": lineage.now()}
 
 
 def materialized(

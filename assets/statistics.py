@@ -41,14 +41,17 @@ def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
     ) -> dg.MaterializeResult:
         inputs = store.inputs(*needed)
         at_hand = {
-            store.path(p): sums.pop(digest) for p, digest in inputs.items() if digest in sums
+            store.path(table.path): sums.pop(table.sha256)
+            for table in inputs
+            if table.sha256 in sums
         }
 
-        def build(goal: Path, advance: Advance) -> Facts:
-            paths = [store.path(path) for path in inputs]
-            return {"records": statistics.write(paths, goal, advance, at_hand)}
+        artefact = statistics.artefact(source, dataset, inputs)
 
-        artefact = statistics.artefact(dataset, inputs)
+        def build(goal: Path, advance: Advance) -> Facts:
+            paths = [store.path(table.path) for table in inputs]
+            return {"records": statistics.write(paths, goal, advance, at_hand, artefact)}
+
         made = store.make(artefact, display, records, "records", build)
         path = store.path(made.record.path)
         classes = dg.MetadataValue.md(statistics.counts_as_text(path, markdown=True))

@@ -103,34 +103,55 @@ def obtain(
     """
     if _is_right(goal, archive):
         return ALREADY_THERE  # nothing to write: not even a lock
-    failures: list[str] = []
     with files.resumable(goal) as partial:
-        if goal.is_file():
-            try:
-                verify(goal, archive, identify)
-            except ArchiveError as error:
-                failures.append(f"{goal}: {error}")
-            else:  # another process was faster
-                partial.unlink(missing_ok=True)
-                return ALREADY_THERE
-        slow: list[tuple[float, str]] = []
-        for place in candidates:
-            try:
-                return _receive(place, partial, archive, identify, watch, patience)
-            except TooSlow as error:
-                slow.append((error.rate, place))
-                failures.append(f"{place}: {error}")
-            except ArchiveError as error:
-                failures.append(f"{place}: {error}")
+        return receive(
+            archive, goal, partial, candidates, identify, watch, patience, offline=offline
+        )
+
+
+def receive(
+    archive: Archive,
+    goal: Path,
+    partial: Path,
+    candidates: list[str],
+    identify: Identify = unknown,
+    watch: Watch = unwatched,
+    patience: Patience = Patience(),
+    *,
+    offline: bool = False,
+) -> str:
+    """Let `partial` become the archive, unless it is at `goal` already; return as `obtain` does.
+
+    For callers that keep others away from both, and move `partial` to `goal` themselves. What has
+    arrived stays at `partial` when this raises, and is gone on with the next time.
+    """
+    failures: list[str] = []
+    if goal.is_file():
+        try:
+            verify(goal, archive, identify)
+        except ArchiveError as error:
+            failures.append(f"{goal}: {error}")
+        else:
+            partial.unlink(missing_ok=True)
+            return ALREADY_THERE
+    slow: list[tuple[float, str]] = []
+    for place in candidates:
+        try:
+            return _receive(place, partial, archive, identify, watch, patience)
+        except TooSlow as error:
+            slow.append((error.rate, place))
+            failures.append(f"{place}: {error}")
+        except ArchiveError as error:
+            failures.append(f"{place}: {error}")
+        logger.warning("%s", failures[-1])
+    patient = replace(patience, least_rate=min(patience.least_rate, PATIENT_RATE))
+    for _, place in sorted(slow, reverse=True):
+        try:
+            return _receive(place, partial, archive, identify, watch, patient)
+        except ArchiveError as error:
+            failures.append(f"{place}: {error}")
             logger.warning("%s", failures[-1])
-        patient = replace(patience, least_rate=min(patience.least_rate, PATIENT_RATE))
-        for _, place in sorted(slow, reverse=True):
-            try:
-                return _receive(place, partial, archive, identify, watch, patient)
-            except ArchiveError as error:
-                failures.append(f"{place}: {error}")
-                logger.warning("%s", failures[-1])
-        raise ArchiveUnavailable(_nowhere(archive, goal, failures, offline))
+    raise ArchiveUnavailable(_nowhere(archive, goal, failures, offline))
 
 
 def verify(path: Path, archive: Archive, identify: Identify = unknown) -> None:

@@ -11,6 +11,7 @@ import errno
 import glob
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,9 +46,29 @@ def lmdb(dataset: str, split: str) -> str:
     return f"exports/{dataset}/{split}_lmdb/data.mdb"
 
 
+def sidecar(export: str) -> str:
+    """Return the path of the file that says what an export was made from."""
+    return f"{export}.lineage.json"
+
+
 def lineage(artefact: str) -> str:
-    """Return the path of an artefact's lineage record."""
+    """Return the path of an artefact's lineage record, the latest."""
     return f"lineage/{artefact}.json"
+
+
+def pending_lineage(artefact: str) -> str:
+    """Return the path of a record that waits for its artefact to take its place."""
+    return f"lineage/{artefact}.json.next"
+
+
+def past_lineage(artefact: str, ended: str) -> str:
+    """Return the path of the record of an earlier materialization, by the time of its end."""
+    return f"lineage/history/{artefact}/{ended.replace('-', '').replace(':', '')}.json"
+
+
+def staged(goal: Path) -> Path:
+    """Return the path beside `goal` at which a new one is made."""
+    return goal.with_name(f".{goal.name}.partial")
 
 
 @contextlib.contextmanager
@@ -66,7 +87,7 @@ def atomic(goal: Path) -> Iterator[Path]:
         partial.touch(exist_ok=False)
         try:
             yield partial
-            _settle(partial, goal)
+            settle(partial, goal)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -81,15 +102,14 @@ def resumable(goal: Path) -> Iterator[Path]:
     Raises:
         StorageError: the folder can't be made or written to, or the disk is full.
     """
-    partial = goal.with_name(f".{goal.name}.partial")
+    partial = staged(goal)
     with _storage_errors(goal), locked(goal):
         try:
             yield partial
             if partial.exists():
-                _settle(partial, goal)
+                settle(partial, goal)
         finally:
-            if partial.exists() and not partial.stat().st_size:
-                partial.unlink()  # nothing to go on with
+            forget_empty(partial)
 
 
 @contextlib.contextmanager
@@ -109,6 +129,12 @@ def locked(path: Path) -> Iterator[None]:
                 lock.unlink(missing_ok=True)  # whoever waits for it notices, and locks another
 
 
+def forget_empty(partial: Path) -> None:
+    """Remove a partial file that holds nothing to go on with."""
+    if partial.exists() and not partial.stat().st_size:
+        partial.unlink()
+
+
 def sweep(goal: Path) -> None:
     """Remove what killed writers left beside `goal`; call it only where nobody is writing."""
     for partial in goal.parent.glob(f".{glob.escape(goal.name)}.{'[0-9a-f]' * 8}.partial"):
@@ -121,11 +147,12 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _settle(partial: Path, goal: Path) -> None:
+def settle(partial: Path, goal: Path) -> None:
     """Move a finished file to its final name, once its bytes are on the disk."""
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
-    partial.replace(goal)
+    with _storage_errors(goal):
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(goal)
 
 
 @contextlib.contextmanager
@@ -136,8 +163,9 @@ def _storage_errors(goal: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None or (advice := _ADVICE.get(error.errno)) is None:
             raise
+        shown = re.sub(r"^\.(.+)\.partial$", r"\1", goal.name)  # staged for that place
         raise StorageError(
-            f"{goal} can't be written: {os.strerror(error.errno)}. {advice}"
+            f"{goal.with_name(shown)} can't be written: {os.strerror(error.errno)}. {advice}"
         ) from error
 
 

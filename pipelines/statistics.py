@@ -19,6 +19,7 @@ An intensity is one channel of one pixel. `channel_…` columns hold the same pe
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -33,13 +34,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import files, tables
-from pipelines.catalogue import Dataset
+from pipelines.catalogue import Dataset, Source
 from pipelines.errors import TableError
 from pipelines.formats import Batch, Pixels
-from pipelines.lineage import Artefact
+from pipelines.lineage import Artefact, Input
 from pipelines.work import Advance, unwatched
 
-CODE_VERSION = "1"  # raise when a figure or a column can change
+CODE_VERSION = "2"  # raise when a figure or a column can change
 
 Counters = npt.NDArray[np.uint64]
 
@@ -75,9 +76,20 @@ class Sums:
         )
 
 
-def artefact(dataset: Dataset, inputs: Mapping[str, str | None]) -> Artefact:
-    """Return a dataset's statistics as an artefact of its tables (path → SHA-256)."""
-    parameters = {"splits": list(dataset.splits)}
+def artefact(source: Source, dataset: Dataset, inputs: tuple[Input, ...]) -> Artefact:
+    """Return a dataset's statistics as an artefact of its tables."""
+    parameters = {
+        "dataset": dataset.name,
+        "splits": list(dataset.splits),
+        "archives": {
+            files.archive(source.name, name): {
+                "md5": source.archives[name].md5,
+                "sha256": source.archives[name].sha256,
+            }
+            for split in dataset.splits.values()
+            for name in split.archives
+        },
+    }
     path = files.statistics(dataset.name)
     return Artefact(path, "statistics", CODE_VERSION, parameters, inputs)
 
@@ -87,6 +99,7 @@ def write(
     goal: Path,
     advance: Advance = unwatched,
     known: Mapping[Path, Sums] = MappingProxyType({}),
+    made_from: Artefact | None = None,
 ) -> int:
     """Write the statistics of the splits whose tables are given; return the rows.
 
@@ -96,6 +109,7 @@ def write(
         advance: is told how many records were added up.
         known: the sums of some of the tables, which are then not read: whoever writes a table can
             have them for less (`observe` of `tables.write`, `add`).
+        made_from: is told in the file's metadata: the dataset, its archives and its tables.
 
     Raises:
         TableError: a path holds no table of ours.
@@ -108,6 +122,15 @@ def write(
             advance(about.records)
         parts.append(rows(about, known[path] if path in known else summarise(path, advance)))
     table = pa.concat_tables(parts)
+    if made_from is not None:
+        said = {
+            **made_from.parameters,
+            "inputs": {i.path: {"sha256": i.sha256} for i in made_from.inputs},
+        }
+        key = tables.METADATA_KEY.decode()
+        table = table.replace_schema_metadata(
+            {**(table.schema.metadata or {}), key: json.dumps(said, ensure_ascii=False)}
+        )
     with files.atomic(goal) as partial:
         pq.write_table(table, partial, compression="zstd", compression_level=1)
     return int(table.num_rows)

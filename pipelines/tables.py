@@ -11,7 +11,7 @@ The bytes of `pixels` are the array: no list, no image codec. Not here: where re
 
 Everything streams. A batch of about 4 MiB of pixels becomes a row group, so memory does not grow
 with the number of records. The key `imagesets` of the file's metadata holds a JSON object with
-the dataset, split, shape, dtype, layout, classes, source and the MD5 of every input.
+the dataset, split, shape, dtype, layout, classes, source, and MD5 and SHA-256 of every input.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from pipelines import files, formats, members
 from pipelines.catalogue import Dataset, Source, Split
 from pipelines.errors import TableError
 from pipelines.formats import Batch, Labels, Pixels
-from pipelines.lineage import Artefact
+from pipelines.lineage import Artefact, Input
 from pipelines.work import WORKERS, Advance, ahead, shared, unwatched
 
-CODE_VERSION = "1"  # raise when the bytes of a table can change
+CODE_VERSION = "2"  # raise when the bytes of a table can change
 
 METADATA_KEY = b"imagesets"
 BATCH_BYTES = 4 << 20  # pixels of a row group
@@ -69,7 +69,7 @@ class Info:
 
 def artefact(source: Source, dataset: Dataset, split: Split) -> Artefact:
     """Return the table of a split as an artefact."""
-    parameters = _about(source, dataset, split) | {
+    parameters = description(source, dataset, split) | {
         "format": dataset.format,
         "orientation": dataset.orientation,
         "first_label": dataset.first_label,
@@ -77,9 +77,10 @@ def artefact(source: Source, dataset: Dataset, split: Split) -> Artefact:
         "compression": COMPRESSION,
     }
     version = f"{CODE_VERSION}.{formats.version(dataset.format)}"
-    inputs = {
-        files.archive(source.name, name): source.archives[name].sha256 for name in split.archives
-    }
+    inputs = tuple(
+        Input(files.archive(source.name, a.name), a.sha256, a.size_bytes, a.md5)
+        for a in map(source.archives.__getitem__, split.archives)
+    )
     return Artefact(files.table(dataset.name, split.name), "tables", version, parameters, inputs)
 
 
@@ -245,11 +246,15 @@ def _schema(source: Source, dataset: Dataset, split: Split) -> pa.Schema:
     columns.append(("pixels", pa.binary(dataset.image.size_bytes)))
     return pa.schema(
         [pa.field(name, kind, nullable=False) for name, kind in columns],
-        {METADATA_KEY: json.dumps(_about(source, dataset, split), ensure_ascii=False).encode()},
+        {
+            METADATA_KEY: json.dumps(
+                description(source, dataset, split), ensure_ascii=False
+            ).encode()
+        },
     )
 
 
-def _about(source: Source, dataset: Dataset, split: Split) -> dict[str, Any]:
+def description(source: Source, dataset: Dataset, split: Split) -> dict[str, Any]:
     """Return what a table says of itself in its metadata."""
     return {
         "dataset": dataset.name,
@@ -265,7 +270,10 @@ def _about(source: Source, dataset: Dataset, split: Split) -> dict[str, Any]:
             key: getattr(source, key) for key in ("title", "homepage", "licence", "citation")
         },
         "inputs": {
-            files.archive(source.name, name): {"md5": source.archives[name].md5}
+            files.archive(source.name, name): {
+                "md5": source.archives[name].md5,
+                "sha256": source.archives[name].sha256,
+            }
             for name in split.archives
         },
     }

@@ -325,4 +325,4 @@ def test_what_decides_an_archives_bytes_is_its_declaration(known: Catalogue) -> 
         "md5": archive.md5,
         "sha256": archive.sha256,
     }
-    assert found.inputs == {}
+    assert found.inputs == ()

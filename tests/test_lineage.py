@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,15 +19,19 @@ from hypothesis import strategies as st
 
 from pipelines import files, lineage
 from pipelines.errors import StaleInput, StorageError
-from pipelines.lineage import Artefact
+from pipelines.lineage import Artefact, Input
 
 ARTEFACT = Artefact(
     path="tables/digits/train.parquet",
     stage="tables",
     code_version="1.1",
     parameters={"classes": ("zero", "one"), "records": 2, "source": {"title": "Digits"}},
-    inputs={"archives/digits/images.gz": "a" * 64, "archives/digits/labels.gz": "b" * 64},
+    inputs=(
+        Input("archives/digits/images.gz", "a" * 64, 10, "1" * 32),
+        Input("archives/digits/labels.gz", "b" * 64, 5, "2" * 32),
+    ),
 )
+IMAGES, LABELS = ARTEFACT.inputs
 
 
 class Maker:
@@ -73,7 +78,12 @@ def test_the_record_is_a_json_file_that_says_what_went_in(tmp_path: Path, maker:
 
     found = json.loads((tmp_path / "lineage/tables/digits/train.parquet.json").read_text("utf-8"))
 
-    assert found["inputs"]["archives/digits/images.gz"] == "a" * 64
+    assert found["inputs"][0] == {
+        "path": "archives/digits/images.gz",
+        "sha256": "a" * 64,
+        "size_bytes": 10,
+        "md5": "1" * 32,
+    }
     assert found["parameters"]["classes"] == ["zero", "one"]
     assert found["sha256"] == hashlib.sha256(b"made").hexdigest()
     assert lineage.recorded(tmp_path, "tables/digits/test.parquet") is None
@@ -196,15 +206,15 @@ def test_a_damaged_artefact_is_made_again(
             ["options changed: source"],
         ),
         (
-            {"inputs": {**ARTEFACT.inputs, "archives/digits/images.gz": "c" * 64}},
+            {"inputs": (replace(IMAGES, sha256="c" * 64), LABELS)},
             ["input changed: archives/digits/images.gz"],
         ),
         (
-            {"inputs": {**ARTEFACT.inputs, "archives/digits/images.gz": None}},
+            {"inputs": (replace(IMAGES, sha256=None), LABELS)},
             ["input changed: archives/digits/images.gz"],
         ),
-        ({"inputs": {**ARTEFACT.inputs, "archives/digits/more.gz": "d" * 64}}, ["more.gz"]),
-        ({"inputs": {}}, ["archives/digits/images.gz, archives/digits/labels.gz"]),
+        ({"inputs": (*ARTEFACT.inputs, Input("archives/digits/more.gz", "d" * 64))}, ["more.gz"]),
+        ({"inputs": (LABELS,)}, ["input changed: archives/digits/images.gz"]),
     ],
 )
 def test_whatever_decides_the_bytes_decides_that_they_are_made_again(
@@ -229,7 +239,7 @@ def test_the_order_of_parameters_and_inputs_does_not_matter(tmp_path: Path, make
     turned = replace(
         ARTEFACT,
         parameters=dict(reversed(ARTEFACT.parameters.items())),
-        inputs=dict(reversed(ARTEFACT.inputs.items())),
+        inputs=(LABELS, IMAGES),
     )
 
     assert lineage.state(tmp_path, turned).is_up_to_date
@@ -329,10 +339,10 @@ def test_the_inputs_of_an_artefact_are_the_digests_of_what_it_is_made_from(
     lineage.make(tmp_path, ARTEFACT, maker)
     lineage.make(tmp_path, other, Maker(b"other"))
 
-    assert lineage.inputs(tmp_path, [ARTEFACT, other]) == {
-        ARTEFACT.path: hashlib.sha256(b"made").hexdigest(),
-        other.path: hashlib.sha256(b"other").hexdigest(),
-    }
+    assert lineage.inputs(tmp_path, [ARTEFACT, other]) == (
+        Input(ARTEFACT.path, hashlib.sha256(b"made").hexdigest(), 4),
+        Input(other.path, hashlib.sha256(b"other").hexdigest(), 5),
+    )
 
 
 @pytest.mark.parametrize(
@@ -340,7 +350,7 @@ def test_the_inputs_of_an_artefact_are_the_digests_of_what_it_is_made_from(
     [
         (replace(ARTEFACT, path="tables/digits/test.parquet"), "it is not there"),
         (replace(ARTEFACT, code_version="2"), "code version 1.1 made it"),
-        (replace(ARTEFACT, inputs={}), "its input changed"),
+        (replace(ARTEFACT, inputs=(LABELS,)), "its input changed"),
     ],
 )
 def test_an_artefact_is_not_made_from_what_is_out_of_date_itself(
@@ -420,10 +430,105 @@ def test_what_killed_writers_left_is_swept_when_the_artefact_is_made(
     tmp_path: Path, maker: Maker, goal: Path
 ) -> None:
     goal.parent.mkdir(parents=True)
-    left = goal.with_name(f".{goal.name}.0123abcd.partial")
+    staged = files.staged(goal)
+    left = staged.with_name(f".{staged.name}.0123abcd.partial")
     left.write_bytes(b"half")
     other = goal.with_name(".other.0123abcd.partial")
     other.write_bytes(b"somebody else's")
     lineage.make(tmp_path, ARTEFACT, maker)
     assert not left.exists()
     assert other.exists()
+
+
+# --- the record and its artefact, together --------------------------------------------------------
+
+
+class Killed(BaseException):
+    """Stands for the end of a process."""
+
+
+@pytest.mark.parametrize("moment", range(4))
+def test_wherever_a_process_dies_the_artefact_that_is_there_has_its_record(
+    tmp_path: Path, goal: Path, moment: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at each of the moves that make an artefact and its record final, one after another."""
+    lineage.make(tmp_path, ARTEFACT, Maker(b"old"))
+    changed = replace(ARTEFACT, code_version="2")
+    moves, real = [0], Path.replace
+
+    def replace_or_die(self: Path, target: Path) -> Path:
+        if not self.name.endswith(".partial") or target == goal:
+            if moves[0] == moment:
+                raise Killed
+            moves[0] += 1
+        return real(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", replace_or_die)
+        with contextlib.suppress(Killed):
+            lineage.make(tmp_path, changed, Maker(b"new"))
+    record = lineage.recorded(tmp_path, ARTEFACT.path)
+    assert record is not None
+    assert record.sha256 == hashlib.sha256(goal.read_bytes()).hexdigest()
+    assert record.code_version == {b"old": "1.1", b"new": "2"}[goal.read_bytes()]
+    assert (goal.read_bytes() == b"new") == (moment > 0)
+    maker = Maker(b"new")
+    lineage.make(tmp_path, changed, maker)
+    assert maker.times == (moment == 0)
+    assert lineage.state(tmp_path, changed).is_up_to_date
+    assert not (tmp_path / files.pending_lineage(ARTEFACT.path)).exists()
+
+
+def test_the_records_of_earlier_materializations_are_kept(tmp_path: Path) -> None:
+    for version in ("1", "2", "3"):
+        lineage.make(tmp_path, replace(ARTEFACT, code_version=version), Maker(version.encode()))
+
+    latest = json.loads((tmp_path / files.lineage(ARTEFACT.path)).read_text("utf-8"))
+    past = sorted((tmp_path / "lineage/history" / ARTEFACT.path).iterdir())
+    assert latest["code_version"] == "3"
+    assert [json.loads(path.read_text("utf-8"))["code_version"] for path in past] == ["1", "2"]
+
+
+def test_any_changed_byte_of_a_record_is_noticed(tmp_path: Path, maker: Maker) -> None:
+    lineage.make(tmp_path, ARTEFACT, maker)
+    path = tmp_path / files.lineage(ARTEFACT.path)
+    text = path.read_bytes()
+    for at in range(0, len(text), 7):
+        path.write_bytes(text[:at] + bytes([text[at] ^ 1]) + text[at + 1 :])
+        changed = lineage.recorded(tmp_path, ARTEFACT.path)
+        assert changed is None or text[at : at + 1].isspace(), text[at - 20 : at + 20]
+
+
+def test_an_artefact_that_is_kept_as_it_is_keeps_what_is_known_of_it(
+    tmp_path: Path, goal: Path
+) -> None:
+    def bring(staged: Path) -> dict[str, str]:
+        staged.write_bytes(b"archive")
+        return {"origin": "https://example.org/file.gz", "retrieved": "2026-01-01T00:00:00Z"}
+
+    archive = replace(ARTEFACT, inputs=(), parameters={"md5": "1" * 32})
+    first, _ = lineage.make(tmp_path, archive, bring)
+    second, before = lineage.make(
+        tmp_path, replace(archive, code_version="2"), lambda _: {"origin": "already there"}
+    )
+
+    assert before.reason is not None
+    assert goal.read_bytes() == b"archive"
+    assert second.facts == first.facts
+    assert second.inputs == (
+        Input("https://example.org/file.gz", hashlib.sha256(b"archive").hexdigest(), 7, "1" * 32),
+    )
+
+
+def test_an_artefact_whose_sidecar_was_changed_is_made_again(tmp_path: Path, maker: Maker) -> None:
+    artefact = replace(ARTEFACT, sidecar="tables/digits/train.parquet.lineage.json")
+    record, _ = lineage.make(tmp_path, artefact, maker)
+    beside = tmp_path / "tables/digits/train.parquet.lineage.json"
+    text = beside.read_text()
+    assert json.loads(text)["sha256"] == record.sha256
+
+    beside.write_text(text.replace("Digits", "Digitz"))
+    _, before = lineage.make(tmp_path, artefact, maker)
+
+    assert "does not say what went in" in str(before.reason)
+    assert beside.read_text() == text

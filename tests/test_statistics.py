@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +19,7 @@ from pipelines import files, statistics, tables
 from pipelines.catalogue import load
 from pipelines.errors import StorageError, TableError
 from pipelines.formats import Batch
+from pipelines.lineage import Input
 from pipelines.statistics import Sums
 from tests import builders
 from tests.builders import Array
@@ -338,11 +342,36 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path) -> None:
 
 
 def test_what_decides_the_bytes_of_statistics(publisher: builders.Publisher) -> None:
-    dataset = load(publisher.catalogue).datasets["tiny_digits"]
-    inputs = {"tables/tiny_digits/train.parquet": "a" * 64}
+    known = load(publisher.catalogue)
+    dataset = known.datasets["tiny_digits"]
+    inputs = (Input("tables/tiny_digits/train.parquet", "a" * 64),)
 
-    found = statistics.artefact(dataset, inputs)
+    found = statistics.artefact(known.source_of(dataset), dataset, inputs)
 
     assert found.path == files.statistics("tiny_digits")
     assert found.inputs == inputs
-    assert found.parameters == {"splits": ["train", "test"]}
+    assert found.parameters["splits"] == ["train", "test"]
+    assert len(found.parameters["archives"]) == 4
+
+
+def test_the_metadata_says_what_the_statistics_were_made_from(
+    written: Path, publisher: builders.Publisher, tmp_path: Path
+) -> None:
+    known = load(publisher.catalogue)
+    dataset = known.datasets["tiny_colours"]
+    tables_ = (Input("tables/tiny_colours/train.parquet", "a" * 64),)
+    made_from = statistics.artefact(known.source_of(dataset), dataset, tables_)
+    goal = tmp_path / "said.parquet"
+
+    statistics.write([tmp_path / "train.parquet"], goal, made_from=made_from)
+
+    said = json.loads(pq.read_schema(goal).metadata[tables.METADATA_KEY])
+    archive = publisher.archive("tiny_colours", "colours.tar.gz").read_bytes()
+    assert said["dataset"] == "tiny_colours"
+    assert said["inputs"] == {"tables/tiny_colours/train.parquet": {"sha256": "a" * 64}}
+    assert said["archives"] == {
+        "archives/tiny_colours/colours.tar.gz": {
+            "md5": hashlib.md5(archive).hexdigest(),
+            "sha256": hashlib.sha256(archive).hexdigest(),
+        }
+    }

@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from pipelines import catalogue, files, tables
 from pipelines.errors import FormatError, ImagesetsError, MemberError, StorageError, TableError
 from pipelines.formats import Batch
+from pipelines.lineage import Input
 from tests import builders
 from tests.builders import Array, Publisher
 
@@ -222,7 +223,8 @@ def test_the_metadata_says_what_the_table_is_and_what_it_was_made_from(
     assert about["classes"] == ["A", "B", "C", "D"]
     assert about["source"]["licence"] == "not stated"
     md5 = hashlib.md5(archive).hexdigest()
-    assert about["inputs"] == {"archives/tiny_letters/letters.zip": {"md5": md5}}
+    sha256 = hashlib.sha256(archive).hexdigest()
+    assert about["inputs"] == {"archives/tiny_letters/letters.zip": {"md5": md5, "sha256": sha256}}
     found = tables.info(goal)
     assert (found.dataset, found.split, found.records) == ("tiny_letters", "test", 12)
     assert (found.shape, found.record_bytes) == ((5, 5, 1), 25)
@@ -769,9 +771,14 @@ def test_what_decides_a_tables_bytes(publisher: Publisher) -> None:
 
     assert found.path == files.table("tiny_letters", "train")
     archive = publisher.archive("tiny_letters", "letters.zip").read_bytes()
-    assert found.inputs == {
-        "archives/tiny_letters/letters.zip": hashlib.sha256(archive).hexdigest()
-    }
+    assert found.inputs == (
+        Input(
+            "archives/tiny_letters/letters.zip",
+            hashlib.sha256(archive).hexdigest(),
+            len(archive),
+            hashlib.md5(archive).hexdigest(),
+        ),
+    )
     parameters = json.dumps(found.parameters)
     for fact in ("transposed", "first_label", "zstd", "gzip/train-images.gz", "Tiny letters"):
         assert fact in parameters

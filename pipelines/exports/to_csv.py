@@ -8,16 +8,16 @@ label is the fine one. Not here: reading CSV.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from pipelines import files, tables
-from pipelines.catalogue import Dataset, Split
+from pipelines.catalogue import Dataset, Source, Split
 from pipelines.formats import Batch
-from pipelines.lineage import Artefact
+from pipelines.lineage import Artefact, Input
 from pipelines.work import Advance, unwatched
 
 CODE_VERSION = "1"  # raise when the bytes of a CSV can change
@@ -26,11 +26,12 @@ _LINES = 512  # formatted at once: small enough to stay in the cache
 
 
 def artefact(
-    dataset: Dataset, split: Split, inputs: Mapping[str, str | None], header: bool = False
+    source: Source, dataset: Dataset, split: Split, inputs: tuple[Input, ...], header: bool = False
 ) -> Artefact:
-    """Return the CSV of a split as an artefact of its table (path → SHA-256)."""
+    """Return the CSV of a split as an artefact of its table."""
     path = files.csv(dataset.name, split.name)
-    return Artefact(path, "csv", CODE_VERSION, {"header": header}, inputs)
+    parameters = {"header": header, "about": tables.description(source, dataset, split)}
+    return Artefact(path, "csv", CODE_VERSION, parameters, inputs, files.sidecar(path))
 
 
 def write(table: Path, goal: Path, header: bool = False, advance: Advance = unwatched) -> int:

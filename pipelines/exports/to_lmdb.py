@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import errno
 import mmap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import lmdb
 import numpy as np
 
 from pipelines import files, tables
-from pipelines.catalogue import Dataset, Split
+from pipelines.catalogue import Dataset, Source, Split
 from pipelines.formats import Batch
-from pipelines.lineage import Artefact
+from pipelines.lineage import Artefact, Input
 from pipelines.work import Advance, unwatched
 
 CODE_VERSION = "1"  # raise when the bytes of a database can change
@@ -32,11 +32,14 @@ KEY_DIGITS = {"idx": 8, "cifar": 5}
 _PAGE_BYTES = mmap.PAGESIZE  # as LMDB chooses it
 
 
-def artefact(dataset: Dataset, split: Split, inputs: Mapping[str, str | None]) -> Artefact:
-    """Return the LMDB of a split as an artefact of its table (path → SHA-256)."""
-    parameters = {"key_digits": KEY_DIGITS[dataset.format]}
+def artefact(source: Source, dataset: Dataset, split: Split, inputs: tuple[Input, ...]) -> Artefact:
+    """Return the LMDB of a split as an artefact of its table."""
     path = files.lmdb(dataset.name, split.name)
-    return Artefact(path, "lmdb", CODE_VERSION, parameters, inputs)
+    parameters = {
+        "key_digits": KEY_DIGITS[dataset.format],
+        "about": tables.description(source, dataset, split),
+    }
+    return Artefact(path, "lmdb", CODE_VERSION, parameters, inputs, files.sidecar(path))
 
 
 def write(table: Path, goal: Path, key_digits: int = 8, advance: Advance = unwatched) -> int:

@@ -111,12 +111,15 @@ class Project:
         toml.write_text("\n".join(lines) + "\n")
 
     def snapshot(self, *, lineage: bool = True) -> Snapshot:
-        """Everything in the data folder but Dagster's records."""
+        """Everything in the data folder but Dagster's records and those of the past."""
         left_out = {"dagster"} if lineage else {"dagster", "lineage"}
         return {
             path.relative_to(self.data).as_posix(): _facts(path)
             for path in sorted(self.data.rglob("*"))
-            if path.is_file() and path.relative_to(self.data).parts[0] not in left_out
+            if path.is_file()
+            and path.relative_to(self.data).parts[0] not in left_out
+            and path.relative_to(self.data).parts[:2] != ("lineage", "history")
+            and (lineage or not path.name.endswith(".lineage.json"))
         }
 
 

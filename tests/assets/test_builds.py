@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
+import jsonschema
 import lmdb
 import numpy as np
 import polars as pl
 import pytest
 
 from assets.definitions import define
-from assets.settings import Settings
+from assets.settings import ROOT, Settings
 from tests.assets import project as projects
 from tests.assets.project import ARCHIVES, DATASETS, Project, Snapshot, imagesets, moved
 
@@ -43,6 +44,7 @@ ARTEFACTS = {
     *(f"exports/{dataset}/{split}.csv" for dataset, split in SPLITS),
     *(f"exports/{dataset}/{split}_lmdb/data.mdb" for dataset, split in SPLITS),
 }
+SIDECARS = {f"{path}.lineage.json" for path in ARTEFACTS if path.startswith("exports/")}
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,33 @@ def twice(_published_once: Project, tmp_path_factory: pytest.TempPathFactory) ->
 def test_a_first_build_makes_every_artefact_and_a_record_of_each(twice: Built) -> None:
     records = {f"lineage/{path}.json" for path in ARTEFACTS}
     assert twice.codes[0] == 0
-    assert set(twice.after[0]) == ARTEFACTS | records
+    assert set(twice.after[0]) == ARTEFACTS | records | SIDECARS
+
+
+def test_every_record_is_as_the_schema_says(twice: Built) -> None:
+    schema = json.loads((ROOT / "pipelines" / "lineage.schema.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+    for path in ARTEFACTS:
+        record = json.loads(twice.path(f"lineage/{path}.json").read_text())
+        assert not list(validator.iter_errors(record))
+        assert record["run"]["versions"]["numpy"] == np.__version__
+        assert record["run"]["versions"]["dagster"] == dg.__version__
+        assert record["run"]["started"] <= record["run"]["ended"]
+        broken = {**record, "sha256": "no digest"}
+        assert list(validator.iter_errors(broken)), "the schema refuses nothing"
+
+
+def test_a_sidecar_says_what_an_export_was_made_from_down_to_the_archives(twice: Built) -> None:
+    for path in SIDECARS:
+        said = json.loads(twice.path(path).read_text())
+        export = twice.path(path.removesuffix(".lineage.json"))
+        assert said["sha256"] == hashlib.sha256(export.read_bytes()).hexdigest()
+        [table] = said["inputs"]
+        assert table["sha256"] == hashlib.sha256(twice.path(table["path"]).read_bytes()).hexdigest()
+        for archive, digests in said["parameters"]["about"]["inputs"].items():
+            data = twice.path(archive).read_bytes()
+            assert digests["md5"] == hashlib.md5(data).hexdigest()
+            assert digests["sha256"] == hashlib.sha256(data).hexdigest()
 
 
 def test_the_summary_has_a_line_for_every_artefact(twice: Built) -> None:
@@ -193,9 +221,16 @@ def test_a_lineage_record_tells_the_hash_of_the_artefact_and_of_all_it_was_made_
         record = json.loads(twice.path(f"lineage/{path}.json").read_text())
         assert record["path"] == path
         assert record["sha256"] == sha256(path)
-        assert record["inputs"] == {above: sha256(above) for above in record["inputs"]}
+        above = {one["path"]: one["sha256"] for one in record["inputs"]}
+        if path.startswith("archives/"):
+            [(place, digest)] = above.items()
+            assert place.endswith(path.removeprefix("archives/"))
+            assert digest == record["sha256"]
+            assert record["facts"]["retrieved"].endswith("Z")
+        else:
+            assert above == {one: sha256(one) for one in above}
     table = json.loads(twice.path("lineage/tables/tiny_digits/test.parquet.json").read_text())
-    assert set(table["inputs"]) == {
+    assert {one["path"] for one in table["inputs"]} == {
         "archives/tiny_digits/test-images.gz",
         "archives/tiny_digits/test-labels.gz",
     }

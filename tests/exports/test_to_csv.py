@@ -17,6 +17,7 @@ from pipelines import files, tables
 from pipelines.catalogue import load
 from pipelines.errors import StorageError, TableError
 from pipelines.exports import to_csv
+from pipelines.lineage import Input
 from tests import builders
 from tests.builders import Array
 
@@ -145,10 +146,14 @@ def test_a_file_in_the_place_of_the_folder_is_named(table: Path, goal: Path) -> 
 
 @pytest.mark.parametrize("header", [True, False])
 def test_what_decides_the_bytes_of_a_csv(publisher: builders.Publisher, header: bool) -> None:
-    dataset = load(publisher.catalogue).datasets["tiny_digits"]
-    inputs = {"tables/tiny_digits/train.parquet": "a" * 64}
+    known = load(publisher.catalogue)
+    dataset = known.datasets["tiny_digits"]
+    inputs = (Input("tables/tiny_digits/train.parquet", "a" * 64),)
 
-    found = to_csv.artefact(dataset, dataset.splits["train"], inputs, header)
+    found = to_csv.artefact(
+        known.source_of(dataset), dataset, dataset.splits["train"], inputs, header
+    )
 
     assert found.path == files.csv("tiny_digits", "train")
-    assert (found.inputs, found.parameters) == (inputs, {"header": header})
+    assert (found.inputs, found.parameters["header"]) == (inputs, header)
+    assert found.sidecar == "exports/tiny_digits/train.csv.lineage.json"

@@ -17,6 +17,7 @@ from pipelines import files, tables
 from pipelines.catalogue import load
 from pipelines.errors import StorageError, TableError
 from pipelines.exports import to_lmdb
+from pipelines.lineage import Input
 from tests import builders
 from tests.builders import Array
 
@@ -243,10 +244,12 @@ def test_a_file_in_the_place_of_the_folder_is_named(table: Path, goal: Path) -> 
 def test_what_decides_the_bytes_of_a_database(
     publisher: builders.Publisher, name: str, digits: int
 ) -> None:
-    dataset = load(publisher.catalogue).datasets[name]
-    inputs = {f"tables/{name}/train.parquet": "a" * 64}
+    known = load(publisher.catalogue)
+    dataset = known.datasets[name]
+    inputs = (Input(f"tables/{name}/train.parquet", "a" * 64),)
 
-    found = to_lmdb.artefact(dataset, dataset.splits["train"], inputs)
+    found = to_lmdb.artefact(known.source_of(dataset), dataset, dataset.splits["train"], inputs)
 
     assert found.path == files.lmdb(name, "train")
-    assert (found.inputs, found.parameters) == (inputs, {"key_digits": digits})
+    assert (found.inputs, found.parameters["key_digits"]) == (inputs, digits)
+    assert found.sidecar == f"exports/{name}/train_lmdb/data.mdb.lineage.json"
