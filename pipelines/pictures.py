@@ -33,6 +33,7 @@ _FONT_SIZE = 15
 _GAP = 2  # pixels between examples
 _NAME_LETTERS = 24  # longer names of classes are cut
 
+_LONGEST = 300  # pixels of the longest bar; above its end stands its value
 _BAR_COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2")  # on white and on black
 
 
@@ -73,24 +74,22 @@ def bars(names: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
     """
     longest = max([*map(max, series.values()), 1e-9])
     left = 8 * min(max(map(len, names)), _NAME_LETTERS) + 8
-    height = 18 * len(names) + 22
-    texts, x = [], left
-    for colour, name in zip(_BAR_COLOURS, series, strict=False):
-        texts.append(f"<text x='{x}' y='13' fill='{colour}'>{escape(name)}</text>")
-        x += 8 * len(name) + 12
-    for row, name in enumerate(names):
-        texts.append(f"<text y='{18 * row + 35}'>{escape(_cut(name))}</text>")
+    right = left + _LONGEST
     thick = 14 // len(series)
-    paths = []
-    for at, (colour, values) in enumerate(zip(_BAR_COLOURS, series.values(), strict=False)):
-        y = 23 + thick // 2 + at * thick
-        lengths = (round(300 * value / longest) for value in values)
-        lines = "".join(f"M{left} {y + 18 * row}h{long}" for row, long in enumerate(lengths))
-        paths.append(f"<path stroke='{colour}' d='{lines}'/>")
+    scale = f"{longest:,.0f}" if longest >= 1000 else f"{longest:.3g}"
+    parts = [f"<text x='{right}' y='13' text-anchor='end'>{scale}</text>"]
+    for row, name in enumerate(names):
+        parts.append(f"<text y='{18 * row + 35}'>{escape(_cut(name))}</text>")
+    for at, (colour, (name, values)) in enumerate(zip(_BAR_COLOURS, series.items(), strict=False)):
+        x = left + 80 * at
+        parts.append(f"<text x='{x}' y='13' fill='{colour}'>{escape(_cut(name))}</text>")
+        top = 23 + thick // 2 + at * thick
+        lengths = (round(_LONGEST * value / longest) for value in values)
+        lines = "".join(f"M{left} {top + 18 * row}h{long}" for row, long in enumerate(lengths))
+        parts.append(f"<path stroke='{colour}' d='{lines}'/>")
     return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' width='{left + 310}' height='{height}' "
-        f"fill='gray' style='font:13px sans-serif'>{''.join(texts)}"
-        f"<g stroke-width='{thick}'>{''.join(paths)}</g></svg>"
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{right}' height='{18 * len(names) + 22}' "
+        f"fill='gray' stroke-width='{thick}' style='font:13px sans-serif'>{''.join(parts)}</svg>"
     )
 
 
