@@ -186,8 +186,10 @@ def _of_groups(name: str, expected: str, found: pl.DataFrame) -> Finding:
     told = expected
     if rows:
         differing = numbers["of different classes"]
-        told = f"{len(groups):,} image(s) in {len(found):,} records, {differing:,} of them with "
-        told += "different classes"
+        told = (
+            f"{len(groups):,} image(s) in {len(found):,} records, "
+            f"{differing:,} of them with different classes"
+        )
     return Finding(name, not len(groups), expected, told, True, numbers, rows)
 
 

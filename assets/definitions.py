@@ -76,11 +76,11 @@ def linked(
         return dg.link_code_references_to_git(local, *repository, file_path_mapping=here)
 
 
-def repository() -> tuple[str, str] | None:
-    """Return (URL, commit) of this checkout, if it came from where people can look at it."""
+def repository(folder: Path = ROOT) -> tuple[str, str] | None:
+    """Return (URL, commit) of a checkout, if it came from where people can look at it."""
     try:
         url, commit = (
-            subprocess.run(["git", *said], cwd=ROOT, capture_output=True, text=True, check=True)
+            subprocess.run(["git", *said], cwd=folder, capture_output=True, text=True, check=True)
             for said in (["remote", "get-url", "origin"], ["rev-parse", "HEAD"])
         )
     except (OSError, subprocess.CalledProcessError):
