@@ -1,4 +1,4 @@
-"""The command line: `python -m assets list | build | fetch | mirror | statistics | ui`.
+"""The command line: `python -m assets list | build | fetch | verify | lock | mirror | …`.
 
 Not here: anything that a stage does. This module reads what a person wants, calls, and prints.
 """
@@ -11,14 +11,19 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from assets import display
 from assets.settings import VARIABLES, Settings, folder, folder_or_url
-from pipelines import __version__, catalogue, files
+from pipelines import __version__, catalogue, files, lineage
 from pipelines.catalogue import Dataset, did_you_mean
 from pipelines.errors import ArchiveUnavailable, ImagesetsError, TableError, UnknownName
+
+if TYPE_CHECKING:  # Dagster takes half a second that `list` need not wait for
+    from assets.runs import Outcome
+    from pipelines.verification import Verdict
 
 STAGES = {
     "archives": ["archives"],
@@ -35,6 +40,8 @@ examples:
   python -m assets build mnist fashion_mnist    everything of two datasets
   python -m assets build emnist --only tables   the tables of its six datasets
   python -m assets build --mirror /srv/mirror   everything, from files you have
+  python -m assets verify --deep mnist          is every record still the publisher's?
+  python -m assets lock mnist > data.lock       pin the very bytes of a dataset
   python -m assets mirror /srv/mirror cifar10   verified archives for others
   python -m assets statistics mnist             records of each class
   python -m assets ui                           the same in the browser
@@ -110,6 +117,11 @@ def _build(settings: Settings, options: argparse.Namespace) -> int:
     from assets import runs  # imports Dagster: half a second that `list` need not wait for
 
     outcomes = runs.run(settings, datasets, stages, display.chosen())
+    return _told(outcomes, settings, start)
+
+
+def _told(outcomes: Sequence[Outcome], settings: Settings, start: float) -> int:
+    """Print what became of the assets of a run; return the exit code."""
     rows = [("artefact", "records", "size", "seconds", "")]
     for outcome in outcomes:
         records = f"{outcome.records:,}" if outcome.records else ""
@@ -144,6 +156,65 @@ def _build(settings: Settings, options: argparse.Namespace) -> int:
 def _fetch(settings: Settings, options: argparse.Namespace) -> int:
     options.only = ["archives"]
     return _build(settings, options)
+
+
+def _verify(settings: Settings, options: argparse.Namespace) -> int:
+    from assets import overview
+
+    declared = catalogue.load(settings.catalogue)
+    datasets = _selected(declared, options.datasets)
+    screen, start = display.chosen(), time.perf_counter()
+    found = overview.verdicts(declared, datasets, settings, screen, deep=options.deep)
+    _tell_verdicts(found, start)
+    broken = {asset: [v for v in them if not v.is_whole] for asset, them in found.items()}
+    broken = {asset: them for asset, them in broken.items() if them}
+    if not found:
+        raise TableError(f"Nothing is built in {settings.data} yet. Run: python -m assets build")
+    if not broken or not options.repair:
+        return 1 if broken else 0
+    import dagster as dg
+
+    from assets import runs
+
+    print("\nRepairing.\n", flush=True)
+    for verdicts in broken.values():
+        for verdict in verdicts:
+            if verdict.state in ("changed", "unknown"):
+                lineage.distrust(settings.data, verdict.path)
+    start = time.perf_counter()
+    outcomes = runs.materialize(settings, [dg.AssetKey(asset) for asset in broken], screen)
+    return _told(outcomes, settings, start)
+
+
+def _tell_verdicts(found: Mapping[tuple[str, str], Sequence[Verdict]], start: float) -> None:
+    verdicts = [verdict for them in found.values() for verdict in them]
+    broken = [verdict for verdict in verdicts if not verdict.is_whole]
+    for verdict in broken:
+        print(f"{verdict.path}: {verdict.state}: {verdict.why}")
+    seconds = time.perf_counter() - start
+    if broken:
+        print(f"\n{len(broken)} of {len(verdicts)} artefacts are not whole ({seconds:.1f} s).")
+        print("Mend them with: python -m assets verify --repair")
+    elif verdicts:
+        print(f"All {len(verdicts)} artefacts are whole ({seconds:.1f} s).")
+
+
+def _lock(settings: Settings, options: argparse.Namespace) -> int:
+    from assets import overview
+
+    declared = catalogue.load(settings.catalogue)
+    if options.check is None:
+        for dataset in _selected(declared, options.datasets):
+            print(overview.lock(declared, dataset, settings))
+        return 0
+    wanted = [line for line in options.check.read_text("utf-8").splitlines() if line.strip()]
+    differing = 0
+    for line in wanted:
+        [dataset] = declared.select([line.split()[0]])
+        found = overview.lock(declared, dataset, settings)
+        print(f"{dataset.name}: {'as locked' if found == line else f'differs: {found}'}")
+        differing += found != line
+    return 1 if differing else 0
 
 
 def _mirror(settings: Settings, options: argparse.Namespace) -> int:
@@ -308,6 +379,41 @@ def _parser() -> argparse.ArgumentParser:
     )
     fetch.add_argument("datasets", nargs="*", metavar="SOURCE", help="a source, or a dataset")
     fetch.set_defaults(command=_fetch)
+
+    verify = commands.add_parser(
+        "verify",
+        parents=[where, what, whence],
+        help="hash everything again, and hold it against its records",
+        description="Hash every artefact that was made of the named datasets (all, if none is "
+        "named) and hold it against its lineage record. Each is whole, missing, changed, stale "
+        "(its inputs, declaration or code moved on) or unknown (no record). The exit code is 0 "
+        "only if all are whole, or were repaired.",
+    )
+    verify.add_argument("datasets", nargs="*", metavar="DATASET", help="a dataset, or a source")
+    verify.add_argument(
+        "--deep",
+        action="store_true",
+        help="decode the archives too, and compare every record of everything made from them",
+    )
+    verify.add_argument(
+        "--repair", action="store_true", help="make again just what is not whole, from what is"
+    )
+    verify.set_defaults(command=_verify)
+
+    lock = commands.add_parser(
+        "lock",
+        parents=[where, what],
+        help="one digest for all artefacts of a dataset",
+        description="Print one SHA-256 for the whole set of artefacts of each named dataset (all, "
+        "if none is named): the same wherever and whenever they were made from the same bytes by "
+        "the same code and libraries. Keep the line, and hold later builds against it with "
+        "--check.",
+    )
+    lock.add_argument("datasets", nargs="*", metavar="DATASET", help="a dataset, or a source")
+    lock.add_argument(
+        "--check", type=folder, metavar="FILE", help="compare with lines that were printed before"
+    )
+    lock.set_defaults(command=_lock)
 
     mirror = commands.add_parser(
         "mirror",

@@ -5,38 +5,131 @@ Not here: making anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from assets import checks
+from assets.display import Display
 from assets.settings import Settings
-from pipelines import archives, files, lineage, statistics, tables
+from pipelines import archives, files, lineage, statistics, tables, verification
 from pipelines.catalogue import Catalogue, Dataset
 from pipelines.exports import to_csv, to_lmdb
 from pipelines.lineage import Artefact, Input, State
+from pipelines.verification import Verdict
+
+AssetPath = tuple[str, str]
+"""The key of an asset, without Dagster."""
 
 
-def artefacts(declared: Catalogue, dataset: Dataset, settings: Settings) -> Iterator[Artefact]:
-    """Yield every artefact of a dataset, in the order they are made."""
+def artefacts(
+    declared: Catalogue,
+    dataset: Dataset,
+    settings: Settings,
+    sha256: Callable[[Artefact], str | None] | None = None,
+) -> Iterator[tuple[AssetPath, Artefact]]:
+    """Yield (asset, artefact) for all that is made of a dataset, in the order it is made.
+
+    Args:
+        declared: the catalogue.
+        dataset: one of its datasets.
+        settings: what was chosen.
+        sha256: tells the SHA-256 of a table that others are made from, None where it has none.
+            By default, a table that is out of date has none.
+    """
+    sha256 = sha256 or (lambda table: _up_to_date(settings.data, table))
     source = declared.source_of(dataset)
     for archive in source.archives.values():
-        yield archives.artefact(source, archive)
-    inputs: list[Input] = []  # a table that is out of date counts as not there
-    for split in dataset.splits.values():
-        yield (table := tables.artefact(source, dataset, split))
-        found = lineage.state(settings.data, table)
-        sha256 = found.record.sha256 if found.record and found.is_up_to_date else None
-        inputs.append(Input(table.path, sha256))
-        yield to_csv.artefact(source, dataset, split, (inputs[-1],), settings.csv_header)
-        yield to_lmdb.artefact(source, dataset, split, (inputs[-1],))
-    yield statistics.artefact(source, dataset, tuple(inputs))
+        yield (source.name, "archives"), archives.artefact(source, archive)
+    inputs: list[Input] = []
+    for name, split in dataset.splits.items():
+        table = tables.artefact(source, dataset, split)
+        yield (dataset.name, name), table
+        inputs.append(made_from := Input(table.path, sha256(table)))
+        csv = to_csv.artefact(source, dataset, split, (made_from,), settings.csv_header)
+        yield (dataset.name, f"{name}_csv"), csv
+        yield (dataset.name, f"{name}_lmdb"), to_lmdb.artefact(source, dataset, split, (made_from,))
+    yield (dataset.name, "statistics"), statistics.artefact(source, dataset, tuple(inputs))
+
+
+def _up_to_date(data: Path, table: Artefact) -> str | None:
+    found = lineage.state(data, table)
+    return found.record.sha256 if found.record and found.is_up_to_date else None
 
 
 def states(declared: Catalogue, dataset: Dataset, settings: Settings) -> list[tuple[str, State]]:
     """Return (path, state) of every artefact of a dataset."""
     return [
         (artefact.path, lineage.state(settings.data, artefact))
-        for artefact in artefacts(declared, dataset, settings)
+        for _, artefact in artefacts(declared, dataset, settings)
     ]
+
+
+def verdicts(
+    declared: Catalogue,
+    datasets: Sequence[Dataset],
+    settings: Settings,
+    display: Display,
+    *,
+    deep: bool = False,
+) -> dict[AssetPath, list[Verdict]]:
+    """Return asset → what became of those of its artefacts that were ever made, all hashed anew.
+
+    With `deep`, all that was made from whole archives is compared with them, record by record.
+    """
+    data = settings.data
+    paths = [a.path for d in datasets for _, a in artefacts(declared, d, settings)]
+    paths = [path for path in dict.fromkeys(paths) if (data / path).is_file()]
+    total = sum((data / path).stat().st_size for path in paths)
+    with display.task("verify", total, "bytes") as advance:
+        found = verification.digests(data, paths, advance)
+
+    def sha256(table: Artefact) -> str | None:
+        """What others must be made from: the table as recorded, or else as it is."""
+        record = lineage.recorded(data, table.path)
+        if record is None:
+            return found.get(table.path)
+        return None if lineage.moved_on(record, table) else record.sha256
+
+    judged: dict[str, tuple[AssetPath, Verdict]] = {}
+    for dataset in datasets:
+        for asset, artefact in artefacts(declared, dataset, settings, sha256):
+            if artefact.path not in found and not (data / files.lineage(artefact.path)).exists():
+                continue  # it was never made
+            verdict = verification.shallow(data, artefact, found.get(artefact.path))
+            judged[artefact.path] = (asset, verdict)
+    for dataset in datasets if deep else ():
+        source = declared.source_of(dataset)
+        archived = [files.archive(source.name, name) for name in source.archives]
+        if not all(path in judged and judged[path][1].is_whole for path in archived):
+            continue  # nothing to compare with: the archives are complained about
+        records = sum(split.records for split in dataset.splits.values())
+        with display.task(f"verify --deep {dataset.name}", records, "records") as advance:
+            for verdict in verification.deep(
+                data, source, dataset, advance, csv_header=settings.csv_header
+            ):
+                asset, before = judged[verdict.path]
+                if before.is_whole:
+                    judged[verdict.path] = (asset, verdict)
+    grouped: dict[AssetPath, list[Verdict]] = {}
+    for asset, verdict in judged.values():
+        grouped.setdefault(asset, []).append(verdict)
+    return grouped
+
+
+def lock(declared: Catalogue, dataset: Dataset, settings: Settings) -> str:
+    """Return one line that stands for all bytes of a dataset: its name and a SHA-256.
+
+    The digest is of a line `<SHA-256>  <path>` for each artefact, in the order of the paths: what
+    `sha256sum` prints for them, hashed once more.
+
+    Raises:
+        StaleInput: an artefact is not up to date.
+    """
+    wanted = [artefact for _, artefact in artefacts(declared, dataset, settings)]
+    made = sorted(lineage.inputs(settings.data, wanted), key=lambda one: one.path)
+    lines = "".join(f"{one.sha256}  {one.path}\n" for one in made)
+    return f"{dataset.name}  sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
 
 
 def in_words(dataset: Dataset, settings: Settings, states: list[tuple[str, State]]) -> str:

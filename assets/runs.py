@@ -83,13 +83,24 @@ def run(
         StorageError: the data folder can't be written to.
         KeyboardInterrupt: Ctrl-C was pressed.
     """
+    return materialize(settings, keys(datasets, stages), display)
+
+
+def materialize(
+    settings: Settings, selection: Sequence[dg.AssetKey], display: Display
+) -> list[Outcome]:
+    """Materialize some assets; return what became of each.
+
+    Raises:
+        StorageError: the data folder can't be written to.
+        KeyboardInterrupt: Ctrl-C was pressed.
+    """
     os.environ["DAGSTER_HOME"] = str(home(settings))
-    selection = keys(datasets, stages)
     job = define(settings, display).resolve_implicit_global_asset_job_def()
     with _records(settings.dagster_home) as instance:
         result = job.execute_in_process(
             instance=instance,
-            asset_selection=selection,
+            asset_selection=list(selection),
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
@@ -116,7 +127,7 @@ def _records(home: Path) -> Iterator[dg.DagsterInstance]:
         ) from error
 
 
-def _outcomes(result: dg.ExecuteInProcessResult, selection: list[dg.AssetKey]) -> list[Outcome]:
+def _outcomes(result: dg.ExecuteInProcessResult, selection: Sequence[dg.AssetKey]) -> list[Outcome]:
     good: dict[dg.AssetKey, Outcome] = {}
     bad: dict[dg.AssetKey, str] = {}
     warnings: defaultdict[dg.AssetKey, list[str]] = defaultdict(list)

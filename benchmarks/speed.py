@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import platform
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +25,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,7 +34,7 @@ if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
     sys.path.insert(0, _root)
 
 from benchmarks import floor, memory
-from pipelines import archives, catalogue, files, statistics, tables
+from pipelines import archives, catalogue, files, lineage, statistics, tables
 from pipelines.catalogue import Dataset, Source, Split
 from pipelines.exports import to_csv, to_lmdb
 
@@ -53,7 +55,7 @@ class Figure:
     target: float | None = None
 
     def __str__(self) -> str:
-        number = f"{self.value:.1f}" if self.unit in ("MiB", "ms") else f"{self.value:.3f}"
+        number = f"{self.value:.1f}" if self.unit in ("MiB", "ms", "%") else f"{self.value:.3f}"
         line = f"  {self.what:64}{number:>9} {self.unit:4}"
         if self.target is None:
             return line.rstrip()
@@ -365,6 +367,72 @@ def dagster(bench: Bench) -> Iterator[Figure]:
     yield Figure("dagster", "  of which our asset checks, per step", median(checked), "s")
 
 
+# ── 6 ── lineage: what a record costs, what verifying takes ─────────────────────────────────────
+
+
+def lineage_(bench: Bench) -> Iterator[Figure]:
+    from assets import overview, runs
+    from assets.display import Display
+    from assets.settings import Settings
+
+    mirror = str(bench.archives)
+    declared = catalogue.load(CATALOGUE)
+    datasets = declared.select(SOURCES)
+    spent: dict[str, float] = {}
+    make = lineage.make
+
+    def clocked_make(data: Path, artefact: Any, build: Callable[[Path], Any], run_id: Any) -> Any:
+        def clocked_build(path: Path) -> Any:
+            start = time.perf_counter()
+            try:
+                return build(path)
+            finally:
+                spent["build"] += time.perf_counter() - start
+
+        start = time.perf_counter()
+        try:
+            return make(data, artefact, clocked_build, run_id)
+        finally:
+            spent["make"] += time.perf_counter() - start
+
+    shares, built, shallow, deep, reference = [], [], [], [], []
+    lineage.make = clocked_make
+    try:
+        for number in range(bench.repeats + 1):  # the first one imports, and is thrown away
+            chosen = Settings(data=bench.work / f"lineage{number}", mirror=mirror, offline=True)
+            spent |= {"build": 0.0, "make": 0.0}
+            build = timed(lambda chosen=chosen: runs.run(chosen, datasets, STAGES, Display()))
+            shares.append((spent["make"] - spent["build"]) / build.wall_s)
+            built.append(build)
+            reference.append(timed(partial(sha256sum, artefacts(chosen.data))))
+            for times, is_deep in ((shallow, False), (deep, True)):
+                check = partial(
+                    overview.verdicts, declared, datasets, chosen, Display(), deep=is_deep
+                )
+                times.append(timed(check))
+    finally:
+        lineage.make = make
+    size = sum(path.stat().st_size for path in artefacts(chosen.data))
+    yield Figure("lineage", "share of a build that records take", 100 * median(shares[1:]), "%", 5)
+    yield Figure("lineage", "verify", wall(shallow[1:]), "s")
+    yield Figure("lineage", "  of", size / 2**20, "MiB")
+    yield Figure("lineage", "sha256sum of the same files", wall(reference[1:]), "s")
+    yield Figure("lineage", "verify ÷ sha256sum", ratio(shallow[1:], reference[1:]), "×", 1.25)
+    yield Figure("lineage", "verify --deep", wall(deep[1:]), "s")
+    yield Figure("lineage", "the build", wall(built[1:]), "s")
+    yield Figure("lineage", "verify --deep ÷ the build", ratio(deep[1:], built[1:]), "×", 1.5)
+
+
+def sha256sum(paths: list[Path]) -> None:
+    subprocess.run(["sha256sum", *map(str, paths)], check=True, stdout=subprocess.DEVNULL)
+
+
+def artefacts(data: Path) -> list[Path]:
+    folders = ("archives", "tables", "statistics", "exports")
+    found = (path for folder in folders for path in (data / folder).rglob("*"))
+    return [path for path in found if path.is_file() and path.suffix != ".json"]
+
+
 class Neighbours:
     """How much of the cores other processes use from now on."""
 
@@ -389,6 +457,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Bench], Iterator[Figure]]]] = {
     "read": ("a split of 60,000 into numpy", read),
     "exports": ("60,000 × 785 values, seconds without fsync", exports),
     "memory": ("peak memory of a stage, above what is taken before it begins", peaks),
+    "lineage": ("what records cost, and verifying takes", lineage_),
     "dagster": ("Dagster's own share of building mnist and fashion_mnist", dagster),
 }
 

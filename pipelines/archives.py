@@ -211,6 +211,8 @@ def _receive(
             growing.restart()
             raise
         growing.forget_validator()
+    files.flush(partial)
+    files.just_hashed(partial, archive.sha256)
     return place
 
 

@@ -13,8 +13,10 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -72,11 +74,12 @@ def staged(goal: Path) -> Path:
 
 
 @contextlib.contextmanager
-def atomic(goal: Path) -> Iterator[Path]:
+def atomic(goal: Path, *, lasting: bool = True) -> Iterator[Path]:
     """Give a path beside `goal` to write to; move it to `goal` when the block ends well.
 
     Readers see the old file or the new file, never half of one. When the block raises, `goal` stays
-    as it was and nothing is left beside it.
+    as it was and nothing is left beside it. A file that is not `lasting` may be lost or damaged
+    when the power fails: whoever reads it notices.
 
     Raises:
         StorageError: the folder can't be made or written to, or the disk is full.
@@ -87,7 +90,9 @@ def atomic(goal: Path) -> Iterator[Path]:
         partial.touch(exist_ok=False)
         try:
             yield partial
-            settle(partial, goal)
+            if lasting:
+                flush(partial)
+            move(partial, goal)
         finally:
             partial.unlink(missing_ok=True)
 
@@ -107,7 +112,8 @@ def resumable(goal: Path) -> Iterator[Path]:
         try:
             yield partial
             if partial.exists():
-                settle(partial, goal)
+                flush(partial)
+                move(partial, goal)
         finally:
             forget_empty(partial)
 
@@ -141,17 +147,56 @@ def sweep(goal: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def hashed(path: Path) -> Iterator[Callable[[bytes], object]]:
+    """Give a function that appends to a new file, which is hashed meanwhile in another thread.
+
+    The next `sha256` of the file, wherever it was moved to, then costs nothing.
+    """
+    digest = hashlib.sha256()
+    with path.open("wb") as file, ThreadPoolExecutor(1, thread_name_prefix="hashed") as pool:
+        behind: Future[Any] = pool.submit(bool)
+
+        def write(data: bytes) -> None:
+            nonlocal behind
+            behind.result()  # never more than a piece behind
+            behind = pool.submit(digest.update, data)
+            file.write(data)
+
+        yield write
+    just_hashed(path, digest.hexdigest())
+
+
+def just_hashed(path: Path, digest: str) -> None:
+    """Note the SHA-256 of a file whose bytes were hashed as they came: `sha256` tells it once."""
+    _just_hashed[_identity(path)] = digest
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hex."""
+    if (known := _just_hashed.pop(_identity(path), None)) is not None:
+        return known
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def settle(partial: Path, goal: Path) -> None:
-    """Move a finished file to its final name, once its bytes are on the disk."""
+_just_hashed: dict[tuple[int, ...], str] = {}
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+def flush(partial: Path) -> None:
+    """Return when the bytes of a finished file are on the disk."""
+    with _storage_errors(partial), partial.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def move(partial: Path, goal: Path) -> None:
+    """Give a finished file its final name."""
     with _storage_errors(goal):
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
         partial.replace(goal)
 
 

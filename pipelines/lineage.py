@@ -183,9 +183,9 @@ def make(
     Args:
         data: the data folder.
         artefact: what to make.
-        build: writes the artefact to the path it is given (`files.staged`), from where it is moved
-            into its place; called only if need be. Leaves that path empty where the artefact is
-            right as it is. What is at that path when it raises stays, to be gone on with.
+        build: writes the artefact to the path it is given (`files.staged`), and to the disk, from
+            where it is moved into its place; called only if need be. Leaves that path empty where
+            the artefact is right as it is. What is there when it raises stays, to be gone on with.
         run_id: the Dagster run that this is part of.
     """
     before = state(data, artefact)
@@ -268,10 +268,10 @@ def _make(
     with files.atomic(data / files.pending_lineage(artefact.path)) as partial:
         partial.write_bytes(_dump(record))
     if artefact.sidecar and _bytes(data / artefact.sidecar) != sidecar(record):
-        with files.atomic(data / artefact.sidecar) as partial:
+        with files.atomic(data / artefact.sidecar, lasting=False) as partial:
             partial.write_bytes(sidecar(record))
     if made == staged:
-        files.settle(staged, goal)
+        files.move(staged, goal)
     _promote(data, artefact.path)
     return record, before
 

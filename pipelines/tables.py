@@ -118,7 +118,7 @@ def write(
     records = 0
     with (
         files.atomic(goal) as partial,
-        members.opened(archives, _most_bytes(source)) as open_member,
+        members.opened(archives, most_bytes(source)) as open_member,
         contextlib.closing(
             ahead(decode(open_member, dataset, split, rows))
             if decode_ahead
@@ -147,7 +147,7 @@ def batch_records(record_bytes: int) -> int:
     return max(1, min(BATCH_RECORDS, BATCH_BYTES // record_bytes))
 
 
-def _most_bytes(source: Source) -> int:
+def most_bytes(source: Source) -> int:
     """Return more than all decompressed members of a source can have together."""
     declared = sum(
         split.records * (dataset.image.size_bytes + 2)

@@ -16,7 +16,15 @@ T = TypeVar("T")
 Advance = Callable[[int], Any]
 """Called with how much was done since the last call (bytes or records); negative when undone."""
 
-WORKERS = max(1, min(4, os.cpu_count() or 1))
+
+def _cores() -> int:
+    """Return how many cores this process may use: a container may have fewer than the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+WORKERS = max(1, min(4, _cores()))
 
 _END: Any = object()
 

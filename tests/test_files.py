@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipelines import files
 from pipelines.errors import StorageError
@@ -222,3 +224,22 @@ def test_a_disk_that_refuses_is_told_with_what_to_do_next(
     assert advice in text
     assert "--data or IMAGESETS_DATA" in text
     assert builders.files_under(tmp_path) == []
+
+
+@given(st.lists(st.binary(max_size=5000)))
+@settings(max_examples=30)
+def test_what_is_hashed_while_it_is_written_has_that_hash_once_and_is_then_read(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes]
+) -> None:
+    folder = tmp_path_factory.mktemp("hashed")
+    with files.hashed(folder / "new") as append:
+        for piece in pieces:
+            append(piece)
+    moved = (folder / "new").rename(folder / "final")
+    assert moved.read_bytes() == b"".join(pieces)
+    expected = hashlib.sha256(b"".join(pieces)).hexdigest()
+    assert files.sha256(moved) == expected
+    stat = moved.stat()
+    moved.write_bytes(bytes(255 - byte for byte in moved.read_bytes()))
+    os.utime(moved, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert files.sha256(moved) == hashlib.sha256(moved.read_bytes()).hexdigest()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import errno
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import lmdb
@@ -29,6 +29,7 @@ CODE_VERSION = "1"  # raise when the bytes of a database can change
 
 KEY_DIGITS = {"idx": 8, "cifar": 5}
 
+_MESSAGE_BYTES = 64  # of a key and a Datum, beside the pixels, and more than enough
 _PAGE_BYTES = mmap.PAGESIZE  # as LMDB chooses it
 
 
@@ -53,12 +54,7 @@ def write(table: Path, goal: Path, key_digits: int = 8, advance: Advance = unwat
         StorageError: `goal` can't be written.
     """
     about = tables.info(table)
-    digits = max(key_digits, len(str(about.records - 1)))
-    height, width, channels = about.shape
-    head = (
-        _field(1, channels) + _field(2, height) + _field(3, width) + _bytes(4, about.record_bytes)
-    )
-    tails = [_field(5, label) for label in range(len(about.classes))]
+    items = messages(about.shape, len(about.classes), about.records, key_digits)
     with files.atomic(goal) as partial:
         partial.unlink()  # LMDB wants to make its file itself
         try:
@@ -67,13 +63,12 @@ def write(table: Path, goal: Path, key_digits: int = 8, advance: Advance = unwat
                 subdir=False,
                 lock=False,
                 sync=False,  # once, at the end, by the atomic writer
-                map_size=_map_bytes(about.records, len(head) + about.record_bytes + 4 + digits),
+                map_size=_map_bytes(about.records, about.record_bytes),
             ) as database:
                 first = 0
                 for batch in tables.batches(table):
-                    items = _items(batch, first, f"%0{digits}d", head, tails)
                     with database.begin(write=True) as transaction:
-                        transaction.cursor().putmulti(items, append=True)
+                        transaction.cursor().putmulti(items(batch, first), append=True)
                     first += len(batch)
                     advance(len(batch))
         except lmdb.DiskError as error:
@@ -83,20 +78,31 @@ def write(table: Path, goal: Path, key_digits: int = 8, advance: Advance = unwat
     return about.records
 
 
-def _items(
-    batch: Batch, first: int, key: str, head: bytes, tails: list[bytes]
-) -> Iterator[tuple[bytes, bytes]]:
-    """Yield (key, Datum) of each record."""
-    planes = np.ascontiguousarray(batch.images.transpose(0, 3, 1, 2))
-    data, size = planes.tobytes(), planes[0].size
-    for at, label in enumerate(batch.labels.tolist()):
-        value = head + data[at * size : (at + 1) * size] + tails[label]
-        yield (key % (first + at)).encode(), value
+def messages(
+    shape: tuple[int, int, int], classes: int, records: int, key_digits: int
+) -> Callable[[Batch, int], Iterator[tuple[bytes, bytes]]]:
+    """Return a function (batch, index of its first record) → (key, Datum) of each record.
+
+    Keys have at least `key_digits` digits, more where so many records take more.
+    """
+    height, width, channels = shape
+    size = height * width * channels
+    head = _field(1, channels) + _field(2, height) + _field(3, width) + _bytes(4, size)
+    tails = [_field(5, label) for label in range(classes)]
+    key = f"%0{max(key_digits, len(str(records - 1)))}d"
+
+    def items(batch: Batch, first: int) -> Iterator[tuple[bytes, bytes]]:
+        data = np.ascontiguousarray(batch.images.transpose(0, 3, 1, 2)).tobytes()
+        for at, label in enumerate(batch.labels.tolist()):
+            value = head + data[at * size : (at + 1) * size] + tails[label]
+            yield (key % (first + at)).encode(), value
+
+    return items
 
 
 def _map_bytes(records: int, record_bytes: int) -> int:
     """Return a map size that is surely enough: LMDB only claims the address space."""
-    pages = records * (2 + record_bytes // _PAGE_BYTES)
+    pages = records * (2 + (record_bytes + _MESSAGE_BYTES) // _PAGE_BYTES)
     return (pages + 1024) * _PAGE_BYTES
 
 

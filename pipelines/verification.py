@@ -1,0 +1,342 @@
+"""Verification: is every artefact still what it was, and what its archive says it must be?
+
+Not here: mending anything (whoever asks builds what is not whole), or deciding what a build must
+do (`pipelines.lineage`, which trusts a file whose size and modification time did not move; here
+nothing is trusted).
+
+`digests` and `shallow` hash artefacts and hold them against their records. `deep` decodes the
+archives again and compares every record of the tables, CSV and LMDB, and every figure of the
+statistics, with them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Literal, Protocol
+
+import lmdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import files, formats, lineage, members, statistics, tables
+from pipelines.catalogue import Dataset, Source, Split
+from pipelines.errors import ImagesetsError
+from pipelines.exports import to_csv, to_lmdb
+from pipelines.formats import Batch
+from pipelines.lineage import Artefact
+from pipelines.work import WORKERS, Advance, ahead, unwatched
+
+State = Literal["whole", "missing", "changed", "stale", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of an artefact.
+
+    state: `whole`; `missing`; `changed` since it was made; `stale`, its inputs, its declaration or
+        its code having moved on; `unknown`, there being no record that can be trusted.
+    why: a clause, empty where it is whole.
+    """
+
+    path: str
+    state: State
+    why: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is nothing to complain about."""
+        return self.state == "whole"
+
+
+def digests(data: Path, paths: Sequence[str], advance: Advance = unwatched) -> dict[str, str]:
+    """Return path → SHA-256 of the files that are there, hashed side by side.
+
+    Args:
+        data: the data folder.
+        paths: relative to it.
+        advance: is told how many bytes were hashed.
+    """
+
+    def digest(path: str) -> tuple[str, str]:
+        found = files.sha256(data / path)
+        advance((data / path).stat().st_size)
+        return path, found
+
+    there = [path for path in dict.fromkeys(paths) if (data / path).is_file()]
+    there.sort(key=lambda path: -(data / path).stat().st_size)  # the longest work first
+    with ThreadPoolExecutor(WORKERS) as pool:
+        return dict(pool.map(digest, there))
+
+
+def shallow(data: Path, artefact: Artefact, found: str | None) -> Verdict:
+    """Hold an artefact's SHA-256 against its record, and its record against the catalogue.
+
+    Args:
+        data: the data folder.
+        artefact: as it would be made now.
+        found: the SHA-256 of its bytes; None where there is no file.
+    """
+    if found is None:
+        strange = "something that is no file is in its place"
+        why = strange if (data / artefact.path).exists() else "it is not there"
+        return Verdict(artefact.path, "missing", why)
+    record = lineage.recorded(data, artefact.path)
+    if record is None:
+        damaged = (data / files.lineage(artefact.path)).exists()
+        why = "its record is damaged" if damaged else "it has no record"
+        return Verdict(artefact.path, "unknown", why)
+    if found != record.sha256:
+        why = f"SHA-256 {record.sha256} was recorded, {found} was found"
+        return Verdict(artefact.path, "changed", why)
+    if artefact.sidecar and not _says(data / artefact.sidecar, lineage.sidecar(record)):
+        why = f"{Path(artefact.sidecar).name} beside it does not say what was recorded"
+        return Verdict(artefact.path, "changed", why)
+    if reason := lineage.moved_on(record, artefact):
+        return Verdict(artefact.path, "stale", reason)
+    return Verdict(artefact.path, "whole")
+
+
+def _says(path: Path, expected: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == expected
+
+
+class _Copy(Protocol):
+    """A finished artefact that is held against decoded batches, one after the other."""
+
+    path: str
+
+    def compare(self, first: int, batch: Batch) -> str | None:
+        """Return what differs between these records and the artefact's; `first` is an index."""
+
+    def end(self) -> str | None:
+        """Return what the artefact has beyond the last record."""
+
+
+def deep(
+    data: Path,
+    source: Source,
+    dataset: Dataset,
+    advance: Advance = unwatched,
+    *,
+    csv_header: bool = False,
+) -> list[Verdict]:
+    """Decode the archives of a dataset again and compare all that was made from them.
+
+    Artefacts that are not there are left out (`shallow` tells of them).
+
+    Returns:
+        a verdict for each table, CSV, LMDB and statistics file: `whole`, or `changed` with the
+        first record that differs.
+
+    Raises:
+        MemberError, FormatError: the archives do not hold what the catalogue declares.
+    """
+    verdicts: list[Verdict] = []
+    parts: list[pa.Table] = []
+    for split in dataset.splits.values():
+        sums = statistics.nothing(len(dataset.classes), dataset.image.shape)
+        with contextlib.ExitStack() as stack:
+            copies = list(_copies(stack, data, dataset, split, csv_header))
+            differences: dict[str, str] = {}
+            first = 0
+            for batch in stack.enter_context(
+                contextlib.closing(ahead(_decoded(stack, data, source, dataset, split)))
+            ):
+                statistics.add(sums, batch)
+                for copy in copies:
+                    if copy.path not in differences and (why := copy.compare(first, batch)):
+                        differences[copy.path] = why
+                first += len(batch)
+                advance(len(batch))
+            for copy in copies:
+                if copy.path not in differences and (why := copy.end()):
+                    differences[copy.path] = why
+        verdicts += [_verdict(copy.path, differences.get(copy.path)) for copy in copies]
+        about = tables.Info(
+            dataset.name,
+            split.name,
+            split.records,
+            dataset.image.shape,
+            dataset.classes,
+            dataset.coarse_classes,
+        )
+        parts.append(statistics.rows(about, sums))
+    path = files.statistics(dataset.name)
+    if (data / path).is_file():
+        verdicts.append(_verdict(path, _differing_statistics(data / path, pa.concat_tables(parts))))
+    return verdicts
+
+
+def _verdict(path: str, difference: str | None) -> Verdict:
+    return Verdict(path, "changed", difference) if difference else Verdict(path, "whole")
+
+
+def _decoded(
+    stack: contextlib.ExitStack, data: Path, source: Source, dataset: Dataset, split: Split
+) -> Generator[Batch]:
+    folder = data / "archives" / source.name
+    open_member = stack.enter_context(members.opened(folder, tables.most_bytes(source)))
+    rows = tables.batch_records(dataset.image.size_bytes)
+    return formats.decoder(dataset.format)(open_member, dataset, split, rows)
+
+
+def _copies(
+    stack: contextlib.ExitStack, data: Path, dataset: Dataset, split: Split, csv_header: bool
+) -> Iterator[_Copy]:
+    table = files.table(dataset.name, split.name)
+    if (data / table).is_file():
+        yield _Table(table, data / table, dataset, split)
+    csv = files.csv(dataset.name, split.name)
+    if (data / csv).is_file():
+        yield _Csv(csv, stack.enter_context((data / csv).open("rb")), dataset, csv_header)
+    mdb = files.lmdb(dataset.name, split.name)
+    if (data / mdb).is_file():
+        yield _Lmdb(mdb, stack, data / mdb, dataset, split)
+
+
+class _Table:
+    def __init__(self, path: str, file: Path, dataset: Dataset, split: Split) -> None:
+        self.path, self._file, self._dataset, self._split = path, file, dataset, split
+
+    def compare(self, first: int, batch: Batch) -> str | None:
+        try:
+            found = tables.to_arrow(self._file, first, first + len(batch))
+        except ImagesetsError as error:
+            return str(error)
+        expected: dict[str, Any] = {
+            "index": np.arange(first, first + len(batch), dtype=np.uint32),
+            "label": batch.labels,
+            "class": np.array(self._dataset.classes, object)[batch.labels],
+        }
+        if batch.coarse_labels is not None:
+            expected["coarse_label"] = batch.coarse_labels
+            names = np.array(self._dataset.coarse_classes, object)
+            expected["coarse_class"] = names[batch.coarse_labels]
+        for name, column in expected.items():
+            there = found[name]
+            if pa.types.is_dictionary(there.type):
+                there = there.cast(pa.string())
+            differs = column != there.to_numpy(zero_copy_only=False)
+            if differs.any():
+                at = int(differs.argmax())
+                return (
+                    f"record {first + at:,}: {name} is {there[at]}, but the archive "
+                    f"says {column[at]}"
+                )
+        images = found["image"].combine_chunks().to_numpy_ndarray().reshape(batch.images.shape)
+        return _differing_pixels(first, batch.images, images)
+
+    def end(self) -> str | None:
+        try:
+            records = tables.info(self._file).records
+        except ImagesetsError as error:
+            return str(error)
+        return _too_many(records, self._split.records)
+
+
+class _Csv:
+    def __init__(self, path: str, file: IO[bytes], dataset: Dataset, header: bool) -> None:
+        self.path, self._file = path, file
+        self._expected = to_csv.first_line(dataset.image.size_bytes) if header else b""
+
+    def compare(self, first: int, batch: Batch) -> str | None:
+        read = self._file.read
+        if self._expected and read(len(self._expected)) != self._expected:
+            return "its first line is not the header"
+        self._expected = b""
+        for lines in to_csv.lines(batch):
+            found = read(len(lines))
+            if found != lines:
+                at = next(
+                    (n for n, (a, b) in enumerate(zip(found, lines, strict=False)) if a != b),
+                    len(found),
+                )
+                record = first + lines[:at].count(b"\n")
+                return f"record {record:,}: its line is not what the archive says"
+            first += lines.count(b"\n")
+        return None
+
+    def end(self) -> str | None:
+        more = self._file.read(1)
+        return "it goes on after the last record" if more else None
+
+
+class _Lmdb:
+    def __init__(
+        self,
+        path: str,
+        stack: contextlib.ExitStack,
+        file: Path,
+        dataset: Dataset,
+        split: Split,
+    ) -> None:
+        self.path, self._split = path, split
+        digits = to_lmdb.KEY_DIGITS[dataset.format]
+        self._items = to_lmdb.messages(
+            dataset.image.shape, len(dataset.classes), split.records, digits
+        )
+        self._broken: str | None = None
+        try:
+            self._database = stack.enter_context(
+                lmdb.open(str(file), subdir=False, readonly=True, lock=False)
+            )
+            self._cursor = stack.enter_context(self._database.begin()).cursor()
+            self._found: Iterator[tuple[bytes, bytes]] = iter(self._cursor)
+        except lmdb.Error as error:
+            self._broken = f"LMDB can't open it: {error}"
+
+    def compare(self, first: int, batch: Batch) -> str | None:
+        if self._broken:
+            return self._broken
+        try:
+            for at, expected in enumerate(self._items(batch, first)):
+                if (found := next(self._found, None)) != expected:
+                    what = "is missing" if found is None else "is not what the archive says"
+                    return f"record {first + at:,}: its datum {what}"
+        except lmdb.Error as error:
+            return f"LMDB can't read it: {error}"
+        return None
+
+    def end(self) -> str | None:
+        if self._broken:
+            return self._broken
+        return _too_many(int(self._database.stat()["entries"]), self._split.records)
+
+
+def _differing_pixels(first: int, expected: formats.Pixels, found: formats.Pixels) -> str | None:
+    if np.array_equal(expected, found):
+        return None
+    differs = (expected != found).reshape(len(expected), -1)
+    at = int(differs.any(axis=1).argmax())
+    y, x, channel = np.unravel_index(int(differs[at].argmax()), expected.shape[1:])
+    return (
+        f"record {first + at:,}: pixel (row {y}, column {x}, channel {channel}) is "
+        f"{found[at, y, x, channel]}, but the archive says {expected[at, y, x, channel]}"
+    )
+
+
+def _too_many(found: int, expected: int) -> str | None:
+    return f"it has {found:,} records, but the archive {expected:,}" if found != expected else None
+
+
+def _differing_statistics(path: Path, expected: pa.Table) -> str | None:
+    try:
+        found = pq.read_table(path).replace_schema_metadata(None)
+    except (OSError, pa.ArrowException) as error:
+        return f"it can't be read: {error}"
+    expected = expected.replace_schema_metadata(None)
+    if found.equals(expected):
+        return None
+    if found.schema != expected.schema or len(found) != len(expected):
+        return "its columns or rows are not those of these statistics"
+    name = next(n for n in expected.column_names if not found[n].equals(expected[n]))
+    rows = zip(found[name].to_pylist(), expected[name].to_pylist(), strict=True)
+    row = next(n for n, (a, b) in enumerate(rows) if a != b)
+    where = json.dumps({k: expected[k][row].as_py() for k in ("split", "class")})
+    return f"row {row} {where}: {name} is not what the archive says"
