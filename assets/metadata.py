@@ -123,18 +123,19 @@ def materialized(
 
 
 def of_archives(source: Source, records: Iterable[Record]) -> dict[str, Any]:
-    """Return what archives tell: which files came from where and when, and which bytes they are."""
-    files, hashes = [], []
+    """Return what archives tell: which bytes they are, and where they came from, when."""
+    files, origins, digests = [], [], []
     for record, (name, archive) in zip(records, source.archives.items(), strict=True):
         origin, retrieved = (str(record.facts.get(key, "")) for key in ("origin", "retrieved"))
         when = retrieved[:19].replace("T", " ")
-        files.append(
-            {"file": name, "bytes": f"{record.size_bytes:,}", "from": origin, "retrieved": when}
-        )
-        hashes.append({"file": name, "MD5": archive.md5, "SHA-256": record.sha256})
+        size = f"{record.size_bytes:,}"
+        files.append({"file": name, "bytes": size, "MD5": archive.md5, "retrieved": when})
+        origins.append({"file": name, "from": origin})
+        digests.append({"file": name, "SHA-256": record.sha256})
     return {
-        "files": table(files),  # two tables: one would be wider than the page
-        "hashes": table(hashes),
+        "files": table(files),
+        "origins": table(origins),  # tables of their own: one would be wider than the page
+        "sha256": table(digests),
         "homepage": dg.MetadataValue.url(source.homepage),
     }
 

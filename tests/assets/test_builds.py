@@ -297,21 +297,21 @@ class TestDagster:
         _, first = _materializations(instance, dg.AssetKey(["tiny_digits", "archives"]))
         mirror = twice.project.publisher.mirror
         published = {name: mirror / "tiny_digits" / name for name in ARCHIVES["tiny_digits"]}
-        rows = [row.data for row in first.metadata["files"].records]
-        assert [(row["file"], row["from"], row["bytes"]) for row in rows] == [
-            (name, str(path), str(path.stat().st_size)) for name, path in published.items()
-        ]
-        assert all(
-            re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", row["retrieved"]) for row in rows
+        files, origins, digests = (
+            [row.data for row in first.metadata[name].records]
+            for name in ("files", "origins", "sha256")
         )
-        hashes = [row.data for row in first.metadata["hashes"].records]
-        assert hashes == [
-            {
-                "file": name,
-                "MD5": hashlib.md5(path.read_bytes()).hexdigest(),
-                "SHA-256": hashlib.sha256(path.read_bytes()).hexdigest(),
-            }
-            for name, path in published.items()
+        for row in files:
+            assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", row.pop("retrieved"))
+        data = {name: path.read_bytes() for name, path in published.items()}
+        assert files == [
+            {"file": name, "bytes": str(len(told)), "MD5": hashlib.md5(told).hexdigest()}
+            for name, told in data.items()
+        ]
+        assert origins == [{"file": name, "from": str(path)} for name, path in published.items()]
+        assert digests == [
+            {"file": name, "SHA-256": hashlib.sha256(told).hexdigest()}
+            for name, told in data.items()
         ]
 
     def test_statistics_show_the_classic_table(
