@@ -75,13 +75,13 @@ def bars(names: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
     longest = max([*map(max, series.values()), 1e-9])
     left = 8 * min(max(map(len, names)), _NAME_LETTERS) + 8
     right = left + _LONGEST
-    thick = 14 // len(series)
+    thick = max(1, 14 // len(series))
     scale = f"{longest:,.0f}" if longest >= 1000 else f"{longest:.3g}"
     parts = [f"<text x='{right}' y='13' text-anchor='end'>{scale}</text>"]
     for row, name in enumerate(names):
         parts.append(f"<text y='{18 * row + 35}'>{escape(_cut(name))}</text>")
-    for at, (colour, (name, values)) in enumerate(zip(_BAR_COLOURS, series.items(), strict=False)):
-        x = left + 80 * at
+    for at, (name, values) in enumerate(series.items()):
+        colour, x = _BAR_COLOURS[at % len(_BAR_COLOURS)], left + 80 * at
         parts.append(f"<text x='{x}' y='13' fill='{colour}'>{escape(_cut(name))}</text>")
         top = 23 + thick // 2 + at * thick
         lengths = (round(_LONGEST * value / longest) for value in values)
