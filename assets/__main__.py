@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from assets import display
-from assets.settings import VARIABLES, Settings, folder, folder_or_url
+from assets.settings import VARIABLES, Settings, file_or_endpoint, folder, folder_or_url
 from pipelines import __version__, catalogue, files, lineage
 from pipelines.catalogue import Dataset, did_you_mean
 from pipelines.errors import ArchiveUnavailable, ImagesetsError, TableError, UnknownName
@@ -30,6 +30,7 @@ STAGES = {
     "tables": ["tables"],
     "statistics": ["statistics"],
     "exports": ["csv", "lmdb"],
+    "croissant": ["croissant"],
     "csv": ["csv"],
     "lmdb": ["lmdb"],
 }
@@ -40,10 +41,11 @@ examples:
   python -m assets build mnist fashion_mnist    everything of two datasets
   python -m assets build emnist --only tables   the tables of its six datasets
   python -m assets build --mirror /srv/mirror   everything, from files you have
-  python -m assets verify --deep mnist          is every record still the publisher's?
+  python -m assets verify --deep mnist          every record against the archive
   python -m assets lock mnist > data.lock       pin the very bytes of a dataset
   python -m assets mirror /srv/mirror cifar10   verified archives for others
   python -m assets statistics mnist             records of each class
+  python -m assets trace mnist/test:1234        a record, back to its publisher
   python -m assets ui                           the same in the browser
 """
 
@@ -261,6 +263,25 @@ def _statistics(settings: Settings, options: argparse.Namespace) -> int:
     return 0
 
 
+def _trace(settings: Settings, options: argparse.Namespace) -> int:
+    from assets import tracing
+    from pipelines import trace
+
+    chain = trace.trace(catalogue.load(settings.catalogue), settings.data, options.artefact)
+    if options.json:
+        print(tracing.as_json(chain))
+        return 0 if chain.holds else 1
+    tracing.show(chain, picture=options.picture)
+    broken = sum(not hop.holds for hop in chain.hops)
+    if broken:
+        sys.stdout.flush()
+        verb = "does" if broken == 1 else "do"
+        print(f"\n{broken} of {len(chain.hops)} hops {verb} not hold.", file=sys.stderr)
+        return 1
+    print(f"\nAll {len(chain.hops)} hops hold.")
+    return 0
+
+
 def _ui(settings: Settings, options: argparse.Namespace) -> int:
     from assets import runs
     from assets.settings import ROOT
@@ -344,6 +365,15 @@ def _parser() -> argparse.ArgumentParser:
         help="never open a connection (IMAGESETS_OFFLINE)",
     )
 
+    told = argparse.ArgumentParser(add_help=False)
+    told.add_argument(
+        "--openlineage",
+        type=file_or_endpoint,
+        metavar="FILE-OR-URL",
+        help="tell a lineage catalogue what is made: JSON lines, or an endpoint "
+        "(IMAGESETS_OPENLINEAGE)",
+    )
+
     listing = commands.add_parser(
         "list",
         parents=[where, what],
@@ -355,7 +385,7 @@ def _parser() -> argparse.ArgumentParser:
 
     build = commands.add_parser(
         "build",
-        parents=[where, what, whence],
+        parents=[where, what, whence, told],
         help="make what is missing or out of date",
         description="Make what is missing or out of date of the named datasets (all, if none is "
         "named). What is up to date, judged by content, is left alone. The exit code is 0 only if "
@@ -372,7 +402,7 @@ def _parser() -> argparse.ArgumentParser:
 
     fetch = commands.add_parser(
         "fetch",
-        parents=[where, whence],
+        parents=[where, whence, told],
         help="get and verify archives only",
         description="Get the archives of the named sources (all, if none is named) and verify "
         "them. What is there and right is left alone; what was interrupted goes on.",
@@ -436,9 +466,29 @@ def _parser() -> argparse.ArgumentParser:
     statistics.add_argument("datasets", nargs="*", metavar="DATASET", help="a dataset, or a source")
     statistics.set_defaults(command=_statistics)
 
+    trace = commands.add_parser(
+        "trace",
+        parents=[where],
+        help="follow a row back to the publisher's bytes",
+        description="Follow a record, or a row of statistics, back over its table and its place in "
+        "the archive to where that came from, and verify every hop by reading its bytes. Without "
+        "a row, follow the artefact as a whole. The exit code is 0 only if every hop holds.",
+    )
+    trace.add_argument(
+        "artefact",
+        metavar="ARTEFACT[:ROW]",
+        help="mnist/train:5, exports/mnist/test.csv:5, mnist/statistics:train/7, or the path of a "
+        "copy; rows count from 0",
+    )
+    trace.add_argument("--json", action="store_true", help="print one JSON object")
+    trace.add_argument(
+        "--no-picture", dest="picture", action="store_false", help="leave out the picture"
+    )
+    trace.set_defaults(command=_trace)
+
     ui = commands.add_parser(
         "ui",
-        parents=[where, what, whence],
+        parents=[where, what, whence, told],
         help="open the Dagster UI on these assets",
         description="Serve the Dagster UI on these assets, with every run that was recorded in "
         "the data folder. Runs started there obey the same options.",

@@ -1,10 +1,12 @@
 """All definitions together: `workspace.yaml` points here.
 
-For each source of the catalogue its archives; for each dataset its tables, statistics and exports.
+For each source of the catalogue its archives; for each dataset its tables, statistics, exports, and
+its description for other catalogues.
 
     mnist/archives ─┬─ mnist/train ─┬─ mnist/train_csv
                     │               ├─ mnist/train_lmdb
-                    │               └─ mnist/statistics
+                    │               ├─ mnist/statistics
+                    │               └─ mnist/croissant
                     └─ mnist/test ── …
 """
 
@@ -23,11 +25,11 @@ if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
 
 import dagster as dg
 
-from assets import archives, exports, statistics, tables
+from assets import archives, croissant, exports, statistics, tables
 from assets.display import Display
 from assets.resources import AtHand, Store, Web
 from assets.settings import ROOT, Settings
-from pipelines import catalogue
+from pipelines import catalogue, openlineage
 from pipelines.catalogue import Catalogue
 
 
@@ -37,6 +39,7 @@ def all_assets(declared: Catalogue, settings: Settings) -> Iterator[dg.AssetsDef
         yield archives.asset(source, declared.identify)
         for dataset in source.datasets.values():
             yield statistics.asset(source, dataset)
+            yield croissant.asset(source, dataset)
             for split in dataset.splits.values():
                 yield tables.asset(source, dataset, split)
                 yield exports.csv(source, dataset, split, settings.csv_header)
@@ -50,11 +53,13 @@ def define(
 
     With `links`, assets link to their code: for the UI, which a run need not wait for.
     """
+    if settings.openlineage:
+        openlineage.require_client()
     made = list(all_assets(catalogue.load(settings.catalogue), settings))
     return dg.Definitions(
         assets=linked(made, repository()) if links else made,
         resources={
-            "store": Store(data=str(settings.data)),
+            "store": Store(data=str(settings.data), openlineage=settings.openlineage),
             "web": Web(mirror=settings.mirror, offline=settings.offline),
             "display": display or Display(),
             "at_hand": AtHand(),

@@ -115,7 +115,7 @@ def materialized(
         facts["dagster/row_count"] = records
     if rebuilt and records:
         facts["records/s"] = round(records / seconds)
-    elif rebuilt:
+    elif rebuilt and made[0].record.stage == "archives":
         facts["MB/s"] = round(sum(m.record.size_bytes for m in rebuilt) / 1e6 / seconds, 1)
     return dg.MaterializeResult(
         metadata=facts, data_version=dg.DataVersion(version), check_results=list(checks)

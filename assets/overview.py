@@ -12,7 +12,7 @@ from pathlib import Path
 from assets import checks
 from assets.display import Display
 from assets.settings import Settings
-from pipelines import archives, files, lineage, statistics, tables, verification
+from pipelines import archives, croissant, files, lineage, statistics, tables, verification
 from pipelines.catalogue import Catalogue, Dataset
 from pipelines.exports import to_csv, to_lmdb
 from pipelines.lineage import Artefact, Input, State
@@ -50,6 +50,7 @@ def artefacts(
         yield (dataset.name, f"{name}_csv"), csv
         yield (dataset.name, f"{name}_lmdb"), to_lmdb.artefact(source, dataset, split, (made_from,))
     yield (dataset.name, "statistics"), statistics.artefact(source, dataset, tuple(inputs))
+    yield (dataset.name, "croissant"), croissant.artefact(source, dataset, tuple(inputs))
 
 
 def _up_to_date(data: Path, table: Artefact) -> str | None:
@@ -98,19 +99,18 @@ def verdicts(
                 continue  # it was never made
             verdict = verification.shallow(data, artefact, found.get(artefact.path))
             judged[artefact.path] = (asset, verdict)
+    whole = {path for path, (_, verdict) in judged.items() if verdict.is_whole}
     for dataset in datasets if deep else ():
         source = declared.source_of(dataset)
         archived = [files.archive(source.name, name) for name in source.archives]
-        if not all(path in judged and judged[path][1].is_whole for path in archived):
+        if not whole.issuperset(archived):
             continue  # nothing to compare with: the archives are complained about
         records = sum(split.records for split in dataset.splits.values())
         with display.task(f"verify --deep {dataset.name}", records, "records") as advance:
             for verdict in verification.deep(
-                data, source, dataset, advance, csv_header=settings.csv_header
+                data, source, dataset, whole, advance, csv_header=settings.csv_header
             ):
-                asset, before = judged[verdict.path]
-                if before.is_whole:
-                    judged[verdict.path] = (asset, verdict)
+                judged[verdict.path] = (judged[verdict.path][0], verdict)
     grouped: dict[AssetPath, list[Verdict]] = {}
     for asset, verdict in judged.values():
         grouped.setdefault(asset, []).append(verdict)

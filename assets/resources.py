@@ -10,18 +10,21 @@ import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow.parquet as pq
 from pydantic import PrivateAttr
 
 from assets.display import Display, Unit, size
-from pipelines import archives, files, lineage
+from pipelines import archives, files, lineage, openlineage
 from pipelines.catalogue import Archive, Source
 from pipelines.downloads import Identify
 from pipelines.duplicates import Fingerprints
 from pipelines.lineage import Artefact, Facts, Input, Record
+from pipelines.openlineage import Making, Outbox
 from pipelines.statistics import Sums
 from pipelines.work import Watch
 
@@ -62,14 +65,22 @@ class Made:
 
 
 class Store(dg.ConfigurableResource[Any]):
-    """The data folder."""
+    """The data folder; what is made there is told to `openlineage`, a file or an endpoint."""
 
     data: str
+    openlineage: str | None = None
     _run_id: str | None = PrivateAttr(default=None)
+    _outbox: Outbox | None = PrivateAttr(default=None)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Learn which run this is: records of artefacts tell it."""
         self._run_id = context.run.run_id if context.run else None
+        self._outbox = Outbox(self.openlineage) if self.openlineage else None
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Tell what is still to be told."""
+        if self._outbox:
+            self._outbox.close()
 
     def path(self, relative: str) -> Path:
         """Return where an artefact lies."""
@@ -108,14 +119,33 @@ class Store(dg.ConfigurableResource[Any]):
     ) -> Made:
         """Bring an artefact up to date; if that takes `build`, show how far it is of `total`."""
         start = time.perf_counter()
+        begun: list[Making] = []  # where nothing is made, nothing is told
 
         def build_on_display(goal: Path) -> Facts:
+            begun.append(Making(Path(self.data), artefact, lineage.now(), self._run_id))
+            self._tell(partial(openlineage.started, begun[0]))
             with display.task(artefact.path, total, unit) as watch:
                 return build(goal, watch)
 
-        record, before = lineage.make(Path(self.data), artefact, build_on_display, self._run_id)
+        try:
+            record, before = lineage.make(Path(self.data), artefact, build_on_display, self._run_id)
+        except BaseException as error:
+            for making in begun:
+                self._tell(partial(openlineage.failed, making, error, lineage.now()))
+            raise
+        for making in begun:
+            self._tell(partial(self._completed, making, record))
         path = self.path(artefact.path)
         return Made(record, path, before.reason, start, time.perf_counter())
+
+    def _tell(self, event: Callable[[], Any]) -> None:
+        if self._outbox:
+            self._outbox.put(event)
+
+    def _completed(self, making: Making, record: Record) -> Any:
+        path = self.path(record.path)
+        footer = pq.read_metadata(path) if path.suffix == ".parquet" else None
+        return openlineage.completed(making, record, footer)
 
 
 class Web(dg.ConfigurableResource[Any]):

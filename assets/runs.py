@@ -62,15 +62,14 @@ def home(settings: Settings) -> Path:
 def keys(datasets: Sequence[Dataset], stages: Sequence[str]) -> list[dg.AssetKey]:
     """Return the assets of some stages of some datasets, and those they need, in order."""
     wanted = set(stages) | {"archives"}
-    if wanted & {"statistics", "csv", "lmdb"}:
+    if wanted & {"statistics", "croissant", "csv", "lmdb"}:
         wanted.add("tables")
     chosen = [[dataset.source, "archives"] for dataset in datasets]
     for dataset in datasets:
         for split in dataset.splits if "tables" in wanted else ():
             chosen.append([dataset.name, split])
             chosen += [[dataset.name, f"{split}_{x}"] for x in ("csv", "lmdb") if x in wanted]
-        if "statistics" in wanted:
-            chosen.append([dataset.name, "statistics"])
+        chosen += [[dataset.name, x] for x in ("statistics", "croissant") if x in wanted]
     return [dg.AssetKey(path) for path in dict.fromkeys(map(tuple, chosen))]
 
 

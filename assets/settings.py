@@ -28,6 +28,7 @@ class Settings:
     mirror: folder or URL, laid out `<source>/<file>`, tried first (IMAGESETS_MIRROR).
     offline: never open a connection (IMAGESETS_OFFLINE).
     csv_header: begin every CSV with the names of its columns (IMAGESETS_CSV_HEADER).
+    openlineage: file, or URL of an endpoint, that is told what is made (IMAGESETS_OPENLINEAGE).
     """
 
     data: Path = ROOT / "data"
@@ -35,6 +36,7 @@ class Settings:
     mirror: str | None = None
     offline: bool = False
     csv_header: bool = False
+    openlineage: str | None = None
 
     @property
     def dagster_home(self) -> Path:
@@ -65,6 +67,7 @@ class Settings:
             "mirror": self.mirror or "",
             "offline": str(int(self.offline)),
             "csv_header": str(int(self.csv_header)),
+            "openlineage": self.openlineage or "",
         }
         return {VARIABLES[key]: value for key, value in said.items()}
 
@@ -75,6 +78,7 @@ VARIABLES = {
     "mirror": "IMAGESETS_MIRROR",
     "offline": "IMAGESETS_OFFLINE",
     "csv_header": "IMAGESETS_CSV_HEADER",
+    "openlineage": "IMAGESETS_OPENLINEAGE",
 }
 
 
@@ -101,6 +105,18 @@ def folder_or_url(text: str) -> str:
     return text if "://" in text else str(folder(text))
 
 
+def file_or_endpoint(text: str) -> str:
+    """Return an http(s) URL as it is, and a file as an absolute path.
+
+    Raises:
+        ValueError: the text is empty, or a URL of another kind.
+    """
+    found = folder_or_url(text)
+    if "://" in found and not found.startswith(("http://", "https://")):
+        raise ValueError("neither a file nor an http(s) URL")
+    return found
+
+
 def _switch(text: str) -> bool:
     if text.lower() in ("1", "true", "yes", "on"):
         return True
@@ -115,4 +131,5 @@ _READ: dict[str, Callable[[str], Any]] = {
     "mirror": folder_or_url,
     "offline": _switch,
     "csv_header": _switch,
+    "openlineage": file_or_endpoint,
 }

@@ -5,6 +5,7 @@ folder are passed in. Data flows one way, and each module is one arrow:
 
     catalogue → archives → formats → tables → statistics, exports     (lineage watches each arrow)
 
+`trace` follows a row back against every arrow; `targets` knows which artefact is meant.
 `downloads` and `packages` bring archives, `members` reads in them; `files`, `work` and `errors`
 serve everyone.
 """

@@ -15,6 +15,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -34,7 +35,9 @@ from pipelines.errors import CatalogueError, UnknownName
 ROLES = {"idx": ("images", "labels"), "cifar": ("batches",)}  # format → what its members are to it
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_RESERVED = re.compile(r"archives|statistics|.*_(csv|lmdb)")  # other assets of a dataset
+_RESERVED = re.compile(  # other assets of a dataset, and other record sets in its Croissant
+    r"archives|statistics|croissant|.*_(csv|lmdb)|splits|(coarse_)?classes"
+)
 
 Text = Annotated[str, Strict(), StringConstraints(min_length=1, strip_whitespace=True)]
 Count = Annotated[int, Strict(), Field(ge=0)]
@@ -174,6 +177,8 @@ class Dataset:
 class Source:
     """One publisher's distribution; mirrors are tried in their order.
 
+    creators: who made it, each by name.
+    published: when the publisher released these archives, where that is known.
     superseded: MD5 → which file of an older release it is.
     """
 
@@ -185,6 +190,8 @@ class Source:
     mirrors: tuple[MirrorURL, ...]
     archives: Mapping[str, Archive]
     datasets: Mapping[str, Dataset]
+    creators: tuple[Text, ...] = ()
+    published: Annotated[date, Strict()] | None = None
     members: Mapping[str, MemberFacts] = Field(default_factory=dict)
     superseded: Mapping[MD5, Text] = Field(default_factory=dict)
     name: FilledIn = ""

@@ -12,6 +12,7 @@ ImagesetsError
 ├── FormatError             a member's bytes break their format, or the declaration
 ├── StaleInput              what an artefact is made from is missing or out of date itself
 ├── TableError              a Parquet file is not a table of ours, or lacks the rows asked for
+├── ArtefactError           an artefact is not there, lacks the row asked for, or is out of shape
 └── StorageError            the data folder can't be written: rights, space, a file in the way
 
 Every error takes one sentence or more that say what was expected, what was found, where, and what
@@ -74,6 +75,10 @@ class StaleInput(ImagesetsError):
 
 class TableError(ImagesetsError):
     """A Parquet file is not one of our tables, or does not have the rows asked for."""
+
+
+class ArtefactError(ImagesetsError):
+    """An artefact is not there, lacks the row asked for, or holds something else in its place."""
 
 
 class StorageError(ImagesetsError):

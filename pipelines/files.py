@@ -53,6 +53,11 @@ def sidecar(export: str) -> str:
     return f"{export}.lineage.json"
 
 
+def croissant(dataset: str) -> str:
+    """Return the path of a dataset's Croissant document."""
+    return f"lineage/{dataset}/croissant.json"
+
+
 def lineage(artefact: str) -> str:
     """Return the path of an artefact's lineage record, the latest."""
     return f"lineage/{artefact}.json"

@@ -26,7 +26,7 @@ from isal import isal_zlib
 
 from pipelines.catalogue import Member, MemberFacts, did_you_mean
 from pipelines.errors import MemberError
-from pipelines.formats import OpenMember
+from pipelines.formats import ByteStream, OpenMember
 
 Read = Callable[[int], bytes]  # as in io: at most that many bytes, none only at the end
 
@@ -113,6 +113,49 @@ def opened(folder: Path, most_bytes: int = 1 << 32) -> Iterator[OpenMember]:
             return Stream(name, read)
 
         yield open_member
+
+
+def read_range(stream: ByteStream, start: int, stop: int) -> bytes:
+    """Return bytes `start` to `stop` of a member just opened; what lies before is only passed by.
+
+    Raises:
+        MemberError: the member is damaged so far, or ends before `stop`.
+    """
+    passed = pass_by(stream, start)
+    data = bytearray(stop - start)
+    done = 0
+    if passed == start:
+        while done < len(data) and (got := stream.readinto(memoryview(data)[done:])):
+            done += got
+    if done < len(data):
+        raise MemberError(
+            f"{stream.name}: expected bytes {start:,} to {stop:,}, found the end after "
+            f"{passed + done:,}."
+        )
+    return bytes(data)
+
+
+def size_bytes(open_member: OpenMember, member: Member) -> int:
+    """Return how long a member is, decompressed: as is declared, or else found by passing it by.
+
+    Raises:
+        MemberError: the member is not there, or damaged.
+    """
+    if member.facts is not None and not str(member).endswith(".gz"):
+        return member.facts.size_bytes
+    return pass_by(open_member(member))
+
+
+def pass_by(stream: ByteStream, most_bytes: int | None = None) -> int:
+    """Read that many bytes, or all there are; return how many there were."""
+    scratch = memoryview(bytearray(_CHUNK_BYTES))
+    passed = 0
+    while passed != most_bytes:
+        left = len(scratch) if most_bytes is None else most_bytes - passed
+        if not (got := stream.readinto(scratch[:left])):
+            break
+        passed += got
+    return passed
 
 
 @contextlib.contextmanager

@@ -3,18 +3,9 @@
 Not here: reading archives, or judging the figures (asset checks do). Everything is accumulated in
 integers, so the result does not depend on the order or the size of the batches.
 
-Definitions, each for a class of a split, or for all classes of a split together:
-
-    records             how many records there are
-    share               records / records of the split
-    mean_intensity      sum of all intensities / their number; 0–255
-    std_intensity       population standard deviation: sqrt(sum of squares / number − mean²); 0–255
-    min_, max_intensity the smallest and the largest intensity; 0–255
-    nonzero_share       how many intensities are not 0 / their number; 0–1
-    mean_image          for each pixel and channel, the mean over the records; 0–255
-
-An intensity is one channel of one pixel. `channel_…` columns hold the same per channel, as lists of
-1 (grey) or 3 (red, green, blue). A class without records has nulls.
+A row stands for a class of a split, or for all classes of a split together; `COLUMNS` defines each
+figure. An intensity is one channel of one pixel. `channel_…` columns hold the same per channel, as
+lists of 1 (grey) or 3 (red, green, blue). A class without records has nulls.
 """
 
 from __future__ import annotations
@@ -41,6 +32,25 @@ from pipelines.lineage import Artefact, Input
 from pipelines.work import Advance, unwatched
 
 CODE_VERSION = "2"  # raise when a figure or a column can change
+
+_FIGURES = {
+    "mean_intensity": "Sum of all intensities / their number; 0–255.",
+    "std_intensity": "Population standard deviation: sqrt(sum of squares / number − mean²); 0–255.",
+    "min_intensity": "The smallest intensity; 0–255.",
+    "max_intensity": "The largest intensity; 0–255.",
+}
+COLUMNS = {
+    "dataset": "The dataset.",
+    "split": "The split.",
+    "label": tables.COLUMNS["label"] + " Null in the row over all classes.",
+    "class": "What the label means. Null in the row over all classes.",
+    "records": "How many records there are.",
+    "share": "Records / records of the split.",
+    **_FIGURES,
+    "nonzero_share": "How many intensities are not 0 / their number; 0–1.",
+    **{f"channel_{name}": f"For each channel: {text}" for name, text in _FIGURES.items()},
+    "mean_image": "For each pixel and channel, the mean over the records; 0–255.",
+}
 
 Counters = npt.NDArray[np.uint64]
 

@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,14 @@ from pipelines.work import WORKERS, Advance, ahead, shared, unwatched
 
 CODE_VERSION = "2"  # raise when the bytes of a table can change
 
+COLUMNS = {
+    "index": "Position of the record in its split, from 0.",
+    "label": "Number of the class, from 0.",
+    "class": "What the label means.",
+    "coarse_label": "Number of the coarse class, from 0.",
+    "coarse_class": "What the coarse label means.",
+    "pixels": "Intensities, 0–255, one byte each: upright, row by row, channels last (HWC).",
+}
 METADATA_KEY = b"imagesets"
 BATCH_BYTES = 4 << 20  # pixels of a row group
 BATCH_RECORDS = 1 << 16  # and no more records than this, however small the images
@@ -52,6 +60,7 @@ class Info:
     """What a table says of itself.
 
     shape: (height, width, channels) of one image.
+    inputs: path of each archive → its MD5.
     """
 
     dataset: str
@@ -60,6 +69,7 @@ class Info:
     shape: tuple[int, int, int]
     classes: tuple[str, ...]
     coarse_classes: tuple[str, ...]
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def record_bytes(self) -> int:
@@ -313,10 +323,11 @@ def _opened(path: Path) -> tuple[pq.ParquetFile, Info]:
             shape=tuple(about["shape"]),
             classes=tuple(about["classes"]),
             coarse_classes=tuple(about["coarse_classes"]),
+            inputs={name: known["md5"] for name, known in about["inputs"].items()},
         )
     except FileNotFoundError:
         raise TableError(f"{path} is not there. Build the tables stage of this dataset.") from None
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
+    except (OSError, pa.ArrowException, AttributeError, KeyError, TypeError, ValueError) as error:
         raise TableError(
             f"{path} is not a table of ours: it is not Parquet, or its metadata has no "
             f"{METADATA_KEY.decode()!r} ({type(error).__name__}: {error})."

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,13 +122,21 @@ def deep(
     data: Path,
     source: Source,
     dataset: Dataset,
+    paths: Collection[str],
     advance: Advance = unwatched,
     *,
     csv_header: bool = False,
 ) -> list[Verdict]:
-    """Decode the archives of a dataset again and compare all that was made from them.
+    """Decode the archives of a dataset again and compare what was made from them.
 
-    Artefacts that are not there are left out (`shallow` tells of them).
+    Args:
+        data: the data folder.
+        source: whose archives they are.
+        dataset: what they hold.
+        paths: the artefacts to compare: those that are whole by their hashes. LMDB's library maps a
+            file and follows every number in it; a damaged one can end the process.
+        advance: is told how many records were compared.
+        csv_header: whether CSVs begin with the names of their columns.
 
     Returns:
         a verdict for each table, CSV, LMDB and statistics file: `whole`, or `changed` with the
@@ -142,7 +150,7 @@ def deep(
     for split in dataset.splits.values():
         sums = statistics.nothing(len(dataset.classes), dataset.image.shape)
         with contextlib.ExitStack() as stack:
-            copies = list(_copies(stack, data, dataset, split, csv_header))
+            copies = list(_copies(stack, data, dataset, split, paths, csv_header))
             differences: dict[str, str] = {}
             first = 0
             for batch in stack.enter_context(
@@ -168,7 +176,7 @@ def deep(
         )
         parts.append(statistics.rows(about, sums))
     path = files.statistics(dataset.name)
-    if (data / path).is_file():
+    if path in paths:
         verdicts.append(_verdict(path, _differing_statistics(data / path, pa.concat_tables(parts))))
     return verdicts
 
@@ -187,16 +195,21 @@ def _decoded(
 
 
 def _copies(
-    stack: contextlib.ExitStack, data: Path, dataset: Dataset, split: Split, csv_header: bool
+    stack: contextlib.ExitStack,
+    data: Path,
+    dataset: Dataset,
+    split: Split,
+    paths: Collection[str],
+    csv_header: bool,
 ) -> Iterator[_Copy]:
     table = files.table(dataset.name, split.name)
-    if (data / table).is_file():
+    if table in paths:
         yield _Table(table, data / table, dataset, split)
     csv = files.csv(dataset.name, split.name)
-    if (data / csv).is_file():
+    if csv in paths:
         yield _Csv(csv, stack.enter_context((data / csv).open("rb")), dataset, csv_header)
     mdb = files.lmdb(dataset.name, split.name)
-    if (data / mdb).is_file():
+    if mdb in paths:
         yield _Lmdb(mdb, stack, data / mdb, dataset, split)
 
 

@@ -30,6 +30,11 @@ RANKS = {
     "pictures": 7,
     "statistics": 6,
     "exports": 6,
+    "croissant": 6,
+    "targets": 6,
+    "openlineage": 7,
+    "trace": 7,
+    "verification": 7,
 }
 
 

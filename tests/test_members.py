@@ -91,6 +91,63 @@ def test_a_member_is_read_in_place(tmp_path: Path, name: str, most: int) -> None
     assert builders.files_under(tmp_path) == [name]
 
 
+@pytest.mark.parametrize("name", ARCHIVES)
+@pytest.mark.parametrize(("start", "stop"), [(0, 3), (5, 5), (10_000, len(DATA)), (0, len(DATA))])
+def test_a_range_of_bytes_is_read_out_of_a_member(
+    tmp_path: Path, name: str, start: int, stop: int
+) -> None:
+    (tmp_path / name).write_bytes(ARCHIVES[name])
+
+    with members.opened(tmp_path) as open_member:
+        found = members.read_range(open_member(Member(name, "in/member")), start, stop)
+
+    assert found == DATA[start:stop]
+
+
+@pytest.mark.parametrize(("start", "stop"), [(len(DATA) - 3, len(DATA) + 1), (20_000, 20_001)])
+def test_a_range_beyond_the_end_of_a_member_is_refused(
+    tmp_path: Path, start: int, stop: int
+) -> None:
+    (tmp_path / "a.gz").write_bytes(builders.gz(DATA))
+
+    with members.opened(tmp_path) as open_member:
+        stream = open_member(Member("a.gz"))
+        with pytest.raises(MemberError, match=f"a.gz: expected .* the end after {len(DATA):,}"):
+            members.read_range(stream, start, stop)
+
+
+def test_a_range_far_inside_a_member_takes_little_memory(tmp_path: Path) -> None:
+    (tmp_path / "a.gz").write_bytes(builders.gz(bytes(32 << 20) + b"here" + bytes(1 << 20)))
+
+    tracemalloc.start()
+    with members.opened(tmp_path) as open_member:
+        found = members.read_range(open_member(Member("a.gz")), 32 << 20, (32 << 20) + 4)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert found == b"here"
+    assert peak < 4 << 20
+
+
+def test_the_size_of_a_member_is_declared_or_else_found_by_reading(tmp_path: Path) -> None:
+    packed = builders.gz(DATA)
+    (tmp_path / "a.zip").write_bytes(builders.zipped({"plain": DATA, "packed.gz": packed}))
+    declared = MemberFacts(size_bytes=12, sha256="0" * 64)
+    of_packed = MemberFacts(len(packed), hashlib.sha256(packed).hexdigest())
+
+    with members.opened(tmp_path) as open_member:
+        sizes = [
+            members.size_bytes(open_member, member)
+            for member in (
+                Member("a.zip", "plain"),
+                Member("a.zip", "plain", declared),
+                Member("a.zip", "packed.gz", of_packed),
+            )
+        ]
+
+    assert sizes == [len(DATA), 12, len(DATA)]
+
+
 def test_an_archive_can_be_its_own_member(tmp_path: Path) -> None:
     (tmp_path / "plain").write_bytes(DATA)
     (tmp_path / "packed.gz").write_bytes(builders.gz(DATA))

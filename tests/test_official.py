@@ -10,6 +10,7 @@ import csv
 import gzip
 import hashlib
 import io
+import shutil
 from pathlib import Path
 
 import duckdb
@@ -18,8 +19,17 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from pipelines import archives, catalogue, duplicates, statistics, tables
-from pipelines.catalogue import Catalogue
+from pipelines import (
+    archives,
+    catalogue,
+    duplicates,
+    files,
+    lineage,
+    statistics,
+    tables,
+    trace,
+)
+from pipelines.catalogue import Archive, Catalogue, Source
 from pipelines.errors import WrongBytes
 from pipelines.exports import to_csv, to_lmdb
 from tests import builders
@@ -258,6 +268,61 @@ def test_mnists_bytes_under_fashion_mnists_name_are_recognised(
         assert words in str(caught.value)
 
 
+TRACED = {"train": 100, "test": 400}  # rows of each dataset: 1,000 together
+
+
+@pytest.fixture(scope="module")
+def laid_out(
+    known: Catalogue, data: Path, mirror: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same files where a data folder has them, and records of where the archives came from."""
+    folder = tmp_path_factory.mktemp("laid_out")
+    for name, split in SPLITS:
+        for here, there in (
+            (f"{name}_{split}.parquet", files.table(name, split)),
+            (f"{name}_{split}.csv", files.csv(name, split)),
+            (f"{name}_{split}_lmdb/data.mdb", files.lmdb(name, split)),
+        ):
+            (folder / there).parent.mkdir(parents=True, exist_ok=True)
+            (folder / there).symlink_to(data / here)
+    for name in ("mnist", "fashion_mnist"):
+        for archive in known.sources[name].archives.values():
+            record_archive(folder, known.sources[name], archive, mirror / name / archive.name)
+    return folder
+
+
+def record_archive(data: Path, source: Source, archive: Archive, origin: Path) -> None:
+    def copy(goal: Path) -> dict[str, str]:
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(origin, goal)
+        return {"origin": str(origin), "retrieved": lineage.now()}
+
+    lineage.make(data, archives.artefact(source, archive), copy)
+
+
+@pytest.mark.parametrize(("name", "split"), SPLITS)
+def test_random_rows_are_traced_to_the_publishers_bytes(
+    known: Catalogue, laid_out: Path, mirror: Path, name: str, split: str
+) -> None:
+    images, labels = read_elsewhere(mirror / name, split)
+    prefix = PREFIX[split]
+    random = np.random.default_rng(len(name) + len(split))
+    starts = (f"{name}/{split}", files.csv(name, split), files.lmdb(name, split))
+    for number, index in enumerate(random.integers(0, len(labels), TRACED[split])):
+        chain = trace.trace(known, laid_out, f"{starts[number % 3]}:{index}")
+
+        assert [hop.problem for hop in chain.hops if not hop.holds] == []
+        assert chain.image is not None
+        np.testing.assert_array_equal(chain.image[..., 0], images[index], strict=True)
+        assert chain.facts["label"] == labels[index]
+        members = [(hop.path, hop.bytes) for hop in chain.hops if hop.what == "member"]
+        start = 16 + 784 * index
+        assert members == [
+            (f"archives/{name}/{prefix}-images-idx3-ubyte.gz", (start, start + 784)),
+            (f"archives/{name}/{prefix}-labels-idx1-ubyte.gz", (8 + index, 9 + index)),
+        ]
+
+
 # --- EMNIST ---------------------------------------------------------------------------------------
 
 # The official members of the test split of emnist_mnist: bytes and SHA-256.
@@ -331,6 +396,26 @@ def test_emnist_has_the_known_counts_and_moments(emnist: Path, tmp_path: Path) -
     assert [row["records"] for row in classes] == [1000] * 10
     assert whole["mean_intensity"] / 255 == pytest.approx(0.17345932472989195, rel=1e-12)
     assert whole["std_intensity"] / 255 == pytest.approx(0.331681061626976, rel=1e-12)
+
+
+def test_random_rows_of_emnist_are_traced_to_the_publishers_bytes(
+    emnist: Path, mirror: Path, tmp_path: Path
+) -> None:
+    known = catalogue.load(emnist.parent)
+    source = known.sources["emnist"]
+    record_archive(tmp_path, source, source.archives["gzip.zip"], emnist.with_name("gzip.zip"))
+    with gzip.open(mirror / "emnist" / "emnist-mnist-test-images-idx3-ubyte.gz") as file:
+        images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28)
+    with gzip.open(mirror / "emnist" / "emnist-mnist-test-labels-idx1-ubyte.gz") as file:
+        labels = np.frombuffer(file.read(), np.uint8, offset=8)
+
+    for index in np.random.default_rng(0).integers(0, 10_000, 200):
+        chain = trace.trace(known, tmp_path, f"{emnist}:{index}")
+
+        assert [hop.problem for hop in chain.hops if not hop.holds] == []
+        assert chain.image is not None
+        np.testing.assert_array_equal(chain.image[..., 0], images[index].T, strict=True)
+        assert chain.facts["label"] == labels[index]
 
 
 EMNIST_LABELS = [

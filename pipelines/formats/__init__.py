@@ -4,12 +4,15 @@
 order, holds what their headers promise against the declaration, and yields `Batch`es of at most
 `batch_records` records: upright, channels last, labels counted from 0. Whatever the bytes break,
 it raises `FormatError`; a stream that ends early or goes on too long is never cut to fit.
+
+The way back, for one record: `locate(dataset, split, index, member_bytes)` says between which bytes
+of which members it stands, and `assemble(dataset, parts)` turns those bytes into the record.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Protocol
@@ -42,6 +45,19 @@ class Batch:
         return len(self.labels)
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a part of a record stands: bytes `start` to `stop` of a member, decompressed.
+
+    role: what the member is to the format (`catalogue.ROLES`).
+    """
+
+    role: str
+    member: Member
+    start: int
+    stop: int
+
+
 class ByteStream(Protocol):
     """What a format reads from: a member's decompressed bytes, in order."""
 
@@ -60,6 +76,32 @@ def decoder(name: str) -> Decode:
     """Return the `decode` of the format called `name`."""
     decode: Decode = _module(name).decode
     return decode
+
+
+def locate(
+    dataset: Dataset, split: Split, index: int, member_bytes: Callable[[Member], int]
+) -> list[Place]:
+    """Return where a record stands in the members of its split.
+
+    Args:
+        dataset: what the members hold.
+        split: which part of it.
+        index: of the record in its split.
+        member_bytes: gives the decompressed size of a member; asked only where members follow one
+            another, because how many records each of them holds is not declared.
+    """
+    places: list[Place] = _module(dataset.format).locate(dataset, split, index, member_bytes)
+    return places
+
+
+def assemble(dataset: Dataset, parts: Sequence[bytes]) -> Batch:
+    """Return the one record whose bytes stand at its places, in the order of `locate`.
+
+    Raises:
+        FormatError: a label stands for no class.
+    """
+    record: Batch = _module(dataset.format).assemble(dataset, parts)
+    return record
 
 
 def version(name: str) -> str:

@@ -10,13 +10,13 @@ plane, each row by row.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 
-from pipelines.catalogue import Dataset, Split
+from pipelines.catalogue import Dataset, Member, Split
 from pipelines.errors import FormatError
-from pipelines.formats import Batch, ByteStream, OpenMember, shifted_labels
+from pipelines.formats import Batch, ByteStream, OpenMember, Place, shifted_labels
 
 CODE_VERSION = "1"  # raise when the arrays can change
 
@@ -31,8 +31,8 @@ def decode(
             records than declared, or a label stands for no class.
     """
     shape = dataset.image
-    label_bytes = 2 if dataset.coarse_classes else 1
-    record_bytes = label_bytes + shape.height * shape.width * shape.channels
+    label_bytes = _label_bytes(dataset)
+    record_bytes = label_bytes + shape.size_bytes
     start = 0
     for member in split.members["batches"]:
         stream = open_member(member)
@@ -63,6 +63,44 @@ def decode(
             f"{split.members['batches'][-1]}: the catalogue declares {split.records:,} records, "
             f"but all batches together hold {start:,}."
         )
+
+
+def locate(
+    dataset: Dataset, split: Split, index: int, member_bytes: Callable[[Member], int]
+) -> list[Place]:
+    """Return where a record stands: in the first batch that reaches so far."""
+    size = _label_bytes(dataset) + dataset.image.size_bytes
+    start = index * size
+    *earlier, last = split.members["batches"]
+    for member in earlier:
+        if start < (batch_bytes := member_bytes(member)):
+            return [Place("batches", member, start, start + size)]
+        start -= batch_bytes
+    return [Place("batches", last, start, start + size)]
+
+
+def assemble(dataset: Dataset, parts: Sequence[bytes]) -> Batch:
+    """Return the record of its bytes.
+
+    Raises:
+        FormatError: a label stands for no class.
+    """
+    [part] = parts
+    raw = np.frombuffer(part, np.uint8)
+    height, width, channels = dataset.image.shape
+    *coarse, fine = raw[: _label_bytes(dataset), np.newaxis]
+    red_green_blue = raw[_label_bytes(dataset) :].reshape(1, channels, height, width)
+    return Batch(
+        np.ascontiguousarray(np.moveaxis(red_green_blue, 1, -1)),
+        shifted_labels(fine, dataset.first_label, len(dataset.classes), "its label", 0),
+        shifted_labels(coarse[0], 0, len(dataset.coarse_classes), "its coarse label", 0)
+        if coarse
+        else None,
+    )
+
+
+def _label_bytes(dataset: Dataset) -> int:
+    return 2 if dataset.coarse_classes else 1
 
 
 def _read_records(stream: ByteStream, record_bytes: int, most: int) -> memoryview:

@@ -10,13 +10,13 @@ the elements, the last dimension varying fastest.
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 
-from pipelines.catalogue import Dataset, Split
+from pipelines.catalogue import Dataset, Member, Split
 from pipelines.errors import FormatError
-from pipelines.formats import Batch, ByteStream, OpenMember, expect_end, fill, shifted_labels
+from pipelines.formats import Batch, ByteStream, OpenMember, Place, expect_end, fill, shifted_labels
 
 CODE_VERSION = "1"  # raise when the arrays can change
 
@@ -67,6 +67,40 @@ def decode(
             ),
         )
     expect_end(images, promised)
+
+
+def locate(
+    dataset: Dataset, split: Split, index: int, _member_bytes: Callable[[Member], int]
+) -> list[Place]:
+    """Return where a record's image and its label stand: each after the header of its member."""
+    [images], [labels] = split.members["images"], split.members["labels"]
+    size = dataset.image.size_bytes
+    start = _header_bytes(3) + index * size
+    label = _header_bytes(1) + index
+    return [
+        Place("images", images, start, start + size),
+        Place("labels", labels, label, label + 1),
+    ]
+
+
+def assemble(dataset: Dataset, parts: Sequence[bytes]) -> Batch:
+    """Return the record of an image's bytes and its label's.
+
+    Raises:
+        FormatError: the label stands for no class.
+    """
+    pixels, label = (np.frombuffer(part, np.uint8) for part in parts)
+    height, width, channels = dataset.image.shape
+    if dataset.orientation == "transposed":
+        pixels = np.ascontiguousarray(pixels.reshape(width, height).T)
+    return Batch(
+        pixels.reshape(1, height, width, channels),
+        shifted_labels(label, dataset.first_label, len(dataset.classes), "its label", 0),
+    )
+
+
+def _header_bytes(dimensions: int) -> int:
+    return 4 + 4 * dimensions
 
 
 def _read_header(stream: ByteStream, declared: tuple[int, ...]) -> str:

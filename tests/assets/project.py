@@ -38,7 +38,7 @@ Snapshot = dict[str, tuple[int, int, bytes]]
 """Path in the data folder → inode, modification time, bytes."""
 
 
-ALL_STAGES = ("archives", "tables", "statistics", "csv", "lmdb")
+ALL_STAGES = ("archives", "tables", "statistics", "croissant", "csv", "lmdb")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import dagster as dg
 import jsonschema
 import lmdb
+import mlcroissant
 import numpy as np
 import polars as pl
 import pytest
@@ -35,11 +36,13 @@ ASSETS = [f"{source}/archives" for source in DATASETS] + [
         "test_csv",
         "test_lmdb",
         "statistics",
+        "croissant",
     )
 ]
 ARTEFACTS = {
     *(f"archives/{source}/{name}" for source, names in ARCHIVES.items() for name in names),
     *(f"statistics/{dataset}.parquet" for dataset in DATASETS),
+    *(f"lineage/{dataset}/croissant.json" for dataset in DATASETS),
     *(f"tables/{dataset}/{split}.parquet" for dataset, split in SPLITS),
     *(f"exports/{dataset}/{split}.csv" for dataset, split in SPLITS),
     *(f"exports/{dataset}/{split}_lmdb/data.mdb" for dataset, split in SPLITS),
@@ -114,7 +117,7 @@ def test_the_summary_has_a_line_for_every_artefact(twice: Built) -> None:
     assert out.splitlines()[0].split() == ["artefact", "records", "size", "seconds"]
     assert re.search(r"^tiny_digits/train +30  +\d\.\d kB  +\d+\.\d\d  made$", out, re.MULTILINE)
     assert re.search(r"^tiny_digits/archives  +\d+ B  +\d+\.\d\d  made$", out, re.MULTILINE)
-    assert re.search(r"\n\nMade 24 of 24 in \d+\.\d s; all passed their checks\.\n", out)
+    assert re.search(r"\n\nMade 27 of 27 in \d+\.\d s; all passed their checks\.\n", out)
     assert out.endswith(f"They are in {twice.project.data}.\n")
 
 
@@ -126,7 +129,7 @@ def test_the_summary_tells_the_size_of_the_file_that_is_there(twice: Built) -> N
 
 def test_a_log_gets_one_plain_line_for_each_piece_of_work(twice: Built) -> None:
     lines = twice.errors[0].splitlines()
-    pieces = sum(map(len, ARCHIVES.values())) + len(DATASETS) * (1 + 2 * 3)
+    pieces = sum(map(len, ARCHIVES.values())) + len(DATASETS) * (2 + 2 * 3)
     assert len(lines) == pieces
     for line in lines:
         assert re.fullmatch(r"\S+: [\d.,]+ (records|B|kB|MB) in \d+\.\d\d s( \(\S+\))?", line), line
@@ -141,7 +144,7 @@ def test_a_second_build_does_nothing_and_says_so(twice: Built) -> None:
     assert twice.codes[1] == 0
     assert moved(*twice.after) == set()
     assert projects.states(twice.outputs[1]) == dict.fromkeys(ASSETS, "up to date")
-    assert "Nothing to do: all 24 are up to date and passed their checks." in twice.outputs[1]
+    assert "Nothing to do: all 27 are up to date and passed their checks." in twice.outputs[1]
     assert twice.errors[1] == ""
 
 
@@ -165,6 +168,14 @@ def test_a_table_holds_what_was_published(twice: Built, dataset: str, split: str
         assert table["coarse_label"].to_list() == coarse.tolist()
         colours = [["red", "blue"][label] for label in coarse]
         assert table["coarse_class"].cast(pl.String).to_list() == colours
+
+
+@pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated")
+@pytest.mark.filterwarnings("ignore:The inplace keyword")
+def test_another_program_reads_the_records_by_way_of_the_croissant_document(twice: Built) -> None:
+    labels = twice.project.publisher.splits["tiny_letters", "test"][1]
+    document = mlcroissant.Dataset(twice.path("lineage/tiny_letters/croissant.json"))
+    assert [record["test/label"] for record in document.records("test")] == labels.tolist()
 
 
 @pytest.mark.parametrize(("dataset", "split"), SPLITS)

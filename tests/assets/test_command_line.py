@@ -18,7 +18,7 @@ from tests import builders
 from tests.assets.conftest import Command
 from tests.assets.project import Project, environment, made, serving, states
 
-COMMANDS = ("list", "build", "statistics", "ui")
+COMMANDS = ("list", "build", "statistics", "trace", "ui")
 
 
 class TestHelp:
@@ -61,9 +61,9 @@ class TestHelp:
 
     def test_settings_are_given_with_their_environment_variables(self, command: Command) -> None:
         text = " ".join(command("build", "--help").stdout.split())
-        for name in ("DATA", "CATALOGUE", "MIRROR", "OFFLINE", "CSV_HEADER"):
+        for name in ("DATA", "CATALOGUE", "MIRROR", "OFFLINE", "CSV_HEADER", "OPENLINEAGE"):
             assert f"IMAGESETS_{name}" in text
-        for stage in ("archives", "tables", "statistics", "exports", "csv", "lmdb"):
+        for stage in ("archives", "tables", "statistics", "exports", "croissant", "csv", "lmdb"):
             assert re.search(rf"--only STAGE .*\b{stage}\b", text)
 
     def test_the_version_is_told(self, command: Command) -> None:
@@ -98,9 +98,9 @@ class TestList:
         before = built.snapshot()
         here = _here(command("list", *built.options).stdout)
         assert here == {
-            "tiny_colours": "up to date (8 artefacts)",
-            "tiny_digits": "up to date (11 artefacts)",
-            "tiny_letters": "up to date (8 artefacts)",
+            "tiny_colours": "up to date (9 artefacts)",
+            "tiny_digits": "up to date (12 artefacts)",
+            "tiny_letters": "up to date (9 artefacts)",
         }
         assert built.snapshot() == before
 
@@ -108,10 +108,10 @@ class TestList:
         (built.data / "exports/tiny_digits/test.csv").unlink()
         built.redeclare("tiny_letters", '"A"', '"a"')
         here = _here(command("list", *built.options).stdout)
-        assert here["tiny_colours"] == "up to date (8 artefacts)"
-        assert here["tiny_digits"] == "10 of 11 artefacts up to date"
+        assert here["tiny_colours"] == "up to date (9 artefacts)"
+        assert here["tiny_digits"] == "11 of 12 artefacts up to date"
         # Two tables are out of date; what is made from them may or may not come out the same.
-        assert re.fullmatch(r"[1-6] of 8 artefacts up to date", here["tiny_letters"])
+        assert re.fullmatch(r"[1-7] of 9 artefacts up to date", here["tiny_letters"])
 
     def test_the_built_in_catalogue_has_ten_datasets(self, command: Command) -> None:
         here = _here(command("list", "--data", "/nowhere/at/all").stdout)
@@ -132,6 +132,7 @@ class TestList:
 
 TABLES = {"tables/tiny_digits/train.parquet", "tables/tiny_digits/test.parquet"}
 STATISTICS = {"statistics/tiny_digits.parquet"}
+CROISSANT = {"lineage/tiny_digits/croissant.json"}
 CSV = {"exports/tiny_digits/train.csv", "exports/tiny_digits/test.csv"}
 LMDB = {"exports/tiny_digits/train_lmdb/data.mdb", "exports/tiny_digits/test_lmdb/data.mdb"}
 
@@ -142,6 +143,7 @@ LMDB = {"exports/tiny_digits/train_lmdb/data.mdb", "exports/tiny_digits/test_lmd
         (["archives"], set()),
         (["tables"], TABLES),
         (["statistics"], TABLES | STATISTICS),
+        (["croissant"], TABLES | CROISSANT),
         (["csv"], TABLES | CSV),
         (["lmdb"], TABLES | LMDB),
         (["exports"], TABLES | CSV | LMDB),
@@ -155,7 +157,7 @@ def test_only_makes_a_stage_and_what_it_needs(
     only = [word for stage in stages for word in ("--only", stage)]
     said = command("build", "tiny_digits", *only, *project.options, *project.mirror)
     assert said.code == 0
-    found = set(project.snapshot(lineage=False))
+    found = set(project.snapshot(lineage=False)) | (CROISSANT & set(project.snapshot()))
     assert {path for path in found if not path.startswith("archives/")} == expected
     assert len(found - expected) == 4, "the archives"
     assert set(states(said.stdout).values()) == {"made"}

@@ -20,7 +20,9 @@ from tests import builders
 from tests.assets.conftest import Command
 from tests.assets.project import Project, environment, imagesets, states
 
-BELOW_TRAIN = ("tiny_digits/train_csv", "tiny_digits/train_lmdb", "tiny_digits/statistics")
+BELOW_TRAIN = [
+    f"tiny_digits/{asset}" for asset in ("train_csv", "train_lmdb", "statistics", "croissant")
+]
 
 
 def _exist(project: Project, *patterns: str) -> list[str]:
@@ -88,7 +90,7 @@ class TestAWrongArchive:
         digits = {state for asset, state in found.items() if asset.startswith("tiny_digits/")}
         letters = {state for asset, state in found.items() if asset.startswith("tiny_letters/")}
         assert (digits, letters) == ({"blocked"}, {"made"})
-        assert "1 failed, 7 blocked by that." in said[2]
+        assert "1 failed, 8 blocked by that." in said[2]
         found = _exist(project, "tables/tiny_letters/*", "exports/tiny_letters/**/*.*")
         assert len([path for path in found if not path.endswith(".lineage.json")]) == 6
 

@@ -64,6 +64,8 @@ def test_any_other_word_for_a_switch_is_refused_by_name(word: str) -> None:
         Settings(),
         Settings(Path("/d"), Path("/c"), "/m", True, True),
         Settings(mirror="https://example.org/mirror", csv_header=True),
+        Settings(openlineage="http://127.0.0.1:5000"),
+        Settings(openlineage="/events.jsonl"),
     ],
 )
 def test_another_process_that_gets_the_environment_has_the_same_settings(
@@ -78,11 +80,13 @@ def test_relative_folders_mean_the_same_in_a_process_that_runs_elsewhere(
     # `python -m assets ui` hands its settings to a server that has another working directory.
     monkeypatch.chdir(tmp_path)
     given = {"IMAGESETS_DATA": "d", "IMAGESETS_CATALOGUE": "c", "IMAGESETS_MIRROR": "../m"}
+    given["IMAGESETS_OPENLINEAGE"] = "e.jsonl"
     said = Settings.from_environment(given).as_environment()
     monkeypatch.chdir("/")
     elsewhere = Settings.from_environment(said)
     assert elsewhere.data == tmp_path / "d"
     assert elsewhere.catalogue == tmp_path / "c"
+    assert elsewhere.openlineage == str(tmp_path / "e.jsonl")
     assert Path(elsewhere.mirror or "").resolve() == tmp_path.parent / "m"
 
 
@@ -97,7 +101,12 @@ def test_a_variable_may_begin_with_the_home_folder_as_an_option_may(
 
 
 @pytest.mark.parametrize(
-    ("variable", "text"), [("IMAGESETS_DATA", " "), ("IMAGESETS_MIRROR", "http://[")]
+    ("variable", "text"),
+    [
+        ("IMAGESETS_DATA", " "),
+        ("IMAGESETS_MIRROR", "http://["),
+        ("IMAGESETS_OPENLINEAGE", "s3://bucket/events"),
+    ],
 )
 def test_a_variable_that_is_a_slip_is_named(variable: str, text: str) -> None:
     with pytest.raises(ImagesetsError, match=re.escape(f"{variable} is {text!r}: ")):

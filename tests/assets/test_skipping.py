@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipelines import archives, statistics, tables
+from pipelines import archives, croissant, statistics, tables
 from pipelines.exports import to_csv, to_lmdb
 from pipelines.formats import cifar, idx
 from tests import builders
@@ -17,13 +17,14 @@ from tests.assets.project import Project, made, moved
 
 EXPORTS_AND_STATISTICS = {
     f"tiny_digits/{asset}"
-    for asset in ("train_csv", "train_lmdb", "test_csv", "test_lmdb", "statistics")
+    for asset in ("train_csv", "train_lmdb", "test_csv", "test_lmdb", "statistics", "croissant")
 }
 DIGITS = {"tiny_digits/train", "tiny_digits/test"} | EXPORTS_AND_STATISTICS
 
 
 LEAVES = {
     "statistics/tiny_digits.parquet": "tiny_digits/statistics",
+    "lineage/tiny_digits/croissant.json": "tiny_digits/croissant",
     "exports/tiny_digits/test.csv": "tiny_digits/test_csv",
     "exports/tiny_digits/train_lmdb/data.mdb": "tiny_digits/train_lmdb",
 }
@@ -78,6 +79,7 @@ def test_another_archive_makes_again_the_one_split_that_reads_it(built: Project)
         "tiny_digits/test_csv",
         "tiny_digits/test_lmdb",
         "tiny_digits/statistics",
+        "tiny_digits/croissant",
     }
     changed = {path for path in moved(before, built.snapshot()) if "lineage" not in path}
     assert changed == {
@@ -99,6 +101,12 @@ def test_what_the_catalogue_says_of_a_source_is_in_its_tables_and_changes_them(
     assert made(built.build("tiny_digits", stages=["tables"])) == tables_again
 
 
+def test_words_that_stand_in_the_croissant_document_alone_make_it_again(built: Project) -> None:
+    built.redeclare("tiny_digits", "Made up.", "Made up by nobody.")
+    assert made(built.build("tiny_digits")) == {"tiny_digits/croissant"}
+    assert "Made up by nobody." in (built.data / "lineage/tiny_digits/croissant.json").read_text()
+
+
 def test_a_comment_in_the_catalogue_changes_nothing(built: Project) -> None:
     before = built.snapshot()
     toml = built.publisher.toml("tiny_digits")
@@ -113,6 +121,7 @@ def test_a_comment_in_the_catalogue_changes_nothing(built: Project) -> None:
         (to_csv, {"tiny_digits/train_csv", "tiny_digits/test_csv"}),
         (to_lmdb, {"tiny_digits/train_lmdb", "tiny_digits/test_lmdb"}),
         (statistics, {"tiny_digits/statistics"}),
+        (croissant, {"tiny_digits/croissant"}),
         (tables, {"tiny_digits/train", "tiny_digits/test"}),
         (idx, {"tiny_digits/train", "tiny_digits/test"}),
         (archives, {"tiny_digits/archives"}),

@@ -25,7 +25,8 @@ TABLE = "tables/tiny_digits/train.parquet"
 STATISTICS = "statistics/tiny_digits.parquet"
 CSV = "exports/tiny_digits/train.csv"
 LMDB = "exports/tiny_digits/train_lmdb/data.mdb"
-EVERY_KIND = [ARCHIVE, TABLE, STATISTICS, CSV, LMDB]
+CROISSANT = "lineage/tiny_digits/croissant.json"
+EVERY_KIND = [ARCHIVE, TABLE, STATISTICS, CSV, LMDB, CROISSANT]
 
 
 def verify(command: Command, project: Project, *options: str) -> tuple[int, list[tuple[str, str]]]:
@@ -72,7 +73,7 @@ def test_what_was_just_built_is_whole_and_nothing_is_written(
     for options in ([], ["--deep"]):
         said = command("verify", *options, *built.options)
         assert said.code == 0
-        assert re.fullmatch(r"All 27 artefacts are whole \(\d+\.\d s\)\.\n", said.stdout)
+        assert re.fullmatch(r"All 30 artefacts are whole \(\d+\.\d s\)\.\n", said.stdout)
     assert moved(before, built.snapshot()) == set()
 
 
@@ -256,10 +257,15 @@ def test_the_lock_is_the_same_in_another_folder_and_after_another_build(
 
 def test_the_lock_is_what_sha256sum_says_hashed_once_more(built: Project, command: Command) -> None:
     paths = sorted(
-        str(path.relative_to(built.data))
-        for kind in ("archives", "tables", "statistics", "exports")
-        for path in (built.data / kind).rglob("*")
-        if path.is_file() and "tiny_letters" in str(path) and path.suffix != ".json"
+        [
+            "lineage/tiny_letters/croissant.json",
+            *(
+                str(path.relative_to(built.data))
+                for kind in ("archives", "tables", "statistics", "exports")
+                for path in (built.data / kind).rglob("*")
+                if path.is_file() and "tiny_letters" in str(path) and path.suffix != ".json"
+            ),
+        ]
     )
     digests = (hashlib.sha256((built.data / path).read_bytes()).hexdigest() for path in paths)
     text = "".join(f"{digest}  {path}\n" for digest, path in zip(digests, paths, strict=True))
@@ -283,3 +289,9 @@ def test_a_lock_that_was_kept_is_held_against_what_is_there(
     said = lock(command, built, "tiny_digits", "--csv-header")
     assert said.code == 1
     assert f"{TABLE} must be made first: it is not there" in said.stderr
+
+
+def test_an_lmdb_that_was_cut_is_reported_and_not_opened(built: Project, command: Command) -> None:
+    with (built.data / LMDB).open("rb+") as file:
+        file.truncate(8192)
+    assert verify(command, built, "--deep") == (1, [(LMDB, "changed")])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.catalogue import Dataset, Split, load
+from pipelines.catalogue import Dataset, Member, Split, load
 from pipelines.errors import FormatError
 from pipelines.formats import Batch, cifar
 from tests import builders
@@ -85,6 +87,41 @@ def test_the_batches_of_a_split_follow_one_another(publisher: builders.Publisher
 
     np.testing.assert_array_equal(np.concatenate([b.images for b in batches]), pixels)
     np.testing.assert_array_equal(np.concatenate([b.labels for b in batches]), fine)
+
+
+@given(
+    records=builders.some_records(channels=3),
+    coarse=st.booleans(),
+    first_label=st.sampled_from([0, 1, 251]),
+    cuts=st.lists(st.integers(0, 9), max_size=3),
+)
+@settings(deadline=None, max_examples=40)
+def test_what_stands_where_a_record_is_located_is_the_record_that_is_decoded(
+    tmp_path_factory: pytest.TempPathFactory,
+    records: tuple[Array, Array],
+    coarse: bool,
+    first_label: int,
+    cuts: list[int],
+) -> None:
+    """However the records are shared out among batches, empty ones included."""
+    groups = records[1] % 3 if coarse else None
+    tiny = builders.tiny(tmp_path_factory.mktemp("tiny"), *records, groups, first_label=first_label)
+    [whole], size = tiny.members.values(), len(tiny.members["batch.bin"]) // len(records[1])
+    edges = [0, *sorted(min(cut, len(records[1])) for cut in cuts), len(records[1])]
+    members = {
+        f"part_{number}.bin": whole[start * size : stop * size]
+        for number, (start, stop) in enumerate(itertools.pairwise(edges))
+    }
+    split = replace(tiny.split, members={"batches": tuple(map(Member, members))})
+    expected = decoded(tiny.dataset, split, members, batch=1)
+
+    for index, record in enumerate(expected):
+        [place] = cifar.locate(tiny.dataset, split, index, lambda m: len(members[str(m)]))
+        part = members[str(place.member)][place.start : place.stop]
+        found = cifar.assemble(tiny.dataset, [part])
+        np.testing.assert_array_equal(found.images, record.images, strict=True)
+        np.testing.assert_array_equal(found.labels, record.labels, strict=True)
+        np.testing.assert_array_equal(found.coarse_labels, record.coarse_labels, strict=coarse)
 
 
 RECORD = 2 + 4 * 3 * 3

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipelines.catalogue import Member
 from pipelines.errors import FormatError
 from pipelines.formats import Batch, idx
 from tests import builders
@@ -63,6 +64,44 @@ def test_decoding_gives_back_what_was_encoded_whatever_the_batch_size(
     np.testing.assert_array_equal(found_labels, values, strict=True)
     assert all(part.coarse_labels is None for part in batches)
     assert all(part.images.flags.c_contiguous for part in batches)
+
+
+@given(
+    records=builders.some_records(),
+    orientation=st.sampled_from(["upright", "transposed"]),
+    first_label=st.sampled_from([0, 1, 251]),
+)
+@settings(deadline=None, max_examples=40)
+def test_what_stands_where_a_record_is_located_is_the_record_that_is_decoded(
+    tmp_path_factory: pytest.TempPathFactory,
+    records: tuple[Array, Array],
+    orientation: str,
+    first_label: int,
+) -> None:
+    tiny = builders.tiny(
+        tmp_path_factory.mktemp("tiny"), *records, orientation=orientation, first_label=first_label
+    )
+    found_images, found_labels = joined(decoded(tiny, tiny.members))
+
+    for index in range(tiny.split.records):
+        places = idx.locate(tiny.dataset, tiny.split, index, never_asked)
+        assert [place.role for place in places] == ["images", "labels"]
+        parts = [tiny.members[str(place.member)][place.start : place.stop] for place in places]
+        record = idx.assemble(tiny.dataset, parts)
+        np.testing.assert_array_equal(record.images, found_images[[index]], strict=True)
+        np.testing.assert_array_equal(record.labels, found_labels[[index]], strict=True)
+        assert record.coarse_labels is None
+
+
+def never_asked(member: Member) -> int:
+    raise AssertionError(f"the size of {member} decides nothing")
+
+
+def test_a_located_label_that_stands_for_no_class_is_refused(tmp_path: Path) -> None:
+    tiny = builders.tiny(tmp_path, builders.images(2, 1, 2), np.zeros(2, np.uint8), first_label=1)
+
+    with pytest.raises(FormatError, match=r"has label 0, .* 1 to 5"):
+        idx.assemble(tiny.dataset, [b"\1\2", b"\0"])
 
 
 def test_the_example_in_bytes_is_read_as_the_format_is_described(tmp_path: Path) -> None:
