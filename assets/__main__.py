@@ -143,6 +143,9 @@ def _told(outcomes: Sequence[Outcome], settings: Settings, start: float) -> int:
     made = sum(outcome.state == "made" for outcome in outcomes)
     bad = [outcome for outcome in outcomes if not outcome.is_good]
     sys.stdout.flush()
+    warnings = [(o.asset, warning) for o in outcomes for warning in o.warnings]
+    for number, (asset, warning) in enumerate(warnings):
+        print(f"{'' if number else chr(10)}warning: {asset}: {warning}", file=sys.stderr)
     for outcome in bad:
         if outcome.error:
             print(f"\nerror: {outcome.asset}: {outcome.error}", file=sys.stderr)
@@ -151,11 +154,12 @@ def _told(outcomes: Sequence[Outcome], settings: Settings, start: float) -> int:
         text = f", {blocked} blocked by that" if blocked else ""
         print(f"\n{len(bad) - blocked} failed{text}.", file=sys.stderr)
         return 1
+    passed = "passed their checks" + (f" but for {len(warnings)} warning(s)" if warnings else "")
     if made:
-        print(f"\nMade {made} of {len(outcomes)} in {seconds:.1f} s; all passed their checks.")
+        print(f"\nMade {made} of {len(outcomes)} in {seconds:.1f} s; all {passed}.")
         print(f"They are in {settings.data}.")
     else:
-        print(f"\nNothing to do: all {len(outcomes)} are up to date and passed their checks.")
+        print(f"\nNothing to do: all {len(outcomes)} are up to date and {passed}.")
     return 0
 
 

@@ -9,8 +9,9 @@ from functools import partial
 
 import dagster as dg
 
+from assets import metadata
 from assets.display import Display
-from assets.resources import Made, Store, Web, materialized
+from assets.resources import Made, Store, Web
 from pipelines import archives
 from pipelines.catalogue import Archive, Source
 from pipelines.downloads import Identify
@@ -29,11 +30,12 @@ def asset(source: Source, identify: Identify) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=key(source.name),
-        group_name=source.name,
         kinds={"file"},
         code_version=archives.CODE_VERSION,
-        description=f"{source.title}: {', '.join(source.archives)}, byte for byte as published. "
-        f"Licence: {source.licence}. {source.acknowledgements}",
+        description=metadata.about_archives(source),
+        group_name=source.name,
+        owners=metadata.OWNERS,
+        tags=metadata.tags("archives", source),
     )
     def publishers_archives(
         store: Store, web: Web, display: dg.ResourceParam[Display]
@@ -46,10 +48,8 @@ def asset(source: Source, identify: Identify) -> dg.AssetsDefinition:
 
         store.warn_of_little_space(source)
         made = _side_by_side(make, source.archives.values())
-        origins = {m.record.path: str(m.record.facts["origin"]) for m in made}
-        return materialized(
-            made, {"origin": origins, "homepage": dg.MetadataValue.url(source.homepage)}
-        )
+        told = metadata.of_archives(source, (m.record for m in made))
+        return metadata.materialized(made, told)
 
     return publishers_archives
 

@@ -1,20 +1,24 @@
 """What must hold of each asset, as asset checks that block whatever lies downstream.
 
+Some checks only warn: of what the publishers' data is known to do, and people had better know.
+
 Not here: what bytes must hold before anything is made of them (`pipelines` refuses those). A check
 reads the finished artefact and holds it against the catalogue, whether it was made now or before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from pipelines import duplicates
 from pipelines.catalogue import Dataset, Split
+from pipelines.duplicates import Fingerprints
 
 if TYPE_CHECKING:  # `list` looks at findings too, and need not wait for Dagster
     import dagster as dg
@@ -25,6 +29,9 @@ TABLE_CHECKS = {
     "labels_within_classes": "Every label stands for a class, and the class is the label's.",
     "class_counts_as_declared": "Every class has as many records as the catalogue declares.",
 }
+DUPLICATES = "no_duplicates_within_split"
+LEAKS = "no_leak_between_splits"
+SHOWN = 20  # groups of the same image, and records of each
 PUBLISHED = "mean_and_std_as_published"
 TOLERANCE = 0.00005  # published constants have four decimals
 TRAINING = "train"  # the split whose constants are published
@@ -32,12 +39,24 @@ TRAINING = "train"  # the split whose constants are published
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a check expected of an artefact, and what it found."""
+    """What a check expected of an artefact, and what it found.
+
+    warns: whether it merely warns; all others block.
+    numbers: what else it counted, for people and for plots over time.
+    rows: what else it found, as a table.
+    """
 
     check_name: str
     passed: bool
     expected: Any
     found: Any
+    warns: bool = False
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    rows: Sequence[Mapping[str, str | int]] = ()
+
+    def __str__(self) -> str:
+        """Return for example `expected 30, found 31`."""
+        return f"expected {self.expected}, found {self.found}"
 
 
 def results(findings: Iterable[Finding]) -> list[dg.AssetCheckResult]:
@@ -48,7 +67,9 @@ def results(findings: Iterable[Finding]) -> list[dg.AssetCheckResult]:
         dg.AssetCheckResult(
             check_name=finding.check_name,
             passed=finding.passed,
-            metadata={"expected": finding.expected, "found": finding.found},
+            severity=(dg.AssetCheckSeverity.WARN if finding.warns else dg.AssetCheckSeverity.ERROR),
+            description=None if finding.passed else str(finding),
+            metadata=_metadata(finding),
         )
         for finding in findings
     ]
@@ -58,22 +79,31 @@ def table_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     """Return the checks of a split's table."""
     import dagster as dg
 
+    promise = "No two records have the very same pixels. Only a warning."
     return [
-        dg.AssetCheckSpec(name, asset=key, description=promise, blocking=True)
-        for name, promise in TABLE_CHECKS.items()
+        *(
+            dg.AssetCheckSpec(name, asset=key, description=promise, blocking=True)
+            for name, promise in TABLE_CHECKS.items()
+        ),
+        dg.AssetCheckSpec(DUPLICATES, asset=key, description=promise),
     ]
 
 
 def statistics_specs(key: dg.AssetKey, dataset: Dataset) -> list[dg.AssetCheckSpec]:
-    """Return the checks of a dataset's statistics: one, where constants are published."""
+    """Return the checks of a dataset's statistics: those that there is something to hold to."""
     import dagster as dg
 
-    if not dataset.mean or TRAINING not in dataset.splits:
-        return []
-    promise = (
-        "Mean and standard deviation of the training split, on the scale 0–1, are those published."
-    )
-    return [dg.AssetCheckSpec(PUBLISHED, asset=key, description=promise, blocking=True)]
+    specs = []
+    if dataset.mean and TRAINING in dataset.splits:
+        promise = (
+            "Mean and standard deviation of the training split, on the scale 0–1, are those "
+            "published."
+        )
+        specs.append(dg.AssetCheckSpec(PUBLISHED, asset=key, description=promise, blocking=True))
+    if len(dataset.splits) > 1:
+        promise = "No record has the very same pixels as one of another split. Only a warning."
+        specs.append(dg.AssetCheckSpec(LEAKS, asset=key, description=promise))
+    return specs
 
 
 def of_table(path: Path, dataset: Dataset, split: Split) -> list[Finding]:
@@ -122,6 +152,66 @@ def of_statistics(path: Path, dataset: Dataset) -> list[Finding]:
     expected = [list(dataset.mean), list(dataset.std)]
     passed = bool(np.allclose(found, expected, rtol=0, atol=TOLERANCE))
     return [_result(PUBLISHED, expected, np.round(found, 6).tolist(), passed)]
+
+
+def duplicates_within(path: Path, prints: Fingerprints) -> Finding:
+    """Look for records of a table that have the very same pixels."""
+    return _of_groups(DUPLICATES, "every image once", duplicates.find([path], {path: prints}))
+
+
+def leaks(paths: Sequence[Path], prints: Mapping[Path, Fingerprints]) -> list[Finding]:
+    """Look for records of a dataset's tables that have the very same pixels in several splits."""
+    if len(paths) < 2:
+        return []
+    found = duplicates.across_splits(duplicates.find(paths, prints))
+    return [_of_groups(LEAKS, "no image in two splits", found)]
+
+
+def _of_groups(name: str, expected: str, found: pl.DataFrame) -> Finding:
+    """Return a warning of groups of records with the same pixels, if there are any."""
+    groups = duplicates.by_group(found)
+    numbers = {
+        "groups": len(groups),
+        "records": len(found),
+        "of different classes": int((~groups["is_consistent"]).sum()),
+    }
+    rows = [
+        {
+            "records": _some(group["records"]),
+            "classes": _some(group["classes"]),
+            "one class": "yes" if group["is_consistent"] else "no",
+        }
+        for group in groups.head(SHOWN).rows(named=True)
+    ]
+    told = expected
+    if rows:
+        differing = numbers["of different classes"]
+        told = (
+            f"{len(groups):,} image(s) in {len(found):,} records, "
+            f"{differing:,} of them with different classes"
+        )
+    return Finding(name, not len(groups), expected, told, True, numbers, rows)
+
+
+def _some(names: Sequence[str]) -> str:
+    left_out = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {left_out:,} more" if left_out > 0 else "")
+
+
+def _metadata(finding: Finding) -> dict[str, Any]:
+    """Return what Dagster shows of a finding: what was expected and found stand side by side."""
+    from assets import metadata
+
+    if isinstance(finding.expected, Mapping):
+        rows = [
+            {"class": name, "expected": number, "found": finding.found[name]}
+            for name, number in finding.expected.items()
+        ]
+        return {"expected and found": metadata.table(rows)}
+    shown = {"expected": finding.expected, "found": finding.found, **finding.numbers}
+    if finding.rows:
+        shown["same images"] = metadata.table(finding.rows)
+    return shown
 
 
 def _result(name: str, expected: Any, found: Any, passed: bool | None = None) -> Finding:

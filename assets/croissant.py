@@ -6,9 +6,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets import tables
+from assets import metadata, tables
 from assets.display import Display
-from assets.resources import Store, materialized
+from assets.resources import Store
 from pipelines import croissant
 from pipelines.catalogue import Dataset, Source
 from pipelines.lineage import Facts
@@ -24,11 +24,17 @@ def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
     @dg.asset(
         key=[dataset.name, "croissant"],
         deps=[tables.key(dataset, split) for split in dataset.splits.values()],
-        group_name=source.name,
         kinds={"json"},
         code_version=croissant.CODE_VERSION,
-        description=f"{dataset.title} as Croissant 1.0: words, files and record sets, for "
-        "machine-learning catalogues.",
+        description=metadata.about(
+            f"{dataset.title} as Croissant 1.0: words, files and record sets, for machine-learning "
+            "catalogues.",
+            source,
+            dataset,
+        ),
+        group_name=source.name,
+        owners=metadata.OWNERS,
+        tags=metadata.tags("croissant", source, dataset),
     )
     def document(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
         inputs = store.inputs(*needed)
@@ -39,6 +45,7 @@ def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
             return {}
 
         artefact = croissant.artefact(source, dataset, inputs)
-        return materialized([store.make(artefact, display, records, "records", build)])
+        made = store.make(artefact, display, records, "records", build)
+        return metadata.materialized([made])
 
     return document

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 
-from assets import tables
+from assets import metadata, tables
 from assets.display import Display
-from assets.resources import Store, materialized
+from assets.resources import Store
 from pipelines.catalogue import Dataset, Source, Split
 from pipelines.exports import to_csv, to_lmdb
 from pipelines.lineage import Artefact, Facts, Input
@@ -25,7 +26,8 @@ def csv(source: Source, dataset: Dataset, split: Split, header: bool) -> dg.Asse
         dataset,
         split,
         "csv",
-        f"{dataset.title}, {split.name}, as CSV: label, then every pixel.",
+        f"{dataset.title}, {split.name}, as CSV: a record per line, its label, then every pixel.",
+        metadata.csv_columns(dataset, tables.key(dataset, split)),
         to_csv.CODE_VERSION,
         partial(to_csv.artefact, source, dataset, split, header=header),
         partial(to_csv.write, header=header),
@@ -39,7 +41,8 @@ def lmdb(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition:
         dataset,
         split,
         "lmdb",
-        f"{dataset.title}, {split.name}, as LMDB for Caffe: Datum messages, CHW.",
+        f"{dataset.title}, {split.name}, as LMDB for Caffe: a Datum message per record, CHW.",
+        metadata.lmdb_columns(dataset, tables.key(dataset, split)),
         to_lmdb.CODE_VERSION,
         partial(to_lmdb.artefact, source, dataset, split),
         partial(to_lmdb.write, key_digits=to_lmdb.KEY_DIGITS[dataset.format]),
@@ -51,7 +54,8 @@ def _asset(
     dataset: Dataset,
     split: Split,
     kind: str,
-    description: str,
+    lead: str,
+    columns: Mapping[str, Any],
     code_version: str,
     artefact: Callable[[tuple[Input, ...]], Artefact],
     write: Callable[..., int],
@@ -61,16 +65,19 @@ def _asset(
     @dg.asset(
         key=[dataset.name, f"{split.name}_{kind}"],
         deps=[tables.key(dataset, split)],
-        group_name=source.name,
         kinds={kind},
         code_version=code_version,
-        description=description,
+        description=metadata.about(lead, source, dataset),
+        metadata=columns,
+        group_name=source.name,
+        owners=metadata.OWNERS,
+        tags=metadata.tags(kind, source, dataset, split),
     )
     def export(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
         def build(goal: Path, advance: Advance) -> Facts:
             return {"records": write(store.path(table.path), goal, advance=advance)}
 
         made = store.make(artefact(store.inputs(table)), display, split.records, "records", build)
-        return materialized([made])
+        return metadata.materialized([made])
 
     return export

@@ -165,7 +165,10 @@ def in_words(dataset: Dataset, settings: Settings, states: list[tuple[str, State
 
 
 def _failing_checks(dataset: Dataset, settings: Settings, up_to_date: set[str]) -> list[str]:
-    """Return the checks that the finished artefacts of a dataset do not pass, each once."""
+    """Return the blocking checks that the finished artefacts of a dataset do not pass, each once.
+
+    What merely warns is no failure, and takes reading all pixels to know.
+    """
     findings = []
     for split in dataset.splits.values():
         path = files.table(dataset.name, split.name)

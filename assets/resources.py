@@ -1,16 +1,15 @@
 """What assets are given to work with: the store they write to, the web they fetch from.
 
-Not here: any decision about an artefact (`pipelines`), or what people see (`display`).
+Not here: any decision about an artefact (`pipelines`), or what people see (`display`, `metadata`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from assets.display import Display, Unit, size
 from pipelines import archives, files, lineage, openlineage
 from pipelines.catalogue import Archive, Source
 from pipelines.downloads import Identify
+from pipelines.duplicates import Fingerprints
 from pipelines.lineage import Artefact, Facts, Input, Record
 from pipelines.openlineage import Making, Outbox
 from pipelines.statistics import Sums
@@ -32,8 +32,18 @@ BYTES_PER_INTENSITY = 6  # at most 1 in a table, 4 in CSV, and mostly 1 in LMDB
 
 logger = logging.getLogger("pipelines.storage")  # to the person, as the warnings of the pipelines
 
-SumsAtHand = dict[str, Sums]
-"""SHA-256 of a table written in this process → its sums, so that statistics need not read it."""
+
+@dataclass(frozen=True, slots=True)
+class AtHand:
+    """What is known of tables in this process, by their SHA-256, so that nobody reads them again.
+
+    sums: of those written just now.
+    fingerprints: of those looked through for duplicates.
+    """
+
+    sums: dict[str, Sums] = field(default_factory=dict)
+    fingerprints: dict[str, Fingerprints] = field(default_factory=dict)
+
 
 Build = Callable[[Path, Watch], Facts]
 """Writes an artefact to a path, telling how far it is; returns what it found out."""
@@ -43,10 +53,12 @@ Build = Callable[[Path, Watch], Facts]
 class Made:
     """An artefact that is up to date now; `because` is None where it was so before.
 
+    path: where it lies.
     begun_s, ended_s: on the clock of `time.perf_counter`.
     """
 
     record: Record
+    path: Path
     because: str | None
     begun_s: float
     ended_s: float
@@ -123,7 +135,8 @@ class Store(dg.ConfigurableResource[Any]):
             raise
         for making in begun:
             self._tell(partial(self._completed, making, record))
-        return Made(record, before.reason, start, time.perf_counter())
+        path = self.path(artefact.path)
+        return Made(record, path, before.reason, start, time.perf_counter())
 
     def _tell(self, event: Callable[[], Any]) -> None:
         if self._outbox:
@@ -158,31 +171,3 @@ class Web(dg.ConfigurableResource[Any]):
         if origin == archives.ALREADY_THERE:
             return {"origin": origin}
         return {"origin": origin, "retrieved": lineage.now()}
-
-
-def materialized(
-    made: Sequence[Made],
-    metadata: Mapping[str, Any] | None = None,
-    checks: Sequence[dg.AssetCheckResult] = (),
-) -> dg.MaterializeResult[Any]:
-    """Return what Dagster and people want to know of an asset's artefacts."""
-    rebuilt = [m for m in made if m.because]
-    records = sum(m.record.facts.get("records", 0) for m in made)
-    digests = [m.record.sha256 for m in made]
-    version = (
-        digests[0] if len(made) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-    )
-    return dg.MaterializeResult(
-        metadata={
-            "state": "made" if rebuilt else "up to date",
-            "because": "; ".join(sorted({m.because for m in rebuilt if m.because}))
-            or "nothing changed",
-            "path": [m.record.path for m in made] if len(made) > 1 else made[0].record.path,
-            "bytes": sum(m.record.size_bytes for m in made),
-            "seconds": round(max(m.ended_s for m in made) - min(m.begun_s for m in made), 3),
-            **({"dagster/row_count": records} if records else {}),
-            **(metadata or {}),
-        },
-        data_version=dg.DataVersion(version),
-        check_results=list(checks),
-    )

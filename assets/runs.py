@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ class Outcome:
     """What became of an asset.
 
     state: `made`, `up to date`, `failed`, or `blocked` by a failure before it.
+    warnings: what its checks found that stops nobody.
     """
 
     asset: str
@@ -39,6 +41,7 @@ class Outcome:
     size_bytes: int = 0
     seconds: float = 0.0
     error: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def is_good(self) -> bool:
@@ -126,6 +129,7 @@ def _records(home: Path) -> Iterator[dg.DagsterInstance]:
 def _outcomes(result: dg.ExecuteInProcessResult, selection: Sequence[dg.AssetKey]) -> list[Outcome]:
     good: dict[dg.AssetKey, Outcome] = {}
     bad: dict[dg.AssetKey, str] = {}
+    warnings: defaultdict[dg.AssetKey, list[str]] = defaultdict(list)
     by_step = {"__".join(key.path): key for key in selection}  # as Dagster names their steps
     for event in result.all_events:
         if event.event_type is DagsterEventType.ASSET_MATERIALIZATION:
@@ -140,11 +144,12 @@ def _outcomes(result: dg.ExecuteInProcessResult, selection: Sequence[dg.AssetKey
             )
         elif event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
-            if not check.passed:
-                expected, found = (check.metadata[k].value for k in ("expected", "found"))
+            if not check.passed and check.severity is dg.AssetCheckSeverity.WARN:
+                warnings[check.asset_key].append(f"{check.check_name}: {check.description}.")
+            elif not check.passed:
                 bad[check.asset_key] = (
-                    f"check {check.check_name} failed: expected {expected}, found {found}. The "
-                    "catalogue and the data contradict each other: correct one of them."
+                    f"check {check.check_name} failed: {check.description}. The catalogue and the "
+                    "data contradict each other: correct one of them."
                 )
         elif event.event_type is DagsterEventType.STEP_FAILURE:
             error = event.step_failure_data.error
@@ -159,9 +164,10 @@ def _outcomes(result: dg.ExecuteInProcessResult, selection: Sequence[dg.AssetKey
     for key in selection:
         name = key.to_user_string()
         if key in bad:
-            outcomes.append(Outcome(name, "failed", error=bad[key]))
+            outcome = Outcome(name, "failed", error=bad[key])
         else:
-            outcomes.append(good.get(key, Outcome(name, "blocked")))
+            outcome = good.get(key, Outcome(name, "blocked"))
+        outcomes.append(replace(outcome, warnings=tuple(warnings[key])))
     return outcomes
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import dagster as dg
 
-from assets import checks, tables
+from assets import checks, metadata, tables
 from assets.display import Display
-from assets.resources import Store, SumsAtHand, materialized
+from assets.resources import AtHand, Store
 from pipelines import statistics
 from pipelines.catalogue import Dataset, Source
 from pipelines.lineage import Facts
 from pipelines.tables import artefact as table_artefact
 from pipelines.work import Advance
+
+T = TypeVar("T")
 
 
 def key(dataset: Dataset) -> dg.AssetKey:
@@ -25,38 +29,47 @@ def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
     """Return the asset of a dataset's statistics."""
     needed = [table_artefact(source, dataset, split) for split in dataset.splits.values()]
     records = sum(split.records for split in dataset.splits.values())
+    keys = [tables.key(dataset, split) for split in dataset.splits.values()]
 
     @dg.asset(
         key=key(dataset),
-        deps=[tables.key(dataset, split) for split in dataset.splits.values()],
-        group_name=dataset.source,
+        deps=keys,
         kinds={"parquet", "numpy"},
         code_version=statistics.CODE_VERSION,
         check_specs=checks.statistics_specs(key(dataset), dataset),
-        description=f"{dataset.title}: records, share, mean, standard deviation, extremes and mean "
-        "image of each class, per split.",
+        description=metadata.about(
+            f"{dataset.title}: records, share, mean, standard deviation, extremes and mean image "
+            "of each class, per split.",
+            source,
+            dataset,
+        ),
+        metadata=metadata.statistics_columns(dataset, keys),
+        group_name=source.name,
+        owners=metadata.OWNERS,
+        tags=metadata.tags("statistics", source, dataset),
     )
     def statistics_table(
-        store: Store, display: dg.ResourceParam[Display], sums: dg.ResourceParam[SumsAtHand]
+        store: Store, display: dg.ResourceParam[Display], at_hand: dg.ResourceParam[AtHand]
     ) -> dg.MaterializeResult:
         inputs = store.inputs(*needed)
-        at_hand = {
-            store.path(table.path): sums.pop(table.sha256)
-            for table in inputs
-            if table.sha256 in sums
-        }
-
+        paths = {str(table.sha256): store.path(table.path) for table in inputs}
+        sums = _taken(at_hand.sums, paths)
+        prints = _taken(at_hand.fingerprints, paths)
         artefact = statistics.artefact(source, dataset, inputs)
 
         def build(goal: Path, advance: Advance) -> Facts:
-            paths = [store.path(table.path) for table in inputs]
-            return {"records": statistics.write(paths, goal, advance, at_hand, artefact)}
+            written = statistics.write(paths.values(), goal, advance, sums, artefact)
+            return {"records": written}
 
         made = store.make(artefact, display, records, "records", build)
-        path = store.path(made.record.path)
-        classes = dg.MetadataValue.md(statistics.counts_as_text(path, markdown=True))
-        return materialized(
-            [made], {"classes": classes}, checks.results(checks.of_statistics(path, dataset))
-        )
+        findings = checks.of_statistics(made.path, dataset)
+        findings += checks.leaks(list(paths.values()), prints)
+        told = metadata.of_statistics(made.path)
+        return metadata.materialized([made], told, checks.results(findings))
 
     return statistics_table
+
+
+def _taken(known: dict[str, T], paths: Mapping[str, Path]) -> dict[Path, T]:
+    """Take what is known of some tables out of `known`, where nobody else needs it."""
+    return {paths[sha256]: known.pop(sha256) for sha256 in paths if sha256 in known}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import dagster as dg
 
-from assets import archives, checks
+from assets import archives, checks, metadata
 from assets.display import Display
-from assets.resources import Store, SumsAtHand, materialized
-from pipelines import statistics, tables
+from assets.resources import AtHand, Store
+from pipelines import duplicates, statistics, tables
 from pipelines.archives import artefact as archive_artefact
 from pipelines.catalogue import Dataset, Source, Split
 from pipelines.lineage import Facts
@@ -30,15 +30,22 @@ def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition
     @dg.asset(
         key=key(dataset, split),
         deps=[archives.key(source.name)],
-        group_name=source.name,
         kinds={"parquet"},
         code_version=artefact.code_version,
         check_specs=checks.table_specs(key(dataset, split)),
-        description=f"{dataset.title}, {split.name}: {split.records:,} images of {dataset.image} "
-        f"in {len(dataset.classes)} classes, one row each.",
+        description=metadata.about(
+            f"{dataset.title}, {split.name}: {split.records:,} images of {dataset.image} pixels "
+            f"in {len(dataset.classes)} classes, one row each, as a Parquet table.",
+            source,
+            dataset,
+        ),
+        metadata=metadata.table_columns(source, dataset, split, archives.key(source.name)),
+        group_name=source.name,
+        owners=metadata.OWNERS,
+        tags=metadata.tags("tables", source, dataset, split),
     )
     def table(
-        store: Store, display: dg.ResourceParam[Display], sums: dg.ResourceParam[SumsAtHand]
+        store: Store, display: dg.ResourceParam[Display], at_hand: dg.ResourceParam[AtHand]
     ) -> dg.MaterializeResult:
         found = statistics.nothing(len(dataset.classes), dataset.image.shape)
 
@@ -51,8 +58,12 @@ def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition
         add = partial(statistics.add, found)
         made = store.make(artefact, display, split.records, "records", build)
         if made.because:
-            sums[made.record.sha256] = found
-        findings = checks.of_table(store.path(artefact.path), dataset, split)
-        return materialized([made], checks=checks.results(findings))
+            at_hand.sums[made.record.sha256] = found
+        prints = duplicates.fingerprints(made.path)
+        at_hand.fingerprints[made.record.sha256] = prints
+        findings = checks.of_table(made.path, dataset, split)
+        findings.append(checks.duplicates_within(made.path, prints))
+        told = metadata.of_table(made.path)
+        return metadata.materialized([made], told, checks.results(findings))
 
     return table

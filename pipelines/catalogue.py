@@ -150,6 +150,8 @@ class Split:
 class Dataset:
     """Records that share one list of classes.
 
+    description: what the images show, for somebody who never saw them; may hold markdown.
+    quirks: what surprises people who use them, a sentence or two each; likewise.
     orientation: "transposed" where images are stored column by column.
     first_label: the publisher's label of `classes[0]`.
     mean, std: published constants of the training split, per channel, intensities scaled to 0–1.
@@ -160,6 +162,8 @@ class Dataset:
     image: Image
     classes: tuple[Text, ...]
     splits: Mapping[str, Split]
+    description: Text | None = None
+    quirks: tuple[Text, ...] = ()
     orientation: Literal["upright", "transposed"] = "upright"
     first_label: Label = 0
     coarse_classes: tuple[Text, ...] = ()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import hashlib
 import os
 import re
@@ -148,8 +147,11 @@ def forget_empty(partial: Path) -> None:
 
 def sweep(goal: Path) -> None:
     """Remove what killed writers left beside `goal`; call it only where nobody is writing."""
-    for partial in goal.parent.glob(f".{glob.escape(goal.name)}.{'[0-9a-f]' * 8}.partial"):
-        partial.unlink(missing_ok=True)
+    start, end = f".{goal.name}.", ".partial"
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(goal.parent):
+            if name.startswith(start) and name.endswith(end) and len(name) == len(start + end) + 8:
+                (goal.parent / name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

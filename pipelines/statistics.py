@@ -203,7 +203,7 @@ def rows(about: tables.Info, sums: Sums) -> pa.Table:
         for label, name in enumerate(about.classes)
     ]
     found.append(split | {"label": None, "class": None} | _row(everything, 0, records))
-    return pa.Table.from_pylist(found, schema=_schema(about.shape))
+    return pa.Table.from_pylist(found, schema=arrow_schema(about.shape))
 
 
 def counts(path: Path) -> pl.DataFrame:
@@ -227,7 +227,8 @@ def counts(path: Path) -> pl.DataFrame:
     )
 
 
-def _schema(shape: tuple[int, int, int]) -> pa.Schema:
+def arrow_schema(shape: tuple[int, int, int]) -> pa.Schema:
+    """Return the columns of the statistics of images of some shape."""
     channels = shape[2]
     figures = [
         ("mean_intensity", pa.float64()),

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ def write(
         MemberError, FormatError: the archives don't hold what the catalogue declares.
         StorageError: `goal` can't be written.
     """
-    schema = declared_schema(source, dataset, split)
+    schema = arrow_schema(source, dataset, split)
     decode = formats.decoder(dataset.format)
     rows = batch_records(dataset.image.size_bytes)
     records = 0
@@ -167,6 +167,22 @@ def most_bytes(source: Source) -> int:
     return declared + UNDECLARED_BYTES
 
 
+def arrow_schema(source: Source, dataset: Dataset, split: Split) -> pa.Schema:
+    """Return the columns of a split's table, with what the table says of itself."""
+    columns = [("index", pa.uint32()), ("label", pa.uint8()), ("class", _CLASS)]
+    if dataset.coarse_classes:
+        columns += [("coarse_label", pa.uint8()), ("coarse_class", _CLASS)]
+    columns.append(("pixels", pa.binary(dataset.image.size_bytes)))
+    return pa.schema(
+        [pa.field(name, kind, nullable=False) for name, kind in columns],
+        {
+            METADATA_KEY: json.dumps(
+                description(source, dataset, split), ensure_ascii=False
+            ).encode()
+        },
+    )
+
+
 def info(path: Path) -> Info:
     """Return what the table at `path` says of itself.
 
@@ -208,7 +224,7 @@ def read(path: Path, start: int = 0, stop: int | None = None) -> Batch:
     return Batch(images, labels, coarse)
 
 
-def batches(path: Path, start: int = 0, stop: int | None = None) -> Iterator[Batch]:
+def batches(path: Path, start: int = 0, stop: int | None = None) -> Generator[Batch]:
     """Stream records `start` to `stop`, a row group at a time; the next is read meanwhile.
 
     The arrays are views of Arrow's memory: not copied, and not writable.
@@ -247,22 +263,6 @@ def to_arrow(path: Path, start: int = 0, stop: int | None = None) -> pa.Table:
     )
     at = table.schema.get_field_index("pixels")
     return table.set_column(at, pa.field("image", tensor, nullable=False), images)
-
-
-def declared_schema(source: Source, dataset: Dataset, split: Split) -> pa.Schema:
-    """Return the columns and the metadata that the table of a split must have."""
-    columns = [("index", pa.uint32()), ("label", pa.uint8()), ("class", _CLASS)]
-    if dataset.coarse_classes:
-        columns += [("coarse_label", pa.uint8()), ("coarse_class", _CLASS)]
-    columns.append(("pixels", pa.binary(dataset.image.size_bytes)))
-    return pa.schema(
-        [pa.field(name, kind, nullable=False) for name, kind in columns],
-        {
-            METADATA_KEY: json.dumps(
-                description(source, dataset, split), ensure_ascii=False
-            ).encode()
-        },
-    )
 
 
 def description(source: Source, dataset: Dataset, split: Split) -> dict[str, Any]:

@@ -218,7 +218,7 @@ def _copies(
 ) -> Iterator[_Copy]:
     table = files.table(dataset.name, split.name)
     if table in paths:
-        schema = tables.declared_schema(source, dataset, split)
+        schema = tables.arrow_schema(source, dataset, split)
         yield _Table(table, data / table, dataset, split, schema)
     csv = files.csv(dataset.name, split.name)
     if csv in paths:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections.abc import Iterator
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,19 @@ def mirror() -> Path:
     if not folder or folder.startswith(("http://", "https://")):
         pytest.skip("official archives: set IMAGESETS_MIRROR to a folder laid out <source>/<file>")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def processes() -> ForkServerContext:
+    """Processes that start in milliseconds: forked off one that has imported everything.
+
+    There is only one such server in a process, so it imports for all who ask for it.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["pipelines.archives", "tests.test_kills", "assets.runs", "tests.assets.project", "sqlite3"]
+    )
+    return context
 
 
 @pytest.fixture(autouse=True)

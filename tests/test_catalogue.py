@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -196,6 +197,15 @@ PUBLISHED = {
     "cifar100": (50_000, 10_000, 100, "32×32×3"),
 }
 
+
+def test_the_built_in_datasets_are_described_in_whole_sentences(built_in: Catalogue) -> None:
+    for name, dataset in built_in.datasets.items():
+        texts = (dataset.description, *dataset.quirks)
+        assert dataset.quirks, name
+        assert not any(text[0].islower() for text in texts if not text.startswith("ciFAIR")), name
+        assert all(re.search(r"[^.]\.$", text) and "\n" not in text for text in texts), name
+
+
 # As torchvision 0.29.2 and tensorflow_datasets 4.9.10 have them: bytes, MD5, beginning of SHA-256.
 ARCHIVES = {
     "mnist/train-images-idx3-ubyte.gz": (9_912_422, "f68b3c2dcbeaaa9fbdd348bbdeb94873", "440fcabf"),
@@ -354,6 +364,11 @@ BAD = [
     (_dataset("orientation", '"sideways"'), ["orientation", "found 'sideways'"]),
     (_dataset("first_label", "256"), ["first_label", "found 256"]),
     (_dataset("mean", "[33.3]"), ["mean.0", "found 33.3"]),
+    (_dataset("description", '" "'), ["description", "at least 1 character"]),
+    (_dataset("description", '["x"]'), ["description", "string", "found ['x']"]),
+    (_dataset("quirks", '"x"'), ["quirks", "found 'x'"]),
+    (_dataset("quirks", '["x", ""]'), ["quirks.1", "at least 1 character"]),
+    (_dataset("quirk", '["x"]'), ["quirk: unknown key", "Did you mean 'quirks'?"]),
     (replaced(HASH, f"{HASH}x"), ["train-images.gz.md5", "pattern"]),
     (replaced(HASH, f"{HASH}A"), ["train-images.gz.md5", "pattern"]),
     (replaced('sha256 = "', 'sha256 = "0'), ["train-images.gz.sha256", "pattern"]),

@@ -26,6 +26,8 @@ RANKS = {
     "members": 4,
     "archives": 5,
     "tables": 5,
+    "duplicates": 6,
+    "pictures": 7,
     "statistics": 6,
     "exports": 6,
     "croissant": 6,

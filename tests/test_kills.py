@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import random
 import threading
 import time
@@ -11,7 +10,6 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from pipelines import archives
 from pipelines.catalogue import Archive
@@ -27,14 +25,6 @@ ARCHIVE = Archive(
     md5=hashlib.md5(DATA).hexdigest(),
     sha256=hashlib.sha256(DATA).hexdigest(),
 )
-
-
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Processes that start in milliseconds: forked off one that has imported everything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pipelines.archives", "tests.test_kills"])
-    return context
 
 
 def obtain(goal: Path, url: str) -> None:

@@ -19,7 +19,16 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from pipelines import archives, catalogue, files, lineage, statistics, tables, trace
+from pipelines import (
+    archives,
+    catalogue,
+    duplicates,
+    files,
+    lineage,
+    statistics,
+    tables,
+    trace,
+)
 from pipelines.catalogue import Archive, Catalogue, Source
 from pipelines.errors import WrongBytes
 from pipelines.exports import to_csv, to_lmdb
@@ -453,3 +462,66 @@ def test_the_classes_of_emnist_are_those_of_its_mapping(
         dataset.first_label + number for number in range(len(dataset.classes))
     ]
     assert [chr(code) for _, code, *_ in lines] == list(dataset.classes)
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
+def test_no_two_images_are_the_same(data: Path, name: str) -> None:
+    # So counted by others too; Fashion-MNIST's release of 2017-08-26 had 44 pairs and 10 leaks.
+    paths = [data / f"{name}_{split}.parquet" for split in ("train", "test")]
+
+    assert duplicates.find(paths).is_empty()
+
+
+# CIFAR-100's byte-identical images as others have counted them, and how many of these pairs are
+# labelled in two ways: within train, within test, and of a test image with one of train.
+SAME_IN_TRAIN = {
+    (4348, 30931),
+    (8393, 36874),
+    (8599, 22657),
+    (9012, 31128),
+    (16646, 31828),
+    (17688, 41874),
+    (18461, 46752),
+    (20635, 32666),
+    (23947, 33638),
+    (25218, 46851),
+    (27737, 47636),
+    (28293, 41860),
+    (30418, 47806),
+    (31227, 34187),
+}
+SAME_IN_TEST = {(3438, 7715), (4654, 6709)}
+LEAKED = {
+    (1100, 24083),
+    (1357, 32205),
+    (2615, 28538),
+    (2996, 30697),
+    (3499, 28189),
+    (3932, 21619),
+    (4716, 29363),
+    (5564, 25390),
+    (6526, 37654),
+    (9524, 15597),
+}
+
+
+def test_the_duplicates_of_cifar100_are_the_known_ones(
+    known: Catalogue, mirror: Path, tmp_path: Path
+) -> None:
+    dataset = known.datasets["cifar100"]
+    source = known.source_of(dataset)
+    if not (mirror / "cifar100" / "cifar-100-binary.tar.gz").exists():
+        pytest.skip("the mirror has no cifar100/cifar-100-binary.tar.gz")
+    test, train = (tmp_path / f"{split}.parquet" for split in ("test", "train"))
+    for path in (test, train):
+        tables.write(source, dataset, dataset.splits[path.stem], mirror / "cifar100", path)
+
+    for paths, pairs, in_two_ways in (
+        ([train], SAME_IN_TRAIN, 9),
+        ([test], SAME_IN_TEST, 2),
+        ([test, train], LEAKED, 6),
+    ):
+        found = duplicates.find(paths)
+        groups = duplicates.across_splits(found) if len(paths) > 1 else found
+        assert {tuple(group) for group in groups.group_by("group").agg("index")["index"]} == pairs
+        assert (~duplicates.by_group(groups)["is_consistent"]).sum() == in_two_ways

@@ -307,10 +307,23 @@ class TestDagster:
     ) -> None:
         _, first = _materializations(instance, dg.AssetKey(["tiny_digits", "archives"]))
         mirror = twice.project.publisher.mirror
-        assert first.metadata["origin"].value == {
-            f"archives/tiny_digits/{name}": f"{mirror}/tiny_digits/{name}"
-            for name in ARCHIVES["tiny_digits"]
-        }
+        published = {name: mirror / "tiny_digits" / name for name in ARCHIVES["tiny_digits"]}
+        files, origins, digests = (
+            [row.data for row in first.metadata[name].records]
+            for name in ("files", "origins", "sha256")
+        )
+        for row in files:
+            assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", row.pop("retrieved"))
+        data = {name: path.read_bytes() for name, path in published.items()}
+        assert files == [
+            {"file": name, "bytes": str(len(told)), "MD5": hashlib.md5(told).hexdigest()}
+            for name, told in data.items()
+        ]
+        assert origins == [{"file": name, "from": str(path)} for name, path in published.items()]
+        assert digests == [
+            {"file": name, "SHA-256": hashlib.sha256(told).hexdigest()}
+            for name, told in data.items()
+        ]
 
     def test_statistics_show_the_classic_table(
         self, instance: dg.DagsterInstance, twice: Built
@@ -340,10 +353,10 @@ class TestDagster:
             "records_as_declared": 30,
             "index_complete": True,
             "labels_within_classes": True,
-            "class_counts_as_declared": dict(
-                zip(("zero", "one", "two"), np.bincount(labels).tolist(), strict=True)
-            ),
+            "no_duplicates_within_split": "every image once",
         }
+        counts = zip(("zero", "one", "two"), np.bincount(labels).tolist(), strict=True)
+        side_by_side = [{"class": c, "expected": n, "found": n} for c, n in counts]
         for check, value in values.items():
             history = storage.get_asset_check_execution_history(
                 dg.AssetCheckKey(key, check), limit=5
@@ -355,6 +368,56 @@ class TestDagster:
                 assert found is not None
                 assert found.metadata["expected"].value == value
                 assert found.metadata["found"].value == value
+        latest = storage.get_latest_asset_check_execution_by_key(
+            [dg.AssetCheckKey(key, "class_counts_as_declared")]
+        )
+        [record] = latest.values()
+        assert record.event is not None
+        rows = record.event.asset_check_evaluation.metadata["expected and found"].records
+        assert [row.data for row in rows] == side_by_side
+
+    @pytest.mark.parametrize(
+        ("asset", "shown"),
+        [
+            ("tiny_colours/train", {"examples": "data:image/png;base64,"}),
+            (
+                "tiny_letters/statistics",
+                {
+                    "records": "data:image/svg+xml,",
+                    "mean intensity (0–255)": "data:image/svg+xml,",
+                    "mean images": "data:image/png;base64,",
+                },
+            ),
+        ],
+    )
+    def test_pictures_are_shown_whether_an_artefact_was_made_or_up_to_date(
+        self, instance: dg.DagsterInstance, asset: str, shown: dict[str, str]
+    ) -> None:
+        again, first = _materializations(instance, dg.AssetKey(asset.split("/")))
+        for name, data in shown.items():
+            picture = first.metadata[name]
+            assert isinstance(picture, dg.MarkdownMetadataValue)
+            assert data in str(picture.value)
+            assert again.metadata[name] == picture
+
+    def test_what_was_made_tells_how_fast_for_plots_over_time(
+        self, instance: dg.DagsterInstance
+    ) -> None:
+        for asset, rate in (
+            ("tiny_digits/train_csv", "records/s"),
+            ("tiny_digits/archives", "MB/s"),
+        ):
+            again, first = _materializations(instance, dg.AssetKey(asset.split("/")))
+            assert float(first.metadata[rate].value) >= 0
+            assert rate not in again.metadata
+
+    def test_a_materialization_tells_the_bytes_and_where_they_lie(
+        self, instance: dg.DagsterInstance, twice: Built
+    ) -> None:
+        again, _ = _materializations(instance, dg.AssetKey(["tiny_digits", "train_lmdb"]))
+        path = twice.path("exports/tiny_digits/train_lmdb/data.mdb")
+        assert again.metadata["sha256"].value == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert again.metadata["dagster/uri"].value == path.as_uri()
 
 
 def test_an_asset_materialized_alone_refuses_inputs_that_are_not_there_or_out_of_date(

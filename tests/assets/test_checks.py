@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from assets import checks
-from pipelines import catalogue, statistics, tables
+from pipelines import catalogue, duplicates, statistics, tables
 from pipelines.catalogue import Dataset, Source
 from tests import builders
 
@@ -169,11 +169,92 @@ def test_a_check_tells_what_it_expected_and_what_it_found(
     }, "only the classes that differ are named"
 
 
-def test_checks_are_announced_as_blocking(colours: Dataset) -> None:
+def test_checks_are_announced_and_all_but_warnings_as_blocking(colours: Dataset) -> None:
     key = dg.AssetKey(["tiny_colours", "train"])
     specs = checks.table_specs(key)
-    assert {spec.name for spec in specs} == CHECKS
-    assert all(spec.blocking and spec.asset_key == key for spec in specs)
+    assert {spec.name for spec in specs if spec.blocking} == CHECKS
+    assert {spec.name for spec in specs if not spec.blocking} == {"no_duplicates_within_split"}
+    assert all(spec.asset_key == key for spec in specs)
+    [leaks] = checks.statistics_specs(key, colours)
+    assert (leaks.name, leaks.blocking) == ("no_leak_between_splits", False)
+
+
+def test_what_was_expected_and_found_of_each_class_stands_side_by_side(
+    table: Path, colours: Dataset
+) -> None:
+    counts = colours.splits["train"].counts
+    wrong = replace(colours.splits["train"], counts=(counts[0] + 1, *counts[1:]))
+    found = checks.of_table(table, colours, wrong)
+
+    told = {result.check_name: result for result in checks.results(found)}
+
+    [row] = told["class_counts_as_declared"].metadata["expected and found"].records
+    assert row.data == {"class": "class rose", "expected": counts[0] + 1, "found": counts[0]}
+    assert told["records_as_declared"].metadata["expected"].value == 30
+    assert told["records_as_declared"].metadata["found"].value == 30
+
+
+class TestSameImages:
+    """Records with the very same pixels are told of, and stop nobody."""
+
+    @pytest.fixture
+    @staticmethod
+    def tables_of_repeated(tmp_path: Path) -> list[Path]:
+        """Train has an image 30 times and one twice under two labels; test has these two too."""
+        images, paths = builders.images(3, seed=1), []
+        for split, picked, labels in (
+            ("train", [0] * 30 + [1, 1, 2], [0] * 30 + [1, 3, 4]),
+            ("test", [0, 1], [0, 2]),
+        ):
+            tiny = builders.tiny(tmp_path / split, images[picked], np.array(labels, np.uint8))
+            tiny = replace(tiny, split=replace(tiny.split, name=split))
+            paths.append(tiny.table(tmp_path / f"{split}.parquet"))
+        return paths
+
+    def test_groups_are_counted_and_the_first_are_shown(
+        self, tables_of_repeated: list[Path]
+    ) -> None:
+        train, _ = tables_of_repeated
+        found = checks.duplicates_within(train, duplicates.fingerprints(train))
+        assert not found.passed
+        assert found.warns
+        assert found.numbers == {"groups": 2, "records": 32, "of different classes": 1}
+        first, second = found.rows
+        assert str(first["records"]).startswith("train 0, train 1, train 2, ")
+        assert str(first["records"]).endswith(", train 19 and 10 more")
+        assert (first["classes"], first["one class"]) == ("class 0", "yes")
+        assert second == {
+            "records": "train 30, train 31",
+            "classes": "class 1, class 3",
+            "one class": "no",
+        }
+        assert str(found) == (
+            "expected every image once, found 2 image(s) in 32 records, 1 of them with different "
+            "classes"
+        )
+
+    def test_leaks_are_what_is_the_same_in_two_splits(self, tables_of_repeated: list[Path]) -> None:
+        [found] = checks.leaks(tables_of_repeated, {})
+        assert found.numbers == {"groups": 2, "records": 34, "of different classes": 1}
+        assert found.rows[1]["records"] == "train 30, train 31, test 1"
+
+    def test_where_all_are_different_all_is_well(self, table: Path) -> None:
+        found = checks.duplicates_within(table, duplicates.fingerprints(table))
+        assert found.passed
+        assert found.numbers == {"groups": 0, "records": 0, "of different classes": 0}
+        assert not found.rows
+
+    def test_a_dataset_of_one_split_can_not_leak(self, table: Path, colours: Dataset) -> None:
+        alone = replace(colours, splits={"train": colours.splits["train"]})
+        assert checks.leaks([table], {}) == []
+        assert checks.statistics_specs(dg.AssetKey("statistics"), alone) == []
+
+    def test_dagster_is_told_a_warning(self, tables_of_repeated: list[Path]) -> None:
+        [told] = checks.results(checks.leaks(tables_of_repeated, {}))
+        assert not told.passed
+        assert told.severity is dg.AssetCheckSeverity.WARN
+        assert told.metadata["groups"].value == 2
+        assert len(told.metadata["same images"].records) == 2
 
 
 class TestPublishedConstants:
@@ -228,8 +309,9 @@ class TestPublishedConstants:
         self, path: Path, colours: Dataset, published_dataset: Dataset
     ) -> None:
         key = dg.AssetKey(["tiny_colours", "statistics"])
-        assert checks.statistics_specs(key, colours) == []
+        names = [spec.name for spec in checks.statistics_specs(key, colours)]
+        assert "mean_and_std_as_published" not in names
         assert checks.of_statistics(path, colours) == []
-        [spec] = checks.statistics_specs(key, published_dataset)
+        spec, _ = checks.statistics_specs(key, published_dataset)
         assert spec.blocking
         assert spec.name == "mean_and_std_as_published"

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from assets.settings import ROOT, folder_or_url
+from tests import builders
 from tests.assets.conftest import Command
 from tests.assets.project import Project, environment, made, serving, states
 
@@ -435,3 +436,31 @@ def _list_with(**variables: str) -> subprocess.CompletedProcess[str]:
         text=True,
         check=False,
     )
+
+
+def test_warnings_are_told_in_a_line_each_and_fail_nothing(
+    project: Project, command: Command
+) -> None:
+    train = project.publisher.splits["tiny_digits", "train"][0].copy()
+    test = project.publisher.splits["tiny_digits", "test"][0].copy()
+    train[4], test[0], test[1] = train[0], train[2], train[3]
+    for name, images in (("train-images.gz", train), ("test-images.gz", test)):
+        project.republish("tiny_digits", name, builders.gz(builders.idx(images[..., 0])))
+
+    said = command("build", "tiny_digits", *project.options, *project.mirror)
+
+    assert said.code == 0
+    assert set(states(said.stdout).values()) == {"made"}
+    assert "all passed their checks but for 2 warning(s)." in said.stdout
+    warnings = [line for line in said.stderr.splitlines() if line.startswith("warning: ")]
+    assert [line.split(": ")[1:3] for line in warnings] == [
+        ["tiny_digits/train", "no_duplicates_within_split"],
+        ["tiny_digits/statistics", "no_leak_between_splits"],
+    ]
+    assert "found 1 image(s) in 2 records" in warnings[0]
+    assert "found 2 image(s) in 4 records" in warnings[1]
+
+    again = command("build", "tiny_digits", *project.options, *project.mirror)
+    assert again.code == 0
+    assert again.stderr.count("warning: ") == 2
+    assert "failed" not in command("list", *project.options).stdout

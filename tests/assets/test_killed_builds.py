@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import random
 import shutil
 import time
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 from assets import overview
@@ -44,9 +44,9 @@ def known_hashes(data: Path, path: str) -> list[str]:
     return [json.loads(record.read_text())["sha256"] for record in records if record.exists()]
 
 
-def test_a_build_may_be_killed_at_any_moment(project: Project) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["assets.runs", "tests.assets.project", "sqlite3", "lmdb"])
+def test_a_build_may_be_killed_at_any_moment(
+    project: Project, processes: ForkServerContext
+) -> None:
     settings = Settings(
         project.data, project.publisher.catalogue, str(project.publisher.mirror), offline=True
     )
@@ -55,7 +55,7 @@ def test_a_build_may_be_killed_at_any_moment(project: Project) -> None:
     project.build("tiny_digits", stages=["archives"])  # Dagster's own databases are set up
     unfinished, there = 0, set()
     for attempt in range(KILLS):
-        process = context.Process(target=project.build)
+        process = processes.Process(target=project.build)
         process.start()
         changes, seen = chance.randint(1, 60), everything(project.data)
         while process.is_alive() and changes:  # files come and go: strike then, not while it loads

@@ -1,0 +1,291 @@
+"""What the Dagster UI shows of assets: descriptions, tags, columns, and each materialization.
+
+Not here: making or judging anything. Everything is a pure function of declarations, of records,
+and of finished artefacts, which are at most looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import polars as pl
+import pyarrow as pa
+
+from assets.resources import Made
+from pipelines import pictures, statistics, tables
+from pipelines.catalogue import Dataset, Source, Split
+from pipelines.lineage import Record
+
+OWNERS = ["team:imagesets"]
+
+COLUMNS = {
+    "index": "Position of the record in its split, from 0.",
+    "label": "What the image shows, as a number: 0 is the first class, whatever the publisher "
+    "counts from.",
+    "class": "What the image shows: the label in words.",
+    "coarse_label": "The coarse class, as a number.",
+    "coarse_class": "The coarse class in words: several classes together make one.",
+    "pixels": "The image: the bytes of a uint8 array of shape (height, width, channels) = {shape}, "
+    "upright, row by row, channels last. Intensities 0–255.",
+}
+FIGURES = {
+    "dataset": "Name of the dataset.",
+    "split": "Name of the split.",
+    "label": "The class's label; null in the row over all classes of a split.",
+    "class": "The class; null in the row over all classes of a split.",
+    "records": "How many records there are.",
+    "share": "Records / records of the split; 0–1.",
+    "mean_intensity": "Sum of all intensities / their number; 0–255.",
+    "std_intensity": "Population standard deviation over all intensities; 0–255.",
+    "min_intensity": "The smallest intensity; 0–255.",
+    "max_intensity": "The largest intensity; 0–255.",
+    "nonzero_share": "How many intensities are not 0 / their number; 0–1.",
+    "channel_mean_intensity": "The mean of each channel; 0–255.",
+    "channel_std_intensity": "The population standard deviation of each channel; 0–255.",
+    "channel_min_intensity": "The smallest intensity of each channel; 0–255.",
+    "channel_max_intensity": "The largest intensity of each channel; 0–255.",
+    "mean_image": "For each pixel and channel the mean over the records; 0–255.",
+}
+
+
+def tags(
+    stage: str, source: Source, dataset: Dataset | None = None, split: Split | None = None
+) -> dict[str, str]:
+    """Return the tags that an asset can be selected by, for example `tag:dataset=mnist`."""
+    named = {"source": source, "dataset": dataset, "split": split}
+    return {"stage": stage} | {key: one.name for key, one in named.items() if one is not None}
+
+
+def about_archives(source: Source) -> str:
+    """Return the description of a source's archives, in markdown."""
+    titles = ", ".join(dataset.title for dataset in source.datasets.values())
+    files = "\n".join(f"- `{name}`" for name in source.archives)
+    return (
+        f"{source.title}: the publisher's files, byte for byte, held against their size, MD5 and "
+        f"SHA-256. Made from them: {titles}.\n\n{files}\n\n[Homepage]({source.homepage}). "
+        f"**Licence:** {source.licence}.\n\n```bibtex\n{source.citation.strip()}\n```\n\n"
+        f"{source.acknowledgements}"
+    )
+
+
+def about(lead: str, source: Source, dataset: Dataset) -> str:
+    """Return the description of an asset of a dataset, in markdown; `lead` says what it is."""
+    quirks = "".join(f"\n- {quirk}" for quirk in dataset.quirks)
+    parts = [
+        lead,
+        dataset.description,
+        quirks and f"**Good to know**\n{quirks}",
+        f"[Homepage]({source.homepage}). **Licence:** {source.licence}. How to cite it stands at "
+        f"`{source.name}/archives`.",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def materialized(
+    made: Sequence[Made],
+    metadata: Mapping[str, Any] | None = None,
+    checks: Sequence[dg.AssetCheckResult] = (),
+) -> dg.MaterializeResult[Any]:
+    """Return what Dagster and people want to know of an asset's artefacts."""
+    rebuilt = [m for m in made if m.because]
+    records = sum(m.record.records or 0 for m in made)
+    digests = [m.record.sha256 for m in made]
+    version = (
+        digests[0] if len(made) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
+    seconds = max(m.ended_s for m in made) - min(m.begun_s for m in made)
+    facts: dict[str, Any] = {
+        "state": "made" if rebuilt else "up to date",
+        "because": "; ".join(sorted({m.because for m in rebuilt if m.because}))
+        or "nothing changed",
+        **(metadata or {}),
+        "path": os.path.commonpath([m.record.path for m in made]),
+        "dagster/uri": Path(os.path.commonpath([m.path for m in made])).as_uri(),
+        "bytes": sum(m.record.size_bytes for m in made),
+        "seconds": round(seconds, 3),
+    }
+    if len(made) == 1:
+        facts["sha256"] = digests[0]
+    if records:
+        facts["dagster/row_count"] = records
+    if rebuilt and records:
+        facts["records/s"] = round(records / seconds)
+    elif rebuilt and made[0].record.stage == "archives":
+        facts["MB/s"] = round(sum(m.record.size_bytes for m in rebuilt) / 1e6 / seconds, 1)
+    return dg.MaterializeResult(
+        metadata=facts, data_version=dg.DataVersion(version), check_results=list(checks)
+    )
+
+
+def of_archives(source: Source, records: Iterable[Record]) -> dict[str, Any]:
+    """Return what archives tell: which bytes they are, and where they came from, when."""
+    files, origins, digests = [], [], []
+    for record, (name, archive) in zip(records, source.archives.items(), strict=True):
+        origin, retrieved = (str(record.facts.get(key, "")) for key in ("origin", "retrieved"))
+        when = retrieved[:19].replace("T", " ")
+        size = f"{record.size_bytes:,}"
+        files.append({"file": name, "bytes": size, "MD5": archive.md5, "retrieved": when})
+        origins.append({"file": name, "from": origin})
+        digests.append({"file": name, "SHA-256": record.sha256})
+    return {
+        "files": table(files),
+        "origins": table(origins),  # tables of their own: one would be wider than the page
+        "sha256": table(digests),
+        "homepage": dg.MetadataValue.url(source.homepage),
+    }
+
+
+def table(rows: Sequence[Mapping[str, str | int]]) -> dg.TableMetadataValue:
+    """Return rows, at least one, as a table for the UI."""
+    columns = [
+        dg.TableColumn(name, "int" if isinstance(value, int) else "string")
+        for name, value in rows[0].items()
+    ]
+    records = [dg.TableRecord(dict(row)) for row in rows]
+    return dg.MetadataValue.table(records, dg.TableSchema(columns))
+
+
+def of_table(path: Path) -> dict[str, Any]:
+    """Return what a table shows: examples of each class."""
+    sheet = pictures.in_markdown(pictures.contact_sheet(path), "the first records of each class")
+    return {"examples": dg.MetadataValue.md(sheet)}
+
+
+def of_statistics(path: Path) -> dict[str, Any]:
+    """Return what statistics show: the classic table, bars of each class, and mean images."""
+    found = pl.read_parquet(path, columns=["split", "class", "records", "mean_intensity"])
+    found = found.drop_nulls("class").with_columns(pl.col("mean_intensity").fill_null(0))
+    splits = found.partition_by("split", as_dict=True, maintain_order=True)
+    names = next(iter(splits.values()))["class"].to_list()
+    shown = {"classes": statistics.counts_as_text(path, markdown=True)}
+    for title, figure in (("records", "records"), ("mean intensity (0–255)", "mean_intensity")):
+        series = {str(name): part[figure].to_list() for (name,), part in splits.items()}
+        shown[title] = pictures.in_markdown(pictures.bars(names, series), title)
+    means = f"mean image of each class, in {' and '.join(name for (name,) in splits)}"
+    shown["mean images"] = pictures.in_markdown(pictures.mean_images(path), means)
+    return {title: dg.MetadataValue.md(text) for title, text in shown.items()}
+
+
+def table_columns(
+    source: Source, dataset: Dataset, split: Split, archives: dg.AssetKey
+) -> dict[str, Any]:
+    """Return the columns of a table, and the members of archives that each is read from."""
+
+    def constraints(field: pa.Field) -> dg.TableColumnConstraints:
+        other = {
+            "index": f"0 to {split.records - 1:,}",
+            "label": f"0 to {len(dataset.classes) - 1}",
+            "class": f"one of {len(dataset.classes)}",
+            "coarse_label": f"0 to {len(dataset.coarse_classes) - 1}",
+            "coarse_class": f"one of {len(dataset.coarse_classes)}",
+            "pixels": f"{dataset.image.size_bytes:,} bytes",
+        }
+        return dg.TableColumnConstraints(field.nullable, field.name == "index", [other[field.name]])
+
+    def above(name: str) -> list[dg.TableColumnDep]:
+        role = "images" if name in ("index", "pixels") else "labels"
+        part = split.members.get(role, split.members.get("batches", ()))
+        return [dg.TableColumnDep(archives, str(member)) for member in part]
+
+    schema = tables.arrow_schema(source, dataset, split)
+    return _columns(
+        [
+            dg.TableColumn(
+                field.name,
+                _type(field.type),
+                COLUMNS[field.name].format(shape=dataset.image.shape),
+                constraints(field),
+            )
+            for field in schema
+        ],
+        {name: above(name) for name in schema.names},
+        f"{split.records:,} rows",
+    )
+
+
+def statistics_columns(dataset: Dataset, tables: Iterable[dg.AssetKey]) -> dict[str, Any]:
+    """Return the columns of statistics, and the columns of tables that each is computed from."""
+    keys = list(tables)
+
+    def above(name: str) -> list[dg.TableColumnDep]:
+        of_pixels = "intensity" in name or name in ("nonzero_share", "mean_image")
+        read = ["label", "pixels"] if of_pixels else ["label"] if name not in _NAMES else []
+        read = ["class"] if name == "class" else read
+        return [dg.TableColumnDep(key, column) for key in keys for column in read]
+
+    schema = statistics.arrow_schema(dataset.image.shape)
+    return _columns(
+        [dg.TableColumn(field.name, _type(field.type), FIGURES[field.name]) for field in schema],
+        {name: above(name) for name in schema.names},
+        f"{len(dataset.classes) + 1} rows per split",
+    )
+
+
+_NAMES = ("dataset", "split")  # of statistics: not computed from any column
+
+
+def csv_columns(dataset: Dataset, table: dg.AssetKey) -> dict[str, Any]:
+    """Return the columns of a CSV, and where each comes from; all pixels as one."""
+    pixels = f"pixel1 … pixel{dataset.image.size_bytes}"
+    return _columns(
+        [
+            dg.TableColumn("label", "integer", COLUMNS["label"]),
+            dg.TableColumn(
+                pixels,
+                "integer",
+                f"{dataset.image.size_bytes:,} columns: the intensities, 0–255, row by row, "
+                "channels last.",
+            ),
+        ],
+        {
+            "label": [dg.TableColumnDep(table, "label")],
+            pixels: [dg.TableColumnDep(table, "pixels")],
+        },
+    )
+
+
+def lmdb_columns(dataset: Dataset, table: dg.AssetKey) -> dict[str, Any]:
+    """Return the key and the fields of an LMDB's Datum messages, and where each comes from."""
+    height, width, channels = dataset.image.shape
+    fields = {
+        "key": ("text", "The index, zero-padded, so that keys are in the order of records."),
+        "channels": ("int32", f"Always {channels}."),
+        "height": ("int32", f"Always {height}."),
+        "width": ("int32", f"Always {width}."),
+        "data": ("bytes", "The intensities, 0–255, plane by plane (CHW), as Caffe wants them."),
+        "label": ("int32", COLUMNS["label"]),
+    }
+    above = {"key": "index", "data": "pixels", "label": "label"}
+    return _columns(
+        [dg.TableColumn(name, kind, text) for name, (kind, text) in fields.items()],
+        {name: [dg.TableColumnDep(table, column)] for name, column in above.items()},
+    )
+
+
+def _columns(
+    columns: list[dg.TableColumn],
+    above: Mapping[str, list[dg.TableColumnDep]],
+    rows: str | None = None,
+) -> dict[str, Any]:
+    """Return columns and their lineage under the names that Dagster knows them by."""
+    constraints = dg.TableConstraints([rows]) if rows else None
+    return {
+        "dagster/column_schema": dg.TableSchema(columns, constraints),
+        "dagster/column_lineage": dg.TableColumnLineage(
+            {name: deps for name, deps in above.items() if deps}
+        ),
+    }
+
+
+def _type(kind: pa.DataType) -> str:
+    """Return an Arrow type in the few words that matter."""
+    if pa.types.is_dictionary(kind):
+        return f"dictionary<{kind.value_type}>"
+    if pa.types.is_fixed_size_list(kind):
+        return f"{kind.value_type}[{kind.list_size}]"
+    return str(kind)
