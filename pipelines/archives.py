@@ -35,6 +35,7 @@ from pipelines.downloads import (
     Identify,
     Patience,
     download,
+    note,
     unknown,
     without_secrets,
 )
@@ -131,10 +132,11 @@ def receive(
     if goal.is_file():
         try:
             verify(goal, archive, identify)
-        except ArchiveError as error:
+        except (ArchiveError, OSError) as error:
             failures.append(f"{goal}: {error}")
         else:
-            partial.unlink(missing_ok=True)
+            for left in (partial, note(partial)):
+                left.unlink(missing_ok=True)
             return ALREADY_THERE
     slow: list[tuple[float, str]] = []
     for place in candidates:

@@ -98,6 +98,11 @@ class Patience:
     rate_window_s: float = 30.0
 
 
+def note(partial: Path) -> Path:
+    """Return where the validator of a file that grows is noted."""
+    return partial.with_name(partial.name + ".json")
+
+
 class Growing:
     """A file that grows in place, and the hashes of what it has so far.
 
@@ -147,7 +152,7 @@ class Growing:
     def validator(self, url: str) -> str | None:
         """Return the validator that this URL's server gave for the bytes that are there."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            noted = json.loads(self._note.read_text("utf-8"))
+            noted = json.loads(note(self.path).read_text("utf-8"))
             known = noted["url"] == without_secrets(url)
             return str(noted["validator"]) if known else None
         return None
@@ -156,17 +161,13 @@ class Growing:
         """Remember the validator for a later process, or that there is none."""
         if validator:
             noted = {"url": without_secrets(url), "validator": validator}
-            self._note.write_text(json.dumps(noted), "utf-8")
+            note(self.path).write_text(json.dumps(noted), "utf-8")
         else:
             self.forget_validator()
 
     def forget_validator(self) -> None:
         """Remove the note."""
-        self._note.unlink(missing_ok=True)
-
-    @property
-    def _note(self) -> Path:
-        return self.path.with_name(self.path.name + ".json")
+        note(self.path).unlink(missing_ok=True)
 
     def _begin(self) -> None:
         self.size, self.head = 0, b""

@@ -16,6 +16,7 @@ dies in between, `.next` is the record of the artefact if it knows its bytes, an
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.metadata
@@ -149,8 +150,9 @@ def state(data: Path, artefact: Artefact) -> State:
     if reason := moved_on(record, artefact):
         return State(record, reason)
     if (stat.st_size, stat.st_mtime_ns) != (record.size_bytes, record.mtime_ns):
-        if files.sha256(data / artefact.path) != record.sha256:
-            return State(record, "its bytes changed since it was made")
+        if (found := _digest_of(data / artefact.path)) != record.sha256:
+            read = "its bytes changed since it was made"
+            return State(record, read if found else "it can't be read")
         record = replace(record, mtime_ns=stat.st_mtime_ns)
     if artefact.sidecar and _bytes(data / artefact.sidecar) != sidecar(record):
         return State(record, f"{artefact.sidecar} does not say what went in")
@@ -185,7 +187,7 @@ def make(
         artefact: what to make.
         build: writes the artefact to the path it is given (`files.staged`), and to the disk, from
             where it is moved into its place; called only if need be. Leaves that path empty where
-            the artefact is right as it is. What is there when it raises stays, to be gone on with.
+            the artefact is right as it is. When it raises, what was fetched stays: to go on with.
         run_id: the Dagster run that this is part of.
     """
     before = state(data, artefact)
@@ -206,7 +208,7 @@ def distrust(data: Path, path: str) -> None:
     """
     record = recorded(data, path)
     with files.storage_errors(data / files.lineage(path)):
-        if record is not None and files.sha256(data / path) != record.sha256:
+        if record is not None and _digest_of(data / path) != record.sha256:
             _write(data, replace(record, mtime_ns=-1))  # no file's: hashed the next time
             return
         (data / files.pending_lineage(path)).unlink(missing_ok=True)
@@ -258,13 +260,30 @@ def _make(
     started = now()
     try:
         facts = build(staged)
+        return _take(data, artefact, before.record, facts, started, run_id), before
     except BaseException:
         files.forget_empty(staged)
+        if artefact.inputs:
+            with contextlib.suppress(OSError):
+                staged.unlink()  # only what was fetched can be gone on with
         raise
+
+
+def _take(
+    data: Path,
+    artefact: Artefact,
+    old: Record | None,
+    facts: Facts,
+    started: str,
+    run_id: str | None,
+) -> Record:
+    """Give what was made its record and its place; `old` is the record before."""
+    goal = data / artefact.path
+    staged = files.staged(goal)
     made = staged if staged.exists() else goal
     stat, sha256 = made.stat(), files.sha256(made)
-    if made == goal and before.record is not None and before.record.sha256 == sha256:
-        facts = before.record.facts  # as it was: what is known of it still holds
+    if made == goal and old is not None and old.sha256 == sha256:
+        facts = old.facts  # as it was: what is known of it still holds
     record = Record(
         path=artefact.path,
         size_bytes=stat.st_size,
@@ -285,7 +304,7 @@ def _make(
     if made == staged:
         files.move(staged, goal)
     _promote(data, artefact.path)
-    return record, before
+    return record
 
 
 def _origin(artefact: Artefact, facts: Facts, size_bytes: int, sha256: str) -> tuple[Input, ...]:
@@ -353,6 +372,14 @@ def _stat(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return stat.st_size, stat.st_mtime_ns
+
+
+def _digest_of(path: Path) -> str | None:
+    """Return the SHA-256 of a file, or None where it can't be read."""
+    try:
+        return files.sha256(path)
+    except OSError:
+        return None
 
 
 def _bytes(path: Path) -> bytes | None:

@@ -413,7 +413,10 @@ def _file(way: _Way, target: Target) -> Hop:
     hop, path = _hop(target.kind, target), way.path(target)
     if not path.is_file():
         return _blamed(hop, f"{path} is not there. {target.remedy}")
-    found = files.sha256(path)
+    try:
+        found = files.sha256(path)
+    except OSError as error:
+        return _blamed(hop, str(error))
     hop = replace(hop, hashes={"sha256": found})
     record = lineage.recorded(way.data, target.path)
     said = targets.sidecar(target.copy) if target.copy else {}

@@ -55,7 +55,7 @@ class Verdict:
 
 
 def digests(data: Path, paths: Sequence[str], advance: Advance = unwatched) -> dict[str, str]:
-    """Return path → SHA-256 of the files that are there, hashed side by side.
+    """Return path → SHA-256 of the files that are there and can be read, hashed side by side.
 
     Args:
         data: the data folder.
@@ -63,15 +63,17 @@ def digests(data: Path, paths: Sequence[str], advance: Advance = unwatched) -> d
         advance: is told how many bytes were hashed.
     """
 
-    def digest(path: str) -> tuple[str, str]:
-        found = files.sha256(data / path)
-        advance((data / path).stat().st_size)
-        return path, found
+    def digest(path: str) -> tuple[str, str | None]:
+        with contextlib.suppress(OSError):
+            found = files.sha256(data / path)
+            advance((data / path).stat().st_size)
+            return path, found
+        return path, None
 
     there = [path for path in dict.fromkeys(paths) if (data / path).is_file()]
     there.sort(key=lambda path: -(data / path).stat().st_size)  # the longest work first
     with ThreadPoolExecutor(WORKERS) as pool:
-        return dict(pool.map(digest, there))
+        return {path: found for path, found in pool.map(digest, there) if found}
 
 
 def shallow(data: Path, artefact: Artefact, found: str | None) -> Verdict:
@@ -80,12 +82,10 @@ def shallow(data: Path, artefact: Artefact, found: str | None) -> Verdict:
     Args:
         data: the data folder.
         artefact: as it would be made now.
-        found: the SHA-256 of its bytes; None where there is no file.
+        found: the SHA-256 of its bytes; None where there is no file that can be read.
     """
     if found is None:
-        strange = "something that is no file is in its place"
-        why = strange if (data / artefact.path).exists() else "it is not there"
-        return Verdict(artefact.path, "missing", why)
+        return _unread(data, artefact.path)
     record = lineage.recorded(data, artefact.path)
     if record is None:
         damaged = (data / files.lineage(artefact.path)).exists()
@@ -100,6 +100,14 @@ def shallow(data: Path, artefact: Artefact, found: str | None) -> Verdict:
     if reason := lineage.moved_on(record, artefact):
         return Verdict(artefact.path, "stale", reason)
     return Verdict(artefact.path, "whole")
+
+
+def _unread(data: Path, path: str) -> Verdict:
+    """Return why there was nothing to hash."""
+    if (data / path).is_file():
+        return Verdict(path, "changed", "it can't be read")
+    strange = "something that is no file is in its place"
+    return Verdict(path, "missing", strange if (data / path).exists() else "it is not there")
 
 
 def _says(path: Path, expected: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from pipelines import files, lineage
 from pipelines.errors import StaleInput, StorageError
 from pipelines.lineage import Artefact, Input
+from tests import builders
 
 ARTEFACT = Artefact(
     path="tables/digits/train.parquet",
@@ -479,6 +481,27 @@ def test_wherever_a_process_dies_the_artefact_that_is_there_has_its_record(
     assert maker.times == (moment == 0)
     assert lineage.state(tmp_path, changed).is_up_to_date
     assert not (tmp_path / files.pending_lineage(ARTEFACT.path)).exists()
+
+
+def test_a_disk_that_is_full_when_the_record_is_written_is_not_filled_further(
+    tmp_path: Path, goal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lineage.make(tmp_path, ARTEFACT, Maker(b"old"))
+    before, real = builders.files_under(tmp_path), Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        if "lineage" in self.parts:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(self, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_bytes", full)
+        with pytest.raises(StorageError, match="Free some space"):
+            lineage.make(tmp_path, replace(ARTEFACT, code_version="2"), Maker(b"new"))
+
+    assert builders.files_under(tmp_path) == before
+    assert goal.read_bytes() == b"old"
+    assert lineage.state(tmp_path, ARTEFACT).is_up_to_date
 
 
 def test_the_records_of_earlier_materializations_are_kept(tmp_path: Path) -> None:

@@ -435,3 +435,17 @@ def test_what_opens_a_mirror_is_neither_shown_nor_written_anywhere(
     ):
         assert b"s3cr3t" not in text
         assert b"t0k3n" not in text
+
+
+def test_nothing_is_left_of_a_download_whose_file_was_put_there_by_hand(
+    run: Run, publisher: Publisher, tmp_path: Path
+) -> None:
+    data = publisher.archive("tiny_letters", "letters.zip").read_bytes()
+    with serving(data, cut(500), status(404)) as server:
+        assert run("fetch", "tiny_letters", "--mirror", server.url).code == 1
+    folder = tmp_path / "data/archives/tiny_letters"
+    assert [path.name for path in folder.glob(".*")], "something has arrived"
+    shutil.copy(publisher.archive("tiny_letters", "letters.zip"), folder)
+
+    assert run("fetch", "tiny_letters").code == 0
+    assert [path.name for path in folder.iterdir()] == ["letters.zip"]

@@ -323,6 +323,31 @@ def test_a_catalogue_that_moved_on_makes_stale_and_ends_nothing(
     assert (TABLE, "stale") in complaints
 
 
+UNREADABLE = Path("/proc/self/mem")  # a regular file whose first byte even root can't read
+
+
+@pytest.mark.skipif(not UNREADABLE.is_file(), reason="only Linux has a file that nobody can read")
+@pytest.mark.parametrize("path", [ARCHIVE, TABLE, CSV, CROISSANT])
+def test_what_can_not_be_read_is_named_everywhere_and_made_again(
+    built: Project, command: Command, path: str
+) -> None:
+    before = (built.data / path).read_bytes()
+    (built.data / path).unlink()
+    (built.data / path).symlink_to(UNREADABLE)
+
+    said = command("verify", *built.options)
+    assert (said.code, f"{path}: changed: it can't be read" in said.stdout) == (1, True)
+    said = lock(command, built, "tiny_digits")
+    assert (said.code, f"{path} must be made first: it can't be read" in said.stderr) == (1, True)
+    assert command("list", *built.options).code == 0
+    if path != CROISSANT:
+        assert command("trace", path, *built.options).code == 1
+
+    assert verify(command, built, "--repair")[0] == 0
+    assert (built.data / path).read_bytes() == before
+    assert verify(command, built, "--deep") == (0, [])
+
+
 def test_a_folder_in_the_place_of_a_record_is_named_by_repairing(
     built: Project, command: Command
 ) -> None:
