@@ -12,13 +12,20 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from assets import display
-from assets.settings import VARIABLES, Settings, file_or_endpoint, folder, folder_or_url
+from assets.settings import (
+    VARIABLES,
+    Settings,
+    file_or_endpoint,
+    folder,
+    folder_or_url,
+    refusal,
+)
 from pipelines import __version__, catalogue, files, lineage
 from pipelines.catalogue import Dataset, did_you_mean
 from pipelines.errors import (
@@ -360,6 +367,18 @@ def _print_columns(rows: Sequence[Sequence[str]], right: set[str]) -> None:
         print("  ".join(cells).rstrip())
 
 
+def _explained(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a reader of an option's value whose refusal says why."""
+
+    def explained(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(refusal(text, error)) from error
+
+    return explained
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m assets",
@@ -374,13 +393,13 @@ def _parser() -> argparse.ArgumentParser:
     where = argparse.ArgumentParser(add_help=False)
     where.add_argument(
         "--data",
-        type=folder,
+        type=_explained(folder),
         metavar="FOLDER",
         help="where everything is made (IMAGESETS_DATA; default: data/ of this project)",
     )
     where.add_argument(
         "--catalogue",
-        type=folder,
+        type=_explained(folder),
         metavar="FOLDER",
         help="your own declarations instead of the built-in ones (IMAGESETS_CATALOGUE)",
     )
@@ -393,7 +412,7 @@ def _parser() -> argparse.ArgumentParser:
     whence = argparse.ArgumentParser(add_help=False)
     whence.add_argument(
         "--mirror",
-        type=folder_or_url,
+        type=_explained(folder_or_url),
         metavar="FOLDER-OR-URL",
         help="look here first for archives, laid out <source>/<file> (IMAGESETS_MIRROR)",
     )
@@ -406,7 +425,7 @@ def _parser() -> argparse.ArgumentParser:
     told = argparse.ArgumentParser(add_help=False)
     told.add_argument(
         "--openlineage",
-        type=file_or_endpoint,
+        type=_explained(file_or_endpoint),
         metavar="FILE-OR-URL",
         help="tell a lineage catalogue what is made: JSON lines, or an endpoint "
         "(IMAGESETS_OPENLINEAGE)",
@@ -479,7 +498,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     lock.add_argument("datasets", nargs="*", metavar="DATASET", help="a dataset, or a source")
     lock.add_argument(
-        "--check", type=folder, metavar="FILE", help="compare with lines that were printed before"
+        "--check",
+        type=_explained(folder),
+        metavar="FILE",
+        help="compare with lines that were printed before",
     )
     lock.set_defaults(command=_lock)
 
@@ -490,7 +512,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Put verified archives of the named sources (all, if none is named) into a "
         "folder that others can use with --mirror, as it is or served over http(s).",
     )
-    mirror.add_argument("folder", type=folder, metavar="FOLDER", help="laid out <source>/<file>")
+    mirror.add_argument(
+        "folder", type=_explained(folder), metavar="FOLDER", help="laid out <source>/<file>"
+    )
     mirror.add_argument("datasets", nargs="*", metavar="SOURCE", help="a source, or a dataset")
     mirror.set_defaults(command=_mirror)
 

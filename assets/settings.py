@@ -56,7 +56,7 @@ class Settings:
                 try:
                     given[key] = _READ[key](text)
                 except ValueError as error:
-                    raise ImagesetsError(f"{variable} is {text!r}: {error}.") from error
+                    raise ImagesetsError(f"{variable} is {refusal(text, error)}.") from error
         return cls(**given)
 
     def as_environment(self) -> dict[str, str]:
@@ -70,6 +70,13 @@ class Settings:
             "openlineage": self.openlineage or "",
         }
         return {VARIABLES[key]: value for key, value in said.items()}
+
+
+def refusal(text: str, error: ValueError) -> str:
+    """Return what was given, without passwords, and why it is refused."""
+    from pipelines.downloads import without_secrets  # with `requests`, which only a refusal needs
+
+    return without_secrets(f"{text!r}: {error}")
 
 
 VARIABLES = {

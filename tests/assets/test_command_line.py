@@ -413,7 +413,7 @@ class TestRoughTreatment:
             check=False,
         )
         assert said.returncode == 2
-        assert f"argument {option}: invalid" in said.stderr
+        assert f"argument {option}: {value!r}: " in said.stderr
 
     def test_a_file_url_is_a_folder(self) -> None:
         assert folder_or_url("file:///srv/my%20mirror") == "/srv/my mirror"
@@ -464,3 +464,21 @@ def test_warnings_are_told_in_a_line_each_and_fail_nothing(
     assert again.code == 0
     assert again.stderr.count("warning: ") == 2
     assert "failed" not in command("list", *project.options).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["build", "--mirror", "https://me:s3cr3t@[bad"], "argument --mirror: 'https://[bad': "),
+        (["list", "--data", ""], "argument --data: '': an empty path"),
+        (["list", "--data", "~no-such/x"], "argument --data: '~no-such/x': nobody of that name"),
+        (["build", "--openlineage", "ftp://x"], "neither a file nor an http(s) URL"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused_with_the_reason(
+    command: Command, arguments: list[str], words: str
+) -> None:
+    said = command(*arguments)
+    assert (said.code, said.stdout) == (2, "")
+    assert words in said.stderr
+    assert "s3cr3t" not in said.stderr

@@ -52,6 +52,12 @@ def test_a_switch_is_on_or_off_in_the_usual_words(switch: str, word: str, value:
     assert getattr(Settings.from_environment({VARIABLES[switch]: word}), switch) is value
 
 
+def test_a_refusal_tells_no_password() -> None:
+    with pytest.raises(ImagesetsError, match=r"IMAGESETS_MIRROR is 'https://\[bad': ") as caught:
+        Settings.from_environment({"IMAGESETS_MIRROR": "https://me:s3cr3t@[bad"})
+    assert "s3cr3t" not in str(caught.value)
+
+
 def test_the_home_of_nobody_is_refused() -> None:
     with pytest.raises(ImagesetsError, match=r"IMAGESETS_DATA is '~no-such/x'.*nobody"):
         Settings.from_environment({"IMAGESETS_DATA": "~no-such/x"})
