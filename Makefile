@@ -22,8 +22,8 @@ check: $(READY) ## format, lint, types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-ui: $(READY) ## open the Dagster UI on the same runs
-	$(BIN)/python -m assets ui
+ui: $(READY) ## open the Dagster UI on the same runs (PORT=3000)
+	$(BIN)/python -m assets ui $(if $(PORT),--port $(PORT))
 
 bench: $(READY) ## measure speed and memory (set IMAGESETS_MIRROR to a folder)
 	$(BIN)/python -m benchmarks.speed

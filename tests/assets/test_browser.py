@@ -1,0 +1,181 @@
+"""The Dagster UI as a person uses it, in a real browser; screenshots are kept in build/screenshots.
+
+Skipped where no Chromium is installed, unless IMAGESETS_TEST_BROWSER=1 says that there must be one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from assets.settings import ROOT
+from tests.assets.project import Project, environment
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SCREENSHOTS = ROOT / "build" / "screenshots"
+PATIENCE_S = 60
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def installed() -> str:
+    """The browser; skips where there is none, and fails where there has to be one."""
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found:
+        return found
+    why = f"no browser is installed (looked for {', '.join(BROWSERS)}): apt-get install chromium"
+    if os.environ.get("IMAGESETS_TEST_BROWSER") == "1":
+        pytest.fail(why)
+    pytest.skip(why)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = installed()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Ui:
+    """A running UI of a project of its own, and a page that looks at it."""
+
+    url: str
+    page: Page
+
+    def open(self, path: str) -> None:
+        self.page.goto(f"{self.url}{path}")
+
+    def keep(self, name: str) -> None:
+        """Keep what the page looks like for people to look at."""
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        self.page.wait_for_timeout(500)  # until what moves has moved
+        self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
+
+    def materialize(self, group: str, result: str) -> None:
+        """Click `Materialize all` in a group, and follow the run to its end."""
+        self.open(f"/locations/imagesets/asset-groups/{group}")
+        self.page.get_by_role("button", name="Materialize all").click()
+        self.page.get_by_text("View", exact=True).click()
+        expect(self.page.get_by_text(result, exact=True).first).to_be_visible(
+            timeout=1000 * PATIENCE_S
+        )
+
+
+@pytest.fixture(scope="module")
+def ui(
+    browser: Browser, _published_once: Project, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Ui]:
+    project = _published_once.copied_to(tmp_path_factory.mktemp("browser") / "project")
+    toml = project.publisher.toml("tiny_letters")
+    counts = next(line for line in toml.read_text().splitlines() if line.startswith("counts"))
+    numbers = [int(number) for number in counts.partition("[")[2].rstrip("]").split(",")]
+    wrong = [numbers[0] + 1, numbers[1] - 1, *numbers[2:]]
+    project.redeclare("tiny_letters", counts, f"counts = {wrong}")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    variables = {
+        "IMAGESETS_DATA": str(project.data),
+        "IMAGESETS_CATALOGUE": str(project.publisher.catalogue),
+        "IMAGESETS_MIRROR": str(project.publisher.mirror),
+        "IMAGESETS_OFFLINE": "1",
+    }
+    made = (ROOT / ".venv" / "installed").exists()
+    command = [sys.executable, "-m", "assets", "ui", "--port", str(port)]
+    process = subprocess.Popen(
+        ["make", "-s", "ui", f"PORT={port}"] if made else command,
+        cwd=ROOT,
+        env=environment(**variables),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        answers(url)
+        page = browser.new_page(viewport={"width": 1500, "height": 1400})
+        page.set_default_timeout(1000 * PATIENCE_S)
+        yield Ui(url, page)
+        page.close()
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(30)
+
+
+def answers(url: str) -> None:
+    """Wait until a server answers."""
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(f"{url}/server_info", timeout=5):
+                return
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.2)
+    pytest.fail(f"{url} does not answer")
+
+
+def test_a_dataset_is_materialized_by_clicking_and_its_graph_is_legible(ui: Ui) -> None:
+    ui.materialize("tiny_digits", "Success")
+    ui.keep("run")
+    ui.open("/locations/imagesets/asset-groups/tiny_digits")
+    for asset in ("archives", "train", "train_csv", "train_lmdb", "statistics", "croissant"):
+        expect(ui.page.get_by_text(asset, exact=True).first).to_be_visible()
+    expect(ui.page.get_by_text("Materialized").first).to_be_visible()
+    ui.keep("graph")
+
+
+def test_a_table_shows_its_columns_and_a_contact_sheet(ui: Ui) -> None:
+    ui.open("/assets/tiny_digits/train")
+    expect(ui.page.get_by_text("30 rows")).to_be_visible()
+    expect(ui.page.get_by_text("Position of the record in its split, from 0.")).to_be_visible()
+    expect(ui.page.get_by_text("fixed_size_binary[12]")).to_be_visible()
+    ui.keep("table")
+    ui.page.get_by_text("[Show Markdown]").first.click()
+    image = ui.page.locator("img[src^='data:image/png']").first
+    expect(image).to_be_visible()
+    width, height = image.evaluate("image => [image.naturalWidth, image.naturalHeight]")
+    assert width > 100
+    assert height > 50
+    ui.keep("contact-sheet")
+
+
+def test_statistics_show_the_classes_and_a_chart(ui: Ui) -> None:
+    ui.open("/assets/tiny_digits/statistics")
+    expect(ui.page.get_by_text("category", exact=True).first).to_be_visible()
+    chart = ui.page.locator("img[src^='data:image/svg']").first
+    expect(chart).to_be_visible()
+    assert chart.evaluate("image => image.naturalWidth") > 100
+    ui.keep("statistics")
+
+
+def test_a_check_that_fails_says_what_was_expected_and_what_was_found(ui: Ui) -> None:
+    ui.materialize("tiny_letters", "Failure")
+    ui.keep("failed-run")
+    ui.open("/assets/tiny_letters/train?view=checks")
+    ui.page.get_by_text("class_counts_as_declared", exact=True).first.click()
+    expect(ui.page.get_by_text("Failed").first).to_be_visible()
+    expect(ui.page.get_by_text("expected", exact=True).first).to_be_visible()
+    expect(ui.page.get_by_text("found", exact=True).first).to_be_visible()
+    ui.keep("failed-check")
