@@ -148,7 +148,7 @@ def forget_empty(partial: Path) -> None:
 def sweep(goal: Path) -> None:
     """Remove what killed writers left beside `goal`; call it only where nobody is writing."""
     start, end = f".{goal.name}.", ".partial"
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for name in os.listdir(goal.parent):
             if name.startswith(start) and name.endswith(end) and len(name) == len(start + end) + 8:
                 (goal.parent / name).unlink(missing_ok=True)

@@ -413,7 +413,7 @@ class TestRoughTreatment:
             check=False,
         )
         assert said.returncode == 2
-        assert f"argument {option}: {value!r}: " in said.stderr
+        assert f"argument {option}: {text!r}: " in said.stderr
 
     def test_a_file_url_is_a_folder(self) -> None:
         assert folder_or_url("file:///srv/my%20mirror") == "/srv/my mirror"
