@@ -23,35 +23,6 @@ from pipelines.lineage import Record
 
 OWNERS = ["team:imagesets"]
 
-COLUMNS = {
-    "index": "Position of the record in its split, from 0.",
-    "label": "What the image shows, as a number: 0 is the first class, whatever the publisher "
-    "counts from.",
-    "class": "What the image shows: the label in words.",
-    "coarse_label": "The coarse class, as a number.",
-    "coarse_class": "The coarse class in words: several classes together make one.",
-    "pixels": "The image: the bytes of a uint8 array of shape (height, width, channels) = {shape}, "
-    "upright, row by row, channels last. Intensities 0–255.",
-}
-FIGURES = {
-    "dataset": "Name of the dataset.",
-    "split": "Name of the split.",
-    "label": "The class's label; null in the row over all classes of a split.",
-    "class": "The class; null in the row over all classes of a split.",
-    "records": "How many records there are.",
-    "share": "Records / records of the split; 0–1.",
-    "mean_intensity": "Sum of all intensities / their number; 0–255.",
-    "std_intensity": "Population standard deviation over all intensities; 0–255.",
-    "min_intensity": "The smallest intensity; 0–255.",
-    "max_intensity": "The largest intensity; 0–255.",
-    "nonzero_share": "How many intensities are not 0 / their number; 0–1.",
-    "channel_mean_intensity": "The mean of each channel; 0–255.",
-    "channel_std_intensity": "The population standard deviation of each channel; 0–255.",
-    "channel_min_intensity": "The smallest intensity of each channel; 0–255.",
-    "channel_max_intensity": "The largest intensity of each channel; 0–255.",
-    "mean_image": "For each pixel and channel the mean over the records; 0–255.",
-}
-
 
 def tags(
     stage: str, source: Source, dataset: Dataset | None = None, split: Split | None = None
@@ -192,13 +163,14 @@ def table_columns(
         part = split.members.get(role, split.members.get("batches", ()))
         return [dg.TableColumnDep(archives, str(member)) for member in part]
 
+    shape = {"pixels": f" As an array, uint8 of shape {dataset.image.shape}."}
     schema = tables.arrow_schema(source, dataset, split)
     return _columns(
         [
             dg.TableColumn(
                 field.name,
                 _type(field.type),
-                COLUMNS[field.name].format(shape=dataset.image.shape),
+                tables.COLUMNS[field.name] + shape.get(field.name, ""),
                 constraints(field),
             )
             for field in schema
@@ -208,9 +180,9 @@ def table_columns(
     )
 
 
-def statistics_columns(dataset: Dataset, tables: Iterable[dg.AssetKey]) -> dict[str, Any]:
+def statistics_columns(dataset: Dataset, split_tables: Iterable[dg.AssetKey]) -> dict[str, Any]:
     """Return the columns of statistics, and the columns of tables that each is computed from."""
-    keys = list(tables)
+    keys = list(split_tables)
 
     def above(name: str) -> list[dg.TableColumnDep]:
         of_pixels = "intensity" in name or name in ("nonzero_share", "mean_image")
@@ -220,7 +192,10 @@ def statistics_columns(dataset: Dataset, tables: Iterable[dg.AssetKey]) -> dict[
 
     schema = statistics.arrow_schema(dataset.image.shape)
     return _columns(
-        [dg.TableColumn(field.name, _type(field.type), FIGURES[field.name]) for field in schema],
+        [
+            dg.TableColumn(field.name, _type(field.type), statistics.COLUMNS[field.name])
+            for field in schema
+        ],
         {name: above(name) for name in schema.names},
         f"{len(dataset.classes) + 1} rows per split",
     )
@@ -234,7 +209,7 @@ def csv_columns(dataset: Dataset, table: dg.AssetKey) -> dict[str, Any]:
     pixels = f"pixel1 … pixel{dataset.image.size_bytes}"
     return _columns(
         [
-            dg.TableColumn("label", "integer", COLUMNS["label"]),
+            dg.TableColumn("label", "integer", tables.COLUMNS["label"]),
             dg.TableColumn(
                 pixels,
                 "integer",
@@ -258,7 +233,7 @@ def lmdb_columns(dataset: Dataset, table: dg.AssetKey) -> dict[str, Any]:
         "height": ("int32", f"Always {height}."),
         "width": ("int32", f"Always {width}."),
         "data": ("bytes", "The intensities, 0–255, plane by plane (CHW), as Caffe wants them."),
-        "label": ("int32", COLUMNS["label"]),
+        "label": ("int32", tables.COLUMNS["label"]),
     }
     above = {"key": "index", "data": "pixels", "label": "label"}
     return _columns(

@@ -51,6 +51,7 @@ def installed() -> str:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     path = installed()
+    expect.set_options(timeout=1000 * PATIENCE_S)  # pages of a busy machine take their time
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=QUIET)
         yield browser
@@ -78,9 +79,7 @@ class Ui:
         self.open(f"/locations/imagesets/asset-groups/{group}")
         self.page.get_by_role("button", name="Materialize all").click()
         self.page.get_by_text("View", exact=True).click()
-        expect(self.page.get_by_text(result, exact=True).first).to_be_visible(
-            timeout=1000 * PATIENCE_S
-        )
+        expect(self.page.get_by_text(result, exact=True).first).to_be_visible()
 
 
 @pytest.fixture(scope="module")
