@@ -328,15 +328,25 @@ def _trace(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _ui(settings: Settings, options: argparse.Namespace) -> int:
-    from assets import runs
+    from assets import processes, runs
+    from assets.definitions import automated
     from assets.settings import ROOT
 
-    catalogue.load(settings.catalogue)  # say what is wrong here, not in a browser
+    automated(settings)  # say what is wrong here, not in a browser
     os.environ.update(settings.as_environment(), DAGSTER_HOME=str(runs.home(settings)))
+    with runs.records(settings):  # two processes that set up the databases would collide
+        pass
+    python, workspace = [sys.executable, "-m"], ["-w", str(ROOT / "workspace.yaml")]
+    # The daemon loads the definitions anew every minute, and would say so each time.
+    quiet = ["--log-level", "warning", "--code-server-log-level", "error"]
+    server = [*python, "dagster_webserver", *workspace, *quiet]
+    server += ["--host", options.host, "--port", str(options.port)]
+    daemon = [*python, "dagster._daemon", "run", *workspace, *quiet]
     print(f"Dagster UI: http://{options.host}:{options.port} (stop with Ctrl-C)", flush=True)
-    command = [sys.executable, "-m", "dagster_webserver", "-w", str(ROOT / "workspace.yaml")]
-    command += ["--host", options.host, "--port", str(options.port), "--log-level", "warning"]
-    os.execv(sys.executable, command)
+    ended = processes.together(server, daemon)
+    if ended:
+        print(f"error: {ended[2]} ended by itself; its messages are above", file=sys.stderr)
+    return 1 if ended else 0
 
 
 def _selected(declared: catalogue.Catalogue, names: Sequence[str]) -> Sequence[Dataset]:
@@ -553,7 +563,8 @@ def _parser() -> argparse.ArgumentParser:
         parents=[where, what, whence, told],
         help="open the Dagster UI on these assets",
         description="Serve the Dagster UI on these assets, with every run that was recorded in "
-        "the data folder. Runs started there obey the same options.",
+        "the data folder, and run the schedules and sensors that are turned on there. Runs obey "
+        "the same options.",
     )
     ui.add_argument("--host", default="127.0.0.1", help="address to serve on (%(default)s)")
     ui.add_argument("--port", type=int, default=3000, help="port to serve on (%(default)s)")

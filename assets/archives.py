@@ -25,12 +25,15 @@ def key(source: str) -> dg.AssetKey:
     return dg.AssetKey([source, "archives"])
 
 
-def asset(source: Source, identify: Identify) -> dg.AssetsDefinition:
+def asset(
+    source: Source, identify: Identify, retries: dg.RetryPolicy | None
+) -> dg.AssetsDefinition:
     """Return the asset of a source's archives."""
 
     @dg.asset(
         key=key(source.name),
         kinds={"file"},
+        retry_policy=retries,
         code_version=archives.CODE_VERSION,
         description=metadata.about_archives(source),
         group_name=source.name,
@@ -74,6 +77,13 @@ def _side_by_side(make: Callable[[Archive], Made], wanted: Iterable[Archive]) ->
         done.append(Future())
         threading.Thread(target=work, args=(archive, done[-1]), daemon=True).start()
     failures = [error for future in done if (error := future.exception())]
-    if len(failures) > 1 and all(isinstance(error, ArchiveUnavailable) for error in failures):
-        raise ArchiveUnavailable("\n".join(map(str, failures)))
+    unavailable = [
+        error
+        for error in failures
+        if isinstance(error, dg.Failure) and isinstance(error.__cause__, ArchiveUnavailable)
+    ]
+    if len(unavailable) == len(failures) > 1:
+        text = "\n".join(str(error.description) for error in unavailable)
+        may_pass = all(error.allow_retries for error in unavailable)
+        raise dg.Failure(text, unavailable[0].metadata, allow_retries=may_pass)
     return [future.result() for future in done]

@@ -16,7 +16,7 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,37 @@ if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
 
 import dagster as dg
 
-from assets import archives, croissant, exports, statistics, tables
+from assets import archives, croissant, exports, overview, statistics, tables
 from assets.display import Display
 from assets.resources import AtHand, Store, Web
 from assets.settings import ROOT, Settings
 from pipelines import catalogue, openlineage
 from pipelines.catalogue import Catalogue
 
+# Processes that are forked off one that has imported everything start several times faster; Dagster
+# imports its storage late, so that is named too.
+_PRELOADED = (
+    "assets.definitions",
+    "dagster._core.instance.factory",
+    "dagster._core.storage.local_compute_log_manager",
+    "dagster._core.storage.migration.utils",
+    "dagster._core.storage.sqlite_storage",
+)
+EXECUTORS = {
+    "in_process": dg.in_process_executor,
+    "multiprocess": dg.multiprocess_executor.configured(
+        {"start_method": {"forkserver": {"preload_modules": list(_PRELOADED)}}},
+        name="multiprocess",
+    ),
+}
 
-def all_assets(declared: Catalogue, settings: Settings) -> Iterator[dg.AssetsDefinition]:
+
+def all_assets(
+    declared: Catalogue, settings: Settings, retries: dg.RetryPolicy | None = None
+) -> Iterator[dg.AssetsDefinition]:
     """Yield every asset of the catalogue."""
     for source in declared.sources.values():
-        yield archives.asset(source, declared.identify)
+        yield archives.asset(source, declared.identify, retries)
         for dataset in source.datasets.values():
             yield statistics.asset(source, dataset)
             yield croissant.asset(source, dataset)
@@ -47,25 +66,55 @@ def all_assets(declared: Catalogue, settings: Settings) -> Iterator[dg.AssetsDef
 
 
 def define(
-    settings: Settings, display: Display | None = None, *, links: bool = False
+    settings: Settings,
+    display: Display | None = None,
+    retries: dg.RetryPolicy | None = None,
+    adorn: Callable[[Sequence[dg.AssetsDefinition]], Sequence[Any]] = lambda made: made,
 ) -> dg.Definitions:
-    """Return the definitions for some settings; people see progress on `display`.
+    """Return the definitions of the assets for some settings.
 
-    With `links`, assets link to their code: for the UI, which a run need not wait for.
+    Args:
+        settings: what a person chose.
+        display: what people see the progress on.
+        retries: of archives that could not be had. Downloads try again by themselves, so where a
+            person waits for the end of the run, there are none.
+        adorn: says more of the assets.
     """
     if settings.openlineage:
         openlineage.require_client()
-    made = list(all_assets(catalogue.load(settings.catalogue), settings))
+    declared = catalogue.load(settings.catalogue)
+    found = overview.versions(declared, settings)
+    versions = {dg.AssetKey(asset): version for asset, version in found.items()}
+
+    def versioned(spec: dg.AssetSpec) -> dg.AssetSpec:
+        return spec.replace_attributes(code_version=versions[spec.key])
+
+    made = list(dg.map_asset_specs(versioned, all_assets(declared, settings, retries)))
     return dg.Definitions(
-        assets=linked(made, repository()) if links else made,
+        assets=adorn(made),
         resources={
             "store": Store(data=str(settings.data), openlineage=settings.openlineage),
             "web": Web(mirror=settings.mirror, offline=settings.offline),
             "display": display or Display(),
             "at_hand": AtHand(),
         },
-        executor=dg.in_process_executor,
+        executor=EXECUTORS[settings.executor],
     )
+
+
+def automated(settings: Settings) -> dg.Definitions:
+    """Return the definitions with all that starts runs, and links from assets to their code.
+
+    For the UI: a run that is started by hand need not wait for them.
+    """
+    from assets import automation  # which needs `define`
+
+    def adorn(made: Sequence[dg.AssetsDefinition]) -> Sequence[Any]:
+        return linked(list(dg.map_asset_specs(automation.conditions(settings), made)), repository())
+
+    declared = catalogue.load(settings.catalogue)
+    assets = define(settings, retries=automation.RETRIES, adorn=adorn)
+    return dg.Definitions.merge(assets, automation.definitions(settings, declared))
 
 
 def linked(
@@ -101,4 +150,4 @@ def repository(folder: Path = ROOT) -> tuple[str, str] | None:
 @dg.definitions
 def defs() -> dg.Definitions:
     """Return the definitions for the environment's settings: what the UI and schedules load."""
-    return define(Settings.from_environment(), links=True)
+    return automated(Settings.from_environment())

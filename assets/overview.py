@@ -6,6 +6,7 @@ Not here: making anything.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -56,6 +57,24 @@ def artefacts(
 def _up_to_date(data: Path, table: Artefact) -> str | None:
     found = lineage.state(data, table)
     return found.record.sha256 if found.record and found.is_up_to_date else None
+
+
+def versions(declared: Catalogue, settings: Settings) -> dict[AssetPath, str]:
+    """Return asset → the version of what makes it: its code, and what is declared of its artefacts.
+
+    Dagster is told so of a change in the catalogue or an option, as of a change of the code.
+    """
+    made: dict[AssetPath, list[Artefact]] = {}
+    for dataset in declared.datasets.values():
+        for asset, artefact in artefacts(declared, dataset, settings, lambda _table: None):
+            made.setdefault(asset, []).append(artefact)
+
+    def version(found: list[Artefact]) -> str:
+        facts = sorted({a.path: [a.code_version, a.parameters] for a in found}.items())
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return f"{found[0].code_version}-{digest[:8]}"
+
+    return {asset: version(found) for asset, found in made.items()}
 
 
 def states(declared: Catalogue, dataset: Dataset, settings: Settings) -> list[tuple[str, State]]:
@@ -162,6 +181,16 @@ def in_words(dataset: Dataset, settings: Settings, states: list[tuple[str, State
     if not any(state.record for _, state in states):
         return "nothing yet"
     return f"{len(up_to_date)} of {len(states)} artefacts up to date"
+
+
+def reasons(declared: Catalogue, dataset: Dataset, settings: Settings) -> dict[str, str]:
+    """Return what is not as it should be of a dataset, path or check → why; empty if all is."""
+    found = states(declared, dataset, settings)
+    up_to_date = {path for path, state in found if state.is_up_to_date}
+    failing = _failing_checks(dataset, settings, up_to_date)
+    return {path: state.reason for path, state in found if state.reason} | {
+        f"check {name} of {dataset.name}": "it failed" for name in failing
+    }
 
 
 def _failing_checks(dataset: Dataset, settings: Settings, up_to_date: set[str]) -> list[str]:

@@ -5,10 +5,11 @@ Not here: any decision about an artefact (`pipelines`), or what people see (`dis
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +24,7 @@ from pipelines import archives, files, lineage, openlineage
 from pipelines.catalogue import Archive, Source
 from pipelines.downloads import Identify
 from pipelines.duplicates import Fingerprints
+from pipelines.errors import ArchiveUnavailable, ImagesetsError
 from pipelines.lineage import Artefact, Facts, Input, Record
 from pipelines.openlineage import Making, Outbox
 from pipelines.statistics import Sums
@@ -62,6 +64,20 @@ class Made:
     because: str | None
     begun_s: float
     ended_s: float
+
+
+@contextlib.contextmanager
+def refusals() -> Iterator[None]:
+    """Let our own errors reach people as they are, and be retried only where that may help.
+
+    Whether it is retried is for the asset's retry policy; without one, nothing is.
+    """
+    try:
+        yield
+    except ImagesetsError as error:
+        may_pass = isinstance(error, ArchiveUnavailable) and error.may_pass
+        facts: dict[str, Any] = {"error": type(error).__name__, "may_pass": may_pass}
+        raise dg.Failure(str(error), facts, allow_retries=may_pass) from error
 
 
 class Store(dg.ConfigurableResource[Any]):
@@ -112,7 +128,8 @@ class Store(dg.ConfigurableResource[Any]):
 
     def inputs(self, *artefacts: Artefact) -> tuple[Input, ...]:
         """Return artefacts as what another is made from; refuse stale ones."""
-        return lineage.inputs(Path(self.data), artefacts)
+        with refusals():
+            return lineage.inputs(Path(self.data), artefacts)
 
     def make(
         self, artefact: Artefact, display: Display, total: int, unit: Unit, build: Build
@@ -127,12 +144,14 @@ class Store(dg.ConfigurableResource[Any]):
             with display.task(artefact.path, total, unit) as watch:
                 return build(goal, watch)
 
-        try:
-            record, before = lineage.make(Path(self.data), artefact, build_on_display, self._run_id)
-        except BaseException as error:
-            for making in begun:
-                self._tell(partial(openlineage.failed, making, error, lineage.now()))
-            raise
+        data = Path(self.data)
+        with refusals():
+            try:
+                record, before = lineage.make(data, artefact, build_on_display, self._run_id)
+            except BaseException as error:
+                for making in begun:
+                    self._tell(partial(openlineage.failed, making, error, lineage.now()))
+                raise
         for making in begun:
             self._tell(partial(self._completed, making, record))
         path = self.path(artefact.path)

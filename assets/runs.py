@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,12 @@ from assets.settings import ROOT, Settings
 from pipelines import errors, files
 from pipelines.catalogue import Dataset
 
+IN_POSTGRES = b"""
+storage:
+  postgres:
+    postgres_url:
+      env: IMAGESETS_POSTGRES
+"""
 INTERRUPTED = "UNEXPECTED_TERMINATION"  # what Dagster calls a run that was told to stop
 
 
@@ -50,8 +56,11 @@ class Outcome:
 
 
 def home(settings: Settings) -> Path:
-    """Return Dagster's home under the data folder, with the project's `dagster.yaml` in it."""
-    wanted = (ROOT / "dagster.yaml").read_bytes()
+    """Return Dagster's home under the data folder, with the project's `dagster.yaml` in it.
+
+    Where runs are recorded in PostgreSQL, it says so; the address itself stays in the environment.
+    """
+    wanted = (ROOT / "dagster.yaml").read_bytes() + (IN_POSTGRES if settings.postgres else b"")
     goal = settings.dagster_home / "dagster.yaml"
     if not goal.exists() or goal.read_bytes() != wanted:
         with files.atomic(goal) as partial:
@@ -95,35 +104,71 @@ def materialize(
         KeyboardInterrupt: Ctrl-C was pressed.
     """
     os.environ["DAGSTER_HOME"] = str(home(settings))
-    job = define(settings, display).resolve_implicit_global_asset_job_def()
-    with _records(settings.dagster_home) as instance:
-        result = job.execute_in_process(
-            instance=instance,
-            asset_selection=list(selection),
-            raise_on_error=False,
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        )
+    with records(settings) as instance:
+        return execute(instance, define(settings, display), selection)
+
+
+def execute(
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    selection: Sequence[dg.AssetKey],
+    tags: Mapping[str, str] | None = None,
+) -> list[Outcome]:
+    """Materialize some assets in this process, recorded in `instance`; tell what became of each.
+
+    Raises:
+        KeyboardInterrupt: the run was told to stop.
+    """
+    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance,
+        asset_selection=list(selection),
+        raise_on_error=False,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        tags=dict(tags or {}),
+    )
     return _outcomes(result, selection)
 
 
 @contextlib.contextmanager
-def _records(home: Path) -> Iterator[dg.DagsterInstance]:
-    """Open Dagster's records of runs.
+def records(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """Open Dagster's records of runs, in its home or in PostgreSQL.
 
     Raises:
         StorageError: they can't be read or written.
     """
+    folder = settings.dagster_home
+    advice = (
+        f"Dagster's records of runs in {folder} can't be opened or written: {{error}}. Make the "
+        "folder writable, free some space, move what is in the way (artefacts do not depend on "
+        "these records), or choose another data folder with --data or IMAGESETS_DATA."
+    )
+    if settings.postgres:
+        advice = (
+            "Dagster's records of runs in PostgreSQL can't be opened or written: {error}. Start "
+            "the server, correct IMAGESETS_POSTGRES, or unset it to keep them in the data folder."
+        )
+    refusals = _refusals(settings)
     try:
-        with FileLock(home / "lock"):  # one process at a time sets up the databases
-            opened = dg.DagsterInstance.from_config(str(home))
+        with FileLock(folder / "lock"):  # one process at a time sets up the databases
+            opened = dg.DagsterInstance.from_config(str(folder))
         with opened as instance:
             yield instance
-    except (OSError, SQLAlchemyError) as error:
+    except refusals as error:
+        raise errors.StorageError(advice.format(error=error)) from error
+
+
+def _refusals(settings: Settings) -> tuple[type[Exception], ...]:
+    """Return how Dagster's storage says that it can't be used."""
+    if not settings.postgres:
+        return OSError, SQLAlchemyError
+    try:
+        from dagster_postgres.utils import DagsterPostgresException
+    except ImportError as error:
         raise errors.StorageError(
-            f"Dagster's records of runs in {home} can't be opened or written: {error}. Make the "
-            "folder writable, free some space, move what is in the way (artefacts do not depend on "
-            "these records), or choose another data folder with --data or IMAGESETS_DATA."
+            f"IMAGESETS_POSTGRES is set, but {error}. Install dagster-postgres and psycopg2, or "
+            "unset it to keep Dagster's records of runs in the data folder."
         ) from error
+    return OSError, SQLAlchemyError, DagsterPostgresException
 
 
 def _outcomes(result: dg.ExecuteInProcessResult, selection: Sequence[dg.AssetKey]) -> list[Outcome]:
@@ -152,10 +197,7 @@ def _outcomes(result: dg.ExecuteInProcessResult, selection: Sequence[dg.AssetKey
                     "data contradict each other: correct one of them."
                 )
         elif event.event_type is DagsterEventType.STEP_FAILURE:
-            error = event.step_failure_data.error
-            root = error and (error.cause or error)
-            message = _text(root.message, root.cls_name) if root else "failed without saying why"
-            bad.setdefault(by_step[str(event.step_key)], message)
+            bad.setdefault(by_step[str(event.step_key)], reason(event))
         elif event.event_type is DagsterEventType.RUN_FAILURE:
             failure = event.job_failure_data
             if failure.failure_reason and failure.failure_reason.value == INTERRUPTED:
@@ -169,6 +211,16 @@ def _outcomes(result: dg.ExecuteInProcessResult, selection: Sequence[dg.AssetKey
             outcome = good.get(key, Outcome(name, "blocked"))
         outcomes.append(replace(outcome, warnings=tuple(warnings[key])))
     return outcomes
+
+
+def reason(failure: dg.DagsterEvent) -> str:
+    """Return why a step failed, in our words."""
+    said = failure.step_failure_data.user_failure_data
+    if said and said.description:
+        return said.description
+    error = failure.step_failure_data.error
+    root = error and (error.cause or error)
+    return _text(root.message, root.cls_name) if root else "failed without saying why"
 
 
 def _text(message: str, kind: str | None) -> str:

@@ -1,21 +1,24 @@
 """Settings: what a person may choose, from the command line or the environment.
 
-Not here: Dagster, or any default of a dataset (the catalogue). Every setting is an option of
-`python -m assets` and an environment variable, so the Dagster UI and scheduled runs obey it too.
+Not here: Dagster, or any default of a dataset (the catalogue). Every setting is an environment
+variable, so the Dagster UI and scheduled runs obey it too; what decides the data is an option of
+`python -m assets` as well.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+from zoneinfo import ZoneInfo
 
 from pipelines.errors import ImagesetsError
 
 ROOT = Path(__file__).resolve().parent.parent
+EXECUTORS = ("in_process", "multiprocess")
 BUILT_IN_CATALOGUE = Path(__file__).resolve().parent / "catalogue"
 
 
@@ -29,6 +32,17 @@ class Settings:
     offline: never open a connection (IMAGESETS_OFFLINE).
     csv_header: begin every CSV with the names of its columns (IMAGESETS_CSV_HEADER).
     openlineage: file, or URL of an endpoint, that is told what is made (IMAGESETS_OPENLINEAGE).
+
+    For operators, in the environment alone; none of them decides what is made:
+
+    refresh_cron: when the schedule `weekly_refresh` starts, once it is on (IMAGESETS_REFRESH_CRON).
+    refresh_timezone: where that is the time of day, as `Europe/Paris` (IMAGESETS_REFRESH_TIMEZONE).
+    executor: of runs that no person waits for: `in_process`, or `multiprocess` with a process for
+        each step (IMAGESETS_EXECUTOR).
+    postgres: `postgresql+psycopg2://…`, where Dagster keeps its records of runs instead of in
+        SQLite under the data folder; for more than one machine (IMAGESETS_POSTGRES).
+    webhook: URL that is told of runs that failed and mirrors that died, by the sensors `run_failed`
+        and `mirror_died`, once they are on (IMAGESETS_WEBHOOK).
     """
 
     data: Path = ROOT / "data"
@@ -37,6 +51,11 @@ class Settings:
     offline: bool = False
     csv_header: bool = False
     openlineage: str | None = None
+    refresh_cron: str = "0 6 * * 1"
+    refresh_timezone: str = "UTC"
+    executor: str = "in_process"
+    postgres: str | None = field(default=None, repr=False)
+    webhook: str | None = field(default=None, repr=False)
 
     @property
     def dagster_home(self) -> Path:
@@ -56,7 +75,8 @@ class Settings:
                 try:
                     given[key] = _READ[key](text)
                 except ValueError as error:
-                    raise ImagesetsError(f"{variable} is {refusal(text, error)}.") from error
+                    held = f"not usable: {error}" if key in _SECRET else refusal(text, error)
+                    raise ImagesetsError(f"{variable} is {held}.") from error
         return cls(**given)
 
     def as_environment(self) -> dict[str, str]:
@@ -68,6 +88,11 @@ class Settings:
             "offline": str(int(self.offline)),
             "csv_header": str(int(self.csv_header)),
             "openlineage": self.openlineage or "",
+            "refresh_cron": self.refresh_cron,
+            "refresh_timezone": self.refresh_timezone,
+            "executor": self.executor,
+            "postgres": self.postgres or "",
+            "webhook": self.webhook or "",
         }
         return {VARIABLES[key]: value for key, value in said.items()}
 
@@ -86,6 +111,11 @@ VARIABLES = {
     "offline": "IMAGESETS_OFFLINE",
     "csv_header": "IMAGESETS_CSV_HEADER",
     "openlineage": "IMAGESETS_OPENLINEAGE",
+    "refresh_cron": "IMAGESETS_REFRESH_CRON",
+    "refresh_timezone": "IMAGESETS_REFRESH_TIMEZONE",
+    "executor": "IMAGESETS_EXECUTOR",
+    "postgres": "IMAGESETS_POSTGRES",
+    "webhook": "IMAGESETS_WEBHOOK",
 }
 
 
@@ -136,6 +166,40 @@ def _switch(text: str) -> bool:
     raise ValueError("write 1 for on or 0 for off")
 
 
+def _cron(text: str) -> str:
+    if len(text.split()) != 5:  # whether the fields make sense is for Dagster to say
+        raise ValueError("write five fields, as 0 6 * * 1 for Mondays at 6")
+    return text
+
+
+def _timezone(text: str) -> str:
+    try:
+        return ZoneInfo(text).key
+    except (KeyError, OSError, ValueError) as error:
+        raise ValueError("no time zone is called so; write for example Europe/Paris") from error
+
+
+def _executor(text: str) -> str:
+    if text not in EXECUTORS:
+        raise ValueError(f"write {' or '.join(EXECUTORS)}")
+    return text
+
+
+def _postgres(text: str) -> str:
+    if not text.startswith("postgresql+psycopg2://"):  # SQLAlchemy 2.1 would take another driver
+        raise ValueError("it must begin with postgresql+psycopg2://, which names the driver")
+    return text
+
+
+def _web_address(text: str) -> str:
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.netloc:
+        raise ValueError("write an address that begins with https://")
+    return text
+
+
+_SECRET = {"postgres", "webhook"}  # what these hold is not repeated in messages
+
 _READ: dict[str, Callable[[str], Any]] = {
     "data": folder,
     "catalogue": folder,
@@ -143,4 +207,9 @@ _READ: dict[str, Callable[[str], Any]] = {
     "offline": _switch,
     "csv_header": _switch,
     "openlineage": file_or_endpoint,
+    "refresh_cron": _cron,
+    "refresh_timezone": _timezone,
+    "executor": _executor,
+    "postgres": _postgres,
+    "webhook": _web_address,
 }

@@ -129,6 +129,7 @@ def receive(
     arrived stays at `partial` when this raises, and is gone on with the next time.
     """
     failures: list[str] = []
+    may_pass = False  # a place that does not answer today may answer tomorrow
     if goal.is_file():
         try:
             verify(goal, archive, identify)
@@ -147,6 +148,7 @@ def receive(
             failures.append(without_secrets(f"{place}: {error}"))
         except ArchiveError as error:
             failures.append(without_secrets(f"{place}: {error}"))
+            may_pass |= isinstance(error, DownloadFailed) and bool(_scheme(place))
         logger.warning("%s", failures[-1])
     patient = replace(patience, least_rate=min(patience.least_rate, PATIENT_RATE))
     for _, place in sorted(slow, reverse=True):
@@ -155,7 +157,36 @@ def receive(
         except ArchiveError as error:
             failures.append(without_secrets(f"{place}: {error}"))
             logger.warning("%s", failures[-1])
-    raise ArchiveUnavailable(_nowhere(archive, goal, failures, offline))
+    raise ArchiveUnavailable(_nowhere(archive, goal, failures, offline), may_pass or bool(slow))
+
+
+def compare(
+    archive: Archive,
+    place: str,
+    folder: Path,
+    identify: Identify = unknown,
+    patience: Patience = Patience(),
+) -> str:
+    """Fetch from one place into a scratch folder under `folder`, and throw it away again.
+
+    Returns:
+        What is wrong with the bytes; nothing where they are the declared ones.
+
+    Raises:
+        DownloadFailed: they can't be had there now.
+        StorageError: there is no room for them.
+    """
+    scratch = folder / ".compare"
+    with files.locked(scratch):
+        shutil.rmtree(scratch, ignore_errors=True)  # of a process that was killed
+        scratch.mkdir()
+        try:
+            _receive(place, scratch / archive.name, archive, identify, unwatched, patience)
+        except WrongBytes as error:
+            return str(error)
+        finally:
+            shutil.rmtree(scratch)
+    return ""
 
 
 def verify(path: Path, archive: Archive, identify: Identify = unknown) -> None:

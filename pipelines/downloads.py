@@ -31,7 +31,7 @@ import requests
 import urllib3
 
 from pipelines import __version__
-from pipelines.errors import DownloadFailed, TooSlow
+from pipelines.errors import DownloadFailed, TooSlow, WrongBytes
 from pipelines.work import Advance, unwatched
 
 USER_AGENT = f"imagesets/{__version__} (benchmark image datasets; python-requests)"
@@ -199,9 +199,10 @@ def download(
         TooSlow: the server stayed below the least rate; what it gave is kept.
         DownloadFailed: it can't be had here. What arrived is kept where it may be part of the file,
             and thrown away where it can't be.
+        WrongBytes: a file is there, and can't be the one declared.
         OSError: the file can't be written.
     """
-    with _politely(url), _Session() as session:
+    with politely(url), Session() as session:
         transfer = _Transfer(url, growing, size_bytes, look, identify, patience)
         transfer.run(session)
         return transfer.is_pieced
@@ -235,7 +236,7 @@ class _Transfer:
             except _Again as again:
                 reason, wait_s = str(again), again.wait_s
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-                reason = _in_words(error, host)
+                reason = in_words(error, host)
             if self._growing.size >= self._size_bytes:
                 return
             failures = 0 if self._growing.size > have else failures + 1
@@ -305,17 +306,17 @@ class _Transfer:
         decode = "Content-Encoding" in response.headers and not length_is_right
         if decode:
             self._ranges = False
-        elif (length := _number(announced)) is not None and not length_is_right:
+        elif (length := number(announced)) is not None and not length_is_right:
             instead = self._instead(response, length) if growing.size == 0 else ""
-            raise DownloadFailed(
+            raise WrongBytes(
                 f"{length:,} bytes are announced, {size_bytes - growing.size:,} expected{instead}"
             )
         while chunk := response.raw.read1(CHUNK_BYTES, decode_content=decode):
             if growing.size == 0 and (wrong := self._look(chunk)):
-                raise DownloadFailed(f"not the file that is declared{wrong}")
+                raise WrongBytes(f"not the file that is declared{wrong}")
             if growing.size + len(chunk) > size_bytes:
                 growing.restart()
-                raise DownloadFailed(f"more than the declared {size_bytes:,} bytes arrive")
+                raise WrongBytes(f"more than the declared {size_bytes:,} bytes arrive")
             growing.append(chunk)
             self._pace.step(len(chunk))
 
@@ -370,16 +371,18 @@ class _Pace:
             self._since, self._bytes = time.monotonic(), 0
 
 
-class _Session(requests.Session):
+class Session(requests.Session):
     """A session that follows few redirects, and none from https to http."""
 
     def __init__(self) -> None:
+        """Say who we are."""
         super().__init__()
         self.max_redirects = REDIRECTS
         # An archive that ends in .gz must not be unpacked on the way: no content encoding.
         self.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """Return where an answer leads; refuse what is no address, and plain http after https."""
         try:
             target = super().get_redirect_target(resp)
             scheme = urlsplit(target or "").scheme
@@ -400,7 +403,7 @@ _out_of_reach: set[str] = set()
 
 
 @contextlib.contextmanager
-def _politely(url: str) -> Iterator[None]:
+def politely(url: str) -> Iterator[None]:
     """Wait until fewer than two downloads of ours are connected to the URL's host."""
     with _hosts[urlsplit(url).netloc]:
         yield
@@ -408,19 +411,19 @@ def _politely(url: str) -> Iterator[None]:
 
 def _retry_after(response: requests.Response) -> float | None:
     value = response.headers.get("Retry-After", "").strip()
-    if (seconds := _number(value)) is not None:
+    if (seconds := number(value)) is not None:
         return float(seconds)
     with contextlib.suppress(TypeError, ValueError):
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
     return None
 
 
-def _number(text: str) -> int | None:
+def number(text: str) -> int | None:
     """Return the number that a header gives, if it is one of sensible length."""
     return int(text) if re.fullmatch("[0-9]{1,18}", text) else None
 
 
-def _in_words(error: Exception, host: str) -> str:
+def in_words(error: Exception, host: str) -> str:
     """Return what went wrong on the way, without the layers of the libraries in between."""
     match error:
         case requests.exceptions.TooManyRedirects():

@@ -37,7 +37,19 @@ class ArchiveError(ImagesetsError):
 
 
 class ArchiveUnavailable(ArchiveError):
-    """No mirror gave the declared bytes."""
+    """No mirror gave the declared bytes.
+
+    The second argument says whether it may pass by itself: a place did not answer as it should.
+    """
+
+    def __init__(self, message: str, may_pass: bool = False) -> None:
+        """Keep both arguments, so that the error survives pickling."""
+        super().__init__(message, may_pass)
+        self.may_pass = may_pass
+
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return str(self.args[0])
 
 
 class DownloadFailed(ArchiveError):

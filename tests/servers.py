@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import io
 import re
 import socket
 import struct
@@ -25,7 +26,12 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Server
 
+    def do_HEAD(self) -> None:
+        """What GET would answer, without the body."""
+        self.do_GET()
+
     def do_GET(self) -> None:
+        self.server.methods.append(self.command)
         self.server.requests.append(dict(self.headers.items()))
         self.server.paths.append(self.path)
         number = len(self.server.requests) - 1
@@ -45,6 +51,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), value)
         self.send_header("Connection", "close")
         self.end_headers()
+        if self.command == "HEAD":
+            self.wfile = io.BytesIO()
 
     @property
     def asked(self) -> int:
@@ -59,6 +67,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, data: bytes, behaviours: list[Behaviour]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.data, self.behaviours = data, behaviours
+        self.methods: list[str] = []
         self.requests: list[dict[str, str]] = []
         self.paths: list[str] = []
 
@@ -180,6 +189,15 @@ def status(code: int, **headers: str) -> Behaviour:
         body = f"<html><title>{code}</title></html>".encode()
         handler.start(code, len(body), **headers)
         handler.wfile.write(body)
+
+    return answer
+
+
+def no_head(code: int, behaviour: Behaviour) -> Behaviour:
+    """Answer GET alone, and refuse HEAD."""
+
+    def answer(handler: Handler, data: bytes) -> None:
+        (status(code) if handler.command == "HEAD" else behaviour)(handler, data)
 
     return answer
 

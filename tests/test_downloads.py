@@ -345,7 +345,7 @@ def test_a_redirect_from_https_to_http_is_refused(scheme: str) -> None:
     response = requests.Response()
     response.status_code, response.url = 302, "https://example.org/file.gz"
     response.headers["Location"] = f"{scheme}://example.org/file.gz"
-    with downloads._Session() as session, pytest.raises(DownloadFailed, match="plain http"):
+    with downloads.Session() as session, pytest.raises(DownloadFailed, match="plain http"):
         session.get_redirect_target(response)
 
 
@@ -412,3 +412,60 @@ def test_a_host_out_of_reach_is_tried_only_once_the_next_time(tmp_path: Path) ->
 )
 def test_a_place_is_named_without_what_opens_it(text: str, named: str) -> None:
     assert downloads.without_secrets(text) == named
+
+
+# --- what a failure means -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "may_pass"),
+    [
+        (status(503), True),
+        (status(404), True),
+        (reset(0), True),
+        (flipped, False),
+        (html("Moved"), False),
+        (html("Moved", length_is_right=True), False),
+        (longer(announce=True), False),
+        (longer(announce=False), False),
+    ],
+)
+def test_silence_may_pass_by_itself_and_wrong_bytes_do_not(
+    tmp_path: Path, behaviour: Behaviour, may_pass: bool
+) -> None:
+    with serving(DATA, behaviour) as server, pytest.raises(ArchiveUnavailable) as error:
+        obtain(tmp_path / "file.gz", server.url)
+
+    assert error.value.may_pass is may_pass
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "wrong"),
+    [
+        (good(), ""),
+        (flipped, "damaged on the way, or another file"),
+        (html("Moved", length_is_right=True), "an HTML page titled 'Moved'"),
+        (longer(announce=True), "60,"),
+    ],
+)
+def test_a_place_is_compared_and_nothing_of_it_is_kept(
+    tmp_path: Path, behaviour: Behaviour, wrong: str
+) -> None:
+    killed = tmp_path / "archives" / ".compare"
+    killed.mkdir(parents=True)
+    (killed / "file.gz").write_bytes(DATA[:99] + b"what a killed process left")
+    with serving(DATA, behaviour) as server:
+        place = f"{server.url}file.gz"
+        found = archives.compare(ARCHIVE, place, tmp_path / "archives", patience=HASTE)
+
+    assert bool(found) == bool(wrong)
+    assert wrong in found
+    assert "Range" not in server.requests[0]
+    assert list((tmp_path / "archives").iterdir()) == []
+
+
+def test_a_place_that_does_not_answer_can_not_be_compared(tmp_path: Path) -> None:
+    with serving(DATA, status(404)) as server, pytest.raises(DownloadFailed, match="HTTP 404"):
+        archives.compare(ARCHIVE, f"{server.url}file.gz", tmp_path, patience=HASTE)
+
+    assert list(tmp_path.iterdir()) == []

@@ -24,6 +24,7 @@ RANKS = {
     "downloads": 3,
     "packages": 4,
     "members": 4,
+    "probes": 5,
     "archives": 5,
     "tables": 5,
     "duplicates": 6,

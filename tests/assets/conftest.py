@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from assets.__main__ import main
-from tests.assets.project import Project
+from tests.assets.project import Project, Site
+from tests.servers import serving
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +37,22 @@ def project(_published_once: Project, tmp_path: Path) -> Project:
 def built(_built_once: Project, tmp_path: Path) -> Project:
     """A project of the test's own in which everything is built."""
     return _built_once.copied_to(tmp_path / "project")
+
+
+@pytest.fixture
+def site(built: Project) -> Iterator[Site]:
+    """The publisher's web site, behind the project in which everything is built."""
+    found = Site(built.publisher.mirror)
+    with serving(b"", found) as server:
+        found.url = server.url
+        yield found
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """Dagster's records of runs, in memory."""
+    with dg.DagsterInstance.ephemeral() as found:
+        yield found
 
 
 @pytest.fixture(autouse=True)

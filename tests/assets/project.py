@@ -16,11 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+
 from assets import runs
+from assets.definitions import automated
 from assets.display import Display
 from assets.settings import ROOT, Settings
 from pipelines import catalogue
 from tests import builders
+from tests.servers import Handler, good, status
 
 DATASETS = ("tiny_colours", "tiny_digits", "tiny_letters")
 ARCHIVES = {
@@ -80,6 +84,10 @@ class Project:
         outcomes = runs.run(chosen, declared.select(datasets or DATASETS), stages, Display())
         return {outcome.asset: outcome for outcome in outcomes}
 
+    def definitions(self, mirror: str | None = None, **settings: Any) -> dg.Definitions:
+        """What the UI loads for this project."""
+        return automated(Settings(self.data, self.publisher.catalogue, mirror, **settings))
+
     @property
     def options(self) -> list[str]:
         """The command line's options that lead to this project, mirror excepted."""
@@ -121,6 +129,31 @@ class Project:
             and path.relative_to(self.data).parts[:2] != ("lineage", "history")
             and (lineage or not path.name.endswith(".lineage.json"))
         }
+
+
+@dataclass
+class Site:
+    """A publisher's server whose files can vanish and change.
+
+    fails_first: how many requests are refused, before it recovers.
+    """
+
+    root: Path
+    etag: str = '"v1"'
+    gone: bool = False
+    fails_first: int = 0
+    url: str = ""
+    methods: list[str] = field(default_factory=list)
+
+    def __call__(self, handler: Handler, _data: bytes) -> None:
+        self.methods.append(handler.command)
+        path = self.root / handler.path.lstrip("/")
+        if len(self.methods) <= self.fails_first:
+            status(403)(handler, b"")
+        elif self.gone or not path.is_file():
+            status(404)(handler, b"")
+        else:
+            good(self.etag)(handler, path.read_bytes())
 
 
 def made(outcomes: Mapping[str, runs.Outcome]) -> set[str]:

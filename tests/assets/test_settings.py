@@ -77,6 +77,12 @@ def test_any_other_word_for_a_switch_is_refused_by_name(word: str) -> None:
         Settings(mirror="https://example.org/mirror", csv_header=True),
         Settings(openlineage="http://127.0.0.1:5000"),
         Settings(openlineage="/events.jsonl"),
+        Settings(refresh_cron="30 2 * * *", refresh_timezone="Europe/Paris"),
+        Settings(
+            executor="multiprocess",
+            postgres="postgresql+psycopg2://user:word@host/runs",
+            webhook="https://example.org/hook",
+        ),
     ],
 )
 def test_another_process_that_gets_the_environment_has_the_same_settings(
@@ -122,3 +128,15 @@ def test_a_variable_may_begin_with_the_home_folder_as_an_option_may(
 def test_a_variable_that_is_a_slip_is_named(variable: str, text: str) -> None:
     with pytest.raises(ImagesetsError, match=re.escape(f"{variable} is {text!r}: ")):
         Settings.from_environment({variable: text})
+
+
+@pytest.mark.parametrize("text", ["weekly", "0 6 * *", "0 6 * * 1 2026"])
+def test_a_cron_line_without_five_fields_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ImagesetsError, match=r"IMAGESETS_REFRESH_CRON is .*five fields"):
+        Settings.from_environment({"IMAGESETS_REFRESH_CRON": text})
+
+
+@pytest.mark.parametrize("text", ["Europe/Pariss", "/etc/passwd", "../UTC", "Europe"])
+def test_a_time_zone_that_does_not_exist_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ImagesetsError, match=r"IMAGESETS_REFRESH_TIMEZONE is .*time zone"):
+        Settings.from_environment({"IMAGESETS_REFRESH_TIMEZONE": text})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -11,16 +12,19 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+from assets import mirrors
 from assets.settings import ROOT
 from tests.assets.project import Project, environment
+
+T = TypeVar("T")
 
 WORKSPACE = ROOT / "workspace.yaml"
 ALL = 85  # assets of the built-in catalogue, as in graph.txt
@@ -29,7 +33,22 @@ ASSETS = "{ assetNodes { assetKey { path } groupName dependencyKeys { path } } }
 LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries {
     name locationOrLoadError { __typename ... on PythonError { message } }
 } } } }"""
-RUNS = "{ runsOrError { ... on Runs { results { runId status } } } }"
+RUNS = "{ runsOrError { ... on Runs { results { runId jobName status } } } }"
+REPOSITORY = {"repositoryLocationName": "imagesets", "repositoryName": "__repository__"}
+IN_REPOSITORY = """(repositorySelector: {
+    repositoryLocationName: "imagesets", repositoryName: "__repository__"
+})"""
+AUTOMATION = f"""{{
+    schedulesOrError{IN_REPOSITORY} {{
+        ... on Schedules {{ results {{ name scheduleState {{ status }} }} }}
+    }}
+    sensorsOrError{IN_REPOSITORY} {{
+        ... on Sensors {{ results {{ name sensorState {{ status }} }} }}
+    }}
+}}"""
+TURN_ON = """mutation($selector: SensorSelector!) { startSensor(sensorSelector: $selector) {
+    __typename ... on Sensor { sensorState { status } } ... on PythonError { message }
+} }"""
 LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
     __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
 } }"""
@@ -40,6 +59,7 @@ class UI:
     """A running Dagster UI."""
 
     url: str
+    pid: int
 
     def ask(self, query: str, **variables: Any) -> Any:
         request = urllib.request.Request(
@@ -77,7 +97,7 @@ def served(command: Sequence[str], port: int, cwd: Path, **variables: str) -> It
                     time.sleep(0.1)
                 else:
                     break
-            yield UI(url)
+            yield UI(url, process.pid)
         finally:
             process.terminate()
             try:
@@ -120,8 +140,10 @@ def test_the_workspace_loads_from_another_folder_with_every_asset(
     assert done.returncode == 0, done.stderr
     found = set(re.findall(r"^ +(\w+__\w+)$", done.stdout, re.MULTILINE))
     golden = (Path(__file__).parent / "graph.txt").read_text().splitlines()
-    assert found == {line.partition(" ")[0].replace("/", "__") for line in golden}
-    assert len(found) == ALL
+    assets = {line.partition(" ")[0].replace("/", "__") for line in golden}
+    assert assets <= found
+    assert len(assets) == ALL
+    assert {name.rpartition("archives_")[2] for name in found - assets} == {mirrors.CHECK}
 
 
 def test_the_ui_serves_every_asset_from_another_folder(tmp_path: Path, home: Path) -> None:
@@ -161,6 +183,66 @@ def test_the_command_ui_obeys_the_options_and_shows_and_makes_what_builds_make(
     assert "Traceback" not in said
 
 
+def test_the_command_ui_runs_what_is_turned_on_and_leaves_no_process_behind(
+    built: Project, tmp_path: Path
+) -> None:
+    (built.data / "exports/tiny_digits/test.csv").unlink()
+    port = free_port()
+    command = ["-m", "assets", "ui", "--port", str(port), *built.options, *built.mirror]
+    with served(command, port, tmp_path, PYTHONPATH=str(ROOT)) as ui:
+        found = ui.ask(AUTOMATION)
+        [schedule] = found["schedulesOrError"]["results"]
+        assert schedule["name"] == "weekly_refresh"
+        assert schedule["scheduleState"]["status"] == "STOPPED"
+        sensors = {sensor["name"]: sensor for sensor in found["sensorsOrError"]["results"]}
+        assert set(sensors) == {"mirrors_changed", "mirror_died", "run_failed", "declarative"}
+        assert {sensor["sensorState"]["status"] for sensor in sensors.values()} == {"STOPPED"}
+
+        ui.ask(TURN_ON, selector={**REPOSITORY, "sensorName": "mirrors_changed"})
+        runs = _wait(lambda: [run for run in _runs(ui) if run["jobName"] == "refresh"])
+
+        assert len(runs) == 1, "the daemon started it"
+        assert _outcome(ui, runs[0]["runId"]) == "SUCCESS"
+        assert (built.data / "exports/tiny_digits/test.csv").exists()
+        family = _descendants(ui.pid)
+        names = " ".join(_command_line(pid) for pid in family)
+        assert "dagster_webserver" in names
+        assert "dagster._daemon" in names
+    assert [pid for pid in family if _command_line(pid)] == []
+
+
+def _runs(ui: UI) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = ui.ask(RUNS)["runsOrError"]["results"]
+    return found
+
+
+def _wait(condition: Callable[[], T], seconds: float = 90) -> T:
+    """Return what a condition gives, once that is something."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+    return found
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes that a process has started, and those that they have."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found = children.get(pid, [])
+    return [*found, *(below for child in found for below in _descendants(child))]
+
+
+def _command_line(pid: int) -> str:
+    """What a process runs; nothing where it has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    return ""
+
+
 def _materialize(*keys: list[str]) -> dict[str, Any]:
     """Parameters of a run of some assets."""
     return {
@@ -168,8 +250,7 @@ def _materialize(*keys: list[str]) -> dict[str, Any]:
         "runConfigData": {},
         "executionMetadata": {"tags": []},
         "selector": {
-            "repositoryLocationName": "imagesets",
-            "repositoryName": "__repository__",
+            **REPOSITORY,
             "pipelineName": "__ASSET_JOB",
             "assetSelection": [{"path": key} for key in keys],
             "assetCheckSelection": None,

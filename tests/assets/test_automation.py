@@ -1,0 +1,372 @@
+"""Jobs, the schedule and the sensors: what they start, when, and that all are off at first."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import pytest
+
+import pipelines.archives
+from assets import mirrors, runs
+from assets.archives import key
+from assets.definitions import automated, define
+from assets.settings import Settings
+from pipelines.exports import to_csv
+from tests import builders
+from tests.assets.project import DATASETS, Project, Site
+from tests.assets.test_refresh import figures, observed
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.declarative_automation.serialized_objects import (
+        AutomationConditionCursor,
+    )
+
+
+@pytest.fixture(scope="module")
+def everything() -> dg.Definitions:
+    """The definitions of the built-in catalogue."""
+    return automated(Settings())
+
+
+# --- jobs -----------------------------------------------------------------------------------------
+
+
+def selected(definitions: dg.Definitions, job: str) -> set[str]:
+    layer = definitions.resolve_job_def(job).asset_layer
+    return {key.to_user_string() for key in layer.executable_asset_keys}
+
+
+def stages(assets: set[str]) -> set[str]:
+    """The last words of assets' names: archives, train, train_csv, …"""
+    return {asset.rpartition("/")[2] for asset in assets}
+
+
+def test_there_is_a_job_for_everything_each_source_and_each_stage(
+    everything: dg.Definitions,
+) -> None:
+    graph = everything.resolve_asset_graph()
+    everywhere = {key.to_user_string() for key in graph.materializable_asset_keys}
+    assert selected(everything, "everything") == everywhere
+    for source in ("cifar10", "cifar100", "emnist", "fashion_mnist", "mnist"):
+        keys = graph.asset_keys_for_group(source)
+        found = selected(everything, f"everything_of_{source}")
+        assert found == {key.to_user_string() for key in keys}
+    assert stages(selected(everything, "archives")) == {"archives"}
+    assert stages(selected(everything, "tables")) == {"archives", "train", "test"}
+    exports = {f"{split}_{kind}" for split in ("train", "test") for kind in ("csv", "lmdb")}
+    assert stages(selected(everything, "exports")) == {"archives", "train", "test"} | exports
+
+
+def test_jobs_that_make_assets_do_not_look_at_mirrors(everything: dg.Definitions) -> None:
+    for job in everything.resolve_all_job_defs():
+        if not job.name.startswith("__"):
+            checks = job.asset_layer.asset_graph.asset_check_keys
+            assert mirrors.CHECK not in {check.name for check in checks}, job.name
+
+
+def test_every_source_has_a_check_of_its_mirrors_that_nothing_waits_for(
+    everything: dg.Definitions,
+) -> None:
+    graph = everything.resolve_asset_graph()
+    found = [check for check in graph.asset_check_keys if check.name == mirrors.CHECK]
+    assert len(found) == 5
+    for check in found:
+        assert check.asset_key.path[-1] == "archives"
+        assert not graph.get_check_spec(check).blocking
+
+
+def test_the_check_of_the_mirrors_can_be_run_by_itself(
+    built: Project, site: Site, instance: dg.DagsterInstance
+) -> None:
+    graph = built.definitions(site.url)
+    job = dg.define_asset_job(
+        "look",
+        dg.AssetSelection.checks(dg.AssetCheckKey(key("tiny_digits"), mirrors.CHECK)),
+    )
+    found = dg.Definitions.merge(graph, dg.Definitions(jobs=[job])).resolve_job_def("look")
+    site.gone = True
+
+    result = found.execute_in_process(instance=instance)
+
+    assert result.success, "a check tells; it stops nothing"
+    [check] = result.get_asset_check_evaluations()
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert figures(instance, "tiny_digits") == (0, 4, 0)
+
+
+# --- the schedule ---------------------------------------------------------------------------------
+
+
+def test_what_starts_by_itself_is_off_at_first(everything: dg.Definitions) -> None:
+    repository = everything.get_repository_def()
+    assert repository.schedule_defs
+    assert repository.sensor_defs
+    for schedule in repository.schedule_defs:
+        assert schedule.default_status is dg.DefaultScheduleStatus.STOPPED, schedule.name
+    for sensor in repository.sensor_defs:
+        assert sensor.default_status is dg.DefaultSensorStatus.STOPPED, sensor.name
+
+
+def test_the_refresh_is_weekly_unless_the_settings_say_otherwise(built: Project) -> None:
+    [found] = built.definitions(None).get_repository_def().schedule_defs
+    assert (found.name, found.job_name) == ("weekly_refresh", "refresh")
+    assert (found.cron_schedule, found.execution_timezone) == ("0 6 * * 1", "UTC")
+
+    more = {"refresh_cron": "30 2 * * *", "refresh_timezone": "Europe/Paris"}
+    [found] = built.definitions(None, **more).get_repository_def().schedule_defs
+
+    assert (found.cron_schedule, found.execution_timezone) == ("30 2 * * *", "Europe/Paris")
+
+
+# --- the sensor that looks at mirrors -------------------------------------------------------------
+
+
+class Ticks:
+    """Ticks of the sensor `mirrors_changed`, as the daemon makes them."""
+
+    def __init__(self, project: Project, url: str, instance: dg.DagsterInstance) -> None:
+        self._project, self._url, self._instance = project, url, instance
+        self.cursor: str | None = None
+
+    def __call__(self) -> tuple[list[str | None], set[str], str]:
+        """Run keys, sources with an observation, and why nothing is started."""
+        repository = self._project.definitions(self._url).get_repository_def()
+        context = dg.build_sensor_context(
+            self._instance, self.cursor, repository_def=repository, sensor_name="mirrors_changed"
+        )
+        found = repository.get_sensor_def("mirrors_changed").evaluate_tick(context)
+        for event in found.asset_events:
+            self._instance.report_runless_asset_event(event)
+        self.cursor = found.cursor or self.cursor
+        return (
+            [request.run_key for request in found.run_requests or ()],
+            {event.asset_key.path[0] for event in found.asset_events},
+            found.skip_message or "",
+        )
+
+
+@pytest.fixture
+def tick(built: Project, site: Site, instance: dg.DagsterInstance) -> Ticks:
+    return Ticks(built, site.url, instance)
+
+
+def test_the_sensor_starts_a_refresh_once_for_what_is_new(
+    tick: Ticks, instance: dg.DagsterInstance
+) -> None:
+    [run_key], sources, _ = tick()
+
+    assert run_key
+    assert sources == set(DATASETS)
+    assert observed(instance, "tiny_digits").data_version
+    for _ in range(2):
+        assert tick() == ([], set(), "No mirror has news.")
+
+
+def test_another_version_at_one_mirror_is_news_of_its_source_alone(
+    tick: Ticks, built: Project
+) -> None:
+    [first], _, _ = tick()
+    built.publisher.archive("tiny_letters", "letters.zip").write_bytes(b"other")
+
+    [second], sources, _ = tick()
+
+    assert sources == {"tiny_letters"}
+    assert second != first
+    assert tick()[0] == []
+
+
+def test_a_version_that_comes_back_is_news_again(tick: Ticks, site: Site) -> None:
+    keys = []
+    for etag in ('"v1"', '"v2"', '"v1"', '"v2"'):
+        site.etag = etag
+        keys += tick()[0]
+
+    assert len(set(keys)) == 4, "Dagster starts one run for a key, ever"
+
+
+def test_a_mirror_that_dies_and_comes_back_is_observed_and_nothing_is_started(
+    tick: Ticks, site: Site, instance: dg.DagsterInstance
+) -> None:
+    tick()
+    for gone in (True, False):
+        site.gone = gone
+        assert tick() == ([], set(DATASETS), "No mirror has news.")
+        assert figures(instance, "tiny_letters") == ((0, 1, 0) if gone else (1, 0, 0))
+
+
+def test_where_no_mirror_answers_at_all_nothing_is_started(tick: Ticks, site: Site) -> None:
+    site.gone = True
+
+    assert tick()[0] == []
+
+
+def test_what_the_sensor_saw_is_still_compared_by_the_refresh_that_it_starts(
+    tick: Ticks, built: Project, site: Site, instance: dg.DagsterInstance
+) -> None:
+    refresh = built.definitions(site.url).resolve_job_def("refresh")
+    tick()
+    refresh.execute_in_process(instance=instance)
+    file = built.publisher.archive("tiny_digits", "test-labels.gz")
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    site.etag = '"v2"'
+    assert len(tick()[0]) == 1
+    assert "GET" not in site.methods, "a tick fetches nothing"
+
+    refresh.execute_in_process(instance=instance)
+
+    assert figures(instance, "tiny_digits") == (1, 0, 1)
+
+
+def test_the_sensor_looks_once_a_day_at_most(everything: dg.Definitions) -> None:
+    sensor = everything.get_repository_def().get_sensor_def("mirrors_changed")
+    assert sensor.minimum_interval_seconds == 24 * 60 * 60
+
+
+def test_the_cursor_is_small_and_readable(tick: Ticks) -> None:
+    tick()
+    found = json.loads(tick.cursor or "")
+    assert found["changes"] == 1
+    assert len(found["version"]) == 64
+
+
+# --- conditions -----------------------------------------------------------------------------------
+
+
+class Daemon:
+    """Ticks of the sensor `declarative`: what its conditions ask for is materialized."""
+
+    def __init__(self, project: Project, instance: dg.DagsterInstance) -> None:
+        self._project, self._instance = project, instance
+        self._cursor: AutomationConditionCursor | None = None
+        self.now = datetime(2026, 1, 1, 12, tzinfo=UTC)  # a Thursday
+
+    def tick(self) -> set[str]:
+        """Return the assets that are asked for, and materialize them."""
+        definitions = self._project.definitions(str(self._project.publisher.mirror))
+        result = dg.evaluate_automation_conditions(
+            definitions,
+            self._instance,
+            dg.AssetSelection.all(),
+            cursor=self._cursor,
+            evaluation_time=self.now,
+        )
+        self._cursor = result.cursor
+        asked = [
+            key
+            for key in definitions.resolve_asset_graph().materializable_asset_keys
+            if result.get_num_requested(key)
+        ]
+        if asked:
+            settings = Settings(
+                self._project.data,
+                self._project.publisher.catalogue,
+                str(self._project.publisher.mirror),
+            )
+            runs.execute(self._instance, define(settings), asked)
+        self.now += timedelta(minutes=1)
+        return {key.to_user_string() for key in asked}
+
+    def settle(self) -> list[set[str]]:
+        """Tick until nothing is asked for twice in a row; return what was, tick by tick."""
+        found: list[set[str]] = []
+        while len(found) < 20 and found[-2:] != [set(), set()]:
+            found.append(self.tick())
+        assert len(found) < 20, f"it never ends: {found}"
+        return [asked for asked in found if asked]
+
+
+@pytest.fixture
+def daemon(built: Project, instance: dg.DagsterInstance) -> Daemon:
+    """A daemon that has seen everything built and has nothing to do."""
+    found = Daemon(built, instance)
+    settings = Settings(built.data, built.publisher.catalogue, str(built.publisher.mirror))
+    definitions = define(settings)
+    keys = definitions.resolve_asset_graph().materializable_asset_keys
+    runs.execute(instance, definitions, list(keys))
+    assert found.settle() == []
+    return found
+
+
+LETTERS = {f"tiny_letters/{name}" for name in ("train", "test")}
+EXPORTS_OF_LETTERS = {f"{table}_{kind}" for table in LETTERS for kind in ("csv", "lmdb")}
+ARCHIVES_OF_ALL = {f"{source}/archives" for source in DATASETS}
+
+
+def test_what_was_never_made_is_asked_for_once_all_together(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    everything = project.definitions().resolve_asset_graph().materializable_asset_keys
+
+    [asked] = Daemon(project, instance).settle()
+
+    assert asked == {key.to_user_string() for key in everything}
+
+
+def test_what_could_not_be_made_is_not_asked_for_at_every_tick(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    project.publisher.archive("tiny_letters", "letters.zip").unlink()
+
+    asked = Daemon(project, instance).settle()
+
+    assert sum("tiny_letters/archives" in some for some in asked) == 1
+
+
+def test_when_the_time_comes_archives_are_looked_at_and_what_is_as_it_was_ends_there(
+    daemon: Daemon, built: Project
+) -> None:
+    before = built.snapshot()
+    daemon.now = datetime(2026, 1, 5, 6, 1, tzinfo=UTC)  # Monday, just after six
+
+    assert daemon.settle() == [ARCHIVES_OF_ALL]
+
+    assert built.snapshot() == before
+
+
+def test_other_bytes_go_through_to_the_last_export_of_their_source(
+    daemon: Daemon, built: Project
+) -> None:
+    labels = built.publisher.splits["tiny_digits", "test"][1]
+    built.republish("tiny_digits", "test-labels.gz", builders.gz(builders.idx(labels[::-1])))
+
+    found = daemon.settle()
+
+    # The declaration is a part of what makes each asset, so all are asked for; bytes decide below.
+    assert found[0] >= {"tiny_digits/archives"}
+    asked = set().union(*found)
+    assert {asset.partition("/")[0] for asset in asked} == {"tiny_digits"}
+    assert built.build("tiny_digits")["tiny_digits/test_csv"].state == "up to date"
+
+
+def test_newer_code_asks_for_its_asset_and_what_is_below_if_its_bytes_changed(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(to_csv, "CODE_VERSION", "newer")
+    csv = {f"{source}/{split}_csv" for source in DATASETS for split in ("train", "test")}
+    assert daemon.settle() == [csv]
+
+    monkeypatch.setattr(pipelines.archives, "CODE_VERSION", "newer")
+    assert daemon.settle() == [ARCHIVES_OF_ALL], "the archives came out as they were"
+
+
+def test_a_renamed_class_asks_for_what_tells_it(daemon: Daemon, built: Project) -> None:
+    built.redeclare("tiny_letters", '"A"', '"Alpha"')
+
+    found = daemon.settle()
+
+    assert set().union(*found) >= LETTERS
+    assert "tiny_letters/archives" not in set().union(*found)
+    assert built.build("tiny_letters")["tiny_letters/statistics"].state == "up to date"
+
+
+def test_a_check_that_fails_stops_what_is_below(daemon: Daemon, built: Project) -> None:
+    found = builders.counts(built.publisher.splits["tiny_letters", "train"][1], 4)
+    wrong = [found[0] + 1, found[1] - 1, *found[2:]]
+    built.redeclare("tiny_letters", f"counts = {found}", f"counts = {wrong}")
+
+    asked = daemon.settle()
+
+    assert "tiny_letters/train_csv" not in set().union(*asked[1:])

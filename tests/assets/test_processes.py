@@ -1,0 +1,125 @@
+"""Processes that live and die together: whatever ends one of them, nothing is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from assets.settings import ROOT
+
+# A process that starts another one, says so in a file, and ends in the way that is asked for.
+MEMBER = """
+import os, pathlib, signal, subprocess, sys, time
+name, folder, kind = sys.argv[1:]
+if kind == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
+path = pathlib.Path(folder, name)
+path.with_suffix(".new").write_text(f"{os.getpid()} {child.pid}")
+path.with_suffix(".new").rename(path)
+time.sleep(1 if kind == "short" else 120)
+"""
+PARENT = """
+import sys
+from assets import processes
+processes.PATIENCE_S = 3.0
+folder, *kinds = sys.argv[1:]
+command = [sys.executable, "-c", {member!r}]
+commands = [[*command, str(n), folder, kind] for n, kind in enumerate(kinds)]
+ended = processes.together(*commands)
+print("stopped" if ended is None else f"{{ended[3]}} ended")
+"""
+
+
+def alive(pid: int) -> bool:
+    """Whether a process exists and is no zombie that nobody reaped yet."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+class Family:
+    """Two members, what they started, and the process that keeps them together."""
+
+    def __init__(self, folder: Path, *kinds: str, ignoring: bool = False) -> None:
+        command = [sys.executable, "-c", PARENT.format(member=MEMBER), str(folder), *kinds]
+        if ignoring:  # as a shell starts what stands before an ampersand
+            command = ["bash", "-c", 'trap "" INT; exec "$@"', "bash", *command]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        paths = [folder / str(number) for number in range(len(kinds))]
+        wait_for(lambda: all(path.exists() for path in paths))
+        self.pids = [int(pid) for path in paths for pid in path.read_text().split()]
+        assert len(self.pids) == 2 * len(kinds)
+
+    def none_left(self) -> bool:
+        return not any(alive(pid) for pid in self.pids)
+
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_told_to_stop_all_end(tmp_path: Path, number: signal.Signals) -> None:
+    family = Family(tmp_path, "long", "long")
+
+    family.process.send_signal(number)
+
+    assert family.process.communicate(timeout=30)[0] == "stopped\n"
+    assert family.process.returncode == 0
+    assert family.none_left()
+
+
+def test_when_one_ends_all_end_and_it_is_said_which(tmp_path: Path) -> None:
+    family = Family(tmp_path, "long", "short")
+
+    assert family.process.communicate(timeout=30)[0] == "1 ended\n"
+    assert family.none_left()
+
+
+def test_one_that_does_not_want_to_end_is_forced_to(tmp_path: Path) -> None:
+    family = Family(tmp_path, "stubborn", "long")
+
+    family.process.terminate()
+
+    assert family.process.communicate(timeout=30)[0] == "stopped\n"
+    assert family.none_left()
+
+
+def test_when_the_parent_is_killed_its_members_are_told_to_end(tmp_path: Path) -> None:
+    family = Family(tmp_path, "long", "long")
+    members = family.pids[::2]
+
+    family.process.kill()
+    family.process.wait(30)
+    if family.process.stdout:
+        family.process.stdout.close()
+
+    wait_for(lambda: not any(alive(pid) for pid in members))
+    for pid in family.pids[1::2]:  # they would end by themselves, as Dagster's servers do
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_shell_that_makes_it_ignore_ctrl_c_does_not_keep_its_members_alive(
+    tmp_path: Path,
+) -> None:
+    family = Family(tmp_path, "long", "long", ignoring=True)
+
+    family.process.terminate()
+
+    assert family.process.communicate(timeout=30)[0] == "stopped\n"
+    assert family.none_left()

@@ -1,0 +1,443 @@
+"""The refresh: publishers that stay the same, change, vanish and come back, and what follows."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from assets import automation, mirrors, overview, runs
+from assets.archives import key
+from assets.settings import ROOT, Settings
+from pipelines import catalogue
+from pipelines.exports import to_csv
+from tests import builders
+from tests.assets.project import ARCHIVES, DATASETS, Project, Site, environment, moved
+
+DIGITS_BELOW_TEST = {
+    f"tiny_digits/{asset}" for asset in ("test", "test_csv", "test_lmdb", "statistics", "croissant")
+}
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """What a refresh did."""
+
+    success: bool
+    outcome: str
+    made: set[str]
+    errors: str
+    moved: set[str]
+
+
+Refresh = Callable[..., Refreshed]
+
+
+@pytest.fixture
+def refresh(built: Project, site: Site, instance: dg.DagsterInstance) -> Refresh:
+    """Run the job `refresh` on the project, with the publisher's server as its mirror."""
+
+    def run(config: Mapping[str, Any] | None = None, **more: Any) -> Refreshed:
+        before = built.snapshot()
+        job = built.definitions(site.url, **more).resolve_job_def("refresh")
+        result = job.execute_in_process(
+            instance=instance, raise_on_error=False, run_config={"ops": config or {}}
+        )
+        run = instance.get_run_by_id(result.run_id)
+        assert run is not None
+        [rebuild] = [
+            event.step_output_data.metadata
+            for event in result.all_events
+            if event.event_type_value == "STEP_OUTPUT" and event.step_key == "rebuild"
+        ] or [{}]
+        failures = [
+            event.step_failure_data.user_failure_data
+            for event in result.all_events
+            if event.event_type_value == "STEP_FAILURE"
+        ]
+        return Refreshed(
+            result.success,
+            run.tags[automation.OUTCOME],
+            set(rebuild["made"].value) if "made" in rebuild else set(),  # type: ignore[arg-type]
+            "\n".join(str(failure and failure.description) for failure in failures),
+            moved(before, built.snapshot()),
+        )
+
+    return run
+
+
+def observed(instance: dg.DagsterInstance, source: str) -> dg.AssetObservation:
+    """The latest observation of a source's archives."""
+    [record] = instance.fetch_observations(key(source), limit=1).records
+    assert record.asset_observation is not None
+    return record.asset_observation
+
+
+def figures(instance: dg.DagsterInstance, source: str) -> tuple[object, ...]:
+    """Mirrors alive, places dead, places wrong."""
+    metadata = observed(instance, source).metadata
+    names = ("mirrors_alive", "places_dead", "places_wrong")
+    return tuple(metadata[name].value for name in names)
+
+
+def checked(instance: dg.DagsterInstance, source: str) -> dg.AssetCheckEvaluation:
+    """The latest evaluation of the check of a source's mirrors."""
+    check = dg.AssetCheckKey(key(source), mirrors.CHECK)
+    record = instance.event_log_storage.get_latest_asset_check_execution_by_key([check])[check]
+    assert record.event is not None
+    assert record.event.dagster_event is not None
+    return record.event.dagster_event.asset_check_evaluation_data
+
+
+def materializations(instance: dg.DagsterInstance) -> int:
+    counts = [
+        len(instance.fetch_materializations(asset, limit=1000).records)
+        for asset in instance.all_asset_keys()
+    ]
+    return sum(counts)
+
+
+# --- nothing changed ------------------------------------------------------------------------------
+
+
+def test_where_nothing_changed_nothing_is_made_or_materialized_or_fetched(
+    refresh: Refresh, site: Site, instance: dg.DagsterInstance
+) -> None:
+    for _ in range(2):
+        found = refresh()
+
+        assert found.success
+        assert found.outcome == "nothing to do"
+        assert found.moved == set(), "no inode, no time, no byte"
+    assert set(site.methods) == {"HEAD"}
+    assert materializations(instance) == 0
+
+
+def test_what_mirrors_say_is_observed_on_the_archives_as_numbers(
+    refresh: Refresh, site: Site, instance: dg.DagsterInstance
+) -> None:
+    refresh()
+
+    for source in DATASETS:
+        found = observed(instance, source)
+        assert figures(instance, source) == (1, 0, 0)
+        assert isinstance(found.metadata["seconds"].value, float)
+        [*places] = found.metadata["places"].value  # type: ignore[misc]
+        assert [row["probe"]["place"] for row in places] == [
+            f"{site.url}{source}/{archive}" for archive in ARCHIVES[source]
+        ]
+        for row, archive in zip(places, ARCHIVES[source], strict=True):
+            size = (site.root / source / archive).stat().st_size
+            assert (row["probe"]["size_bytes"], row["probe"]["etag"]) == (size, '"v1"')
+        assert checked(instance, source).passed
+
+
+def test_the_data_version_of_an_observation_changes_with_the_mirrors_only(
+    refresh: Refresh, site: Site, instance: dg.DagsterInstance
+) -> None:
+    versions = []
+    for etag in ('"v1"', '"v1"', '"v2"'):
+        site.etag = etag
+        refresh()
+        versions.append(observed(instance, "tiny_letters").data_version)
+
+    assert versions[0] == versions[1] != versions[2]
+    assert versions[0]
+
+
+# --- something changed here -----------------------------------------------------------------------
+
+
+def test_what_was_deleted_is_made_again_and_nothing_else(built: Project, refresh: Refresh) -> None:
+    (built.data / "exports/tiny_digits/test.csv").unlink()
+
+    found = refresh()
+
+    assert found.success
+    assert found.outcome == "made 1"
+    assert found.made == {"tiny_digits/test_csv"}
+    assert {path for path in found.moved if not path.startswith("lineage/")} == {
+        "exports/tiny_digits/test.csv"
+    }
+    assert refresh().outcome == "nothing to do"
+
+
+@pytest.mark.parametrize(
+    ("path", "asset"),
+    [
+        ("archives/tiny_letters/letters.zip", "tiny_letters/archives"),
+        ("tables/tiny_digits/train.parquet", "tiny_digits/train"),
+        ("exports/tiny_colours/test_lmdb/data.mdb", "tiny_colours/test_lmdb"),
+    ],
+)
+def test_bytes_that_rotted_behind_size_and_time_are_made_again(
+    built: Project, refresh: Refresh, path: str, asset: str
+) -> None:
+    file = built.data / path
+    good, stat = file.read_bytes(), file.stat()
+    file.write_bytes(good[:100] + bytes([good[100] ^ 1]) + good[101:])
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    config = {"verify_artefacts": {"config": {"hash_everything": False}}}
+    assert refresh(config).outcome == "nothing to do", "seen only by those who look"
+
+    found = refresh()
+
+    assert (found.outcome, found.made) == ("made 1", {asset})
+    assert file.read_bytes() == good
+
+
+def test_newer_code_makes_its_artefacts_again_and_no_others(
+    refresh: Refresh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(to_csv, "CODE_VERSION", "newer")
+
+    found = refresh()
+
+    assert found.made == {f"{name}/{split}_csv" for name in DATASETS for split in ("train", "test")}
+    assert refresh().outcome == "nothing to do"
+
+
+# --- something changed at the publisher's ---------------------------------------------------------
+
+
+def test_another_etag_with_the_same_bytes_is_fetched_once_compared_and_thrown_away(
+    refresh: Refresh, site: Site, instance: dg.DagsterInstance
+) -> None:
+    refresh()
+    site.etag = '"v2"'
+    site.methods.clear()
+
+    found = refresh()
+
+    assert found.outcome == "nothing to do"
+    assert found.moved == set()
+    assert site.methods.count("GET") == sum(map(len, ARCHIVES.values()))
+    assert checked(instance, "tiny_digits").passed
+    site.methods.clear()
+    assert refresh().outcome == "nothing to do"
+    assert set(site.methods) == {"HEAD"}, "what was compared once is known"
+
+
+def test_other_bytes_of_the_same_length_fail_the_check_each_time_and_destroy_nothing(
+    built: Project, refresh: Refresh, site: Site, instance: dg.DagsterInstance
+) -> None:
+    refresh()
+    file = built.publisher.archive("tiny_digits", "test-labels.gz")
+    good = file.read_bytes()
+    file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    site.etag = '"v2"'
+    for _ in range(2):
+        found = refresh()
+
+        assert found.moved == set()
+        assert found.outcome == "nothing to do"
+        check = checked(instance, "tiny_digits")
+        assert not check.passed
+        assert check.severity is dg.AssetCheckSeverity.ERROR
+        said = check.description or ""
+        assert f"{site.url}tiny_digits/test-labels.gz: {len(good)} bytes with MD5" in said
+        assert "is kept" in said
+        assert "tiny_digits.toml" in said
+        assert checked(instance, "tiny_letters").passed
+        assert figures(instance, "tiny_digits") == (1, 0, 1)
+    file.write_bytes(good)
+    site.etag = '"v3"'
+    refresh()
+    assert checked(instance, "tiny_digits").passed, "the publisher mended it"
+
+
+def test_another_length_fails_the_check_without_fetching(
+    built: Project, refresh: Refresh, site: Site, instance: dg.DagsterInstance
+) -> None:
+    file = built.publisher.archive("tiny_letters", "letters.zip")
+    size = file.stat().st_size
+    file.write_bytes(file.read_bytes() + b"!")
+
+    found = refresh()
+
+    assert found.moved == set()
+    assert set(site.methods) == {"HEAD"}
+    said = checked(instance, "tiny_letters").description or ""
+    assert f"{size + 1:,} bytes are announced, {size:,} are declared" in said
+
+
+def test_a_mirror_that_vanishes_warns_and_one_that_comes_back_is_as_before(
+    refresh: Refresh, site: Site, instance: dg.DagsterInstance
+) -> None:
+    refresh()
+    version = observed(instance, "tiny_digits").data_version
+    site.gone = True
+
+    found = refresh()
+
+    assert found.success
+    assert (found.outcome, found.moved) == ("nothing to do", set())
+    assert figures(instance, "tiny_digits") == (0, 4, 0)
+    check = checked(instance, "tiny_digits")
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "HTTP 404" in (check.description or "")
+    assert observed(instance, "tiny_digits").data_version == version
+    site.gone = False
+    site.methods.clear()
+    assert refresh().moved == set()
+    assert set(site.methods) == {"HEAD"}
+    assert figures(instance, "tiny_digits") == (1, 0, 0)
+    assert observed(instance, "tiny_digits").data_version == version
+    assert checked(instance, "tiny_digits").passed
+
+
+def test_a_dead_mirror_beside_a_living_one_is_counted_and_no_failure(
+    built: Project, refresh: Refresh, instance: dg.DagsterInstance
+) -> None:
+    built.redeclare("tiny_letters", "mirrors = []", 'mirrors = ["http://127.0.0.1:1/"]')
+
+    refresh()
+
+    assert figures(instance, "tiny_letters") == (1, 1, 0)
+    assert observed(instance, "tiny_letters").metadata["mirrors"].value == 2
+    assert checked(instance, "tiny_letters").passed
+
+
+def test_a_new_release_that_was_declared_is_fetched_and_goes_through(
+    built: Project, refresh: Refresh, site: Site, instance: dg.DagsterInstance
+) -> None:
+    refresh()
+    labels = built.publisher.splits["tiny_digits", "test"][1]
+    built.republish("tiny_digits", "test-labels.gz", builders.gz(builders.idx(labels[::-1])))
+    site.etag = '"v2"'
+
+    found = refresh()
+
+    assert found.success
+    assert found.made == DIGITS_BELOW_TEST | {"tiny_digits/archives"}
+    assert checked(instance, "tiny_digits").passed
+    assert refresh().outcome == "nothing to do"
+
+
+def test_what_is_gone_here_and_at_the_publishers_fails_and_keeps_the_rest(
+    built: Project,
+    refresh: Refresh,
+    site: Site,
+    instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(automation, "RETRIES", None)  # they are tested in test_executions
+    (built.data / "archives/tiny_letters/letters.zip").unlink()
+    site.gone = True
+
+    found = refresh()
+
+    assert not found.success
+    assert re.fullmatch(r"made 0, 1 failed, [0-9]+ blocked", found.outcome)
+    assert "tiny_letters/archives: letters.zip (" in found.errors
+    assert found.moved == set()
+    assert figures(instance, "tiny_letters") == (0, 1, 0), "observed all the same"
+    site.gone = False
+    assert refresh().made == {"tiny_letters/archives"}
+
+
+def test_offline_nothing_is_asked_for(
+    refresh: Refresh, site: Site, instance: dg.DagsterInstance
+) -> None:
+    assert refresh(offline=True).outcome == "nothing to do"
+
+    assert site.methods == []
+    assert observed(instance, "tiny_digits").metadata["mirrors"].value == 0
+    assert checked(instance, "tiny_digits").passed
+
+
+def test_where_nothing_is_yet_a_refresh_makes_everything(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    job = project.definitions(str(project.publisher.mirror)).resolve_job_def("refresh")
+
+    assert job.execute_in_process(instance=instance).success
+
+    settings = Settings(project.data, project.publisher.catalogue)
+    declared = catalogue.load(settings.catalogue)
+    for dataset in declared.datasets.values():
+        assert overview.reasons(declared, dataset, settings) == {}
+
+
+# --- two at once, and looking only ----------------------------------------------------------------
+
+
+def test_two_refreshes_at_once_both_succeed_and_make_each_artefact_once(project: Project) -> None:
+    settings = Settings(
+        project.data, project.publisher.catalogue, str(project.publisher.mirror)
+    ).as_environment()
+    home = runs.home(Settings(project.data))
+    dg.DagsterInstance.from_config(str(home)).dispose()  # its databases are there already
+    command = [sys.executable, "-m", "dagster", "job", "execute", "-j", "refresh"]
+    command += ["-f", str(ROOT / "assets" / "definitions.py")]
+
+    processes = [
+        subprocess.Popen(
+            command,
+            env=environment(**settings, DAGSTER_HOME=str(home)),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=100)[0] for process in processes]
+
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+    with dg.DagsterInstance.from_config(str(home)) as found:
+        outcomes = [
+            run.tags[automation.OUTCOME] for run in found.get_runs() if run.job_name == "refresh"
+        ]
+        made = {
+            asset
+            for asset in found.all_asset_keys()
+            for record in found.fetch_materializations(asset, limit=10).records
+            if record.asset_materialization
+            and record.asset_materialization.metadata["state"].value == "made"
+        }
+    assert len(outcomes) == 2
+    assert not any("failed" in outcome for outcome in outcomes)
+    assert made == project.definitions().resolve_asset_graph().materializable_asset_keys
+    records = builders.files_under(project.data / "lineage")
+    assert records
+    assert [path for path in records if path.startswith("history/")] == [], "made twice"
+
+
+def test_the_job_verify_tells_what_is_broken_and_changes_nothing(
+    built: Project, instance: dg.DagsterInstance
+) -> None:
+    job = built.definitions().resolve_job_def("verify")
+    assert job.execute_in_process(instance=instance).success
+    for path in ("tables/tiny_digits/test.parquet", "exports/tiny_letters/train.csv"):
+        with (built.data / path).open("r+b") as file:
+            file.seek(50)
+            file.write(b"?")
+    (built.data / "statistics/tiny_colours.parquet").unlink()
+    before = built.snapshot()
+
+    result = job.execute_in_process(instance=instance, raise_on_error=False)
+
+    assert not result.success
+    [failure] = [e for e in result.all_events if e.event_type_value == "STEP_FAILURE"]
+    said = runs.reason(failure)
+    assert "tables/tiny_digits/test.parquet: changed: " in said
+    assert "exports/tiny_letters/train.csv: changed: " in said
+    assert "statistics/tiny_colours.parquet: missing: it is not there" in said
+    assert "refresh" in said
+    assert built.snapshot() == before
+
+
+def test_the_job_verify_can_compare_every_record_with_the_archives(
+    built: Project, instance: dg.DagsterInstance
+) -> None:
+    job = built.definitions().resolve_job_def("verify")
+    config = {"ops": {"verify_everything": {"config": {"deep": True}}}}
+
+    assert job.execute_in_process(config, instance=instance).success
