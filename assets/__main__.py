@@ -24,6 +24,7 @@ from assets.settings import (
     file_or_endpoint,
     folder,
     folder_or_url,
+    level,
     refusal,
 )
 from pipelines import __version__, catalogue, files, lineage
@@ -418,6 +419,12 @@ def _parser() -> argparse.ArgumentParser:
         "--csv-header",
         action=argparse.BooleanOptionalAction,
         help="begin every CSV with the names of its columns (IMAGESETS_CSV_HEADER)",
+    )
+    what.add_argument(
+        "--compression-level",
+        type=level,
+        metavar="N",
+        help="zstd's, of the tables: -7 to 22 (IMAGESETS_COMPRESSION_LEVEL; default: -1)",
     )
     whence = argparse.ArgumentParser(add_help=False)
     whence.add_argument(

@@ -8,9 +8,9 @@ in the UI, under Automation, what is wanted: the schedule `weekly_refresh`, or t
 is missing, changed or made by older code starts a run of the assets that need it. Where nothing is,
 it writes no artefact, materializes nothing, and says so.
 
-No job takes options that change the data (a header in CSV, a level of compression): an artefact is
-up to date when the settings would make the same one again, so an option of a single run would be
-undone by the next. They are settings; see `settings`.
+Options that change the data (a header in CSV, the level of compression) stand in the launchpad of
+the jobs that materialize assets, under `resources: options`. A refresh goes by the settings: what a
+single run made otherwise, it makes again.
 
 Annotations are not postponed here: Dagster reads that of an op's context.
 """

@@ -8,17 +8,15 @@ import dagster as dg
 
 from assets import metadata, tables
 from assets.display import Display
-from assets.resources import Store
+from assets.resources import Options, Store
 from pipelines import croissant
 from pipelines.catalogue import Dataset, Source
 from pipelines.lineage import Facts
-from pipelines.tables import artefact as table_artefact
 from pipelines.work import Advance
 
 
 def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
     """Return the asset of a dataset's Croissant document."""
-    needed = [table_artefact(source, dataset, split) for split in dataset.splits.values()]
     records = sum(split.records for split in dataset.splits.values())
 
     @dg.asset(
@@ -36,7 +34,10 @@ def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
         owners=metadata.OWNERS,
         tags=metadata.tags("croissant", source, dataset),
     )
-    def document(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
+    def document(
+        store: Store, options: Options, display: dg.ResourceParam[Display]
+    ) -> dg.MaterializeResult:
+        needed = (options.table(source, dataset, split) for split in dataset.splits.values())
         inputs = store.inputs(*needed)
 
         def build(goal: Path, advance: Advance) -> Facts:

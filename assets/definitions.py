@@ -27,7 +27,7 @@ import dagster as dg
 
 from assets import archives, croissant, exports, overview, statistics, tables
 from assets.display import Display
-from assets.resources import AtHand, Store, Web
+from assets.resources import AtHand, Options, Store, Web
 from assets.settings import ROOT, Settings
 from pipelines import catalogue, openlineage
 from pipelines.catalogue import Catalogue
@@ -61,7 +61,7 @@ def all_assets(
             yield croissant.asset(source, dataset)
             for split in dataset.splits.values():
                 yield tables.asset(source, dataset, split)
-                yield exports.csv(source, dataset, split, settings.csv_header)
+                yield exports.csv(source, dataset, split)
                 yield exports.lmdb(source, dataset, split)
 
 
@@ -94,6 +94,7 @@ def define(
         assets=adorn(made),
         resources={
             "store": Store(data=str(settings.data), openlineage=settings.openlineage),
+            "options": Options.by(settings),
             "web": Web(mirror=settings.mirror, offline=settings.offline),
             "display": display or Display(),
             "at_hand": AtHand(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,14 @@ import dagster as dg
 
 from assets import metadata, tables
 from assets.display import Display
-from assets.resources import Store
+from assets.resources import Options, Store
 from pipelines.catalogue import Dataset, Source, Split
 from pipelines.exports import to_csv, to_lmdb
 from pipelines.lineage import Artefact, Facts, Input
-from pipelines.tables import artefact as table_artefact
 from pipelines.work import Advance
 
 
-def csv(source: Source, dataset: Dataset, split: Split, header: bool) -> dg.AssetsDefinition:
+def csv(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition:
     """Return the asset of a split's CSV."""
     return _asset(
         source,
@@ -29,8 +28,10 @@ def csv(source: Source, dataset: Dataset, split: Split, header: bool) -> dg.Asse
         f"{dataset.title}, {split.name}, as CSV: a record per line, its label, then every pixel.",
         metadata.csv_columns(dataset, tables.key(dataset, split)),
         to_csv.CODE_VERSION,
-        partial(to_csv.artefact, source, dataset, split, header=header),
-        partial(to_csv.write, header=header),
+        lambda table, options: to_csv.artefact(
+            source, dataset, split, table, header=options.csv_header
+        ),
+        lambda options: partial(to_csv.write, header=options.csv_header),
     )
 
 
@@ -44,8 +45,8 @@ def lmdb(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition:
         f"{dataset.title}, {split.name}, as LMDB for Caffe: a Datum message per record, CHW.",
         metadata.lmdb_columns(dataset, tables.key(dataset, split)),
         to_lmdb.CODE_VERSION,
-        partial(to_lmdb.artefact, source, dataset, split),
-        partial(to_lmdb.write, key_digits=to_lmdb.KEY_DIGITS[dataset.format]),
+        lambda table, _options: to_lmdb.artefact(source, dataset, split, table),
+        lambda _options: partial(to_lmdb.write, key_digits=to_lmdb.KEY_DIGITS[dataset.format]),
     )
 
 
@@ -57,11 +58,9 @@ def _asset(
     lead: str,
     columns: Mapping[str, Any],
     code_version: str,
-    artefact: Callable[[tuple[Input, ...]], Artefact],
-    write: Callable[..., int],
+    artefact: Callable[[tuple[Input, ...], Options], Artefact],
+    writer: Callable[[Options], Callable[..., int]],
 ) -> dg.AssetsDefinition:
-    table = table_artefact(source, dataset, split)
-
     @dg.asset(
         key=[dataset.name, f"{split.name}_{kind}"],
         deps=[tables.key(dataset, split)],
@@ -72,12 +71,21 @@ def _asset(
         group_name=source.name,
         owners=metadata.OWNERS,
         tags=metadata.tags(kind, source, dataset, split),
+        output_required=False,
     )
-    def export(store: Store, display: dg.ResourceParam[Display]) -> dg.MaterializeResult:
+    def export(
+        store: Store, options: Options, display: dg.ResourceParam[Display]
+    ) -> Iterator[dg.MaterializeResult]:
+        if kind not in options.exports:
+            return
+
         def build(goal: Path, advance: Advance) -> Facts:
+            write = writer(options)
             return {"records": write(store.path(table.path), goal, advance=advance)}
 
-        made = store.make(artefact(store.inputs(table)), display, split.records, "records", build)
-        return metadata.materialized([made])
+        [table] = made_from = store.inputs(options.table(source, dataset, split))
+        wanted = artefact(made_from, options)
+        made = store.make(wanted, display, split.records, "records", build)
+        yield metadata.materialized([made])
 
     return export

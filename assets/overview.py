@@ -44,7 +44,7 @@ def artefacts(
         yield (source.name, "archives"), archives.artefact(source, archive)
     inputs: list[Input] = []
     for name, split in dataset.splits.items():
-        table = tables.artefact(source, dataset, split)
+        table = tables.artefact(source, dataset, split, settings.compression_level)
         yield (dataset.name, name), table
         inputs.append(made_from := Input(table.path, sha256(table)))
         csv = to_csv.artefact(source, dataset, split, (made_from,), settings.csv_header)

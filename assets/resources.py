@@ -17,11 +17,12 @@ from typing import Any
 
 import dagster as dg
 import pyarrow.parquet as pq
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr, field_validator
 
 from assets.display import Display, Unit, size
-from pipelines import archives, files, lineage, openlineage
-from pipelines.catalogue import Archive, Source
+from assets.settings import Settings
+from pipelines import archives, files, lineage, openlineage, tables
+from pipelines.catalogue import Archive, Dataset, Source, Split
 from pipelines.downloads import Identify
 from pipelines.duplicates import Fingerprints
 from pipelines.errors import ArchiveUnavailable, ImagesetsError
@@ -31,6 +32,8 @@ from pipelines.statistics import Sums
 from pipelines.work import Watch
 
 BYTES_PER_INTENSITY = 6  # at most 1 in a table, 4 in CSV, and mostly 1 in LMDB
+
+EXPORTS = ("csv", "lmdb")
 
 logger = logging.getLogger("pipelines.storage")  # to the person, as the warnings of the pipelines
 
@@ -165,6 +168,50 @@ class Store(dg.ConfigurableResource[Any]):
         path = self.path(record.path)
         footer = pq.read_metadata(path) if path.suffix == ".parquet" else None
         return openlineage.completed(making, record, footer)
+
+
+class Options(dg.ConfigurableResource[Any]):
+    """What a run may be told in the launchpad; without that, the settings hold.
+
+    An artefact made with other options than the settings' counts as out of date for the next run
+    that goes by the settings.
+    """
+
+    csv_header: bool = False
+    compression_level: int = tables.COMPRESSION_LEVEL
+    exports: list[str] = list(EXPORTS)
+
+    @field_validator("exports")
+    @classmethod
+    def _known(cls, kinds: list[str]) -> list[str]:
+        if unknown := set(kinds) - set(EXPORTS):
+            raise ValueError(f"exports are {', '.join(EXPORTS)}, not {', '.join(sorted(unknown))}")
+        return kinds
+
+    @staticmethod
+    def by(settings: Settings) -> Options:
+        """Return the options with the settings as their defaults, which the launchpad shows."""
+
+        class Chosen(Options):
+            csv_header: bool = Field(
+                settings.csv_header, description="Begin every CSV with the names of its columns."
+            )
+            compression_level: int = Field(
+                settings.compression_level,
+                ge=-7,
+                le=22,
+                description="zstd's, of the tables: -7 is fast, 22 is small.",
+            )
+            exports: list[str] = Field(
+                list(EXPORTS),
+                description="The exports that the run makes, of those selected: csv, lmdb.",
+            )
+
+        return Chosen()
+
+    def table(self, source: Source, dataset: Dataset, split: Split) -> Artefact:
+        """Return a split's table as this run makes it."""
+        return tables.artefact(source, dataset, split, self.compression_level)
 
 
 class Web(dg.ConfigurableResource[Any]):

@@ -8,6 +8,7 @@ variable, so the Dagster UI and scheduled runs obey it too; what decides the dat
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,7 @@ class Settings:
     mirror: folder or URL, laid out `<source>/<file>`, tried first (IMAGESETS_MIRROR).
     offline: never open a connection (IMAGESETS_OFFLINE).
     csv_header: begin every CSV with the names of its columns (IMAGESETS_CSV_HEADER).
+    compression_level: zstd's, of the tables, −7 to 22 (IMAGESETS_COMPRESSION_LEVEL).
     openlineage: file, or URL of an endpoint, that is told what is made (IMAGESETS_OPENLINEAGE).
 
     For operators, in the environment alone; none of them decides what is made:
@@ -50,6 +52,7 @@ class Settings:
     mirror: str | None = None
     offline: bool = False
     csv_header: bool = False
+    compression_level: int = -1  # as in `pipelines.tables`, which takes long to import
     openlineage: str | None = None
     refresh_cron: str = "0 6 * * 1"
     refresh_timezone: str = "UTC"
@@ -87,6 +90,7 @@ class Settings:
             "mirror": self.mirror or "",
             "offline": str(int(self.offline)),
             "csv_header": str(int(self.csv_header)),
+            "compression_level": str(self.compression_level),
             "openlineage": self.openlineage or "",
             "refresh_cron": self.refresh_cron,
             "refresh_timezone": self.refresh_timezone,
@@ -110,6 +114,7 @@ VARIABLES = {
     "mirror": "IMAGESETS_MIRROR",
     "offline": "IMAGESETS_OFFLINE",
     "csv_header": "IMAGESETS_CSV_HEADER",
+    "compression_level": "IMAGESETS_COMPRESSION_LEVEL",
     "openlineage": "IMAGESETS_OPENLINEAGE",
     "refresh_cron": "IMAGESETS_REFRESH_CRON",
     "refresh_timezone": "IMAGESETS_REFRESH_TIMEZONE",
@@ -166,6 +171,17 @@ def _switch(text: str) -> bool:
     raise ValueError("write 1 for on or 0 for off")
 
 
+def level(text: str) -> int:
+    """Return a level of zstd's compression.
+
+    Raises:
+        ValueError: it is no level.
+    """
+    if not re.fullmatch(r"[+-]?\d{1,3}", text) or not -7 <= int(text) <= 22:
+        raise ValueError("write -7 (fast) to 22 (small); -1 is the default")
+    return int(text)
+
+
 def _cron(text: str) -> str:
     if len(text.split()) != 5:  # whether the fields make sense is for Dagster to say
         raise ValueError("write five fields, as 0 6 * * 1 for Mondays at 6")
@@ -206,6 +222,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "mirror": folder_or_url,
     "offline": _switch,
     "csv_header": _switch,
+    "compression_level": level,
     "openlineage": file_or_endpoint,
     "refresh_cron": _cron,
     "refresh_timezone": _timezone,

@@ -10,11 +10,10 @@ import dagster as dg
 
 from assets import checks, metadata, tables
 from assets.display import Display
-from assets.resources import AtHand, Store
+from assets.resources import AtHand, Options, Store
 from pipelines import statistics
 from pipelines.catalogue import Dataset, Source
 from pipelines.lineage import Facts
-from pipelines.tables import artefact as table_artefact
 from pipelines.work import Advance
 
 T = TypeVar("T")
@@ -27,7 +26,6 @@ def key(dataset: Dataset) -> dg.AssetKey:
 
 def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
     """Return the asset of a dataset's statistics."""
-    needed = [table_artefact(source, dataset, split) for split in dataset.splits.values()]
     records = sum(split.records for split in dataset.splits.values())
     keys = [tables.key(dataset, split) for split in dataset.splits.values()]
 
@@ -49,8 +47,12 @@ def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
         tags=metadata.tags("statistics", source, dataset),
     )
     def statistics_table(
-        store: Store, display: dg.ResourceParam[Display], at_hand: dg.ResourceParam[AtHand]
+        store: Store,
+        options: Options,
+        display: dg.ResourceParam[Display],
+        at_hand: dg.ResourceParam[AtHand],
     ) -> dg.MaterializeResult:
+        needed = (options.table(source, dataset, split) for split in dataset.splits.values())
         inputs = store.inputs(*needed)
         paths = {str(table.sha256): store.path(table.path) for table in inputs}
         sums = _taken(at_hand.sums, paths)

@@ -9,7 +9,7 @@ import dagster as dg
 
 from assets import archives, checks, metadata
 from assets.display import Display
-from assets.resources import AtHand, Store
+from assets.resources import AtHand, Options, Store
 from pipelines import duplicates, statistics, tables
 from pipelines.archives import artefact as archive_artefact
 from pipelines.catalogue import Dataset, Source, Split
@@ -24,14 +24,13 @@ def key(dataset: Dataset, split: Split) -> dg.AssetKey:
 
 def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition:
     """Return the asset of a split's table."""
-    artefact = tables.artefact(source, dataset, split)
     verified = [archive_artefact(source, source.archives[name]) for name in split.archives]
 
     @dg.asset(
         key=key(dataset, split),
         deps=[archives.key(source.name)],
         kinds={"parquet"},
-        code_version=artefact.code_version,
+        code_version=tables.code_version(dataset),
         check_specs=checks.table_specs(key(dataset, split)),
         description=metadata.about(
             f"{dataset.title}, {split.name}: {split.records:,} images of {dataset.image} pixels "
@@ -45,13 +44,20 @@ def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition
         tags=metadata.tags("tables", source, dataset, split),
     )
     def table(
-        store: Store, display: dg.ResourceParam[Display], at_hand: dg.ResourceParam[AtHand]
+        store: Store,
+        options: Options,
+        display: dg.ResourceParam[Display],
+        at_hand: dg.ResourceParam[AtHand],
     ) -> dg.MaterializeResult:
+        artefact = options.table(source, dataset, split)
         found = statistics.nothing(len(dataset.classes), dataset.image.shape)
 
         def build(goal: Path, advance: Advance) -> Facts:
             store.inputs(*verified)
-            records = tables.write(source, dataset, split, folder, goal, advance, add)
+            level = options.compression_level
+            records = tables.write(
+                source, dataset, split, folder, goal, advance, add, compression_level=level
+            )
             return {"records": records}
 
         folder = store.path(f"archives/{source.name}")

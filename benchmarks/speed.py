@@ -196,7 +196,7 @@ def spine(bench: Bench) -> Iterator[Figure]:
         goal.mkdir(exist_ok=True)
         return lambda: floor.run(mirror, goal, level)
 
-    same_level = tables.COMPRESSION["compression_level"]
+    same_level = tables.COMPRESSION_LEVEL
     mine, side, bare, bare_same = alternating(
         bench.repeats, ours, side_by_side, floor_at(1), floor_at(same_level)
     )
@@ -245,7 +245,7 @@ def read(bench: Bench) -> Iterator[Figure]:
 
 def _compressed(images: np.ndarray) -> list[tuple[bytes, int]]:
     """Return the pixels as the pages of a table are compressed, each with its size before."""
-    codec = pa.Codec("zstd", tables.COMPRESSION["compression_level"])
+    codec = pa.Codec("zstd", tables.COMPRESSION_LEVEL)
     raw = memoryview(images).cast("B")
     pieces = (raw[start : start + PAGE_BYTES] for start in range(0, len(raw), PAGE_BYTES))
     return [(codec.compress(piece, asbytes=True), len(piece)) for piece in pieces]
