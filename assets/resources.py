@@ -179,7 +179,7 @@ class Options(dg.ConfigurableResource[Any]):
 
     csv_header: bool = False
     compression_level: int = tables.COMPRESSION_LEVEL
-    exports: list[str] = list(EXPORTS)
+    exports: list[str] = Field(default=list(EXPORTS))
 
     @field_validator("exports")
     @classmethod
@@ -194,16 +194,17 @@ class Options(dg.ConfigurableResource[Any]):
 
         class Chosen(Options):
             csv_header: bool = Field(
-                settings.csv_header, description="Begin every CSV with the names of its columns."
+                default=settings.csv_header,
+                description="Begin every CSV with the names of its columns.",
             )
             compression_level: int = Field(
-                settings.compression_level,
+                default=settings.compression_level,
                 ge=-7,
                 le=22,
                 description="zstd's, of the tables: -7 is fast, 22 is small.",
             )
             exports: list[str] = Field(
-                list(EXPORTS),
+                default=list(EXPORTS),
                 description="The exports that the run makes, of those selected: csv, lmdb.",
             )
 
