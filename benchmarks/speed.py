@@ -15,10 +15,12 @@ import contextlib
 import json
 import os
 import platform
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -463,6 +465,99 @@ def artefacts(data: Path) -> list[Path]:
     return [path for path in found if path.is_file() and path.suffix != ".json"]
 
 
+# ── 7 ── start-up: until something answers, until something is done ─────────────────────────────
+
+
+def startup(bench: Bench) -> Iterator[Figure]:
+    variables = {
+        **os.environ,
+        "IMAGESETS_MIRROR": str(bench.archives),
+        "IMAGESETS_DATA": str(bench.work / "startup"),
+        "IMAGESETS_OFFLINE": "1",
+    }
+    command = [sys.executable, "-m", "assets"]
+    quietly = partial(
+        subprocess.run, cwd=_root, env=variables, check=True, stdout=subprocess.DEVNULL
+    )
+    listing = [timed(partial(quietly, [*command, "list"])) for _ in range(bench.repeats)]
+    yield Figure("startup", "python -m assets list", wall(listing), "s")
+    answers, launches = [], []
+    for _ in range(bench.repeats):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        start = time.perf_counter()
+        ui = subprocess.Popen(
+            [*command, "ui", "--port", str(port)],
+            cwd=_root,
+            env=variables,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            url = f"http://127.0.0.1:{port}/graphql"
+            _until(lambda url=url: _ask(url, "{ workspaceOrError { __typename } }") is not None)
+            answers.append(time.perf_counter() - start)
+            launches.append(_first_step(url))
+        finally:
+            ui.terminate()
+            ui.wait(60)
+    yield Figure("startup", "python -m assets ui: until it answers", median(answers), "s")
+    yield Figure("startup", "from a launch to the start of the first step", median(launches), "s")
+
+
+def _first_step(url: str) -> float:
+    """Launch the archives of a dataset in the UI; return the seconds until their step starts."""
+    selector = {
+        "repositoryLocationName": "imagesets",
+        "repositoryName": "__repository__",
+        "pipelineName": "archives",
+        "assetSelection": [{"path": ["mnist", "archives"]}],
+    }
+    launched = time.time()
+    answer = _ask(
+        url,
+        "mutation($p: ExecutionParams!) { launchRun(executionParams: $p) "
+        "{ __typename ... on LaunchRunSuccess { run { runId } } } }",
+        p={"selector": selector, "mode": "default"},
+    )
+    run = answer["launchRun"]["run"]["runId"]
+    events = "{ logsForRun(runId: $r) { ... on EventConnection { events { __typename ... on "
+    events += "MessageEvent { timestamp } } } } }"
+    started: list[float] = []
+
+    def is_started() -> bool:
+        found = _ask(url, f"query($r: ID!) {events}", r=run)["logsForRun"]["events"]
+        started.extend(
+            float(event["timestamp"]) / 1000
+            for event in found
+            if event["__typename"] == "ExecutionStepStartEvent"
+        )
+        return bool(started)
+
+    _until(is_started)
+    return started[0] - launched
+
+
+def _ask(url: str, query: str, **variables: Any) -> Any:
+    """Return the data of a GraphQL answer, or None where nobody answers yet."""
+    body = json.dumps({"query": query, "variables": variables}).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.load(response)["data"]
+    except OSError:
+        return None
+
+
+def _until(done: Callable[[], bool], patience_s: float = 60) -> None:
+    end = time.monotonic() + patience_s
+    while not done():
+        if time.monotonic() > end:
+            raise SystemExit(f"nothing happened in {patience_s:.0f} s")
+        time.sleep(0.05)
+
+
 class Neighbours:
     """How much of the cores other processes use from now on."""
 
@@ -488,6 +583,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Bench], Iterator[Figure]]]] = {
     "exports": ("60,000 × 785 values, seconds without fsync", exports),
     "memory": ("peak memory of a stage, above what is taken before it begins", peaks),
     "lineage": ("what records cost, and verifying takes", lineage_),
+    "startup": ("until something answers", startup),
     "dagster": ("Dagster's own share of building mnist and fashion_mnist", dagster),
 }
 
