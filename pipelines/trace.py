@@ -367,8 +367,8 @@ def _differences(found: Batch, expected: Batch) -> Iterator[tuple[str, str]]:
         where = ", ".join(f"{axis} {number}" for axis, number in zip(axes, at, strict=False))
         yield (
             "image",
-            f"{where}: expected intensity {expected.images[0][at]}, found {found.images[0][at]} "
-            f"({wrong.sum():,} of {wrong.size:,} differ)",
+            f"pixel in {where}: expected intensity {expected.images[0][at]}, found "
+            f"{found.images[0][at]} ({wrong.sum():,} of {wrong.size:,} differ)",
         )
 
 
