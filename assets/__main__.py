@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -347,6 +348,7 @@ def _ui(settings: Settings, options: argparse.Namespace) -> int:
     from assets.definitions import automated
     from assets.settings import ROOT
 
+    _check_port(options.host, options.port)
     automated(settings)  # say what is wrong here, not in a browser
     os.environ.update(settings.as_environment(), DAGSTER_HOME=str(runs.home(settings)))
     with runs.records(settings):  # two processes that set up the databases would collide
@@ -362,6 +364,19 @@ def _ui(settings: Settings, options: argparse.Namespace) -> int:
     if ended:
         print(f"error: {ended[2]} ended by itself; its messages are above", file=sys.stderr)
     return 1 if ended else 0
+
+
+def _check_port(host: str, port: int) -> None:
+    """Refuse an address that the UI can't serve on, before a second daemon disturbs a first."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except (OSError, OverflowError) as error:
+        why = str(getattr(error, "strerror", None) or error).partition(" (")[0].rstrip(".")
+        raise ImagesetsError(
+            f"The UI can't be served on {host}, port {port}: {why}. Is it running already? Choose "
+            "another port with --port (make ui PORT=…)."
+        ) from error
 
 
 def _selected(declared: catalogue.Catalogue, names: Sequence[str]) -> Sequence[Dataset]:
@@ -530,9 +545,9 @@ def _parser() -> argparse.ArgumentParser:
         parents=[where, what],
         help="one digest for all artefacts of a dataset",
         description="Print one SHA-256 for the whole set of artefacts of each named dataset (all "
-        "that are built, if none is named): the same wherever and whenever they were made from the "
-        "same bytes by the same code and libraries. Keep the line, and hold later builds against "
-        "it with --check.",
+        "that are built, if none is named). It is the same wherever and whenever they were made "
+        "from the same bytes by the same code and libraries. Keep the line, and hold later builds "
+        "against it with --check.",
     )
     lock.add_argument("datasets", nargs="*", metavar="DATASET", help="a dataset, or a source")
     lock.add_argument(
