@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -183,13 +184,16 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
     datasets = _selected(declared, options.datasets)
     screen, start = display.chosen(), time.perf_counter()
     found = overview.verdicts(declared, datasets, settings, screen, deep=options.deep)
+    if not found:
+        raise _not_built(settings, options.datasets)
     _tell_verdicts(found, start)
     broken = {asset: [v for v in them if not v.is_whole] for asset, them in found.items()}
     broken = {asset: them for asset, them in broken.items() if them}
-    if not found:
-        raise TableError(f"Nothing is built in {settings.data} yet. Run: python -m assets build")
-    if not broken or not options.repair:
-        return 1 if broken else 0
+    if not broken:
+        return 0
+    if not options.repair:
+        print("Mend them with: python -m assets verify --repair")
+        return 1
     import dagster as dg
 
     from assets import runs
@@ -213,9 +217,9 @@ def _tell_verdicts(found: Mapping[tuple[str, str], Sequence[Verdict]], start: fl
         print(f"{verdict.path}: {verdict.state}: {verdict.why}")
     seconds = time.perf_counter() - start
     if broken:
-        print(f"\n{len(broken)} of {len(verdicts)} artefacts are not whole ({seconds:.1f} s).")
-        print("Mend them with: python -m assets verify --repair")
-    elif verdicts:
+        verb = "is" if len(broken) == 1 else "are"
+        print(f"\n{len(broken)} of {len(verdicts)} artefacts {verb} not whole ({seconds:.1f} s).")
+    else:
         print(f"All {len(verdicts)} artefacts are whole ({seconds:.1f} s).")
 
 
@@ -224,7 +228,12 @@ def _lock(settings: Settings, options: argparse.Namespace) -> int:
 
     declared = catalogue.load(settings.catalogue)
     if options.check is None:
-        for dataset in _selected(declared, options.datasets):
+        chosen = _selected(declared, options.datasets)
+        if not options.datasets:
+            chosen = [one for one in chosen if _is_begun(settings, one)]
+        if not chosen:
+            raise _not_built(settings, options.datasets)
+        for dataset in chosen:
             print(overview.lock(declared, dataset, settings))
         return 0
     wanted, differing = _locked(options.check, declared), 0
@@ -239,7 +248,7 @@ def _lock(settings: Settings, options: argparse.Namespace) -> int:
 
 def _locked(path: Path, declared: catalogue.Catalogue) -> dict[str, str]:
     """Return dataset → line of a file that `lock` printed."""
-    make_one = f"Make one: python -m assets lock > {path.name}"
+    make_one = "Make one: python -m assets lock DATASET > data.lock"
     try:
         lines = [line.rstrip() for line in path.read_text("utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -269,6 +278,13 @@ def _mirror(settings: Settings, options: argparse.Namespace) -> int:
     from pipelines import archives
 
     declared = catalogue.load(settings.catalogue)
+    name = options.folder.name
+    is_slip = not options.datasets and options.folder == Path.cwd() / name
+    if is_slip and name in {*declared.sources, *declared.datasets} and not options.folder.exists():
+        raise UnknownName(
+            f"{name} is what to mirror; name a folder before it: python -m assets mirror FOLDER "
+            f"{name}. If you mean a folder called {name}, make it first."
+        )
     sources = dict.fromkeys(dataset.source for dataset in _selected(declared, options.datasets))
     screen, failures = display.chosen(), 0
     for source in map(declared.sources.__getitem__, sources):
@@ -305,7 +321,7 @@ def _statistics(settings: Settings, options: argparse.Namespace) -> int:
         elif options.datasets:
             raise TableError(f"{path} is not there. Run: python -m assets build {dataset.name}")
     if not printed:
-        raise TableError(f"Nothing is built in {settings.data} yet. Run: python -m assets build")
+        raise _not_built(settings, options.datasets)
     return 0
 
 
@@ -333,6 +349,7 @@ def _ui(settings: Settings, options: argparse.Namespace) -> int:
     from assets.definitions import automated
     from assets.settings import ROOT
 
+    _check_port(options.host, options.port)
     automated(settings)  # say what is wrong here, not in a browser
     os.environ.update(settings.as_environment(), DAGSTER_HOME=str(runs.home(settings)))
     with runs.records(settings):  # two processes that set up the databases would collide
@@ -350,8 +367,34 @@ def _ui(settings: Settings, options: argparse.Namespace) -> int:
     return 1 if ended else 0
 
 
+def _check_port(host: str, port: int) -> None:
+    """Refuse an address that the UI can't serve on, before a second daemon disturbs a first."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except (OSError, OverflowError) as error:
+        why = str(getattr(error, "strerror", None) or error).partition(" (")[0].rstrip(".")
+        raise ImagesetsError(
+            f"The UI can't be served on {host}, port {port}: {why}. Is it running already? Choose "
+            "another port with --port (make ui PORT=…)."
+        ) from error
+
+
 def _selected(declared: catalogue.Catalogue, names: Sequence[str]) -> Sequence[Dataset]:
     return declared.select(names) if names else tuple(declared.datasets.values())
+
+
+def _is_begun(settings: Settings, dataset: Dataset) -> bool:
+    """Return whether a table of the dataset was ever made."""
+    tables = (files.table(dataset.name, split) for split in dataset.splits)
+    return any((settings.data / files.lineage(table)).exists() for table in tables)
+
+
+def _not_built(settings: Settings, names: Sequence[str]) -> TableError:
+    """Return the refusal to tell of what was never made."""
+    what = f"of {', '.join(names)} " if names else ""
+    run = " ".join(["python -m assets build", *names])
+    return TableError(f"Nothing {what}is built in {settings.data} yet. Run: {run}")
 
 
 def _stage(name: str) -> str:
@@ -508,10 +551,10 @@ def _parser() -> argparse.ArgumentParser:
         "lock",
         parents=[where, what],
         help="one digest for all artefacts of a dataset",
-        description="Print one SHA-256 for the whole set of artefacts of each named dataset (all, "
-        "if none is named): the same wherever and whenever they were made from the same bytes by "
-        "the same code and libraries. Keep the line, and hold later builds against it with "
-        "--check.",
+        description="Print one SHA-256 for the whole set of artefacts of each named dataset (all "
+        "that are built, if none is named). It is the same wherever and whenever they were made "
+        "from the same bytes by the same code and libraries. Keep the line, and hold later builds "
+        "against it with --check.",
     )
     lock.add_argument("datasets", nargs="*", metavar="DATASET", help="a dataset, or a source")
     lock.add_argument(

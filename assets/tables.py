@@ -10,7 +10,7 @@ import dagster as dg
 from assets import archives, checks, metadata
 from assets.display import Display
 from assets.resources import AtHand, Options, Store
-from pipelines import duplicates, statistics, tables
+from pipelines import duplicates, files, statistics, tables
 from pipelines.archives import artefact as archive_artefact
 from pipelines.catalogue import Dataset, Source, Split
 from pipelines.lineage import Facts
@@ -60,7 +60,7 @@ def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition
             )
             return {"records": records}
 
-        folder = store.path(f"archives/{source.name}")
+        folder = store.path(files.archives(source.name))
         add = partial(statistics.add, found)
         made = store.make(artefact, display, split.records, "records", build)
         if made.because:

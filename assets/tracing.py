@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # rich is loaded only where there is a terminal
 RAMP = " .:-=+*#%@"  # dark to bright, as on a dark terminal
 LUMINANCE = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow's "L"
 
+_COLUMNS = 80
 _INDENT = " " * 8  # a SHA-256 ends in column 80
 
 
@@ -148,4 +150,6 @@ def _lines(hop: Hop) -> Iterator[str]:
     for name, digest in hop.hashes.items():
         yield f"{ {'md5': 'MD5', 'sha256': 'SHA-256'}[name]:8}{digest}"
     if hop.problem:
-        yield hop.problem
+        # No word is cut: hashes and paths can be copied.
+        width = _COLUMNS - len(_INDENT)
+        yield from textwrap.wrap(hop.problem, width, break_long_words=False, break_on_hyphens=False)

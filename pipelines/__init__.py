@@ -3,11 +3,13 @@
 Nothing in this package imports Dagster or knows a path of its own: the catalogue and the data
 folder are passed in. Data flows one way, and each module is one arrow:
 
-    catalogue → archives → formats → tables → statistics, exports     (lineage watches each arrow)
+    catalogue → archives → formats → tables → statistics, exports, croissant
 
-`trace` follows a row back against every arrow; `targets` knows which artefact is meant.
-`downloads` and `packages` bring archives, `members` reads in them; `files`, `work` and `errors`
-serve everyone.
+`catalogue` says what there is to make. `downloads` and `packages` bring archives, `members` reads
+in them, `probes` looks at mirrors without fetching. `duplicates` and `pictures` look at tables.
+`lineage` records each arrow, `openlineage` tells others of it, `verification` holds what was made
+against records and archives. `trace` follows a row back against every arrow; `targets` knows which
+artefact is meant. `files`, `work` and `errors` serve everyone.
 """
 
 __version__ = "0.1.0"

@@ -22,9 +22,14 @@ from filelock import FileLock
 from pipelines.errors import StorageError
 
 
+def archives(source: str) -> str:
+    """Return the path of the folder of a publisher's files."""
+    return f"archives/{source}"
+
+
 def archive(source: str, name: str) -> str:
     """Return the path of a publisher's file."""
-    return f"archives/{source}/{name}"
+    return f"{archives(source)}/{name}"
 
 
 def table(dataset: str, split: str) -> str:

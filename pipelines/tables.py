@@ -133,17 +133,12 @@ def write(
         StorageError: `goal` can't be written.
     """
     schema = arrow_schema(source, dataset, split)
-    decode = formats.decoder(dataset.format)
     rows = batch_records(dataset.image.size_bytes)
     records = 0
     with (
         files.atomic(goal) as partial,
-        members.opened(archives, most_bytes(source)) as open_member,
-        contextlib.closing(
-            ahead(decode(open_member, dataset, split, rows))
-            if decode_ahead
-            else decode(open_member, dataset, split, rows)
-        ) as decoded,
+        contextlib.closing(decoded(source, dataset, split, archives)) as found,
+        contextlib.closing(ahead(found) if decode_ahead else found) as upcoming,
         pq.ParquetWriter(
             partial,
             schema,
@@ -154,13 +149,28 @@ def write(
             compression_level=compression_level,
         ) as writer,
     ):
-        for batch in decoded:
+        for batch in upcoming:
             writer.write_batch(_to_arrow(batch, records, schema, dataset), row_group_size=rows)
             if observe is not None:
                 observe(batch)
             records += len(batch)
             advance(len(batch))
     return records
+
+
+def decoded(source: Source, dataset: Dataset, split: Split, archives: Path) -> Generator[Batch]:
+    """Yield the batches of a split as they become its table, from the archives in a folder.
+
+    Raises:
+        MemberError, FormatError: the archives don't hold what the catalogue declares.
+    """
+    decode = formats.decoder(dataset.format)
+    rows = batch_records(dataset.image.size_bytes)
+    with (
+        members.opened(archives, most_bytes(source)) as open_member,
+        contextlib.closing(decode(open_member, dataset, split, rows)) as batches,
+    ):
+        yield from batches
 
 
 def batch_records(record_bytes: int) -> int:
@@ -191,6 +201,19 @@ def arrow_schema(source: Source, dataset: Dataset, split: Split) -> pa.Schema:
                 description(source, dataset, split), ensure_ascii=False
             ).encode()
         },
+    )
+
+
+def declared(source: Source, dataset: Dataset, split: Split) -> Info:
+    """Return what the table of a split must say of itself."""
+    return Info(
+        dataset.name,
+        split.name,
+        split.records,
+        dataset.image.shape,
+        dataset.classes,
+        dataset.coarse_classes,
+        {files.archive(source.name, name): source.archives[name].md5 for name in split.archives},
     )
 
 

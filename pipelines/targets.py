@@ -38,6 +38,10 @@ class Target:
     splits: tuple[Split, ...] = ()
     copy: Path | None = None
 
+    def at(self, data: Path) -> Path:
+        """Return where it lies: at its place in a data folder, or as a copy elsewhere."""
+        return self.copy or data / self.path
+
     @property
     def remedy(self) -> str:
         """How to have it."""

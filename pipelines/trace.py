@@ -100,7 +100,7 @@ def trace(declared: Catalogue, data: Path, text: str) -> Chain:
         ArtefactError: the artefact is not there, or has no such row.
     """
     target, row = targets.find(declared, data, text)
-    here = target.copy or data / target.path
+    here = target.at(data)
     if not here.is_file():
         raise ArtefactError(f"{here} is not there. {target.remedy}")
     if target.dataset is None:
@@ -138,12 +138,16 @@ class _Way:
 
     @property
     def here(self) -> Path:
-        return self.target.copy or self.data / self.target.path
+        return self.target.at(self.data)
+
+    @property
+    def folder(self) -> Path:
+        """Where the archives lie."""
+        return self.data / files.archives(self.source.name)
 
     def opened(self) -> contextlib.AbstractContextManager[OpenMember]:
         """Give a function that opens members of the archives."""
-        folder = self.data / "archives" / self.source.name
-        return members.opened(folder, tables.most_bytes(self.source))
+        return members.opened(self.folder, tables.most_bytes(self.source))
 
     def table(self, split: Split) -> Target:
         """Return the table of a split."""
@@ -151,9 +155,6 @@ class _Way:
             return self.target
         path = files.table(self.dataset.name, split.name)
         return Target("table", path, self.source, self.dataset, (split,))
-
-    def path(self, target: Target) -> Path:
-        return target.copy or self.data / target.path
 
     def archives(self, names: Iterable[str]) -> list[Hop]:
         """Follow each archive to where it came from."""
@@ -252,7 +253,7 @@ def _exported(way: _Way, index: int) -> _Copy:
 def _row(way: _Way, index: int) -> _Copy:
     """Read a row of the table, all its columns."""
     target = way.table(way.split)
-    hop, path = _hop("table", target, index), way.path(target)
+    hop, path = _hop("table", target, index), target.at(way.data)
     if not path.is_file():
         return _Copy(_blamed(hop, f"{path} is not there. {target.remedy}"))
     try:
@@ -283,23 +284,12 @@ def _mistaken(way: _Way, split: Split) -> str:
     Raises:
         TableError: it is no table of ours.
     """
-    about = tables.info(way.path(way.table(split)))
-    declared = {
-        "dataset": way.dataset.name,
-        "split": split.name,
-        "records": split.records,
-        "shape": way.dataset.image.shape,
-        "classes": way.dataset.classes,
-        "coarse_classes": way.dataset.coarse_classes,
-        "inputs": {
-            files.archive(way.source.name, name): way.source.archives[name].md5
-            for name in split.archives
-        },
-    }
+    found = asdict(tables.info(way.table(split).at(way.data)))
+    declared = asdict(tables.declared(way.source, way.dataset, split))
     return "; ".join(
-        f"{name}: the catalogue declares {wanted}, found {getattr(about, name)}"
+        f"{name}: the catalogue declares {wanted}, found {found[name]}"
         for name, wanted in declared.items()
-        if getattr(about, name) != wanted
+        if found[name] != wanted
     )
 
 
@@ -377,8 +367,8 @@ def _differences(found: Batch, expected: Batch) -> Iterator[tuple[str, str]]:
         where = ", ".join(f"{axis} {number}" for axis, number in zip(axes, at, strict=False))
         yield (
             "image",
-            f"{where}: expected intensity {expected.images[0][at]}, found {found.images[0][at]} "
-            f"({wrong.sum():,} of {wrong.size:,} differ)",
+            f"pixel in {where}: expected intensity {expected.images[0][at]}, found "
+            f"{found.images[0][at]} ({wrong.sum():,} of {wrong.size:,} differ)",
         )
 
 
@@ -410,7 +400,7 @@ def _table(way: _Way, split: Split) -> list[Hop]:
 
 def _file(way: _Way, target: Target) -> Hop:
     """Hold the bytes of an artefact, and of what it was made from, against what was recorded."""
-    hop, path = _hop(target.kind, target), way.path(target)
+    hop, path = _hop(target.kind, target), target.at(way.data)
     if not path.is_file():
         return _blamed(hop, f"{path} is not there. {target.remedy}")
     try:
@@ -477,9 +467,11 @@ def _statistics(way: _Way, row: str | None) -> _Found:
         table, *stored = _table(way, split)
         try:
             if table.holds or not all(source.holds for source in sources):
-                rows, spans = _added_up(way, split, tables.batches(way.path(way.table(split))))
+                batches = tables.batches(way.table(split).at(way.data))
             else:
-                rows, spans = _added_up(way, split, _decoded(way, split))
+                batches = tables.decoded(way.source, way.dataset, split, way.folder)
+            with contextlib.closing(batches):
+                rows, spans = _added_up(way, split, batches)
         except (TableError, MemberError, FormatError, IndexError) as error:
             problems.append(f"the records of {split.name} can't be added up again: {error}")
         else:
@@ -508,7 +500,7 @@ def _added_up(way: _Way, split: Split, batches: Iterable[Batch]) -> tuple[list[F
             spans[label].setdefault("first", records + int(at[0]))
             spans[label]["last"] = records + int(at[-1])
         records += len(batch)
-    about = tables.Info(dataset.name, split.name, records, shape, dataset.classes, ())
+    about = tables.declared(way.source, dataset, split)
     rows = statistics.rows(about, sums).to_pylist()
     spans.append({"first": 0, "last": records - 1})
     return rows, [{"records": r["records"]} | span for r, span in zip(rows, spans, strict=True)]
@@ -526,16 +518,6 @@ def _mean_image(dataset: Dataset, row: Facts) -> Pixels | None:
         return None
     means = np.array(row["mean_image"], np.float32).reshape(dataset.image.shape)
     return np.rint(means).astype(np.uint8)
-
-
-def _decoded(way: _Way, split: Split) -> Iterator[Batch]:
-    decode = formats.decoder(way.dataset.format)
-    rows = tables.batch_records(way.dataset.image.size_bytes)
-    with (
-        way.opened() as open_member,
-        contextlib.closing(decode(open_member, way.dataset, split, rows)) as decoded,
-    ):
-        yield from decoded
 
 
 def _row_number(way: _Way, text: str) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import croissant, files, formats, lineage, members, statistics, tables
+from pipelines import croissant, files, formats, lineage, statistics, tables
 from pipelines.catalogue import Dataset, Source, Split
 from pipelines.errors import ImagesetsError
 from pipelines.exports import to_csv, to_lmdb
@@ -155,6 +155,7 @@ def deep(
     """
     verdicts: list[Verdict] = []
     parts: list[pa.Table] = []
+    folder = data / files.archives(source.name)
     for split in dataset.splits.values():
         sums = statistics.nothing(len(dataset.classes), dataset.image.shape)
         with contextlib.ExitStack() as stack:
@@ -163,9 +164,9 @@ def deep(
                 continue  # nothing to compare: its members may not even be those declared now
             differences: dict[str, str] = {}
             first = 0
-            for batch in stack.enter_context(
-                contextlib.closing(ahead(_decoded(stack, data, source, dataset, split)))
-            ):
+            decoded = tables.decoded(source, dataset, split, folder)
+            stack.enter_context(contextlib.closing(decoded))
+            for batch in stack.enter_context(contextlib.closing(ahead(decoded))):
                 statistics.add(sums, batch)
                 for copy in copies:
                     if copy.path not in differences and (why := copy.compare(first, batch)):
@@ -176,15 +177,7 @@ def deep(
                 if copy.path not in differences and (why := copy.end()):
                     differences[copy.path] = why
         verdicts += [_verdict(copy.path, differences.get(copy.path)) for copy in copies]
-        about = tables.Info(
-            dataset.name,
-            split.name,
-            split.records,
-            dataset.image.shape,
-            dataset.classes,
-            dataset.coarse_classes,
-        )
-        parts.append(statistics.rows(about, sums))
+        parts.append(statistics.rows(tables.declared(source, dataset, split), sums))
     path = files.statistics(dataset.name)
     if path in paths:
         verdicts.append(_verdict(path, _differing_statistics(data / path, pa.concat_tables(parts))))
@@ -204,15 +197,6 @@ def _tables(data: Path, dataset: Dataset) -> tuple[Input, ...]:
 
 def _verdict(path: str, difference: str | None) -> Verdict:
     return Verdict(path, "changed", difference) if difference else Verdict(path, "whole")
-
-
-def _decoded(
-    stack: contextlib.ExitStack, data: Path, source: Source, dataset: Dataset, split: Split
-) -> Generator[Batch]:
-    folder = data / "archives" / source.name
-    open_member = stack.enter_context(members.opened(folder, tables.most_bytes(source)))
-    rows = tables.batch_records(dataset.image.size_bytes)
-    return formats.decoder(dataset.format)(open_member, dataset, split, rows)
 
 
 def _copies(

@@ -1,4 +1,4 @@
-"""Bytes → arrays: one module per format, each with one `decode`. No disk, no network, no Parquet.
+"""Bytes → arrays: one module per format, and the way back. No disk, no network, no Parquet.
 
 `decode(open_member, dataset, split, batch_records)` opens the members that the split declares, in
 order, holds what their headers promise against the declaration, and yields `Batch`es of at most
@@ -7,6 +7,9 @@ it raises `FormatError`; a stream that ends early or goes on too long is never c
 
 The way back, for one record: `locate(dataset, split, index, member_bytes)` says between which bytes
 of which members it stands, and `assemble(dataset, parts)` turns those bytes into the record.
+
+A new format is a module with these three and a `CODE_VERSION`; its name goes into `format` and
+`ROLES` of `pipelines.catalogue`, and the length of its keys into `pipelines.exports.to_lmdb`.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from tests import builders
 from tests.assets.conftest import Command
 from tests.assets.project import Project, environment, made, serving, states
 
-COMMANDS = ("list", "build", "statistics", "trace", "ui")
+COMMANDS = ("list", "build", "fetch", "verify", "lock", "mirror", "statistics", "trace", "ui")
 
 
 class TestHelp:
@@ -226,6 +227,17 @@ class TestSettings:
         header, first, *_ = (project.data / "exports/tiny_digits/test.csv").read_text().split("\n")
         assert header == "label," + ",".join(f"pixel{number}" for number in range(1, 13))
         assert re.fullmatch(r"\d+(,\d+){12}", first)
+
+
+def test_the_ui_on_a_port_that_is_taken_is_refused_before_anything_starts(
+    project: Project, command: Command
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        said = command("ui", "--port", str(taken.getsockname()[1]), "--data", str(project.data))
+    assert (said.code, said.stdout) == (1, "")
+    assert "Address already in use. Is it running already?" in said.stderr
+    assert "--port" in said.stderr
+    assert not project.data.exists()
 
 
 def test_a_mirror_may_be_a_url(project: Project, command: Command) -> None:

@@ -91,6 +91,19 @@ def test_only_the_named_sources_are_mirrored(run: Run, publisher: Publisher, fol
     assert right(folder, publisher) == [name for name in ARCHIVES if "colours" not in name]
 
 
+def test_a_mirror_without_a_folder_is_refused_before_anything_is_fetched(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = builders.files_under(tmp_path)
+
+    said = run("mirror", "tiny_digits")
+
+    assert said.code == 2
+    assert "python -m assets mirror FOLDER tiny_digits" in said.stderr
+    assert builders.files_under(tmp_path) == before
+
+
 def test_a_mirror_made_twice_downloads_nothing_the_second_time(
     run: Run, publisher: Publisher, folder: Path
 ) -> None:

@@ -152,6 +152,10 @@ def test_what_was_never_made_is_not_missing(project: Project, command: Command) 
     assert "Nothing is built" in said.stderr
     project.build("tiny_digits", stages=["tables"])
     assert verify(command, project) == (0, [])
+    said = command("verify", "tiny_letters", *project.options)
+    assert said.code == 1
+    assert "Nothing of tiny_letters is built" in said.stderr
+    assert said.stderr.rstrip().endswith("python -m assets build tiny_letters")
 
 
 def _other_label(path: Path) -> None:
@@ -389,6 +393,19 @@ def test_the_lock_is_the_same_in_another_folder_and_after_another_build(
     here, there = (lock(command, one).stdout for one in (built, other))
     assert here == there
     assert re.fullmatch(r"(tiny_\w+  sha256:[0-9a-f]{64}\n){3}", here)
+
+
+def test_the_lock_is_of_what_is_built_unless_it_is_named(
+    project: Project, command: Command
+) -> None:
+    said = lock(command, project)
+    assert (said.code, said.stdout) == (1, "")
+    assert "Nothing is built" in said.stderr
+    project.build("tiny_letters")
+    said = lock(command, project)
+    assert said.code == 0
+    assert re.fullmatch(r"tiny_letters  sha256:[0-9a-f]{64}\n", said.stdout)
+    assert "must be made first" in lock(command, project, "tiny_digits").stderr
 
 
 def test_the_lock_is_what_sha256sum_says_hashed_once_more(built: Project, command: Command) -> None:
