@@ -295,7 +295,9 @@ def _mirror(settings: Settings, options: argparse.Namespace) -> int:
             places = [str(here)] * here.exists() + places
             try:
                 with screen.task(str(goal), archive.size_bytes, "bytes") as watch:
-                    origin = archives.obtain(archive, goal, places, declared.identify, watch)
+                    origin = archives.obtain(
+                        archive, goal, places, declared.identify, watch, offline=settings.offline
+                    )
             except ArchiveUnavailable as error:
                 failures += 1
                 print(f"error: {error}", file=sys.stderr)

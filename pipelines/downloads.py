@@ -186,11 +186,19 @@ def download(
     url: str,
     growing: Growing,
     size_bytes: int,
-    look: Look = lambda _head: None,
-    identify: Identify = unknown,
-    patience: Patience = Patience(),
+    look: Look,
+    identify: Identify,
+    patience: Patience,
 ) -> bool:
     """Let a file grow until it has `size_bytes`, from whatever it has already.
+
+    Args:
+        url: of the file, http or https.
+        growing: what it becomes.
+        size_bytes: as declared.
+        look: says why first bytes can't be those of the file; None if they may be.
+        identify: says which known file has an MD5; None if none has.
+        patience: how long to wait, and how often to try again.
 
     Returns:
         Whether it was pieced together out of more than one answer.

@@ -104,6 +104,12 @@ def test_a_mirror_without_a_folder_is_refused_before_anything_is_fetched(
     assert builders.files_under(tmp_path) == before
 
 
+def test_offline_a_mirror_says_why_there_is_nowhere_to_look(run: Run, folder: Path) -> None:
+    said = run("mirror", str(folder), "tiny_letters", "--offline")
+    assert said.code == 1
+    assert "nowhere to look: offline, and no mirror folder was given" in said.stderr
+
+
 def test_a_mirror_made_twice_downloads_nothing_the_second_time(
     run: Run, publisher: Publisher, folder: Path
 ) -> None:
