@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -192,7 +193,7 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
     if not broken:
         return 0
     if not options.repair:
-        print("Mend them with: python -m assets verify --repair")
+        print("The same command with --repair mends them.")
         return 1
     import dagster as dg
 
@@ -363,10 +364,19 @@ def _ui(settings: Settings, options: argparse.Namespace) -> int:
     server += ["--host", options.host, "--port", str(options.port)]
     daemon = [*python, "dagster._daemon", "run", *workspace, *quiet]
     print(f"Dagster UI: http://{options.host}:{options.port} (stop with Ctrl-C)", flush=True)
-    ended = processes.together(server, daemon)
+    answers = partial(_answers, options.host, options.port)
+    ended = processes.together(server, daemon, is_ready=answers)
     if ended:
         print(f"error: {ended[2]} ended by itself; its messages are above", file=sys.stderr)
     return 1 if ended else 0
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _check_port(host: str, port: int) -> None:

@@ -79,6 +79,7 @@ def materialized(
         "dagster/uri": Path(os.path.commonpath([m.path for m in made])).as_uri(),
         "bytes": sum(m.record.size_bytes for m in made),
         "seconds": round(seconds, 3),
+        "made": dg.MetadataValue.timestamp(max(m.record.run.ended_s for m in made)),
     }
     if len(made) == 1:
         facts["sha256"] = digests[0]
@@ -94,21 +95,19 @@ def materialized(
 
 
 def of_archives(source: Source, records: Iterable[Record]) -> dict[str, Any]:
-    """Return what archives tell: which bytes they are, and where they came from, when."""
-    files, origins, digests = [], [], []
+    """Return what archives tell, under their names: which bytes they are, from where, since when.
+
+    Short texts, because tables of hashes are wider than the page.
+    """
+    told: dict[str, Any] = {}
     for record, (name, archive) in zip(records, source.archives.items(), strict=True):
         origin, retrieved = (str(record.facts.get(key, "")) for key in ("origin", "retrieved"))
-        when = retrieved[:19].replace("T", " ")
-        size = f"{record.size_bytes:,}"
-        files.append({"file": name, "bytes": size, "MD5": archive.md5, "retrieved": when})
-        origins.append({"file": name, "from": origin})
-        digests.append({"file": name, "SHA-256": record.sha256})
-    return {
-        "files": table(files),
-        "origins": table(origins),  # tables of their own: one would be wider than the page
-        "sha256": table(digests),
-        "homepage": dg.MetadataValue.url(source.homepage),
-    }
+        when = f", retrieved {retrieved[:19].replace('T', ' ')} UTC" if retrieved else ""
+        told[name] = dg.MetadataValue.md(
+            f"{record.size_bytes:,} bytes{when}\n\nMD5 `{archive.md5}`\n\n"
+            f"SHA-256 `{record.sha256}`\n\nfrom `{origin}`"
+        )
+    return told | {"homepage": dg.MetadataValue.url(source.homepage)}
 
 
 def table(rows: Sequence[Mapping[str, str | int]]) -> dg.TableMetadataValue:

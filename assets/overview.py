@@ -101,7 +101,7 @@ def verdicts(
     paths = [a.path for d in datasets for _, a in artefacts(declared, d, settings)]
     paths = [path for path in dict.fromkeys(paths) if (data / path).is_file()]
     total = sum((data / path).stat().st_size for path in paths)
-    with display.task("verify", total, "bytes") as advance:
+    with (display if paths else Display()).task("verify", total, "bytes") as advance:
         found = verification.digests(data, paths, advance)
 
     def sha256(table: Artefact) -> str | None:

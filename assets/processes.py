@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -28,11 +28,14 @@ class _Stopped(Exception):
     """We were told to stop."""
 
 
-def together(*commands: Sequence[str]) -> Sequence[str] | None:
+def together(
+    *commands: Sequence[str], is_ready: Callable[[], bool] = lambda: True
+) -> Sequence[str] | None:
     """Run commands until one of them ends or we are told to stop; then end them all.
 
     Each has a process group of its own, so that Ctrl-C reaches us alone, and that nothing which it
-    has started is left behind.
+    has started is left behind. The next one starts when `is_ready` says so, and not before: what
+    people wait for has the cores to itself.
 
     Returns:
         the command that ended by itself; None where we were told to stop.
@@ -41,9 +44,12 @@ def together(*commands: Sequence[str]) -> Sequence[str] | None:
     with _told_to_stop():
         try:
             for command in commands:
+                while _alive(processes) and not is_ready():
+                    time.sleep(0.1)
                 start = partial(subprocess.Popen, command, start_new_session=True)
                 processes.append(start(preexec_fn=_die_with_us))  # safe: no thread of ours runs
-            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            if len(_alive(processes)) == len(commands):
+                os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
             ended = [process.args for process in processes if process.poll() is not None]
             return next((command for command in commands if command in ended), None)
         except _Stopped:
@@ -52,6 +58,10 @@ def together(*commands: Sequence[str]) -> Sequence[str] | None:
             for number in _TOLD_TO_STOP:
                 signal.signal(number, signal.SIG_IGN)  # once is enough
             _end(processes)
+
+
+def _alive(processes: Sequence[subprocess.Popen[Any]]) -> list[subprocess.Popen[Any]]:
+    return [process for process in processes if process.poll() is None]
 
 
 @contextlib.contextmanager

@@ -88,6 +88,11 @@ class Run:
     host: str
     versions: Mapping[str, str]
 
+    @property
+    def ended_s(self) -> float:
+        """The end in seconds since 1970."""
+        return datetime.fromisoformat(self.ended).timestamp()
+
 
 @dataclass(frozen=True, slots=True)
 class Record:
