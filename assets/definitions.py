@@ -16,7 +16,7 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,15 @@ EXECUTORS = {
 
 
 def all_assets(
-    declared: Catalogue, settings: Settings, retries: dg.RetryPolicy | None = None
+    declared: Catalogue,
+    settings: Settings,
+    retries: dg.RetryPolicy | None = None,
+    wanted: Collection[str] = (),
 ) -> Iterator[dg.AssetsDefinition]:
-    """Yield every asset of the catalogue."""
+    """Yield every asset of the catalogue, or those of the wanted sources and datasets' sources."""
     for source in declared.sources.values():
+        if wanted and not {source.name, *source.datasets} & set(wanted):
+            continue
         yield archives.asset(source, declared.identify, retries)
         for dataset in source.datasets.values():
             yield statistics.asset(source, dataset)
@@ -70,6 +75,7 @@ def define(
     display: Display | None = None,
     retries: dg.RetryPolicy | None = None,
     adorn: Callable[[Sequence[dg.AssetsDefinition]], Sequence[Any]] = lambda made: made,
+    wanted: Collection[str] = (),
 ) -> dg.Definitions:
     """Return the definitions of the assets for some settings.
 
@@ -79,6 +85,7 @@ def define(
         retries: of archives that could not be had. Downloads try again by themselves, so where a
             person waits for the end of the run, there are none.
         adorn: says more of the assets.
+        wanted: sources and datasets whose assets are wanted, all if empty: defining takes time.
     """
     if settings.openlineage:
         openlineage.require_client()
@@ -89,7 +96,7 @@ def define(
     def versioned(spec: dg.AssetSpec) -> dg.AssetSpec:
         return spec.replace_attributes(code_version=versions[spec.key])
 
-    made = list(dg.map_asset_specs(versioned, all_assets(declared, settings, retries)))
+    made = list(dg.map_asset_specs(versioned, all_assets(declared, settings, retries, wanted)))
     return dg.Definitions(
         assets=adorn(made),
         resources={

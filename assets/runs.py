@@ -105,7 +105,8 @@ def materialize(
     """
     os.environ["DAGSTER_HOME"] = str(home(settings))
     with records(settings) as instance:
-        return execute(instance, define(settings, display), selection)
+        wanted = {key.path[0] for key in selection}
+        return execute(instance, define(settings, display, wanted=wanted), selection)
 
 
 def execute(

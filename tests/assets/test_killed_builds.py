@@ -18,7 +18,7 @@ from pipelines import catalogue
 from tests.assets.project import Project, made
 
 # A build takes about a second here, so developers and CI try a few moments, the nightly run many.
-KILLS = {"dev": 6, "ci": 20, "nightly": 250}[os.environ.get("HYPOTHESIS_PROFILE", "dev")]
+KILLS = {"dev": 5, "ci": 10, "nightly": 250}[os.environ.get("HYPOTHESIS_PROFILE", "dev")]
 FOLDERS = ("archives", "tables", "statistics", "exports")
 
 
