@@ -97,7 +97,7 @@ def materialized(
 def of_archives(source: Source, records: Iterable[Record]) -> dict[str, Any]:
     """Return what archives tell, under their names: which bytes they are, from where, since when.
 
-    Short texts, because tables of hashes are wider than the page.
+    Short texts, and the SHA-256 in two parts: a table of hashes is wider than the page.
     """
     told: dict[str, Any] = {}
     for record, (name, archive) in zip(records, source.archives.items(), strict=True):
@@ -105,7 +105,7 @@ def of_archives(source: Source, records: Iterable[Record]) -> dict[str, Any]:
         when = f", retrieved {retrieved[:19].replace('T', ' ')} UTC" if retrieved else ""
         told[name] = dg.MetadataValue.md(
             f"{record.size_bytes:,} bytes{when}\n\nMD5 `{archive.md5}`\n\n"
-            f"SHA-256 `{record.sha256}`\n\nfrom `{origin}`"
+            f"SHA-256 `{record.sha256[:32]}` `{record.sha256[32:]}`\n\nfrom `{origin}`"
         )
     return told | {"homepage": dg.MetadataValue.url(source.homepage)}
 
