@@ -188,8 +188,7 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
     if not found:
         raise _not_built(settings, options.datasets)
     _tell_verdicts(found, start)
-    broken = {asset: [v for v in them if not v.is_whole] for asset, them in found.items()}
-    broken = {asset: them for asset, them in broken.items() if them}
+    broken = [v for them in found.values() for v in them if not v.is_whole]
     if not broken:
         return 0
     if not options.repair:
@@ -200,13 +199,11 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
     from assets import runs
 
     print("\nRepairing.\n", flush=True)
-    for verdicts in broken.values():
-        for verdict in verdicts:
-            if verdict.state in ("changed", "unknown"):
-                lineage.distrust(settings.data, verdict.path)
     start = time.perf_counter()
-    whole = {verdict.path for them in found.values() for verdict in them if verdict.is_whole}
-    wanted = overview.with_what_they_need(declared, datasets, settings, broken, whole)
+    wanted = overview.to_mend(declared, settings, found)
+    for verdict in broken:
+        if verdict.condition == "changed":
+            lineage.distrust(settings.data, verdict.path, verdict.sha256)
     outcomes = runs.materialize(settings, [dg.AssetKey(asset) for asset in wanted], screen)
     return _told(outcomes, settings, start)
 
@@ -215,7 +212,7 @@ def _tell_verdicts(found: Mapping[tuple[str, str], Sequence[Verdict]], start: fl
     verdicts = [verdict for them in found.values() for verdict in them]
     broken = [verdict for verdict in verdicts if not verdict.is_whole]
     for verdict in broken:
-        print(f"{verdict.path}: {verdict.state}: {verdict.why}")
+        print(f"{verdict.path}: {verdict.condition}: {verdict.why}")
     seconds = time.perf_counter() - start
     if broken:
         verb = "is" if len(broken) == 1 else "are"

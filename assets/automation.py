@@ -171,9 +171,9 @@ def _refresh(settings: Settings, declared: Catalogue) -> dg.JobDefinition:
     def verify_artefacts(context: dg.OpExecutionContext) -> None:
         if context.op_config["hash_everything"]:
             for verdict in _broken(settings, declared):
-                context.log.error(f"{verdict.path}: {verdict.state}: {verdict.why}")
-                if verdict.state in ("changed", "unknown"):
-                    lineage.distrust(settings.data, verdict.path)
+                context.log.error(f"{verdict.path}: {verdict.condition}: {verdict.why}")
+                if verdict.condition == "changed":
+                    lineage.distrust(settings.data, verdict.path, verdict.sha256)
 
     @dg.op(
         ins={"verified": dg.In(dg.Nothing)},
@@ -213,7 +213,7 @@ def _verify(settings: Settings, declared: Catalogue) -> dg.JobDefinition:
     )
     def verify_everything(context: dg.OpExecutionContext) -> None:
         if broken := _broken(settings, declared, deep=context.op_config["deep"]):
-            found = "\n".join(f"{v.path}: {v.state}: {v.why}" for v in broken)
+            found = "\n".join(f"{v.path}: {v.condition}: {v.why}" for v in broken)
             text = (
                 f"{found}\nThe job refresh, or python -m assets verify --repair, makes them again."
             )

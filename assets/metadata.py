@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from assets.resources import Made
-from pipelines import pictures, statistics, tables
+from pipelines import hashing, pictures, statistics, tables
 from pipelines.catalogue import Dataset, Source, Split
 from pipelines.lineage import Record
 
@@ -80,6 +80,7 @@ def materialized(
         "bytes": sum(m.record.size_bytes for m in made),
         "seconds": round(seconds, 3),
         "made": dg.MetadataValue.timestamp(max(m.record.run.ended_s for m in made)),
+        "bytes last read": dg.MetadataValue.timestamp(min(hashing.seconds(m.looked) for m in made)),
     }
     if len(made) == 1:
         facts["sha256"] = digests[0]

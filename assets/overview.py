@@ -5,9 +5,11 @@ Not here: making anything.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from assets import checks
@@ -15,7 +17,9 @@ from assets.display import Display
 from assets.settings import Settings
 from pipelines import archives, croissant, files, lineage, statistics, tables, verification
 from pipelines.catalogue import Catalogue, Dataset
+from pipelines.errors import MadeByNewer
 from pipelines.exports import to_csv, to_lmdb
+from pipelines.hashing import Sight
 from pipelines.lineage import Artefact, Input, State
 from pipelines.verification import Verdict
 
@@ -52,6 +56,11 @@ def artefacts(
         yield (dataset.name, f"{name}_lmdb"), to_lmdb.artefact(source, dataset, split, (made_from,))
     yield (dataset.name, "statistics"), statistics.artefact(source, dataset, tuple(inputs))
     yield (dataset.name, "croissant"), croissant.artefact(source, dataset, tuple(inputs))
+
+
+def _paths(declared: Catalogue, dataset: Dataset, settings: Settings) -> list[str]:
+    """Return the paths of all that is made of a dataset."""
+    return [a.path for _, a in artefacts(declared, dataset, settings, lambda _table: None)]
 
 
 def _up_to_date(data: Path, table: Artefact) -> str | None:
@@ -98,18 +107,15 @@ def verdicts(
     With `deep`, all that was made from whole archives is compared with them, record by record.
     """
     data = settings.data
-    paths = [a.path for d in datasets for _, a in artefacts(declared, d, settings)]
-    paths = [path for path in dict.fromkeys(paths) if (data / path).is_file()]
-    total = sum((data / path).stat().st_size for path in paths)
-    with (display if paths else Display()).task("verify", total, "bytes") as advance:
-        found = verification.digests(data, paths, advance)
+    paths = [path for d in datasets for path in _paths(declared, d, settings)]
+    found = _look(data, paths, display)
 
     def sha256(table: Artefact) -> str | None:
         """What others must be made from: the table as recorded, or else as it is."""
-        record = lineage.recorded(data, table.path)
-        if record is None:
-            return found.get(table.path)
-        return None if lineage.moved_on(record, table) else record.sha256
+        with contextlib.suppress(MadeByNewer):
+            if record := lineage.recorded(data, table.path):
+                return None if lineage.moved_on(record, table) else record.sha256
+        return found[table.path].sha256 if table.path in found else None
 
     judged: dict[str, tuple[AssetPath, Verdict]] = {}
     for dataset in datasets:
@@ -118,39 +124,73 @@ def verdicts(
                 continue  # it was never made
             verdict = verification.shallow(data, artefact, found.get(artefact.path))
             judged[artefact.path] = (asset, verdict)
-    whole = {path for path, (_, verdict) in judged.items() if verdict.is_whole}
     for dataset in datasets if deep else ():
-        source = declared.source_of(dataset)
-        archived = [files.archive(source.name, name) for name in source.archives]
-        mine = {artefact.path for _, artefact in artefacts(declared, dataset, settings)}
-        if not whole.issuperset(archived) or not whole & mine.difference(archived):
-            continue  # nothing to compare with, or nothing to compare: that is complained about
-        records = sum(split.records for split in dataset.splits.values())
-        with display.task(f"verify --deep {dataset.name}", records, "records") as advance:
-            for verdict in verification.deep(
-                data, source, dataset, whole, advance, csv_header=settings.csv_header
-            ):
-                judged[verdict.path] = (judged[verdict.path][0], verdict)
+        whole = {path for path, (_, verdict) in judged.items() if verdict.is_whole}
+        for verdict in _deeply(declared, dataset, settings, display, whole):
+            asset, before = judged[verdict.path]
+            judged[verdict.path] = (asset, replace(verdict, sha256=before.sha256))
     grouped: dict[AssetPath, list[Verdict]] = {}
     for asset, verdict in judged.values():
         grouped.setdefault(asset, []).append(verdict)
     return grouped
 
 
-def with_what_they_need(
-    declared: Catalogue,
-    datasets: Sequence[Dataset],
-    settings: Settings,
-    assets: Collection[AssetPath],
-    whole: Collection[str],
+def _look(data: Path, paths: Iterable[str], display: Display) -> dict[str, Sight]:
+    """Read artefacts, whatever is known of them; return path → what was seen."""
+    there = [path for path in dict.fromkeys(paths) if (data / path).is_file()]
+    total = sum((data / path).stat().st_size for path in there)
+    with (display if there else Display()).task("verify", total, "bytes") as advance:
+        return verification.look(data, there, advance)
+
+
+def _deeply(
+    declared: Catalogue, dataset: Dataset, settings: Settings, display: Display, whole: set[str]
+) -> Iterator[Verdict]:
+    """Yield verdicts of what was made of a dataset, compared with the archives and the catalogue.
+
+    `whole` are the artefacts that are whole by their hashes.
+    """
+    data, source = settings.data, declared.source_of(dataset)
+    archived = [files.archive(source.name, name) for name in source.archives]
+    mine = set(_paths(declared, dataset, settings))
+    if not whole.issuperset(archived) or not whole & mine.difference(archived):
+        return  # nothing to compare with, or nothing to compare: that is complained about
+    records = sum(split.records for split in dataset.splits.values())
+    with display.task(f"verify --deep {dataset.name}", records, "records") as advance:
+        found = verification.deep(
+            data, source, dataset, whole, advance, csv_header=settings.csv_header
+        )
+    failing = _failing_checks(dataset, settings, {v.path for v in found if v.is_whole})
+    for verdict in found:
+        why = [f"check {f.check_name} failed: {f}" for f in failing.get(verdict.path, ())]
+        yield replace(verdict, condition="undeclared", why="; ".join(why)) if why else verdict
+
+
+def to_mend(
+    declared: Catalogue, settings: Settings, found: Mapping[AssetPath, Sequence[Verdict]]
 ) -> list[AssetPath]:
-    """Return assets and, back to what is whole, those that they are made from, in that order."""
-    made = {a.path: (asset, a) for d in datasets for asset, a in artefacts(declared, d, settings)}
-    needed = dict.fromkeys(assets)
+    """Return the assets to make so that all is whole again, in the order in which they are made.
+
+    Those with artefacts that are not whole; what was made from bytes that have changed since; and,
+    back to what is whole, what all of these are made from.
+    """
+    made = {
+        artefact.path: (asset, artefact)
+        for dataset in declared.datasets.values()
+        for asset, artefact in artefacts(declared, dataset, settings, lambda _table: None)
+    }
+    verdicts = [verdict for them in found.values() for verdict in them]
+    whole = {verdict.path for verdict in verdicts if verdict.is_whole}
+    paths = {verdict.path for verdict in verdicts if not verdict.is_whole}
+    for verdict in verdicts:
+        if verdict.condition == "changed" and (
+            record := lineage.recorded(settings.data, verdict.path)
+        ):
+            paths |= {one.path for one in lineage.made_since(settings.data, record)} & made.keys()
+    needed = {made[path][0] for path in paths}
     for asset, artefact in reversed(made.values()):  # exports before tables before archives
-        for path in [made_from.path for made_from in artefact.inputs] if asset in needed else ():
-            if path not in whole:
-                needed[made[path][0]] = None
+        if asset in needed:
+            needed |= {made[one.path][0] for one in artefact.inputs if one.path not in whole}
     return [
         asset for asset in dict.fromkeys(asset for asset, _ in made.values()) if asset in needed
     ]
@@ -162,9 +202,12 @@ def lock(declared: Catalogue, dataset: Dataset, settings: Settings) -> str:
     The digest is of a line `<SHA-256>  <path>` for each artefact, in the order of the paths: what
     `sha256sum` prints for them, hashed once more.
 
+    Every file is read for it, whatever is known of it.
+
     Raises:
         StaleInput: an artefact is not up to date.
     """
+    _look(settings.data, _paths(declared, dataset, settings), Display())
     wanted = [artefact for _, artefact in artefacts(declared, dataset, settings)]
     made = sorted(lineage.inputs(settings.data, wanted), key=lambda one: one.path)
     lines = "".join(f"{one.sha256}  {one.path}\n" for one in made)
@@ -174,7 +217,7 @@ def lock(declared: Catalogue, dataset: Dataset, settings: Settings) -> str:
 def in_words(dataset: Dataset, settings: Settings, states: list[tuple[str, State]]) -> str:
     """Return one phrase for the states of a dataset's artefacts."""
     up_to_date = {path for path, state in states if state.is_up_to_date}
-    if failing := _failing_checks(dataset, settings, up_to_date):
+    if failing := _names(_failing_checks(dataset, settings, up_to_date)):
         return f"{', '.join(failing)} failed"
     if len(up_to_date) == len(states):
         return f"up to date ({len(states)} artefacts)"
@@ -187,23 +230,31 @@ def reasons(declared: Catalogue, dataset: Dataset, settings: Settings) -> dict[s
     """Return what is not as it should be of a dataset, path or check → why; empty if all is."""
     found = states(declared, dataset, settings)
     up_to_date = {path for path, state in found if state.is_up_to_date}
-    failing = _failing_checks(dataset, settings, up_to_date)
+    failing = _names(_failing_checks(dataset, settings, up_to_date))
     return {path: state.reason for path, state in found if state.reason} | {
         f"check {name} of {dataset.name}": "it failed" for name in failing
     }
 
 
-def _failing_checks(dataset: Dataset, settings: Settings, up_to_date: set[str]) -> list[str]:
-    """Return the blocking checks that the finished artefacts of a dataset do not pass, each once.
+def _failing_checks(
+    dataset: Dataset, settings: Settings, among: set[str]
+) -> dict[str, list[checks.Finding]]:
+    """Return path → the blocking checks that a finished artefact does not pass, of some artefacts.
 
     What merely warns is no failure, and takes reading all pixels to know.
     """
-    findings = []
+    found = {}
     for split in dataset.splits.values():
         path = files.table(dataset.name, split.name)
-        if path in up_to_date:
-            findings += checks.of_table(settings.data / path, dataset, split)
+        if path in among:
+            found[path] = checks.of_table(settings.data / path, dataset, split)
     path = files.statistics(dataset.name)
-    if path in up_to_date:
-        findings += checks.of_statistics(settings.data / path, dataset)
-    return list(dict.fromkeys(finding.check_name for finding in findings if not finding.passed))
+    if path in among:
+        found[path] = checks.of_statistics(settings.data / path, dataset)
+    failing = {path: [f for f in findings if not f.passed] for path, findings in found.items()}
+    return {path: findings for path, findings in failing.items() if findings}
+
+
+def _names(failing: Mapping[str, Sequence[checks.Finding]]) -> list[str]:
+    """Return the names of failing checks, each once."""
+    return list(dict.fromkeys(f.check_name for findings in failing.values() for f in findings))

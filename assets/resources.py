@@ -21,7 +21,7 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from assets.display import Display, Unit, size
 from assets.settings import Settings
-from pipelines import archives, files, lineage, openlineage, tables
+from pipelines import archives, files, hashing, lineage, openlineage, tables
 from pipelines.catalogue import Archive, Dataset, Source, Split
 from pipelines.downloads import Identify
 from pipelines.duplicates import Fingerprints
@@ -59,12 +59,14 @@ class Made:
     """An artefact that is up to date now; `because` is None where it was so before.
 
     path: where it lies.
+    looked: when its bytes were last read, or written: UTC, ISO 8601.
     begun_s, ended_s: on the clock of `time.perf_counter`.
     """
 
     record: Record
     path: Path
     because: str | None
+    looked: str
     begun_s: float
     ended_s: float
 
@@ -94,6 +96,7 @@ class Store(dg.ConfigurableResource[Any]):
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Learn which run this is: records of artefacts tell it."""
         self._run_id = context.run.run_id if context.run else None
+        hashing.forget()  # what a run is made from is read in that run
         self._outbox = Outbox(self.openlineage) if self.openlineage else None
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
@@ -142,7 +145,7 @@ class Store(dg.ConfigurableResource[Any]):
         begun: list[Making] = []  # where nothing is made, nothing is told
 
         def build_on_display(goal: Path) -> Facts:
-            begun.append(Making(Path(self.data), artefact, lineage.now(), self._run_id))
+            begun.append(Making(Path(self.data), artefact, hashing.now(), self._run_id))
             self._tell(partial(openlineage.started, begun[0]))
             with display.task(artefact.path, total, unit) as watch:
                 return build(goal, watch)
@@ -153,12 +156,13 @@ class Store(dg.ConfigurableResource[Any]):
                 record, before = lineage.make(data, artefact, build_on_display, self._run_id)
             except BaseException as error:
                 for making in begun:
-                    self._tell(partial(openlineage.failed, making, error, lineage.now()))
+                    self._tell(partial(openlineage.failed, making, error, hashing.now()))
                 raise
         for making in begun:
             self._tell(partial(self._completed, making, record))
         path = self.path(artefact.path)
-        return Made(record, path, before.reason, start, time.perf_counter())
+        looked = before.sight.looked if before.is_up_to_date and before.sight else record.run.ended
+        return Made(record, path, before.reason, looked, start, time.perf_counter())
 
     def _tell(self, event: Callable[[], Any]) -> None:
         if self._outbox:
@@ -237,4 +241,4 @@ class Web(dg.ConfigurableResource[Any]):
         )
         if origin == archives.ALREADY_THERE:
             return {"origin": origin}
-        return {"origin": origin, "retrieved": lineage.now()}
+        return {"origin": origin, "retrieved": hashing.now()}

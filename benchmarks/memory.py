@@ -27,7 +27,7 @@ from isal import isal_zlib
 if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
     sys.path.insert(0, _root)
 
-from pipelines import catalogue, files, statistics, tables
+from pipelines import catalogue, hashing, statistics, tables
 from pipelines.exports import to_csv, to_lmdb
 
 STAGES = ("table", "statistics", "csv", "lmdb", "batches")
@@ -121,7 +121,7 @@ def _gzipped(goal: Path, pieces) -> str:
         file.write(deflate.flush())
     with goal.open("rb") as file:
         md5 = hashlib.file_digest(file, "md5").hexdigest()
-    return f'{{ bytes = {goal.stat().st_size}, md5 = "{md5}", sha256 = "{files.sha256(goal)}" }}'
+    return f'{{ bytes = {goal.stat().st_size}, md5 = "{md5}", sha256 = "{hashing.sha256(goal)}" }}'
 
 
 def _in_a_process(stage: str, folder: Path) -> Peak:

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pyarrow.fs
 
-from pipelines import files, packages
+from pipelines import files, hashing, packages
 from pipelines.catalogue import Archive, Source
 from pipelines.downloads import (
     CHUNK_BYTES,
@@ -64,6 +64,7 @@ def artefact(source: Source, archive: Archive) -> Artefact:
         stage="archives",
         code_version=CODE_VERSION,
         parameters={"bytes": archive.size_bytes, "md5": archive.md5, "sha256": archive.sha256},
+        sha256=archive.sha256,
     )
 
 
@@ -198,7 +199,7 @@ def verify(path: Path, archive: Archive, identify: Identify = unknown) -> None:
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
     with ThreadPoolExecutor(1) as pool:
-        sha256 = pool.submit(files.sha256, path)
+        sha256 = pool.submit(hashing.sha256, path)
         with path.open("rb") as file:
             md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     _hold(Digests(path.stat().st_size, md5, sha256.result()), archive, head, identify)
@@ -248,7 +249,7 @@ def _receive(
             raise
         growing.forget_validator()
     files.flush(partial)
-    files.just_hashed(partial, archive.sha256)
+    hashing.remember(partial, archive.sha256)
     return named
 
 

@@ -10,6 +10,7 @@ ImagesetsError
 │   ├── WrongBytes          a file is there, and is not what the catalogue declares
 │   └── MemberError         an archive lacks a member, or holds it damaged or unsafely
 ├── FormatError             a member's bytes break their format, or the declaration
+├── MadeByNewer             a record in a format that only a newer Imagesets can read
 ├── StaleInput              what an artefact is made from is missing or out of date itself
 ├── TableError              a Parquet file is not a table of ours, or lacks the rows asked for
 ├── ArtefactError           an artefact is not there, lacks the row asked for, or is out of shape
@@ -79,6 +80,10 @@ class MemberError(ArchiveError):
 
 class FormatError(ImagesetsError):
     """A member's bytes break the rules of their format, or differ from what the split declares."""
+
+
+class MadeByNewer(ImagesetsError):
+    """A record is sound, but of a format that this version does not know."""
 
 
 class StaleInput(ImagesetsError):

@@ -19,7 +19,10 @@ from typing import Any
 
 from filelock import FileLock
 
+from pipelines import hashing
 from pipelines.errors import StorageError
+
+LINEAGE = "lineage"  # the folder of the records of artefacts
 
 
 def archives(source: str) -> str:
@@ -64,17 +67,22 @@ def croissant(dataset: str) -> str:
 
 def lineage(artefact: str) -> str:
     """Return the path of an artefact's lineage record, the latest."""
-    return f"lineage/{artefact}.json"
+    return f"{LINEAGE}/{artefact}.json"
 
 
 def pending_lineage(artefact: str) -> str:
     """Return the path of a record that waits for its artefact to take its place."""
-    return f"lineage/{artefact}.json.next"
+    return f"{LINEAGE}/{artefact}.json.next"
 
 
 def past_lineage(artefact: str, ended: str) -> str:
     """Return the path of the record of an earlier materialization, by the time of its end."""
-    return f"lineage/history/{artefact}/{ended.replace('-', '').replace(':', '')}.json"
+    return f"{LINEAGE}/history/{artefact}/{ended.replace('-', '').replace(':', '')}.json"
+
+
+def seen(path: str) -> str:
+    """Return the path of what was seen of a file when somebody last read it."""
+    return f".seen/{path}.json"
 
 
 def staged(goal: Path) -> Path:
@@ -163,7 +171,7 @@ def sweep(goal: Path) -> None:
 def hashed(path: Path) -> Iterator[Callable[[bytes], object]]:
     """Give a function that appends to a new file, which is hashed meanwhile in another thread.
 
-    The next `sha256` of the file, wherever it was moved to, then costs nothing.
+    What was hashed is remembered (`hashing.remembered`), wherever the file is moved to.
     """
     digest = hashlib.sha256()
     with path.open("wb") as file, ThreadPoolExecutor(1, thread_name_prefix="hashed") as pool:
@@ -176,28 +184,7 @@ def hashed(path: Path) -> Iterator[Callable[[bytes], object]]:
             file.write(data)
 
         yield write
-    just_hashed(path, digest.hexdigest())
-
-
-def just_hashed(path: Path, digest: str) -> None:
-    """Note the SHA-256 of a file whose bytes were hashed as they came: `sha256` tells it once."""
-    _just_hashed[_identity(path)] = digest
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex."""
-    if (known := _just_hashed.pop(_identity(path), None)) is not None:
-        return known
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-_just_hashed: dict[tuple[int, ...], str] = {}
-
-
-def _identity(path: Path) -> tuple[int, ...]:
-    stat = path.stat()
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns
+    hashing.remember(path, digest.hexdigest())
 
 
 def flush(partial: Path) -> None:
@@ -209,7 +196,7 @@ def flush(partial: Path) -> None:
 def move(partial: Path, goal: Path) -> None:
     """Give a finished file its final name."""
     with storage_errors(goal):
-        partial.replace(goal)
+        hashing.move(partial, goal)
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
 """Lineage: which bytes each artefact was made from, by what, and whether it is still up to date.
 
-Not here: making anything, or reading an artefact's content again (`pipelines.verification`). An
-artefact is up to date when its record says that the same code made it from the same inputs with
-the same parameters, and its own bytes are still those recorded. Only content decides; a moved
-modification time or size merely means that the bytes are hashed again.
+Not here: making anything, reading an artefact's content again (`pipelines.verification`), or when
+its file was last read (`pipelines.seen`). An artefact is up to date when its record says that the
+same code made it from the same inputs with the same parameters, and its own bytes are still those
+recorded; of an archive, those that the catalogue declares. Only content decides.
 
     data/tables/mnist/train.parquet                                 an artefact
     data/lineage/tables/mnist/train.parquet.json                    its record: the latest
@@ -12,6 +12,9 @@ modification time or size merely means that the bytes are hashed again.
 `lineage.schema.json` describes a record. An artefact and its record appear together: the record is
 written as `….json.next`, the artefact takes its place, the record takes its own. Wherever a process
 dies in between, `.next` is the record of the artefact if it knows its bytes, and nothing if not.
+
+What an artefact is made from is opened once, hashed while it is used, and compared before the
+result takes its place. So no artefact can claim to come from bytes that it was not made from.
 """
 
 from __future__ import annotations
@@ -23,24 +26,58 @@ import importlib.metadata
 import json
 import logging
 import platform
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
-from stat import S_ISREG
-from typing import Any, Literal, cast
+from typing import Annotated, Any, BinaryIO, Literal
 
-from pydantic import TypeAdapter
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter
 
-from pipelines import __version__, files
-from pipelines.errors import StaleInput
+from pipelines import __version__, files, hashing, seen
+from pipelines.errors import MadeByNewer, StaleInput
+from pipelines.hashing import Identity, Sight, now
 
 logger = logging.getLogger(__name__)
 
+FORMAT: Literal["imagesets-lineage/1"] = "imagesets-lineage/1"
+_FAMILY = "imagesets-lineage/"
 LIBRARIES = ("pyarrow", "polars", "numpy", "isal", "lmdb", "dagster")
 
 Facts = Mapping[str, Any]
 """What making an artefact found out, in JSON's types: records, where an archive came from, …"""
+
+
+def _time(text: str) -> str:
+    """Return a time as records tell it, or raise ValueError."""
+    if not text.endswith("Z"):
+        raise ValueError("a time in UTC ends in Z")
+    datetime.fromisoformat(text)
+    return text
+
+
+def _known_facts(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return facts of which those that are read again have their types, or raise ValueError."""
+    records, retrieved = facts.get("records", 0), facts.get("retrieved")
+    if type(records) is not int or records < 0:
+        raise ValueError("records is no count")
+    if not isinstance(facts.get("origin", ""), str):
+        raise ValueError("origin is no text")
+    if retrieved is not None and _time(str(retrieved)) != retrieved:
+        raise ValueError("retrieved is no time")
+    return facts
+
+
+# What a record must look like to be believed: the schema in `lineage.schema.json`.
+_SHA256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
+_MD5 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
+_Size = Annotated[int, Field(ge=0, lt=1 << 63)]
+_Nanoseconds = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+_Time = Annotated[str, AfterValidator(_time)]
+_Facts = Annotated[dict[str, Any], AfterValidator(_known_facts)]
+_NO_MORE = ConfigDict(extra="forbid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +88,12 @@ class Input:
     sha256: None while it does not exist. size_bytes, md5: None where they are not known.
     """
 
+    __pydantic_config__ = _NO_MORE
+
     path: str
-    sha256: str | None
-    size_bytes: int | None = None
-    md5: str | None = None
+    sha256: _SHA256 | None
+    size_bytes: _Size | None = None
+    md5: _MD5 | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +104,7 @@ class Artefact:
     stage, code_version: what makes it, and the version of that code.
     parameters: declared facts and options that its bytes depend on, in JSON's types.
     sidecar: path of the file that says what went in, for formats that have no room for it.
+    sha256: what its bytes must hash to, where that is declared.
     """
 
     path: str
@@ -73,6 +113,7 @@ class Artefact:
     parameters: Mapping[str, Any]
     inputs: tuple[Input, ...] = ()
     sidecar: str | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,36 +123,40 @@ class Run:
     id: of the Dagster run; None where there was none.
     """
 
+    __pydantic_config__ = _NO_MORE
+
     id: str | None
-    started: str
-    ended: str
+    started: _Time
+    ended: _Time
     host: str
     versions: Mapping[str, str]
 
     @property
     def ended_s(self) -> float:
         """The end in seconds since 1970."""
-        return datetime.fromisoformat(self.ended).timestamp()
+        return hashing.seconds(self.ended)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
     """What is known of an artefact that was made: how, from what, and with what outcome.
 
-    mtime_ns: of the file when it was last hashed; when it or the size moves, it is hashed again.
+    mtime_ns: of the file when it was made; told, and trusted for nothing.
     """
 
+    __pydantic_config__ = _NO_MORE
+
     path: str
-    size_bytes: int
-    sha256: str
-    mtime_ns: int
+    size_bytes: _Size
+    sha256: _SHA256
+    mtime_ns: _Nanoseconds
     stage: str
     code_version: str
-    parameters: Mapping[str, Any]
+    parameters: dict[str, Any]
     inputs: tuple[Input, ...]
-    facts: Facts
+    facts: _Facts
     run: Run
-    format: Literal["imagesets-lineage/1"] = "imagesets-lineage/1"
+    format: Literal["imagesets-lineage/1"] = FORMAT
 
     @property
     def records(self) -> int | None:
@@ -120,48 +165,106 @@ class Record:
         return found if isinstance(found, int) else None
 
 
+_STRANGE = "something that is no file is in its place"
+
+Condition = Literal["whole", "missing", "changed", "stale", "unknown"]
+"""`changed`: its bytes are not those recorded or declared. `stale`: its inputs, its declaration or
+its code moved on. `unknown`: there is no record that can be trusted."""
+
+
 @dataclass(frozen=True, slots=True)
 class State:
-    """An artefact's record, if there is one, and why the artefact must be made, if it must."""
+    """An artefact's condition, its record if there is one, and what was seen of its file.
+
+    reason: a clause that says why it must be made; None where it is whole.
+    """
 
     record: Record | None
-    reason: str | None
+    condition: Condition
+    reason: str | None = None
+    sight: Sight | None = field(default=None, compare=False)
 
     @property
     def is_up_to_date(self) -> bool:
         """Whether there is nothing to do."""
-        return self.reason is None
+        return self.condition == "whole"
 
 
 def recorded(data: Path, path: str) -> Record | None:
-    """Return the record of an artefact, or None where there is none that can be trusted."""
+    """Return the record of an artefact, or None where there is none that can be trusted.
+
+    Raises:
+        MadeByNewer: there is one that only a newer Imagesets can read.
+    """
     pending = _load(data, path, files.pending_lineage(path))
-    if pending is not None and _stat(data / path) == (pending.size_bytes, pending.mtime_ns):
-        return pending  # a process died after the artefact took its place
+    if pending is not None:
+        with contextlib.suppress(OSError):
+            if _is_of(pending, seen.look(data, path)):
+                return pending  # a process died after the artefact took its place
     return _load(data, path)
 
 
 def state(data: Path, artefact: Artefact) -> State:
-    """Decide whether an artefact is up to date; hash it again only when its file was touched."""
+    """Decide whether an artefact is up to date; read its file only if nobody has since it changed.
+
+    Raises:
+        MadeByNewer: its record can only be read by a newer Imagesets.
+    """
+    sight = None
+    with contextlib.suppress(OSError):
+        sight = seen.look(data, artefact.path)
+    return judged(data, artefact, sight)
+
+
+def judged(data: Path, artefact: Artefact, sight: Sight | None) -> State:
+    """Return the state of an artefact whose file was seen so; None if it could not be read.
+
+    Raises:
+        MadeByNewer: its record can only be read by a newer Imagesets.
+    """
     record = recorded(data, artefact.path)
-    try:
-        stat = (data / artefact.path).stat()
-    except OSError:
-        return State(record, "it is not there")
-    if record is None or not S_ISREG(stat.st_mode):
-        strange = "something that is no file is in its place"
-        unknown = "there is no record of how it was made"
-        return State(record, unknown if S_ISREG(stat.st_mode) else strange)
-    if reason := moved_on(record, artefact):
-        return State(record, reason)
-    if (stat.st_size, stat.st_mtime_ns) != (record.size_bytes, record.mtime_ns):
-        if (found := _digest_of(data / artefact.path)) != record.sha256:
-            read = "its bytes changed since it was made"
-            return State(record, read if found else "it can't be read")
-        record = replace(record, mtime_ns=stat.st_mtime_ns)
+    condition, reason = _condition(data, artefact, record, sight)
+    return State(record, condition, reason, sight)
+
+
+def _condition(
+    data: Path, artefact: Artefact, record: Record | None, sight: Sight | None
+) -> tuple[Condition, str | None]:
+    """Return the condition of an artefact, and why it must be made if it must."""
+    path = data / artefact.path
+    if sight is None:
+        if path.is_file():
+            return "changed", "it can't be read"
+        is_strange = path.exists() or path.is_symlink()
+        return "missing", _STRANGE if is_strange else "it is not there"
+    if record is None:
+        is_damaged = (data / files.lineage(artefact.path)).exists()
+        return "unknown", (
+            "the record of how it was made is damaged"
+            if is_damaged
+            else "there is no record of how it was made"
+        )
+    if reason := _wrong_bytes(data, artefact, record, sight):
+        return "changed", reason
+    reason = moved_on(record, artefact)
+    return ("stale", reason) if reason else ("whole", None)
+
+
+def _wrong_bytes(data: Path, artefact: Artefact, record: Record, sight: Sight) -> str | None:
+    """Return why the bytes of an artefact are not those they must be; what is declared decides."""
+    if artefact.sha256 not in (None, sight.sha256):
+        return (
+            f"its bytes are not those of the catalogue: SHA-256 {artefact.sha256} is declared, "
+            f"{sight.sha256} was found"
+        )
+    if not _is_of(record, sight):
+        return (
+            f"its bytes changed since it was made: SHA-256 {record.sha256} was recorded, "
+            f"{sight.sha256} was found"
+        )
     if artefact.sidecar and _bytes(data / artefact.sidecar) != sidecar(record):
-        return State(record, f"{artefact.sidecar} does not say what went in")
-    return State(record, None)
+        return f"{artefact.sidecar} does not say what went in"
+    return None
 
 
 def inputs(data: Path, artefacts: Iterable[Artefact]) -> tuple[Input, ...]:
@@ -169,6 +272,7 @@ def inputs(data: Path, artefacts: Iterable[Artefact]) -> tuple[Input, ...]:
 
     Raises:
         StaleInput: one of them is not up to date.
+        MadeByNewer: its record can only be read by a newer Imagesets.
     """
     found = []
     for artefact in artefacts:
@@ -194,31 +298,61 @@ def make(
             where it is moved into its place; called only if need be. Leaves that path empty where
             the artefact is right as it is. When it raises, what was fetched stays: to go on with.
         run_id: the Dagster run that this is part of.
+
+    Raises:
+        StaleInput: what it is made from is not there, or not what it was, or changed meanwhile.
+        MadeByNewer: its record can only be read by a newer Imagesets.
     """
     before = state(data, artefact)
-    if before.is_up_to_date and before.record == _load(data, artefact.path):
-        return cast("Record", before.record), before
+    if before.record and before.is_up_to_date and before.record == _load(data, artefact.path):
+        return before.record, before
     with files.locked(data / artefact.path):
-        return _make(data, artefact, build, run_id)
+        before = state(data, artefact)  # another process may just have made it
+        if before.record and before.is_up_to_date:
+            _settle(data, before.record)
+            return before.record, before
+        return _make(data, artefact, before, build, run_id), before
 
 
-def distrust(data: Path, path: str) -> None:
-    """Make sure that an artefact is made again, whatever its file's time and size say.
+def distrust(data: Path, path: str, sha256: str | None) -> None:
+    """Make sure that an artefact whose bytes were found wrong is made again.
 
-    A record that other bytes contradict stays until there are right ones: it tells which, and
-    where an archive came from. One that agrees with wrong bytes becomes one of the past.
+    Whatever contradicts its record is made again anyway; a record that agrees with wrong bytes
+    becomes one of the past, and with it those of all that was made from them.
+
+    Args:
+        data: the data folder.
+        path: of the artefact.
+        sha256: of its bytes when they were found wrong. Where other bytes are there by now, nothing
+            is done: somebody made it again.
 
     Raises:
         StorageError: the folder of records can't be written to.
+        MadeByNewer: its record can only be read by a newer Imagesets.
     """
-    record = recorded(data, path)
-    with files.storage_errors(data / files.lineage(path)):
-        if record is not None and _digest_of(data / path) != record.sha256:
-            _write(data, replace(record, mtime_ns=-1))  # no file's: hashed the next time
+    with files.locked(data / path):
+        record = recorded(data, path)
+        if record is None or record.sha256 != sha256 or seen.look(data, path).sha256 != sha256:
             return
-        (data / files.pending_lineage(path)).unlink(missing_ok=True)
         _retire(data, path)
-        (data / files.lineage(path)).unlink(missing_ok=True)
+    _doubt(data, made_since(data, record))
+
+
+def made_since(data: Path, record: Record) -> list[Record]:
+    """Return the records of all that was made from an artefact since it was made itself.
+
+    When its bytes are found changed, nobody knows since when: all of that is in doubt.
+    """
+    later = [r for r in _latest(data) if r.run.ended_s >= record.run.ended_s]
+    found: dict[str, Record] = {}
+    while more := {
+        r.path: r
+        for r in later
+        if r.path not in {record.path, *found}
+        and any(made_from.path in {record.path, *found} for made_from in r.inputs)
+    }:
+        found |= more
+    return list(found.values())
 
 
 def moved_on(record: Record, artefact: Artefact) -> str | None:
@@ -249,14 +383,14 @@ def sidecar(record: Record) -> bytes:
 
 
 def _make(
-    data: Path, artefact: Artefact, build: Callable[[Path], Facts], run_id: str | None
-) -> tuple[Record, State]:
-    """Make an artefact that nobody else is making: another process may just have made it."""
-    before = state(data, artefact)
+    data: Path,
+    artefact: Artefact,
+    before: State,
+    build: Callable[[Path], Facts],
+    run_id: str | None,
+) -> Record:
+    """Make an artefact that nobody else is making, and return its record."""
     goal = data / artefact.path
-    if before.record is not None and before.is_up_to_date:
-        _write(data, before.record)
-        return before.record, before
     staged = files.staged(goal)
     record_paths = (files.lineage(artefact.path), files.pending_lineage(artefact.path))
     for path in (staged, *(data / name for name in (*record_paths, artefact.sidecar) if name)):
@@ -264,14 +398,88 @@ def _make(
     logger.info("%s: making it, because %s", artefact.path, before.reason)
     started = now()
     try:
-        facts = build(staged)
-        return _take(data, artefact, before.record, facts, started, run_id), before
+        with _held(data, artefact.inputs) as compare:
+            facts = build(staged)
+            compare()
+        if before.condition == "changed" and before.record is not None:
+            _doubt(data, made_since(data, before.record))
+        return _take(data, artefact, before.record, facts, started, run_id)
     except BaseException:
         files.forget_empty(staged)
         if artefact.inputs:
             with contextlib.suppress(OSError):
                 staged.unlink()  # only what was fetched can be gone on with
         raise
+
+
+@contextlib.contextmanager
+def _held(data: Path, made_from: Sequence[Input]) -> Iterator[Callable[[], None]]:
+    """Hold what an artefact is made from open while it is used, and hash it meanwhile.
+
+    While a file is held open, no other one can have its inode: so when its identity stands at the
+    end, whoever opened its path in between read the bytes that were hashed.
+
+    Gives a function that waits for the hashes and compares them with those expected.
+
+    Raises:
+        StaleInput: something is not there, holds other bytes, or changed while it was used.
+    """
+    stop = threading.Event()
+
+    def look(file: BinaryIO) -> Sight:
+        return hashing.remembered(file.fileno()) or hashing.look_through(file, stop)
+
+    with contextlib.ExitStack() as stack:
+        files_ = [stack.enter_context(_opened(data, one.path)) for one in made_from]
+        identities = [hashing.identity(file) for file in files_]
+        pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="inputs"))
+        stack.callback(stop.set)  # before the thread is waited for, and that before files close
+        looks = [pool.submit(look, file) for file in files_]
+        held = list(zip(made_from, files_, identities, looks, strict=True))
+
+        def compare() -> None:
+            for one, file, identity, looking in held:
+                path = data / one.path
+                try:
+                    sight = looking.result()
+                    stands = identity == hashing.identity(file) == Identity.of(path.stat())
+                except OSError as error:
+                    raise StaleInput(
+                        f"{one.path} can't be read to its end ({error.strerror}). Nothing was made "
+                        "from it. Build again: what can't be read is made anew first."
+                    ) from error
+                if not stands or sight.identity != identity:
+                    raise StaleInput(
+                        f"{one.path} was changed or replaced while it was used. Nothing was made "
+                        "from it. Build again when nobody else writes to this data folder."
+                    )
+                seen.note(data, one.path, sight)
+                if sight.sha256 != one.sha256:
+                    raise StaleInput(
+                        f"{one.path} changed since it was made: expected SHA-256 {one.sha256}, "
+                        f"found {sight.sha256}. Nothing was made from it. Build again: what "
+                        "changed is made anew first."
+                    )
+
+        yield compare
+
+
+@contextlib.contextmanager
+def _opened(data: Path, path: str) -> Iterator[BinaryIO]:
+    """Open something that an artefact is made from.
+
+    Raises:
+        StaleInput: it can't be opened.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(hashing.opened(data / path))
+        except OSError as error:
+            raise StaleInput(
+                f"{path} must be made first: it can't be read ({error.strerror}). Build or "
+                "materialize the stages before this one too."
+            ) from error
+        yield file
 
 
 def _take(
@@ -286,19 +494,20 @@ def _take(
     goal = data / artefact.path
     staged = files.staged(goal)
     made = staged if staged.exists() else goal
-    stat, sha256 = made.stat(), files.sha256(made)
+    sight = hashing.remembered(made) or hashing.look(made)
+    size_bytes, sha256 = sight.identity.size_bytes, sight.sha256
     if made == goal and old is not None and old.sha256 == sha256:
         facts = old.facts  # as it was: what is known of it still holds
     record = Record(
         path=artefact.path,
-        size_bytes=stat.st_size,
+        size_bytes=size_bytes,
         sha256=sha256,
-        mtime_ns=stat.st_mtime_ns,
+        mtime_ns=sight.identity.mtime_ns,
         stage=artefact.stage,
         code_version=artefact.code_version,
         parameters=json.loads(json.dumps(artefact.parameters)),
-        inputs=artefact.inputs or _origin(artefact, facts, stat.st_size, sha256),
-        facts=facts,
+        inputs=artefact.inputs or _origin(artefact, facts, size_bytes, sha256),
+        facts=dict(facts),
         run=Run(run_id, started, now(), platform.node(), dict(versions())),
     )
     with files.atomic(data / files.pending_lineage(artefact.path)) as partial:
@@ -309,6 +518,8 @@ def _take(
     if made == staged:
         files.move(staged, goal)
     _promote(data, artefact.path)
+    if (taken := hashing.remembered(goal)) is not None:
+        seen.note(data, artefact.path, taken)
     return record
 
 
@@ -331,19 +542,38 @@ def _retire(data: Path, path: str) -> None:
     latest = data / files.lineage(path)
     if (old := _load(data, path)) is not None:
         kept = data / files.past_lineage(path, old.run.ended)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        latest.replace(kept)
+        with files.storage_errors(latest):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            latest.replace(kept)
 
 
-def _write(data: Path, record: Record) -> None:
-    """Write the record of an artefact that was not made again: another file time is known now."""
+def _settle(data: Path, record: Record) -> None:
+    """Let the record of an artefact that is up to date be the latest one, and the only one."""
     pending = data / files.pending_lineage(record.path)
     if _load(data, record.path, files.pending_lineage(record.path)) == record:
         _promote(data, record.path)
-        return
-    with files.atomic(data / files.lineage(record.path)) as partial:
-        partial.write_bytes(_dump(record))
-    pending.unlink(missing_ok=True)
+    else:
+        pending.unlink(missing_ok=True)
+
+
+def _doubt(data: Path, doubtful: Iterable[Record]) -> None:
+    """Let records be ones of the past, so that what they vouch for is made again."""
+    for record in doubtful:
+        with files.locked(data / record.path):
+            if recorded(data, record.path) == record:  # nobody has made it again meanwhile
+                logger.info("%s: to be made again: what it was made from changed", record.path)
+                _settle(data, record)
+                _retire(data, record.path)
+
+
+def _latest(data: Path) -> Iterator[Record]:
+    """Yield the latest record of every artefact."""
+    folder = data / files.LINEAGE
+    for file in sorted(folder.rglob("*.json")):
+        name = file.relative_to(folder).as_posix().removesuffix(".json")
+        with contextlib.suppress(MadeByNewer):
+            if not name.startswith("history/") and (found := recorded(data, name)) is not None:
+                yield found
 
 
 def _dump(record: Record) -> bytes:
@@ -352,13 +582,37 @@ def _dump(record: Record) -> bytes:
 
 
 def _load(data: Path, path: str, name: str | None = None) -> Record | None:
-    """Return the record of an artefact from a file (the latest), unless it is damaged."""
+    """Return the record of an artefact from a file (the latest), unless it is damaged.
+
+    Raises:
+        MadeByNewer: it is sound, and of a format that is not known here. Every format keeps the
+            keys `format` and `digest`.
+    """
+    place = data / (name or files.lineage(path))
     try:
-        said = json.loads((data / (name or files.lineage(path))).read_bytes())
-        is_sound = said.pop("digest") == _digest(said) and said["path"] == path
-        return _RECORD.validate_python(said) if is_sound else None
+        with hashing.opened(place) as file:
+            said = json.loads(file.read().decode(), object_pairs_hook=_once_each)
+        digest = said.pop("digest")
+        if digest != _digest(said):
+            return None
+        if said["format"] != FORMAT and str(said["format"]).startswith(_FAMILY):
+            raise MadeByNewer(
+                f"{place} was made by a newer Imagesets (format {said['format']!r}, where "
+                f"{FORMAT!r} is the newest known here). Use that version for this data folder, or "
+                "choose another folder with --data or IMAGESETS_DATA."
+            )
+        record = _RECORD.validate_json(json.dumps(said), strict=True)
+        return record if record.path == path else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, or raise ValueError where a key stands in it twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands there twice")
+    return found
 
 
 def _digest(said: Mapping[str, Any]) -> str:
@@ -371,32 +625,17 @@ def _json(said: Mapping[str, Any]) -> bytes:
     return (json.dumps(said, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def _stat(path: Path) -> tuple[int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_size, stat.st_mtime_ns
-
-
-def _digest_of(path: Path) -> str | None:
-    """Return the SHA-256 of a file, or None where it can't be read."""
-    try:
-        return files.sha256(path)
-    except OSError:
-        return None
+def _is_of(record: Record, sight: Sight) -> bool:
+    """Whether a record knows the bytes that were seen."""
+    return (record.sha256, record.size_bytes) == (sight.sha256, sight.identity.size_bytes)
 
 
 def _bytes(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
+        with hashing.opened(path) as file:
+            return file.read()
     except OSError:
         return None
-
-
-def now() -> str:
-    """Return the time as records tell it: UTC, ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 @functools.cache

@@ -20,7 +20,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import archives, files, formats, lineage, members, statistics, tables, targets
+from pipelines import (
+    archives,
+    files,
+    formats,
+    hashing,
+    lineage,
+    members,
+    statistics,
+    tables,
+    targets,
+)
 from pipelines.catalogue import Catalogue, Dataset, Member, Source, Split, did_you_mean
 from pipelines.errors import (
     ArchiveError,
@@ -404,7 +414,7 @@ def _file(way: _Way, target: Target) -> Hop:
     if not path.is_file():
         return _blamed(hop, f"{path} is not there. {target.remedy}")
     try:
-        found = files.sha256(path)
+        found = hashing.sha256(path)
     except OSError as error:
         return _blamed(hop, str(error))
     hop = replace(hop, hashes={"sha256": found})

@@ -1,12 +1,12 @@
 """Verification: is every artefact still what it was, and what its archive says it must be?
 
 Not here: mending anything (whoever asks builds what is not whole), or deciding what a build must
-do (`pipelines.lineage`, which trusts a file whose size and modification time did not move; here
-nothing is trusted).
+do (`pipelines.lineage`, which does not read a file again that nobody wrote to since; here nothing
+is trusted, and everything is read).
 
-`digests` and `shallow` hash artefacts and hold them against their records. `deep` decodes the
-archives again and compares every record of the tables, CSV and LMDB, and every figure of the
-statistics, with them, and holds the Croissant documents against the tables.
+`look` and `shallow` hash artefacts and hold them against their records. `deep` decodes the archives
+again and compares every record of the tables, CSV and LMDB, and every figure of the statistics,
+with them, and holds the Croissant documents against the tables.
 """
 
 from __future__ import annotations
@@ -24,94 +24,73 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import croissant, files, formats, lineage, statistics, tables
+from pipelines import croissant, files, formats, lineage, seen, statistics, tables
 from pipelines.catalogue import Dataset, Source, Split
-from pipelines.errors import ImagesetsError
+from pipelines.errors import ImagesetsError, MadeByNewer
 from pipelines.exports import to_csv, to_lmdb
 from pipelines.formats import Batch
-from pipelines.lineage import Artefact, Input
+from pipelines.hashing import Sight
+from pipelines.lineage import Artefact, Condition, Input
 from pipelines.work import WORKERS, Advance, ahead, unwatched
-
-State = Literal["whole", "missing", "changed", "stale", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What became of an artefact.
 
-    state: `whole`; `missing`; `changed` since it was made; `stale`, its inputs, its declaration or
-        its code having moved on; `unknown`, there being no record that can be trusted.
+    condition: as of `lineage.State`; or `undeclared`: the archive says so too, but the catalogue
+        says otherwise.
     why: a clause, empty where it is whole.
+    sha256: of its bytes; None where they could not be read.
     """
 
     path: str
-    state: State
+    condition: Condition | Literal["undeclared"]
     why: str = ""
+    sha256: str | None = None
 
     @property
     def is_whole(self) -> bool:
         """Whether there is nothing to complain about."""
-        return self.state == "whole"
+        return self.condition == "whole"
 
 
-def digests(data: Path, paths: Sequence[str], advance: Advance = unwatched) -> dict[str, str]:
-    """Return path → SHA-256 of the files that are there and can be read, hashed side by side.
+def look(data: Path, paths: Sequence[str], advance: Advance = unwatched) -> dict[str, Sight]:
+    """Read files, side by side; return path → what was seen, of those that can be read.
 
     Args:
         data: the data folder.
         paths: relative to it.
-        advance: is told how many bytes were hashed.
+        advance: is told how many bytes were read.
     """
 
-    def digest(path: str) -> tuple[str, str | None]:
+    def look_at(path: str) -> tuple[str, Sight | None]:
         with contextlib.suppress(OSError):
-            found = files.sha256(data / path)
-            advance((data / path).stat().st_size)
-            return path, found
+            sight = seen.look_anew(data, path)
+            advance(sight.identity.size_bytes)
+            return path, sight
         return path, None
 
     there = [path for path in dict.fromkeys(paths) if (data / path).is_file()]
     there.sort(key=lambda path: -(data / path).stat().st_size)  # the longest work first
     with ThreadPoolExecutor(WORKERS) as pool:
-        return {path: found for path, found in pool.map(digest, there) if found}
+        return {path: sight for path, sight in pool.map(look_at, there) if sight}
 
 
-def shallow(data: Path, artefact: Artefact, found: str | None) -> Verdict:
-    """Hold an artefact's SHA-256 against its record, and its record against the catalogue.
+def shallow(data: Path, artefact: Artefact, sight: Sight | None) -> Verdict:
+    """Hold what was seen of an artefact against its record, and both against the catalogue.
 
     Args:
         data: the data folder.
         artefact: as it would be made now.
-        found: the SHA-256 of its bytes; None where there is no file that can be read.
+        sight: of its file, just now; None where there is no file that can be read.
     """
-    if found is None:
-        return _unread(data, artefact.path)
-    record = lineage.recorded(data, artefact.path)
-    if record is None:
-        damaged = (data / files.lineage(artefact.path)).exists()
-        why = "its record is damaged" if damaged else "it has no record"
-        return Verdict(artefact.path, "unknown", why)
-    if found != record.sha256:
-        why = f"SHA-256 {record.sha256} was recorded, {found} was found"
-        return Verdict(artefact.path, "changed", why)
-    if artefact.sidecar and not _says(data / artefact.sidecar, lineage.sidecar(record)):
-        why = f"{Path(artefact.sidecar).name} beside it does not say what was recorded"
-        return Verdict(artefact.path, "changed", why)
-    if reason := lineage.moved_on(record, artefact):
-        return Verdict(artefact.path, "stale", reason)
-    return Verdict(artefact.path, "whole")
-
-
-def _unread(data: Path, path: str) -> Verdict:
-    """Return why there was nothing to hash."""
-    if (data / path).is_file():
-        return Verdict(path, "changed", "it can't be read")
-    strange = "something that is no file is in its place"
-    return Verdict(path, "missing", strange if (data / path).exists() else "it is not there")
-
-
-def _says(path: Path, expected: bytes) -> bool:
-    return path.is_file() and path.read_bytes() == expected
+    sha256 = sight.sha256 if sight else None
+    try:
+        state = lineage.judged(data, artefact, sight)
+    except MadeByNewer as error:
+        return Verdict(artefact.path, "unknown", str(error), sha256)
+    return Verdict(artefact.path, state.condition, state.reason or "", sha256)
 
 
 class _Copy(Protocol):
