@@ -63,6 +63,14 @@ def _no_settings_from_outside(
         monkeypatch.delenv(name)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_cache_of_a_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What tests see is kept in no cache of a person."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _hosts_are_as_new(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Servers on loopback are asked without a proxy, and none is remembered as out of reach."""

@@ -22,7 +22,8 @@ from assets import runs
 from assets.definitions import automated
 from assets.display import Display
 from assets.settings import ROOT, Settings
-from pipelines import catalogue
+from pipelines import catalogue, hashing, seen
+from pipelines.hashing import Sight
 from tests import builders
 from tests.servers import Handler, good, status
 
@@ -118,9 +119,25 @@ class Project:
         assert line in lines
         toml.write_text("\n".join(lines) + "\n")
 
+    def rot(self, path: str, at: int = -5) -> None:
+        """Change a byte of an artefact as a disk does that goes bad: nobody can see that it did.
+
+        A test can't keep the change time, so what was seen is told that it is still so.
+        """
+        file = self.data / path
+        before = hashing.look(file)
+        stat, data = file.stat(), bytearray(file.read_bytes())
+        data[at] ^= 1
+        file.write_bytes(data)
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        identity = hashing.Identity.of(file.stat())
+        seen.note(self.data, path, Sight(before.sha256, identity, "2100-01-01T00:00:00Z"))
+        hashing.forget()
+        assert seen.look(self.data, path).sha256 == before.sha256
+
     def snapshot(self, *, lineage: bool = True) -> Snapshot:
-        """Everything in the data folder but Dagster's records and those of the past."""
-        left_out = {"dagster"} if lineage else {"dagster", "lineage"}
+        """Everything in the data folder but Dagster's records, those of the past, and what was seen."""
+        left_out = {"dagster", ".seen"} if lineage else {"dagster", ".seen", "lineage"}
         return {
             path.relative_to(self.data).as_posix(): _facts(path)
             for path in sorted(self.data.rglob("*"))

@@ -40,6 +40,9 @@ class Refreshed:
 Refresh = Callable[..., Refreshed]
 
 
+MADE_OF_SPLIT = ("", "_csv", "_lmdb")  # the assets of a split, by what follows its name
+
+
 @pytest.fixture
 def refresh(built: Project, site: Site, instance: dg.DagsterInstance) -> Refresh:
     """Run the job `refresh` on the project, with the publisher's server as its mirror."""
@@ -169,27 +172,51 @@ def test_what_was_deleted_is_made_again_and_nothing_else(built: Project, refresh
     assert refresh().outcome == "nothing to do"
 
 
+OF_LETTERS = [
+    f"tiny_letters/{split}{kind}" for split in ("train", "test") for kind in MADE_OF_SPLIT
+]
+OF_LETTERS += ["tiny_letters/archives", "tiny_letters/statistics", "tiny_letters/croissant"]
+
+
 @pytest.mark.parametrize(
-    ("path", "asset"),
+    ("path", "assets"),
     [
-        ("archives/tiny_letters/letters.zip", "tiny_letters/archives"),
-        ("tables/tiny_digits/train.parquet", "tiny_digits/train"),
-        ("exports/tiny_colours/test_lmdb/data.mdb", "tiny_colours/test_lmdb"),
+        ("archives/tiny_letters/letters.zip", OF_LETTERS),
+        (
+            "tables/tiny_digits/train.parquet",
+            [
+                *(f"tiny_digits/train{kind}" for kind in MADE_OF_SPLIT),
+                "tiny_digits/statistics",
+                "tiny_digits/croissant",
+            ],
+        ),
+        ("exports/tiny_colours/test_lmdb/data.mdb", ["tiny_colours/test_lmdb"]),
     ],
 )
-def test_bytes_that_rotted_behind_size_and_time_are_made_again(
-    built: Project, refresh: Refresh, path: str, asset: str
+def test_bytes_that_rotted_are_made_again_with_all_that_was_made_from_them_since(
+    built: Project, refresh: Refresh, path: str, assets: list[str]
 ) -> None:
-    file = built.data / path
-    good, stat = file.read_bytes(), file.stat()
-    file.write_bytes(good[:100] + bytes([good[100] ^ 1]) + good[101:])
-    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    good = (built.data / path).read_bytes()
+    built.rot(path)
     config = {"verify_artefacts": {"config": {"hash_everything": False}}}
     assert refresh(config).outcome == "nothing to do", "seen only by those who look"
 
     found = refresh()
 
-    assert (found.outcome, found.made) == ("made 1", {asset})
+    assert (found.outcome, found.made) == (f"made {len(assets)}", set(assets))
+    assert (built.data / path).read_bytes() == good
+    assert refresh().outcome == "nothing to do"
+
+
+def test_bytes_that_were_changed_behind_size_and_time_are_noticed_without_reading_everything(
+    built: Project, refresh: Refresh
+) -> None:
+    file = built.data / "exports/tiny_colours/test.csv"
+    good, stat = file.read_bytes(), file.stat()
+    file.write_bytes(bytes([good[0] ^ 1]) + good[1:])
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    config = {"verify_artefacts": {"config": {"hash_everything": False}}}
+    assert refresh(config).made == {"tiny_colours/test_csv"}
     assert file.read_bytes() == good
 
 
