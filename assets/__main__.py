@@ -29,7 +29,7 @@ from assets.settings import (
     level,
     refusal,
 )
-from pipelines import __version__, catalogue, files, lineage
+from pipelines import __version__, catalogue, files, hashing, lineage
 from pipelines.catalogue import Dataset, did_you_mean
 from pipelines.errors import (
     ArchiveUnavailable,
@@ -109,11 +109,14 @@ def _list(settings: Settings, _options: argparse.Namespace) -> int:
     declared = catalogue.load(settings.catalogue)
     header = ("dataset", "records", "classes", "image", "archives", "here")
     rows = [header]
+    read = []
     for dataset in declared.datasets.values():
         source = declared.source_of(dataset)
+        states = overview.states(declared, dataset, settings)
+        read += [state.sight.looked for _, state in states if state.sight]
         splits = [f"{split.records:,} {name}" for name, split in dataset.splits.items()]
         size = display.size(sum(archive.size_bytes for archive in source.archives.values()))
-        state = overview.in_words(dataset, settings, overview.states(declared, dataset, settings))
+        state = overview.in_words(dataset, settings, states)
         rows.append(
             (
                 dataset.name,
@@ -126,6 +129,8 @@ def _list(settings: Settings, _options: argparse.Namespace) -> int:
         )
     _print_columns(rows, right={"classes", "archives"})
     print(f"\ndata folder: {settings.data}\ncatalogue:   {settings.catalogue}")
+    if read:
+        print(f"up to date:  {display.last_read(hashing.seconds(min(read)))}")
     return 0
 
 
@@ -170,6 +175,8 @@ def _told(outcomes: Sequence[Outcome], settings: Settings, start: float) -> int:
         print(f"They are in {settings.data}.")
     else:
         print(f"\nNothing to do: all {len(outcomes)} are up to date and {passed}.")
+    if read := [outcome.read_s for outcome in outcomes if outcome.state == "up to date"]:
+        print(f"Up to date: {display.last_read(min(read))}.")
     return 0
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from pipelines.work import Watch, unwatched
@@ -150,3 +151,9 @@ def size(number: float) -> str:
         if number < 999.95 or unit == "TB":
             break
     return f"{number:.1f} {unit}"
+
+
+def last_read(seconds: float) -> str:
+    """Return a sentence that says since when bytes are only known from having been read before."""
+    when = datetime.fromtimestamp(seconds, UTC)
+    return f"bytes last read {when:%Y-%m-%d %H:%M} UTC or later; verify reads them again"

@@ -22,6 +22,7 @@ from pipelines.catalogue import Dataset, Source, Split
 from pipelines.lineage import Record
 
 OWNERS = ["team:imagesets"]
+LAST_READ = "bytes last read"
 
 
 def tags(
@@ -80,7 +81,7 @@ def materialized(
         "bytes": sum(m.record.size_bytes for m in made),
         "seconds": round(seconds, 3),
         "made": dg.MetadataValue.timestamp(max(m.record.run.ended_s for m in made)),
-        "bytes last read": dg.MetadataValue.timestamp(min(hashing.seconds(m.looked) for m in made)),
+        LAST_READ: dg.MetadataValue.timestamp(min(hashing.seconds(m.looked) for m in made)),
     }
     if len(made) == 1:
         facts["sha256"] = digests[0]

@@ -18,6 +18,7 @@ from dagster import DagsterEventType
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
+from assets import metadata
 from assets.definitions import define
 from assets.display import Display
 from assets.settings import ROOT, Settings
@@ -38,6 +39,7 @@ class Outcome:
     """What became of an asset.
 
     state: `made`, `up to date`, `failed`, or `blocked` by a failure before it.
+    read_s: when the bytes were last read or written, in seconds since 1970.
     warnings: what its checks found that stops nobody.
     """
 
@@ -46,6 +48,7 @@ class Outcome:
     records: int = 0
     size_bytes: int = 0
     seconds: float = 0.0
+    read_s: float = 0.0
     error: str = ""
     warnings: tuple[str, ...] = ()
 
@@ -187,6 +190,7 @@ def _outcomes(result: dg.ExecuteInProcessResult, selection: Sequence[dg.AssetKey
                 facts.get("dagster/row_count", 0),
                 facts["bytes"],
                 facts["seconds"],
+                facts[metadata.LAST_READ],
             )
         elif event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data

@@ -399,7 +399,11 @@ def _make(
     started = now()
     try:
         with _held(data, artefact.inputs) as compare:
-            facts = build(staged)
+            try:
+                facts = build(staged)
+            except Exception:
+                compare()  # bytes that changed are the reason, if there are any
+                raise
             compare()
         if before.condition == "changed" and before.record is not None:
             _doubt(data, made_since(data, before.record))

@@ -136,7 +136,7 @@ class Project:
         assert seen.look(self.data, path).sha256 == before.sha256
 
     def snapshot(self, *, lineage: bool = True) -> Snapshot:
-        """Everything in the data folder but Dagster's records, those of the past, and what was seen."""
+        """Everything in the data folder but Dagster's records, past ones, and what was seen."""
         left_out = {"dagster", ".seen"} if lineage else {"dagster", ".seen", "lineage"}
         return {
             path.relative_to(self.data).as_posix(): _facts(path)

@@ -50,7 +50,7 @@ def flip(path: Path, at: int | None = None) -> None:
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
-def rerecord(project: Project, path: str) -> None:
+def rerecord(project: Project, path: str, **more: Any) -> None:
     """Write a file's hash into its record, as a forger who has read the schema would."""
     data = (project.data / path).read_bytes()
     record = project.data / "lineage" / f"{path}.json"
@@ -60,7 +60,7 @@ def rerecord(project: Project, path: str) -> None:
         "sha256": hashlib.sha256(data).hexdigest(),
         "size_bytes": len(data),
         "mtime_ns": (project.data / path).stat().st_mtime_ns,
-    }
+    } | more
     text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     said["digest"] = hashlib.sha256(text.encode()).hexdigest()
     record.write_text(json.dumps(said))
