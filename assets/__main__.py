@@ -217,13 +217,21 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
 
 def _tell_verdicts(found: Mapping[tuple[str, str], Sequence[Verdict]], start: float) -> None:
     verdicts = [verdict for them in found.values() for verdict in them]
-    broken = [verdict for verdict in verdicts if not verdict.is_whole]
+    uncompared = [verdict for verdict in verdicts if verdict.condition == "uncompared"]
+    broken = [verdict for verdict in verdicts if not verdict.is_whole and verdict not in uncompared]
     for verdict in broken:
         print(f"{verdict.path}: {verdict.condition}: {verdict.why}")
+    for why in dict.fromkeys(verdict.why for verdict in uncompared):  # a line, not one for each
+        paths = [verdict.path for verdict in uncompared if verdict.why == why]
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        print(f"{paths[0]}{more}: uncompared: {why}")
     seconds = time.perf_counter() - start
     if broken:
         verb = "is" if len(broken) == 1 else "are"
         print(f"\n{len(broken)} of {len(verdicts)} artefacts {verb} not whole ({seconds:.1f} s).")
+    elif uncompared:
+        said = f"{len(uncompared)} of {len(verdicts)} artefacts could not be compared"
+        print(f"\n{said}; all have the bytes that are recorded ({seconds:.1f} s).")
     else:
         print(f"All {len(verdicts)} artefacts are whole ({seconds:.1f} s).")
 

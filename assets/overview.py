@@ -10,12 +10,15 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+
+import polars as pl
 
 from assets import checks
 from assets.display import Display
 from assets.settings import Settings
-from pipelines import archives, croissant, files, lineage, statistics, tables, verification
+from pipelines import archives, croissant, files, lineage, seen, statistics, tables, verification
 from pipelines.catalogue import Catalogue, Dataset
 from pipelines.errors import MadeByNewer
 from pipelines.exports import to_csv, to_lmdb
@@ -153,8 +156,13 @@ def _deeply(
     data, source = settings.data, declared.source_of(dataset)
     archived = [files.archive(source.name, name) for name in source.archives]
     mine = set(_paths(declared, dataset, settings))
-    if not whole.issuperset(archived) or not whole & mine.difference(archived):
-        return  # nothing to compare with, or nothing to compare: that is complained about
+    to_compare = sorted(whole & mine.difference(archived))
+    if missing := [path for path in archived if path not in whole]:
+        lacking = f"not all of its archives are here and whole: {', '.join(missing)}"
+        yield from (Verdict(path, "uncompared", lacking) for path in to_compare)
+        return
+    if not to_compare:
+        return
     records = sum(split.records for split in dataset.splits.values())
     with display.task(f"verify --deep {dataset.name}", records, "records") as advance:
         found = verification.deep(
@@ -243,16 +251,26 @@ def _failing_checks(
 
     What merely warns is no failure, and takes reading all pixels to know.
     """
-    found = {}
-    for split in dataset.splits.values():
-        path = files.table(dataset.name, split.name)
-        if path in among:
-            found[path] = checks.of_table(settings.data / path, dataset, split)
-    path = files.statistics(dataset.name)
-    if path in among:
-        found[path] = checks.of_statistics(settings.data / path, dataset)
-    failing = {path: [f for f in findings if not f.passed] for path, findings in found.items()}
-    return {path: findings for path, findings in failing.items() if findings}
+    judges: dict[str, Callable[[Path], list[checks.Finding]]] = {
+        files.table(dataset.name, split.name): partial(
+            checks.of_table, dataset=dataset, split=split
+        )
+        for split in dataset.splits.values()
+    }
+    judges[files.statistics(dataset.name)] = partial(checks.of_statistics, dataset=dataset)
+    failing = {}
+    for path, judge in judges.items():
+        if path not in among:
+            continue
+        try:
+            found = [finding for finding in judge(settings.data / path) if not finding.passed]
+        except (OSError, pl.exceptions.PolarsError) as error:
+            found = [checks.Finding("readable", False, "a whole file", str(error))]
+        if found:
+            failing[path] = found
+            with contextlib.suppress(OSError):
+                seen.look_anew(settings.data, path)  # so that the next build knows if it rotted
+    return failing
 
 
 def _names(failing: Mapping[str, Sequence[checks.Finding]]) -> list[str]:

@@ -19,13 +19,14 @@ import dagster as dg
 import pyarrow.parquet as pq
 from pydantic import Field, PrivateAttr, field_validator
 
+from assets.checks import Finding
 from assets.display import Display, Unit, size
 from assets.settings import Settings
-from pipelines import archives, files, hashing, lineage, openlineage, tables
+from pipelines import archives, files, hashing, lineage, openlineage, seen, tables
 from pipelines.catalogue import Archive, Dataset, Source, Split
 from pipelines.downloads import Identify
 from pipelines.duplicates import Fingerprints
-from pipelines.errors import ArchiveUnavailable, ImagesetsError
+from pipelines.errors import ArchiveUnavailable, ImagesetsError, StaleInput
 from pipelines.lineage import Artefact, Facts, Input, Record
 from pipelines.openlineage import Making, Outbox
 from pipelines.statistics import Sums
@@ -163,6 +164,32 @@ class Store(dg.ConfigurableResource[Any]):
         path = self.path(artefact.path)
         looked = before.sight.looked if before.is_up_to_date and before.sight else record.run.ended
         return Made(record, path, before.reason, looked, start, time.perf_counter())
+
+    @contextlib.contextmanager
+    def judging(self, made: Made) -> Iterator[list[Finding]]:
+        """Give a list for what checks find of an artefact; where that is trouble, read it anew.
+
+        Raises:
+            Failure: its bytes are no longer those recorded, so nothing that was found counts.
+        """
+        findings: list[Finding] = []
+        try:
+            yield findings
+        except Exception:
+            self._refuse_changed(made)
+            raise
+        if not all(finding.passed or finding.warns for finding in findings):
+            self._refuse_changed(made)
+
+    def _refuse_changed(self, made: Made) -> None:
+        data, record = Path(self.data), made.record
+        with refusals():
+            sight = seen.look_anew(data, record.path)
+            if sight.sha256 != record.sha256:
+                raise StaleInput(
+                    f"{record.path} changed since it was made: expected SHA-256 {record.sha256}, "
+                    f"found {sight.sha256}. Build again: what changed is made anew first."
+                )
 
     def _tell(self, event: Callable[[], Any]) -> None:
         if self._outbox:

@@ -64,9 +64,10 @@ def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
             return {"records": written}
 
         made = store.make(artefact, display, records, "records", build)
-        findings = checks.of_statistics(made.path, dataset)
-        findings += checks.leaks(list(paths.values()), prints)
-        told = metadata.of_statistics(made.path)
+        with store.judging(made) as findings:
+            findings.extend(checks.of_statistics(made.path, dataset))
+            findings.extend(checks.leaks(list(paths.values()), prints))
+            told = metadata.of_statistics(made.path)
         return metadata.materialized([made], told, checks.results(findings))
 
     return statistics_table

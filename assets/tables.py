@@ -65,11 +65,12 @@ def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition
         made = store.make(artefact, display, split.records, "records", build)
         if made.because:
             at_hand.sums[made.record.sha256] = found
-        prints = duplicates.fingerprints(made.path)
-        at_hand.fingerprints[made.record.sha256] = prints
-        findings = checks.of_table(made.path, dataset, split)
-        findings.append(checks.duplicates_within(made.path, prints))
-        told = metadata.of_table(made.path)
+        with store.judging(made) as findings:
+            prints = duplicates.fingerprints(made.path)
+            at_hand.fingerprints[made.record.sha256] = prints
+            findings.extend(checks.of_table(made.path, dataset, split))
+            findings.append(checks.duplicates_within(made.path, prints))
+            told = metadata.of_table(made.path)
         return metadata.materialized([made], told, checks.results(findings))
 
     return table

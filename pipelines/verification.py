@@ -39,13 +39,13 @@ class Verdict:
     """What became of an artefact.
 
     condition: as of `lineage.State`; or `undeclared`: the archive says so too, but the catalogue
-        says otherwise.
+        says otherwise; or `uncompared`: whole by its hash, and there is nothing to compare it with.
     why: a clause, empty where it is whole.
     sha256: of its bytes; None where they could not be read.
     """
 
     path: str
-    condition: Condition | Literal["undeclared"]
+    condition: Condition | Literal["undeclared", "uncompared"]
     why: str = ""
     sha256: str | None = None
 

@@ -72,6 +72,29 @@ def test_rot_in_a_table_never_reaches_an_export_and_the_next_build_heals_it(
     assert verify(command, built, "--deep") == (0, [])
 
 
+@pytest.mark.parametrize("path", [TABLE, STATISTICS])
+def test_checks_of_a_file_that_rotted_say_so_and_the_next_build_heals_it(
+    built: Project, command: Command, path: str
+) -> None:
+    built.rot(path)  # in its footer, so that no reader can open it
+    outcomes = built.build("tiny_digits").values()
+    [failed] = [outcome for outcome in outcomes if outcome.state == "failed"]
+    assert f"{path} changed since it was made: expected SHA-256" in failed.error
+    assert all(outcome.is_good for outcome in built.build("tiny_digits").values())
+    assert verify(command, built, "--deep") == (0, [])
+
+
+def test_a_list_of_files_of_which_one_rotted_says_so_and_the_next_build_heals_it(
+    built: Project, command: Command
+) -> None:
+    built.rot(TABLE)
+    said = command("list", *built.options)
+    assert said.code == 0
+    assert re.search(r"^tiny_digits .* readable failed$", said.stdout, re.M)
+    assert all(outcome.is_good for outcome in built.build("tiny_digits").values())
+    assert verify(command, built, "--deep") == (0, [])
+
+
 def test_rot_in_an_archive_never_reaches_a_table(built: Project, command: Command) -> None:
     built.rot(ARCHIVE, at=4)  # the time in its header: the content stays as it is
     (built.data / TABLE).unlink()

@@ -286,7 +286,7 @@ def test_repairing_begins_at_the_nearest_ancestor_that_is_whole(
     (built.data / f"lineage/{TABLE}.json").unlink()
     flip(built.data / CSV)
     assert verify(command, built, "--repair")[0] == 0
-    assert verify(command, built, "--deep") == (0, [])
+    assert verify(command, built, "--deep", "tiny_digits") == (0, [])
     archives = {path for path in before if path.startswith("archives/")}
     assert {path for path in moved(before, built.snapshot(lineage=False)) if path in before} <= {
         *archives,
@@ -373,6 +373,22 @@ def test_nothing_is_compared_with_an_archive_that_is_damaged_itself(
 ) -> None:
     flip(built.data / ARCHIVE)
     assert verify(command, built, "--deep") == (1, [(ARCHIVE, "changed")])
+
+
+def test_what_can_not_be_compared_is_not_called_whole_by_looking_deep(
+    built: Project, command: Command
+) -> None:
+    shutil.rmtree(built.data / "archives/tiny_digits")
+    shutil.rmtree(built.data / "lineage/archives/tiny_digits")
+    assert verify(command, built) == (0, [])
+    said = command("verify", "--deep", *built.options)
+    assert said.code == 1
+    assert re.search(
+        r"^\S+ and 7 more: uncompared: not all of its archives are here", said.stdout, re.M
+    )
+    assert "8 of 26 artefacts could not be compared; all have the bytes" in said.stdout
+    assert verify(command, built, "--deep", "--repair")[0] == 0
+    assert verify(command, built, "--deep") == (0, [])
 
 
 def test_a_csv_with_a_header_is_compared_too(built: Project, command: Command) -> None:
