@@ -32,9 +32,8 @@ from pipelines import (
 from pipelines.catalogue import Archive, Catalogue, Source
 from pipelines.errors import WrongBytes
 from pipelines.exports import to_csv, to_lmdb
-from tests import builders
+from tests import builders, caffe
 from tests.builders import Array
-from tests.exports import test_to_lmdb
 
 BUILT_IN = Path(__file__).parent.parent / "assets" / "catalogue"
 
@@ -233,7 +232,7 @@ def test_duckdb_counts_the_classes_of_a_table(data: Path) -> None:
 def test_caffe_reads_the_lmdb(data: Path, mirror: Path, name: str, split: str) -> None:
     images, labels = read_elsewhere(mirror / name, split)
 
-    keys, found, found_labels = test_to_lmdb.read(data / f"{name}_{split}_lmdb")
+    keys, found, found_labels = caffe.read(data / f"{name}_{split}_lmdb")
 
     assert keys == [f"{number:08d}" for number in range(len(labels))]
     np.testing.assert_array_equal(found[..., 0], images)
