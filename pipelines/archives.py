@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs
@@ -73,14 +73,16 @@ def places(source: Source, archive: Archive, mirror: str | None, offline: bool) 
     """Return where to look, in order: the user's mirror, the declared ones, package registries.
 
     A user's mirror is a folder, an http(s) URL or an object store's (s3://, gs://, …), laid out
-    `<source>/<file>`. Offline, only folders remain.
+    `<source>/<file>`. Offline, only folders remain. In an address a name is quoted: a `#` or `?` in
+    it would end the path, and object stores refuse a space.
     """
-    found = []
+    found, quoted = [], quote(archive.name)
     if mirror:
         # An object store's options come last: s3://bucket/folder?region=…
         place, mark, options = mirror.partition("?") if _scheme(mirror) else (mirror, "", "")
-        found.append(f"{place.rstrip('/')}/{source.name}/{archive.name}{mark}{options}")
-    found += [url + archive.name for url in source.mirrors]
+        name = quoted if _scheme(mirror) else archive.name
+        found.append(f"{place.rstrip('/')}/{source.name}/{name}{mark}{options}")
+    found += [url + quoted for url in source.mirrors]
     found += [archive.package] if archive.package else []
     return [place for place in found if not (offline and _scheme(place))]
 

@@ -11,15 +11,16 @@ import os
 import socket
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
 
-from pipelines import archives, catalogue, files
+from pipelines import archives, catalogue, files, probes
 from pipelines.catalogue import Archive, Catalogue
 from pipelines.errors import ArchiveUnavailable, StorageError, WrongBytes
 from pipelines.work import Watch
-from tests import builders
+from tests import builders, servers
 
 DATA = builders.gz(np.random.default_rng(0).bytes(700_000))  # more than two pieces
 PAGE = b"""<!DOCTYPE html>
@@ -293,6 +294,37 @@ def test_the_users_mirror_comes_first_and_offline_means_no_url(
     found = archives.places(source, source.archives["letters.zip"], mirror, offline)
 
     assert found == places
+
+
+NAMES = ["images #1.gz", "a?b%20c.gz", "a+b&c=d;e.gz", "bilder ä.gz", "(1) [2] {3}~.gz"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["declared", "http", "folder", "object store"])
+def test_an_archive_is_found_by_its_name_whatever_characters_it_has(
+    known: Catalogue, goal: Path, tmp_path: Path, kind: str, name: str
+) -> None:
+    root = tmp_path / "mirror"
+    (root / "tiny_letters").mkdir(parents=True)
+    (root / "tiny_letters" / name).write_bytes(DATA)
+    archive = declared(DATA, name)
+
+    def unquoted(handler: servers.Handler, _data: bytes) -> None:
+        handler.path = unquote(urlsplit(handler.path).path)
+        servers.folder(root)(handler, b"")
+
+    with servers.serving(b"", unquoted) as server:
+        mirrors = {"http": server.url, "folder": str(root), "object store": root.as_uri()}
+        source = replace(
+            known.sources["tiny_letters"],
+            mirrors=(f"{server.url}tiny_letters/",) if kind == "declared" else (),
+        )
+        [place] = archives.places(source, archive, mirrors.get(kind), offline=False)
+        assert probes.look([place])[place].size_bytes == len(DATA)
+        assert archives.obtain(archive, goal, [place]) == place
+
+    assert goal.read_bytes() == DATA
+    assert place.endswith(name) == (kind == "folder")
 
 
 @pytest.mark.parametrize("mirror", [None, "https://c.example/m/", "/nowhere"])
