@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import logging
+import os
 import random
 import re
 import socket
+import stat
 import threading
 import time
 from collections import defaultdict
@@ -121,7 +124,7 @@ class Growing:
         """Go on with the file at `path`, or begin it."""
         self.path = path
         self._advance = advance
-        self._file = path.open("ab+", buffering=0)
+        self._file = _opened(path)
         self._begin()
         self._file.seek(0)
         while chunk := self._file.read(CHUNK_BYTES):
@@ -159,6 +162,8 @@ class Growing:
     def validator(self, url: str) -> str | None:
         """Return the validator that this URL's server gave for the bytes that are there."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            if not _is_ours(note(self.path)):
+                return None
             noted = json.loads(note(self.path).read_text("utf-8"))
             known = noted["url"] == without_secrets(url)
             return str(noted["validator"]) if known else None
@@ -166,11 +171,11 @@ class Growing:
 
     def note_validator(self, url: str, validator: str | None) -> None:
         """Remember the validator for a later process, or that there is none."""
+        self.forget_validator()  # and whatever else may be in its place, which is not written to
         if validator:
             noted = {"url": without_secrets(url), "validator": validator}
-            note(self.path).write_text(json.dumps(noted), "utf-8")
-        else:
-            self.forget_validator()
+            with note(self.path).open("x", encoding="utf-8") as file:
+                json.dump(noted, file)
 
     def forget_validator(self) -> None:
         """Remove the note."""
@@ -187,6 +192,25 @@ class Growing:
         self.size += len(chunk)
         self.head += chunk[: HEAD_BYTES - len(self.head)]
         self._advance(len(chunk))
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a regular file is at a path, and nowhere else: writing to it changes no other."""
+    found = path.lstat()
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+
+
+def _opened(path: Path) -> io.FileIO:
+    """Open a file of our own to read it and append to it.
+
+    A link or a pipe in its place is removed: what is at the other end must not change.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not (_is_ours(path) or stat.S_ISDIR(path.lstat().st_mode)):
+            path.unlink()
+    # Should a link come into its place just now, it is not followed; nor is a pipe waited for.
+    never = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return io.FileIO(path, "ab+", opener=lambda name, flags: os.open(name, flags | never, 0o666))
 
 
 def download(

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 import pytest
 
-from pipelines import archives, catalogue, files, probes
+from pipelines import archives, catalogue, downloads, files, probes
 from pipelines.catalogue import Archive, Catalogue
 from pipelines.errors import ArchiveUnavailable, StorageError, WrongBytes
 from pipelines.work import Watch
@@ -188,6 +188,53 @@ def test_a_file_in_the_place_of_the_data_folder_is_named(goal: Path, tmp_path: P
         archives.obtain(declared(DATA), goal, [str(place)])
 
     assert (tmp_path / "data").read_bytes() == b"precious"
+
+
+# --- what may be in the place of a staged file ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["link", "hard link", "dangling link", "link to itself", "link to a folder", "pipe"],
+)
+@pytest.mark.parametrize("which", ["staged", "note"])
+@pytest.mark.parametrize("kind", ["a folder", "a server"])
+def test_what_is_in_the_place_of_a_staged_file_is_not_written_through(
+    goal: Path, tmp_path: Path, what: str, which: str, kind: str
+) -> None:
+    goal.parent.mkdir(parents=True)
+    place = files.staged(goal) if which == "staged" else downloads.note(files.staged(goal))
+    precious = tmp_path / "precious"
+    precious.write_bytes(DATA[:100])  # of the archive, even: it would be gone on with
+    if what == "hard link":
+        place.hardlink_to(precious)
+    elif what == "pipe":
+        os.mkfifo(place)
+    else:
+        targets = {"dangling link": tmp_path / "nothing", "link to itself": place}
+        targets |= {"link": precious, "link to a folder": tmp_path}
+        place.symlink_to(targets[what])
+    (tmp_path / "mirror.gz").write_bytes(DATA)
+
+    with servers.serving(DATA, servers.cut(50_000), servers.good()) as server:
+        mirror = str(tmp_path / "mirror.gz") if kind == "a folder" else f"{server.url}images.gz"
+        archives.obtain(declared(DATA), goal, [mirror])
+
+    assert goal.read_bytes() == DATA
+    assert not goal.is_symlink()
+    assert precious.read_bytes() == DATA[:100]
+    assert not (tmp_path / "nothing").exists()
+    assert (goal.stat().st_mode & 0o777) == (tmp_path / "mirror.gz").stat().st_mode & 0o777
+    if which == "staged" or kind == "a server":
+        assert builders.files_under(goal.parent) == ["images.gz"]
+
+
+def test_a_folder_in_the_place_of_a_staged_file_is_named(goal: Path, tmp_path: Path) -> None:
+    files.staged(goal).mkdir(parents=True)
+    (tmp_path / "mirror.gz").write_bytes(DATA)
+
+    with pytest.raises(StorageError, match=r"images\.gz can't be written.*folder is in the way"):
+        archives.obtain(declared(DATA), goal, [str(tmp_path / "mirror.gz")])
 
 
 # --- which bytes are right ------------------------------------------------------------------------
