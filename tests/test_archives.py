@@ -241,9 +241,24 @@ def test_a_folder_in_the_place_of_a_staged_file_is_named(goal: Path, tmp_path: P
 
 
 def test_a_file_is_held_against_its_declaration(tmp_path: Path) -> None:
-    (tmp_path / "images.gz").write_bytes(DATA)
+    path, archive = tmp_path / "images.gz", declared(DATA)
+    path.write_bytes(DATA)
+    archives.verify(path, archive)
 
-    archives.verify(tmp_path / "images.gz", declared(DATA))
+    others = {"md5": "0" * 32, "sha256": "0" * 64, "size_bytes": len(DATA) - 1}
+    for key, value in others.items():
+        with pytest.raises(WrongBytes, match=str(value) if key != "size_bytes" else f"{value:,}"):
+            archives.verify(path, replace(archive, **{key: value}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("at", [0, len(DATA) // 2, len(DATA) - 1])
+def test_a_file_with_one_other_byte_is_another_file(tmp_path: Path, at: int) -> None:
+    data = bytearray(DATA)
+    data[at] ^= 1
+    (tmp_path / "images.gz").write_bytes(data)
+
+    with pytest.raises(WrongBytes, match=hashlib.md5(data).hexdigest()):
+        archives.verify(tmp_path / "images.gz", declared(DATA))
 
 
 def test_another_datasets_bytes_are_recognised(publisher: builders.Publisher) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
+import os
 import shutil
 import ssl
 import threading
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 import trustme
 
-from pipelines import archives, downloads, probes, work
+from pipelines import archives, downloads, files, probes, work
 from pipelines.catalogue import Archive
 from pipelines.downloads import Patience
 from pipelines.errors import ArchiveUnavailable, DownloadFailed, StorageError
@@ -538,6 +540,83 @@ def test_a_download_that_can_not_fit_is_not_begun(
         obtain(tmp_path / "file.gz", server.url)
     assert not server.requests
     assert not list(tmp_path.glob("*.gz"))
+
+
+def test_only_the_rest_of_a_file_that_is_gone_on_with_must_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    free = len(DATA) - 30_000
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=free))
+    (tmp_path / ".file.gz.partial").write_bytes(DATA[:30_000])
+    with serving(DATA) as server:
+        obtain(tmp_path / "file.gz", server.url)
+    assert (tmp_path / "file.gz").read_bytes() == DATA
+
+    (tmp_path / ".other.gz.partial").write_bytes(DATA[:29_999])
+    with serving(DATA) as server, pytest.raises(StorageError, match=f"{free + 1:,} bytes are st"):
+        obtain(tmp_path / "other.gz", server.url)
+
+
+def test_no_range_is_asked_of_a_server_that_encodes_what_it_sends(tmp_path: Path) -> None:
+    """A range of what it sends would be a range of the encoded bytes, not of the file."""
+
+    def encoded_and_cut(handler: servers.Handler, data: bytes) -> None:
+        body = gzip.compress(data)
+        handler.start(200, len(body), Content_Encoding="gzip", ETag='"v1"')
+        handler.wfile.write(body[:30_000])
+
+    with serving(DATA, encoded_and_cut, compressed_again) as server:
+        obtain(tmp_path / "file.gz", server.url)
+    assert len(server.requests) == 2
+    assert "Range" not in server.requests[1]
+    assert (tmp_path / "file.gz").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("kind", ["a server", "a folder"])
+def test_an_archive_is_on_the_disk_before_it_is_moved_into_place(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`receive` leaves the move to its callers, who don't flush what it gave them."""
+    told = disk_calls(monkeypatch)
+    partial = tmp_path / "staged"
+    (tmp_path / "file.gz").write_bytes(DATA)
+    with serving(DATA) as server:
+        place = f"{server.url}file.gz" if kind == "a server" else str(tmp_path / "file.gz")
+        archives.receive(ARCHIVE, tmp_path / "goal", partial, [place], patience=HASTE)
+
+    assert ("fsync", partial.stat().st_ino, len(DATA)) in told
+
+
+def test_a_resumed_file_is_on_the_disk_before_it_is_moved_into_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = disk_calls(monkeypatch)
+    with files.resumable(tmp_path / "goal") as partial:
+        partial.write_bytes(DATA)
+
+    inode = (tmp_path / "goal").stat().st_ino
+    assert told == [("fsync", inode, len(DATA)), ("rename", inode, len(DATA))]
+
+
+def disk_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
+    """Record from now on, in order, which inodes are flushed and renamed, and how long they are."""
+    told: list[tuple[str, int, int]] = []
+    fsync, replace_ = os.fsync, Path.replace
+
+    def recording_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        found = os.fstat(descriptor)
+        told.append(("fsync", found.st_ino, found.st_size))
+
+    def recording_replace(path: Path, target: Path) -> Path:
+        found = path.stat()
+        told.append(("rename", found.st_ino, found.st_size))
+        return replace_(path, target)
+
+    monkeypatch.setattr(os, "fsync", recording_fsync)
+    monkeypatch.setattr(Path, "replace", recording_replace)
+    return told
 
 
 def test_a_host_out_of_reach_is_tried_only_once_the_next_time(tmp_path: Path) -> None:
