@@ -186,9 +186,9 @@ def _more_than_one_stream(name: str, after: bytes) -> str:
     told = f"{name}: there are bytes after the end of the gzip stream"
     if after.startswith(_GZIP):
         return (
-            f"{told}: another gzip stream. Only files of one stream are read. If all of them belong "
-            "to the member, pack it as one (gzip -dc OLD | gzip -n > NEW), and declare the new "
-            "file's size and hashes."
+            f"{told}: another gzip stream. Only files of one stream are read. If all of them "
+            "belong to the member, pack it as one (gzip -dc OLD | gzip -n > NEW), and declare the "
+            "new file's size and hashes."
         )
     kind = "zeros, as padding has them" if not after.strip(b"\0") else f"they begin {after.hex()}"
     return (
