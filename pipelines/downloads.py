@@ -12,10 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import logging
+import os
 import random
 import re
+import socket
+import stat
 import threading
 import time
 from collections import defaultdict
@@ -25,13 +29,16 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import requests
+import requests.adapters
+import requests.utils
 import urllib3
 
 from pipelines import __version__
-from pipelines.errors import DownloadFailed, TooSlow, WrongBytes
+from pipelines.errors import DownloadFailed, OutOfReach, TooSlow, WrongBytes
 from pipelines.work import Advance, unwatched
 
 USER_AGENT = f"imagesets/{__version__} (benchmark image datasets; python-requests)"
@@ -83,6 +90,8 @@ class Patience:
     """How long to bear with a server.
 
     connect_s, read_s: until a connection stands; between two pieces of an answer.
+    answer_s: until bytes of the file arrive, and between two pieces of it, whatever else the server
+        says meanwhile: redirects, headers, a handshake. One that takes longer is left.
     tries: in a row without a single new byte; one only for a host that was out of reach before.
     backoff_s, longest_wait_s: the first pause, doubled each time, and the longest one; a server
         that asks for more (Retry-After) is left.
@@ -91,6 +100,7 @@ class Patience:
 
     connect_s: float = 10.0
     read_s: float = 60.0
+    answer_s: float = 120.0
     tries: int = 4
     backoff_s: float = 0.5
     longest_wait_s: float = 60.0
@@ -114,7 +124,7 @@ class Growing:
         """Go on with the file at `path`, or begin it."""
         self.path = path
         self._advance = advance
-        self._file = path.open("ab+", buffering=0)
+        self._file = _opened(path)
         self._begin()
         self._file.seek(0)
         while chunk := self._file.read(CHUNK_BYTES):
@@ -152,6 +162,8 @@ class Growing:
     def validator(self, url: str) -> str | None:
         """Return the validator that this URL's server gave for the bytes that are there."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            if not _is_ours(note(self.path)):
+                return None
             noted = json.loads(note(self.path).read_text("utf-8"))
             known = noted["url"] == without_secrets(url)
             return str(noted["validator"]) if known else None
@@ -159,11 +171,11 @@ class Growing:
 
     def note_validator(self, url: str, validator: str | None) -> None:
         """Remember the validator for a later process, or that there is none."""
+        self.forget_validator()  # and whatever else may be in its place, which is not written to
         if validator:
             noted = {"url": without_secrets(url), "validator": validator}
-            note(self.path).write_text(json.dumps(noted), "utf-8")
-        else:
-            self.forget_validator()
+            with note(self.path).open("x", encoding="utf-8") as file:
+                json.dump(noted, file)
 
     def forget_validator(self) -> None:
         """Remove the note."""
@@ -180,6 +192,25 @@ class Growing:
         self.size += len(chunk)
         self.head += chunk[: HEAD_BYTES - len(self.head)]
         self._advance(len(chunk))
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a regular file is at a path, and nowhere else: writing to it changes no other."""
+    found = path.lstat()
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+
+
+def _opened(path: Path) -> io.FileIO:
+    """Open a file of our own to read it and append to it.
+
+    A link or a pipe in its place is removed: what is at the other end must not change.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not (_is_ours(path) or stat.S_ISDIR(path.lstat().st_mode)):
+            path.unlink()
+    # Should a link come into its place just now, it is not followed; nor is a pipe waited for.
+    never = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return io.FileIO(path, "ab+", opener=lambda name, flags: os.open(name, flags | never, 0o666))
 
 
 def download(
@@ -205,14 +236,15 @@ def download(
 
     Raises:
         TooSlow: the server stayed below the least rate; what it gave is kept.
+        OutOfReach: it did not answer as it should, however often it was asked.
         DownloadFailed: it can't be had here. What arrived is kept where it may be part of the file,
             and thrown away where it can't be.
         WrongBytes: a file is there, and can't be the one declared.
         OSError: the file can't be written.
     """
-    with politely(url), Session() as session:
+    with politely(url):
         transfer = _Transfer(url, growing, size_bytes, look, identify, patience)
-        transfer.run(session)
+        transfer.run()
         return transfer.is_pieced
 
 
@@ -234,45 +266,47 @@ class _Transfer:
         self._pace = _Pace(patience)  # over all answers: one that is cut early is no faster
         self.is_pieced = growing.size > 0
 
-    def run(self, session: requests.Session) -> None:
+    def run(self) -> None:
         failures, host = 0, urlsplit(self._url).netloc.rpartition("@")[2]
         while (have := self._growing.size) < self._size_bytes:
+            tries = 1 if host in _out_of_reach else self._patience.tries
             wait_s = None
             try:
-                self._once(session, have)
+                self._once(have)
                 reason = f"the answer ended after {self._growing.size:,} bytes"
             except _Again as again:
                 reason, wait_s = str(again), again.wait_s
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 reason = in_words(error, host)
+                tries = 1 if isinstance(error, HungUp) else tries  # it has cost enough
             if self._growing.size >= self._size_bytes:
-                return
+                break
             failures = 0 if self._growing.size > have else failures + 1
-            if failures >= (1 if host in _out_of_reach else self._patience.tries):
-                _out_of_reach.add(host)
-                raise DownloadFailed(f"{reason}{f' ({failures} times)' if failures > 1 else ''}")
+            if failures >= tries:
+                times = f" ({failures} times)" if failures > 1 else ""
+                raise OutOfReach(f"{reason}{times}", is_news=_lost(host))
             pause = self._pause(failures, wait_s)
             text = without_secrets(f"{self._url}: {reason}")
             logger.info("%s; trying again in %.1f s", text, pause)
             time.sleep(pause)
             if wait_s is not None:
                 self._pace = _Pace(self._patience)  # a pause that was asked for is not slowness
+        _out_of_reach.discard(host)
 
-    def _once(self, session: requests.Session, have: int) -> None:
+    def _once(self, have: int) -> None:
         """Ask once, for what is missing, and append what comes."""
         headers = {}
         if have and self._ranges:
             headers["Range"] = f"bytes={have}-"
             if validator := self._growing.validator(self._url):
                 headers["If-Range"] = validator
-        timeouts = (self._patience.connect_s, self._patience.read_s)
-        with session.get(self._url, headers=headers, timeout=timeouts, stream=True) as response:
+        with answer("GET", self._url, headers, self._patience) as (response, watchdog):
             if not self._goes_on(response, have if headers else 0) and have:
                 self._growing.restart()
             etag = response.headers.get("ETag", "")
             strong = etag if etag.startswith('"') else response.headers.get("Last-Modified")
             self._growing.note_validator(self._url, strong)
-            self._append(response)
+            self._append(response, watchdog)
 
     def _goes_on(self, response: requests.Response, asked: int) -> bool:
         """Return whether the body goes on at byte `asked`; otherwise it begins at 0.
@@ -305,7 +339,7 @@ class _Transfer:
         self._ranges = False
         self._growing.restart()
 
-    def _append(self, response: requests.Response) -> None:
+    def _append(self, response: requests.Response, watchdog: Watchdog) -> None:
         """Append the body, watching its first bytes, its length and its pace."""
         growing, size_bytes = self._growing, self._size_bytes
         announced = response.headers.get("Content-Length", "")
@@ -326,6 +360,7 @@ class _Transfer:
                 growing.restart()
                 raise WrongBytes(f"more than the declared {size_bytes:,} bytes arrive")
             growing.append(chunk)
+            watchdog.wait_anew()
             self._pace.step(len(chunk))
 
     def _instead(self, response: requests.Response, length: int) -> str:
@@ -379,26 +414,174 @@ class _Pace:
             self._since, self._bytes = time.monotonic(), 0
 
 
-class Session(requests.Session):
-    """A session that follows few redirects, and none from https to http."""
+class HungUp(requests.exceptions.Timeout):
+    """We hung up on a server that gave nothing of the file for too long."""
 
-    def __init__(self) -> None:
-        """Say who we are."""
+
+class Watchdog:
+    """Hangs up on a server that gives nothing of the file for too long.
+
+    A timeout of a socket ends only complete silence. A server that sends a byte of a header each
+    second, or `100 Continue` for ever, or never ends its handshake, would be waited for for days.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        """Hang up in so many seconds, unless told to wait anew."""
+        self._patience_s = patience_s
+        self._connections: list[socket.socket] = []
+        self._lock = threading.Condition()
+        self._is_over = self._has_bitten = False
+        self.wait_anew()
+        self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
+
+    def __enter__(self) -> Watchdog:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._is_over = True
+            self._lock.notify()
+        self._thread.join()
+        self.hang_up()
+
+    def wait_anew(self) -> None:
+        """Begin to count the seconds again: something of the file has arrived."""
+        self._deadline = time.monotonic() + self._patience_s
+
+    def watch(self, connection: socket.socket) -> None:
+        """Include a connection."""
+        with self._lock:
+            # A duplicate of our own: TLS takes the socket away from whoever opened it.
+            self._connections.append(connection.dup())
+        if self._has_bitten:
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        """End the connections so far; whoever reads from one sees its end."""
+        with self._lock:
+            for connection in self._connections:
+                with connection, contextlib.suppress(OSError):  # ended by the server
+                    connection.shutdown(socket.SHUT_RDWR)
+            self._connections.clear()
+
+    def check(self) -> None:
+        """Raise `HungUp` if the time is over: what seems to be an answer is a part of one."""
+        if self._has_bitten:
+            raise HungUp(f"nothing of the file arrived within {self._patience_s:g} s")
+
+    def _run(self) -> None:
+        with self._lock:
+            while not self._is_over and (left := self._deadline - time.monotonic()) > 0:
+                self._lock.wait(left)
+            self._has_bitten = not self._is_over
+        if self._has_bitten:
+            self.hang_up()
+
+
+@contextlib.contextmanager
+def answer(
+    method: str, url: str, headers: dict[str, str], patience: Patience
+) -> Iterator[tuple[requests.Response, Watchdog]]:
+    """Give a server's answer with its body unread, and a watchdog to be told what arrives of it.
+
+    Few redirects are followed, and none from https to http; of their own bodies nothing is read.
+    A password goes to no other host.
+
+    Raises:
+        DownloadFailed: a redirect leads nowhere.
+        HungUp: nothing of the body arrived in time.
+        requests.RequestException, urllib3.exceptions.HTTPError: the connection failed.
+    """
+    timeouts = (patience.connect_s, patience.read_s)
+    auth = requests.utils.get_auth_from_url(url)
+    with Watchdog(patience.answer_s) as watchdog, _Session(watchdog) as session:
+        try:
+            for _ in range(REDIRECTS + 1):
+                response = session.request(
+                    method,
+                    url,
+                    headers=headers,
+                    auth=auth if any(auth) else None,
+                    timeout=timeouts,
+                    stream=True,
+                    allow_redirects=False,
+                )
+                with response:
+                    watchdog.check()
+                    target = _redirect_target(response)
+                    if target is None:
+                        yield response, watchdog
+                        watchdog.check()
+                        return
+                session.close()  # no connection is used twice: what was not read is still in it
+                watchdog.hang_up()
+                if session.should_strip_auth(url, target):  # type: ignore[no-untyped-call]
+                    auth = ("", "")
+                url = target
+        except (requests.RequestException, urllib3.exceptions.HTTPError):
+            watchdog.check()
+            raise
+        raise DownloadFailed(f"more than {REDIRECTS} redirects")
+
+
+def _redirect_target(response: requests.Response) -> str | None:
+    """Return where an answer leads, if it is a redirect.
+
+    Raises:
+        DownloadFailed: to what is no address, or from https to plain http.
+    """
+    if not response.is_redirect:
+        return None
+    try:
+        location = response.headers["Location"].encode("latin-1").decode("utf-8")
+        target = urljoin(response.url, requests.utils.requote_uri(location))
+        scheme, host = urlsplit(target).scheme, urlsplit(target).hostname
+        _ = urlsplit(target).port
+    except (ValueError, requests.exceptions.InvalidURL) as error:  # no text, or no such port
+        raise DownloadFailed(f"redirected to what is no address: {error}") from error
+    if scheme not in ("http", "https") or not host:
+        raise DownloadFailed(f"redirected to what is no address of the web ({target})")
+    if scheme == "http" and urlsplit(response.url).scheme == "https":
+        raise DownloadFailed(f"redirected from https to plain http ({target})")
+    return target
+
+
+class _Session(requests.Session):
+    """A session whose connections are watched, and which follows no redirect by itself."""
+
+    def __init__(self, watchdog: Watchdog) -> None:
         super().__init__()
-        self.max_redirects = REDIRECTS
         # An archive that ends in .gz must not be unpacked on the way: no content encoding.
         self.headers.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _Adapter(watchdog))
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """Return where an answer leads; refuse what is no address, and plain http after https."""
-        try:
-            target = super().get_redirect_target(resp)
-            scheme = urlsplit(target or "").scheme
-        except ValueError as error:  # bytes that are no text, brackets that never close
-            raise DownloadFailed(f"redirected to what is no address: {error}") from error
-        if scheme == "http" and urlsplit(resp.url).scheme == "https":
-            raise DownloadFailed(f"redirected from https to plain http ({target})")
-        return target
+        """Return None: whatever else is returned, requests reads the redirect's body, all of it."""
+        return None
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Shows each new connection to a watchdog, before a byte is exchanged over it."""
+
+    def __init__(self, watchdog: Watchdog) -> None:
+        self._watchdog = watchdog
+        super().__init__()
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Return the pool of a host, whose connections will be watched."""
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        watchdog = self._watchdog
+
+        class Watched(pool.ConnectionCls):  # type: ignore[misc]  # http's, https's or a proxy's
+            def _new_conn(self) -> socket.socket:
+                connection: socket.socket = super()._new_conn()
+                watchdog.watch(connection)
+                return connection
+
+        pool.ConnectionCls = Watched
+        return pool
 
 
 _hosts: defaultdict[str, threading.BoundedSemaphore] = defaultdict(
@@ -406,8 +589,17 @@ _hosts: defaultdict[str, threading.BoundedSemaphore] = defaultdict(
 )
 
 
-# Hosts that could not be reached in this process: one try is enough to see whether they are back.
+# Hosts that could not be reached the last time: one try is enough to see whether they are back.
 _out_of_reach: set[str] = set()
+_out_of_reach_lock = threading.Lock()
+
+
+def _lost(host: str) -> bool:
+    """Note that a host is out of reach; return whether that is news."""
+    with _out_of_reach_lock:
+        is_news = host not in _out_of_reach
+        _out_of_reach.add(host)
+        return is_news
 
 
 @contextlib.contextmanager
@@ -434,8 +626,8 @@ def number(text: str) -> int | None:
 def in_words(error: Exception, host: str) -> str:
     """Return what went wrong on the way, without the layers of the libraries in between."""
     match error:
-        case requests.exceptions.TooManyRedirects():
-            words = f"more than {REDIRECTS} redirects"
+        case HungUp():
+            words = str(error)
         case requests.exceptions.SSLError():
             words = f"the certificate is not good: {error}"
         case requests.exceptions.ConnectTimeout():

@@ -6,8 +6,10 @@ ImagesetsError
 ├── ArchiveError            the publisher's files
 │   ├── ArchiveUnavailable  no mirror gave the declared bytes (lists every attempt)
 │   ├── DownloadFailed      one mirror can't give a file
+│   │   ├── OutOfReach      its host does not answer as it should, however often it is asked
 │   │   └── TooSlow         it could, but too slowly
 │   ├── WrongBytes          a file is there, and is not what the catalogue declares
+│   │   └── WrongHash       it is whole: only its MD5 or SHA-256 is another
 │   └── MemberError         an archive lacks a member, or holds it damaged or unsafely
 ├── FormatError             a member's bytes break their format, or the declaration
 ├── MadeByNewer             a record in a format that only a newer Imagesets can read
@@ -57,6 +59,22 @@ class DownloadFailed(ArchiveError):
     """One mirror can't give a file; another may."""
 
 
+class OutOfReach(DownloadFailed):
+    """A mirror's host does not answer as it should.
+
+    The second argument says whether that is news: no other file of the host failed so before.
+    """
+
+    def __init__(self, message: str, is_news: bool = True) -> None:
+        """Keep both arguments, so that the error survives pickling."""
+        super().__init__(message, is_news)
+        self.is_news = is_news
+
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return str(self.args[0])
+
+
 class TooSlow(DownloadFailed):
     """A mirror stayed below the least rate, given as the second argument in bytes per second."""
 
@@ -72,6 +90,23 @@ class TooSlow(DownloadFailed):
 
 class WrongBytes(ArchiveError):
     """A file exists, but its size, MD5 or SHA-256 differs from the declaration."""
+
+
+class WrongHash(WrongBytes):
+    """A whole file, with another hash than declared.
+
+    The second argument says whether the MD5 at least is the declared one: then no damage on the way
+    explains it.
+    """
+
+    def __init__(self, message: str, md5_is_right: bool = False) -> None:
+        """Keep both arguments, so that the error survives pickling."""
+        super().__init__(message, md5_is_right)
+        self.md5_is_right = md5_is_right
+
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return str(self.args[0])
 
 
 class MemberError(ArchiveError):

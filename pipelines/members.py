@@ -33,6 +33,15 @@ Read = Callable[[int], bytes]  # as in io: at most that many bytes, none only at
 _CHUNK_BYTES = 1 << 18
 _ZIP_HEADER_BYTES = 30  # before a member's name, and at least that much
 
+_GZIP = b"\x1f\x8b"  # how every gzip stream begins
+
+# An archive is fetched again only when its bytes are not the declared ones; to delete it would
+# bring the same ones back.
+_NEXT = (
+    "`python -m assets verify` says whether the archive is as declared. If it is, its publisher "
+    "made it so, or the catalogue names the wrong member, format or hashes."
+)
+
 # What Python's archive modules raise on damaged or hostile input: far more than they document.
 _DAMAGE = (
     EOFError,
@@ -169,10 +178,23 @@ def damage_named(name: str) -> Iterator[None]:
             "archives stage."
         ) from error
     except _DAMAGE as error:
-        raise MemberError(
-            f"{name}: damaged ({type(error).__name__}: {error}). Delete the archive and build "
-            "again to fetch it anew."
-        ) from error
+        raise MemberError(f"{name}: damaged ({type(error).__name__}: {error}). {_NEXT}") from error
+
+
+def _more_than_one_stream(name: str, after: bytes) -> str:
+    """Return what is wrong with a gzip file in which something follows the first stream."""
+    told = f"{name}: there are bytes after the end of the gzip stream"
+    if after.startswith(_GZIP):
+        return (
+            f"{told}: another gzip stream. Only files of one stream are read. If all of them "
+            "belong to the member, pack it as one (gzip -dc OLD | gzip -n > NEW), and declare the "
+            "new file's size and hashes."
+        )
+    kind = "zeros, as padding has them" if not after.strip(b"\0") else f"they begin {after.hex()}"
+    return (
+        f"{told}: {kind}. The catalogue can't declare what is no part of the member. {_NEXT} A "
+        "file without them (gzip -dc OLD | gzip -n > NEW) can be declared instead."
+    )
 
 
 def _gunzipped(read: Read, name: str) -> Read:
@@ -183,13 +205,14 @@ def _gunzipped(read: Read, name: str) -> Read:
         while not inflate.eof:
             compressed = inflate.unconsumed_tail or read(_CHUNK_BYTES)
             if not compressed:
-                raise MemberError(
-                    f"{name}: the gzip stream is cut short. Delete the archive and build again."
-                )
+                raise MemberError(f"{name}: the gzip stream is cut short. {_NEXT}")
             if data := inflate.decompress(compressed, most):
                 return bytes(data)
-        if inflate.unused_data or read(1):
-            raise MemberError(f"{name}: there are bytes after the end of the gzip stream.")
+        after = inflate.unused_data
+        while len(after) < len(_GZIP) and (more := read(len(_GZIP) - len(after))):
+            after += more
+        if after:
+            raise MemberError(_more_than_one_stream(name, after))
         return b""
 
     return read_inflated

@@ -27,11 +27,13 @@ import urllib3
 
 from pipelines import packages
 from pipelines.catalogue import Archive
-from pipelines.downloads import Patience, Session, in_words, number, politely, without_secrets
+from pipelines.downloads import Patience, answer, in_words, number, politely, without_secrets
 from pipelines.errors import DownloadFailed
 
 SIDE_BY_SIDE = 16  # of which at most two go to one host
-PATIENCE = Patience(connect_s=5.0, read_s=15.0)  # a look may fail sooner than a download
+PATIENCE = Patience(
+    connect_s=5.0, read_s=15.0, answer_s=30.0
+)  # a look may fail sooner than a download
 
 Status = Literal["alive", "dead", "not probed"]
 
@@ -148,8 +150,8 @@ def _probe(place: str, patience: Patience, out_of_reach: dict[str, str]) -> Prob
     if scheme in packages.CLIENTS:
         return Probe(place, "not probed")
     if scheme in ("http", "https"):
-        with politely(place), Session() as session:
-            return _over_http(place, session, patience, out_of_reach)
+        with politely(place):
+            return _over_http(place, patience, out_of_reach)
     try:
         if scheme:
             store, path = pyarrow.fs.FileSystem.from_uri(place)
@@ -165,33 +167,35 @@ def _probe(place: str, patience: Patience, out_of_reach: dict[str, str]) -> Prob
         raise DownloadFailed(f"{type(error).__name__}: {error}") from error
 
 
-def _over_http(
-    url: str, session: Session, patience: Patience, out_of_reach: dict[str, str]
-) -> Probe:
+def _over_http(url: str, patience: Patience, out_of_reach: dict[str, str]) -> Probe:
     host = urlsplit(url).netloc
     if problem := out_of_reach.get(host):
         raise DownloadFailed(problem)
-    timeouts = (patience.connect_s, patience.read_s)
     try:
-        answer = session.head(url, allow_redirects=True, timeout=timeouts)
-        if answer.status_code in _REFUSES_HEAD:
-            one_byte = {"Range": "bytes=0-0"}
-            answer = session.get(url, headers=one_byte, timeout=timeouts, stream=True)
-            answer.close()  # whole files are sent by servers that know no ranges: not read
+        found = _asked("HEAD", url, {}, patience)
+        if found.status_code in _REFUSES_HEAD:
+            # Whole files are sent by servers that know no ranges: not read.
+            found = _asked("GET", url, {"Range": "bytes=0-0"}, patience)
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         problem = in_words(error, host)
         if isinstance(error, requests.ConnectionError | requests.Timeout):
             out_of_reach[host] = problem
         raise DownloadFailed(problem) from error
-    if answer.status_code not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-        raise DownloadFailed(f"HTTP {answer.status_code} {answer.reason}")
+    if found.status_code not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+        raise DownloadFailed(f"HTTP {found.status_code} {found.reason}")
     return Probe(
         url,
         "alive",
-        _size_bytes(answer),
-        answer.headers.get("ETag"),
-        answer.headers.get("Last-Modified"),
+        _size_bytes(found),
+        found.headers.get("ETag"),
+        found.headers.get("Last-Modified"),
     )
+
+
+def _asked(method: str, url: str, headers: dict[str, str], patience: Patience) -> requests.Response:
+    """Return a server's answer without its body."""
+    with answer(method, url, headers, patience) as (response, _):
+        return response
 
 
 def _size_bytes(answer: requests.Response) -> int | None:

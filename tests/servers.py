@@ -11,6 +11,7 @@ import gzip
 import io
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -64,24 +65,32 @@ class Handler(BaseHTTPRequestHandler):
 class Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, data: bytes, behaviours: list[Behaviour]) -> None:
+    def __init__(
+        self, data: bytes, behaviours: list[Behaviour], tls: ssl.SSLContext | None = None
+    ) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.data, self.behaviours = data, behaviours
+        self.scheme = "https" if tls else "http"
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_side=True)
         self.methods: list[str] = []
         self.requests: list[dict[str, str]] = []
         self.paths: list[str] = []
+        self.sent_bytes = 0  # told by behaviours that send much
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/"
+        return f"{self.scheme}://127.0.0.1:{self.server_port}/"
 
     def handle_error(self, *_: Any) -> None:
         pass
 
 
 @contextlib.contextmanager
-def serving(data: bytes, *behaviours: Behaviour) -> Iterator[Server]:
-    server = Server(data, list(behaviours) or [good()])
+def serving(
+    data: bytes, *behaviours: Behaviour, tls: ssl.SSLContext | None = None
+) -> Iterator[Server]:
+    server = Server(data, list(behaviours) or [good()], tls)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -204,6 +213,83 @@ def no_head(code: int, behaviour: Behaviour) -> Behaviour:
 
 def redirect(target: str) -> Behaviour:
     return status(302, Location=target)
+
+
+def endless_redirect(target: str) -> Behaviour:
+    """Lead elsewhere, in an answer whose body goes on for as long as anybody reads it."""
+
+    def answer(handler: Handler, _data: bytes) -> None:
+        handler.start(302, Location=target)
+        for _ in range(20_000):
+            handler.wfile.write(bytes(10_000))
+            handler.server.sent_bytes += 10_000
+
+    return answer
+
+
+def dripping(start: bytes) -> Behaviour:
+    """Send this, then a letter at a time: never silent for long, and never at an end."""
+
+    def answer(handler: Handler, _data: bytes) -> None:
+        handler.wfile.write(start)
+        drip(handler.wfile.write, b"a")
+
+    return answer
+
+
+def drip(write: Callable[[bytes], object], drop: bytes) -> None:
+    """Write the same again and again, for as long as anybody listens, but not for ever."""
+    for _ in range(2000):
+        write(drop)
+        time.sleep(0.02)
+
+
+def continuing(handler: Handler, _data: bytes) -> None:
+    """Ask the client to continue, again and again."""
+    drip(handler.wfile.write, b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+def dripping_chunk(after: int) -> Behaviour:
+    """Send so many bytes of the file as a chunk, and never come to the end of the next one's size.
+
+    What stands after a semicolon there is for nobody.
+    """
+
+    def answer(handler: Handler, data: bytes) -> None:
+        at = handler.asked
+        span = {"Content_Range": f"bytes {at}-{len(data) - 1}/{len(data)}"} if at else {}
+        handler.start(206 if at else 200, Transfer_Encoding="chunked", **span)
+        if part := data[at : at + after]:
+            handler.wfile.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+        handler.wfile.write(b"5;")
+        drip(handler.wfile.write, b"a")
+
+    return answer
+
+
+@contextlib.contextmanager
+def dripping_handshake() -> Iterator[str]:
+    """Give the address of a server that never comes to the end of its part of a TLS handshake."""
+
+    def answer(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError):
+            connection.recv(10_000)
+            connection.sendall(b"\x16\x03\x03\x40\x00")  # 16 KiB of handshake will follow
+            drip(connection.sendall, b"a")
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=answer, args=listener.accept()[:1], daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 def html(title: str, length_is_right: bool = False, chunked: bool = False) -> Behaviour:

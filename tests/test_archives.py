@@ -11,15 +11,16 @@ import os
 import socket
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pytest
 
-from pipelines import archives, catalogue, files
+from pipelines import archives, catalogue, downloads, files, probes
 from pipelines.catalogue import Archive, Catalogue
 from pipelines.errors import ArchiveUnavailable, StorageError, WrongBytes
 from pipelines.work import Watch
-from tests import builders
+from tests import builders, servers
 
 DATA = builders.gz(np.random.default_rng(0).bytes(700_000))  # more than two pieces
 PAGE = b"""<!DOCTYPE html>
@@ -189,13 +190,75 @@ def test_a_file_in_the_place_of_the_data_folder_is_named(goal: Path, tmp_path: P
     assert (tmp_path / "data").read_bytes() == b"precious"
 
 
+# --- what may be in the place of a staged file ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["link", "hard link", "dangling link", "link to itself", "link to a folder", "pipe"],
+)
+@pytest.mark.parametrize("which", ["staged", "note"])
+@pytest.mark.parametrize("kind", ["a folder", "a server"])
+def test_what_is_in_the_place_of_a_staged_file_is_not_written_through(
+    goal: Path, tmp_path: Path, what: str, which: str, kind: str
+) -> None:
+    goal.parent.mkdir(parents=True)
+    place = files.staged(goal) if which == "staged" else downloads.note(files.staged(goal))
+    precious = tmp_path / "precious"
+    precious.write_bytes(DATA[:100])  # of the archive, even: it would be gone on with
+    if what == "hard link":
+        place.hardlink_to(precious)
+    elif what == "pipe":
+        os.mkfifo(place)
+    else:
+        targets = {"dangling link": tmp_path / "nothing", "link to itself": place}
+        targets |= {"link": precious, "link to a folder": tmp_path}
+        place.symlink_to(targets[what])
+    (tmp_path / "mirror.gz").write_bytes(DATA)
+
+    with servers.serving(DATA, servers.cut(50_000), servers.good()) as server:
+        mirror = str(tmp_path / "mirror.gz") if kind == "a folder" else f"{server.url}images.gz"
+        archives.obtain(declared(DATA), goal, [mirror])
+
+    assert goal.read_bytes() == DATA
+    assert not goal.is_symlink()
+    assert precious.read_bytes() == DATA[:100]
+    assert not (tmp_path / "nothing").exists()
+    assert (goal.stat().st_mode & 0o777) == (tmp_path / "mirror.gz").stat().st_mode & 0o777
+    if which == "staged" or kind == "a server":
+        assert builders.files_under(goal.parent) == ["images.gz"]
+
+
+def test_a_folder_in_the_place_of_a_staged_file_is_named(goal: Path, tmp_path: Path) -> None:
+    files.staged(goal).mkdir(parents=True)
+    (tmp_path / "mirror.gz").write_bytes(DATA)
+
+    with pytest.raises(StorageError, match=r"images\.gz can't be written.*folder is in the way"):
+        archives.obtain(declared(DATA), goal, [str(tmp_path / "mirror.gz")])
+
+
 # --- which bytes are right ------------------------------------------------------------------------
 
 
 def test_a_file_is_held_against_its_declaration(tmp_path: Path) -> None:
-    (tmp_path / "images.gz").write_bytes(DATA)
+    path, archive = tmp_path / "images.gz", declared(DATA)
+    path.write_bytes(DATA)
+    archives.verify(path, archive)
 
-    archives.verify(tmp_path / "images.gz", declared(DATA))
+    others = {"md5": "0" * 32, "sha256": "0" * 64, "size_bytes": len(DATA) - 1}
+    for key, value in others.items():
+        with pytest.raises(WrongBytes, match=str(value) if key != "size_bytes" else f"{value:,}"):
+            archives.verify(path, replace(archive, **{key: value}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("at", [0, len(DATA) // 2, len(DATA) - 1])
+def test_a_file_with_one_other_byte_is_another_file(tmp_path: Path, at: int) -> None:
+    data = bytearray(DATA)
+    data[at] ^= 1
+    (tmp_path / "images.gz").write_bytes(data)
+
+    with pytest.raises(WrongBytes, match=hashlib.md5(data).hexdigest()):
+        archives.verify(tmp_path / "images.gz", declared(DATA))
 
 
 def test_another_datasets_bytes_are_recognised(publisher: builders.Publisher) -> None:
@@ -293,6 +356,37 @@ def test_the_users_mirror_comes_first_and_offline_means_no_url(
     found = archives.places(source, source.archives["letters.zip"], mirror, offline)
 
     assert found == places
+
+
+NAMES = ["images #1.gz", "a?b%20c.gz", "a+b&c=d;e.gz", "bilder ä.gz", "(1) [2] {3}~.gz"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["declared", "http", "folder", "object store"])
+def test_an_archive_is_found_by_its_name_whatever_characters_it_has(
+    known: Catalogue, goal: Path, tmp_path: Path, kind: str, name: str
+) -> None:
+    root = tmp_path / "mirror"
+    (root / "tiny_letters").mkdir(parents=True)
+    (root / "tiny_letters" / name).write_bytes(DATA)
+    archive = declared(DATA, name)
+
+    def unquoted(handler: servers.Handler, _data: bytes) -> None:
+        handler.path = unquote(urlsplit(handler.path).path)
+        servers.folder(root)(handler, b"")
+
+    with servers.serving(b"", unquoted) as server:
+        mirrors = {"http": server.url, "folder": str(root), "object store": root.as_uri()}
+        source = replace(
+            known.sources["tiny_letters"],
+            mirrors=(f"{server.url}tiny_letters/",) if kind == "declared" else (),
+        )
+        [place] = archives.places(source, archive, mirrors.get(kind), offline=False)
+        assert probes.look([place])[place].size_bytes == len(DATA)
+        assert archives.obtain(archive, goal, [place]) == place
+
+    assert goal.read_bytes() == DATA
+    assert place.endswith(name) == (kind == "folder")
 
 
 @pytest.mark.parametrize("mirror", [None, "https://c.example/m/", "/nowhere"])

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
+import os
 import shutil
 import ssl
-import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import requests
+import trustme
 
-from pipelines import archives, downloads, work
+from pipelines import archives, downloads, files, probes, work
 from pipelines.catalogue import Archive
 from pipelines.downloads import Patience
 from pipelines.errors import ArchiveUnavailable, DownloadFailed, StorageError
@@ -26,8 +29,12 @@ from tests.servers import (
     changed,
     chunked,
     compressed_again,
+    continuing,
     cut,
+    dripping,
+    dripping_chunk,
     endless,
+    endless_redirect,
     flipped,
     good,
     html,
@@ -297,21 +304,35 @@ def test_a_slow_mirror_that_has_nothing_when_it_is_returned_to_is_told_twice(
     assert "HTTP 404" in second
 
 
-def test_a_server_whose_certificate_nobody_signed_is_left(tmp_path: Path) -> None:
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("openssl is not installed: nobody can make a certificate")
-    command = [openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1"]
-    command += ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(command, check=True, capture_output=True)
+@pytest.fixture
+def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
+    """What a server on loopback shows, signed by an authority that is trusted in this test."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "authority.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
-    with serving(DATA) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        with pytest.raises(ArchiveUnavailable, match="the certificate is not good"):
-            obtain(tmp_path / "file.gz", server.url.replace("http:", "https:"))
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+def test_a_server_whose_certificate_somebody_signed_is_trusted(
+    tls: ssl.SSLContext, tmp_path: Path
+) -> None:
+    goal = tmp_path / "goal" / "file.gz"
+    with serving(DATA, tls=tls) as server:
+        assert obtain(goal, server.url) == f"{server.url}file.gz"
+    assert goal.read_bytes() == DATA
+
+
+def test_a_server_whose_certificate_nobody_signed_is_left(
+    tls: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    with (
+        serving(DATA, tls=tls) as server,
+        pytest.raises(ArchiveUnavailable, match="the certificate is not good"),
+    ):
+        obtain(tmp_path / "file.gz", server.url)
     assert not server.requests
     assert not (tmp_path / "file.gz").exists()
 
@@ -341,12 +362,146 @@ def test_few_redirects_are_followed_and_loops_are_left(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "HTTP"])
-def test_a_redirect_from_https_to_http_is_refused(scheme: str) -> None:
-    response = requests.Response()
-    response.status_code, response.url = 302, "https://example.org/file.gz"
-    response.headers["Location"] = f"{scheme}://example.org/file.gz"
-    with downloads.Session() as session, pytest.raises(DownloadFailed, match="plain http"):
-        session.get_redirect_target(response)
+@pytest.mark.parametrize("kind", ["download", "look"])
+def test_a_redirect_from_https_to_http_is_refused(
+    scheme: str, kind: str, tls: ssl.SSLContext, tmp_path: Path
+) -> None:
+    with serving(DATA) as plain:
+        target = f"{plain.url}file.gz".replace("http", scheme)
+        with serving(DATA, redirect(target), tls=tls) as server:
+            if kind == "look":
+                place = f"{server.url}file.gz"
+                reason = str(probes.look([place], HASTE)[place].problem)
+            else:
+                with pytest.raises(ArchiveUnavailable) as caught:
+                    obtain(tmp_path / "file.gz", server.url)
+                reason = str(caught.value)
+    assert "redirected from https to plain http" in reason
+    assert len(server.requests) == 1
+    assert not plain.requests
+
+
+def test_a_redirect_from_http_to_https_is_followed(tls: ssl.SSLContext, tmp_path: Path) -> None:
+    goal = tmp_path / "goal" / "file.gz"
+    with (
+        serving(DATA, tls=tls) as secure,
+        serving(b"", redirect(f"{secure.url}file.gz")) as first,
+    ):
+        obtain(goal, first.url)
+    assert goal.read_bytes() == DATA
+
+
+@pytest.mark.parametrize("kind", ["download", "look"])
+def test_the_body_of_a_redirect_is_not_read(kind: str, tmp_path: Path) -> None:
+    with (
+        serving(DATA) as honest,
+        serving(DATA, servers.no_head(405, endless_redirect(f"{honest.url}file.gz"))) as first,
+    ):
+        if kind == "look":
+            place = f"{first.url}file.gz"
+            assert probes.look([place], HASTE)[place].size_bytes == len(DATA)
+        else:
+            obtain(tmp_path / "file.gz", first.url)
+            assert (tmp_path / "file.gz").read_bytes() == DATA
+    assert first.methods[-1] == "GET"
+    assert first.sent_bytes < 50_000_000, "no more than lies about between two ends"
+
+
+@pytest.mark.parametrize(
+    "target", ["http://127.0.0.1:99999/", "file:///etc/hostname", "ftp://127.0.0.1/", "//[::1/a"]
+)
+def test_a_redirect_that_leads_nowhere_is_told_at_once(target: str, tmp_path: Path) -> None:
+    with (
+        serving(DATA, redirect(target)) as server,
+        pytest.raises(ArchiveUnavailable, match="redirected to what is no address"),
+    ):
+        obtain(tmp_path / "file.gz", server.url)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("target", ["/other.gz", "{first}other.gz"])
+def test_a_password_is_shown_to_its_host_again_after_a_redirect(
+    target: str, tmp_path: Path
+) -> None:
+    with serving(DATA) as first:
+        first.behaviours = [redirect(target.format(first=first.url)), good()]
+        obtain(tmp_path / "file.gz", first.url.replace("//", "//me:word@"))
+    assert first.paths == ["/file.gz", "/other.gz"]
+    assert [r["Authorization"] for r in first.requests] == ["Basic bWU6d29yZA=="] * 2
+
+
+def test_a_password_is_shown_to_no_other_host(tmp_path: Path) -> None:
+    with serving(DATA) as first, serving(DATA) as second:
+        first.behaviours = [redirect(f"{second.url}file.gz")]
+        second.behaviours = [redirect(f"{first.url}file.gz"), good()]
+        first.behaviours += [redirect(f"{second.url}file.gz")]
+        obtain(tmp_path / "file.gz", first.url.replace("//", "//me:word@"))
+    assert "Authorization" in first.requests[0]
+    for request in [*first.requests[1:], *second.requests]:
+        assert "Authorization" not in request
+
+
+# --- answers that never begin ---------------------------------------------------------------------
+
+DROPS: dict[str, Behaviour] = {
+    "a status line": dripping(b"HTTP/1.1 200 O"),
+    "a header": dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Drip: "),
+    "a header of a redirect": dripping(b"HTTP/1.1 302 Found\r\nLocation: /"),
+    "100 Continue for ever": continuing,
+    "the size of a chunk": dripping_chunk(0),
+}
+HASTE_TO_BEGIN = replace(HASTE, answer_s=0.5)
+
+
+@pytest.mark.parametrize("behaviour", DROPS.values(), ids=DROPS)
+def test_a_server_that_talks_and_gives_nothing_is_left_for_the_next(
+    behaviour: Behaviour, tmp_path: Path
+) -> None:
+    goal = tmp_path / "file.gz"
+    with serving(DATA, behaviour) as bad, serving(DATA) as fine:
+        assert obtain(goal, bad.url, fine.url, patience=HASTE_TO_BEGIN).startswith(fine.url)
+        with pytest.raises(ArchiveUnavailable, match=r"nothing of the file .* within 0\.5 s\n"):
+            obtain(tmp_path / "other.gz", bad.url, patience=HASTE_TO_BEGIN)
+    assert goal.read_bytes() == DATA
+    assert len(bad.requests) == 2, "once for each file: asking again would cost as much again"
+
+
+def test_a_handshake_that_never_ends_is_left_for_the_next_mirror(tmp_path: Path) -> None:
+    goal = tmp_path / "file.gz"
+    with servers.dripping_handshake() as bad, serving(DATA) as fine:
+        assert obtain(goal, bad, fine.url, patience=HASTE_TO_BEGIN).startswith(fine.url)
+        with pytest.raises(ArchiveUnavailable, match="nothing of the file arrived"):
+            obtain(tmp_path / "other.gz", bad, patience=HASTE_TO_BEGIN)
+    assert goal.read_bytes() == DATA
+
+
+def test_a_redirect_does_not_start_the_time_anew(tmp_path: Path) -> None:
+    with serving(DATA) as loop:
+
+        def late(handler: servers.Handler, data: bytes) -> None:
+            time.sleep(0.2)
+            redirect(f"{loop.url}file.gz")(handler, data)
+
+        loop.behaviours = [late]
+        with pytest.raises(ArchiveUnavailable, match="nothing of the file arrived"):
+            obtain(tmp_path / "file.gz", loop.url, patience=HASTE_TO_BEGIN)
+
+
+def test_what_came_before_a_server_fell_to_dripping_is_gone_on_with(tmp_path: Path) -> None:
+    goal = tmp_path / "file.gz"
+    patience = replace(HASTE_TO_BEGIN, tries=1)
+    with serving(DATA, dripping_chunk(30_000), dripping_chunk(0)) as bad, serving(DATA) as fine:
+        obtain(goal, bad.url, fine.url, patience=patience)
+    assert [request.get("Range") for request in bad.requests] == [None, "bytes=30000-"]
+    assert fine.requests[0]["Range"] == "bytes=30000-"
+    assert goal.read_bytes() == DATA
+
+
+def test_a_long_download_is_not_hung_up_on_while_its_bytes_arrive(tmp_path: Path) -> None:
+    patience = replace(HASTE, tries=1, answer_s=0.3)
+    with serving(DATA, slow(len(DATA))) as server:
+        obtain(tmp_path / "file.gz", server.url, patience=patience)
+    assert len(server.requests) == 1
 
 
 def test_requests_name_the_project_and_want_the_bytes_as_they_are(tmp_path: Path) -> None:
@@ -385,6 +540,83 @@ def test_a_download_that_can_not_fit_is_not_begun(
         obtain(tmp_path / "file.gz", server.url)
     assert not server.requests
     assert not list(tmp_path.glob("*.gz"))
+
+
+def test_only_the_rest_of_a_file_that_is_gone_on_with_must_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    free = len(DATA) - 30_000
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=free))
+    (tmp_path / ".file.gz.partial").write_bytes(DATA[:30_000])
+    with serving(DATA) as server:
+        obtain(tmp_path / "file.gz", server.url)
+    assert (tmp_path / "file.gz").read_bytes() == DATA
+
+    (tmp_path / ".other.gz.partial").write_bytes(DATA[:29_999])
+    with serving(DATA) as server, pytest.raises(StorageError, match=f"{free + 1:,} bytes are st"):
+        obtain(tmp_path / "other.gz", server.url)
+
+
+def test_no_range_is_asked_of_a_server_that_encodes_what_it_sends(tmp_path: Path) -> None:
+    """A range of what it sends would be a range of the encoded bytes, not of the file."""
+
+    def encoded_and_cut(handler: servers.Handler, data: bytes) -> None:
+        body = gzip.compress(data)
+        handler.start(200, len(body), Content_Encoding="gzip", ETag='"v1"')
+        handler.wfile.write(body[:30_000])
+
+    with serving(DATA, encoded_and_cut, compressed_again) as server:
+        obtain(tmp_path / "file.gz", server.url)
+    assert len(server.requests) == 2
+    assert "Range" not in server.requests[1]
+    assert (tmp_path / "file.gz").read_bytes() == DATA
+
+
+@pytest.mark.parametrize("kind", ["a server", "a folder"])
+def test_an_archive_is_on_the_disk_before_it_is_moved_into_place(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`receive` leaves the move to its callers, who don't flush what it gave them."""
+    told = disk_calls(monkeypatch)
+    partial = tmp_path / "staged"
+    (tmp_path / "file.gz").write_bytes(DATA)
+    with serving(DATA) as server:
+        place = f"{server.url}file.gz" if kind == "a server" else str(tmp_path / "file.gz")
+        archives.receive(ARCHIVE, tmp_path / "goal", partial, [place], patience=HASTE)
+
+    assert ("fsync", partial.stat().st_ino, len(DATA)) in told
+
+
+def test_a_resumed_file_is_on_the_disk_before_it_is_moved_into_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = disk_calls(monkeypatch)
+    with files.resumable(tmp_path / "goal") as partial:
+        partial.write_bytes(DATA)
+
+    inode = (tmp_path / "goal").stat().st_ino
+    assert told == [("fsync", inode, len(DATA)), ("rename", inode, len(DATA))]
+
+
+def disk_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, int]]:
+    """Record from now on, in order, which inodes are flushed and renamed, and how long they are."""
+    told: list[tuple[str, int, int]] = []
+    fsync, replace_ = os.fsync, Path.replace
+
+    def recording_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        found = os.fstat(descriptor)
+        told.append(("fsync", found.st_ino, found.st_size))
+
+    def recording_replace(path: Path, target: Path) -> Path:
+        found = path.stat()
+        told.append(("rename", found.st_ino, found.st_size))
+        return replace_(path, target)
+
+    monkeypatch.setattr(os, "fsync", recording_fsync)
+    monkeypatch.setattr(Path, "replace", recording_replace)
+    return told
 
 
 def test_a_host_out_of_reach_is_tried_only_once_the_next_time(tmp_path: Path) -> None:
@@ -437,6 +669,108 @@ def test_silence_may_pass_by_itself_and_wrong_bytes_do_not(
         obtain(tmp_path / "file.gz", server.url)
 
     assert error.value.may_pass is may_pass
+
+
+def unreachable() -> str:
+    with serving(DATA) as gone:
+        return gone.url
+
+
+def test_wrong_bytes_from_one_place_may_be_its_own_damage_while_another_is_silent(
+    tmp_path: Path,
+) -> None:
+    with serving(DATA, flipped) as one, pytest.raises(ArchiveUnavailable) as error:
+        obtain(tmp_path / "file.gz", one.url, unreachable())
+    assert error.value.may_pass
+
+
+def test_whole_files_from_two_places_that_are_not_the_declared_one_do_not_pass(
+    tmp_path: Path,
+) -> None:
+    with serving(DATA, flipped) as one, serving(DATA, changed('"v0"')) as two:
+        urls = unreachable(), one.url, two.url
+        with pytest.raises(ArchiveUnavailable) as error:
+            obtain(tmp_path / "file.gz", *urls)
+    assert not error.value.may_pass
+
+
+def test_a_cut_file_and_a_page_are_not_two_witnesses(tmp_path: Path) -> None:
+    (tmp_path / "cut.gz").write_bytes(DATA[:-1])
+    with serving(DATA, html("Moved")) as page:
+        places = [str(tmp_path / "cut.gz"), f"{page.url}file.gz", f"{unreachable()}file.gz"]
+        with pytest.raises(ArchiveUnavailable) as error:
+            archives.obtain(ARCHIVE, tmp_path / "file.gz", places, patience=HASTE)
+    assert error.value.may_pass
+
+
+def test_the_right_md5_with_another_sha256_does_not_pass_even_from_one_place(
+    tmp_path: Path,
+) -> None:
+    forged = replace(ARCHIVE, sha256="0" * 64)
+    with serving(DATA) as server:
+        places = [f"{url}file.gz" for url in (server.url, unreachable())]
+        with pytest.raises(ArchiveUnavailable, match="forgery") as error:
+            archives.obtain(forged, tmp_path / "file.gz", places, patience=HASTE)
+    assert not error.value.may_pass
+
+
+# --- what is logged -------------------------------------------------------------------------------
+
+
+def test_a_host_out_of_reach_is_told_once_and_listed_for_each_of_its_archives(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hosts = [unreachable(), unreachable()]
+    errors = []
+    for name in ("a.gz", "b.gz", "c.gz"):
+        with pytest.raises(ArchiveUnavailable) as caught:
+            obtain(tmp_path / name, *hosts)
+        errors.append(str(caught.value))
+
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == len(hosts)
+    for host, message in zip(hosts, told, strict=True):
+        assert message.startswith(f"{host}file.gz: ")
+        assert all(f"  {host}file.gz: " in error for error in errors)
+
+
+def test_archives_that_are_fetched_side_by_side_tell_of_a_host_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dead = unreachable()
+    with serving(DATA) as fine, ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda name: obtain(tmp_path / name, dead, fine.url), "abcd"))
+
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 1
+
+
+def test_a_host_that_came_back_and_is_lost_again_is_news(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(DATA, *[status(500)] * 3, good(), status(500)) as server:
+        for name, is_had in (("a", False), ("b", True), ("c", False)):
+            with contextlib.nullcontext() if is_had else pytest.raises(ArchiveUnavailable):
+                obtain(tmp_path / name, server.url)
+
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 2
+    assert len(server.requests) == 3 + 1 + 3
+
+
+def test_other_failures_of_a_host_are_told_for_each_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with serving(DATA, status(404)) as server:
+        for name in "ab":
+            with pytest.raises(ArchiveUnavailable):
+                obtain(tmp_path / name, server.url)
+
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 2
+
+
+# --- a look into what a place has -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -40,8 +40,10 @@ def test_an_error_hangs_on_the_one_tree(kind: type[ImagesetsError]) -> None:
     [
         (errors.ArchiveUnavailable, errors.ArchiveError),
         (errors.DownloadFailed, errors.ArchiveError),
+        (errors.OutOfReach, errors.DownloadFailed),
         (errors.TooSlow, errors.DownloadFailed),
         (errors.WrongBytes, errors.ArchiveError),
+        (errors.WrongHash, errors.WrongBytes),
         (errors.MemberError, errors.ArchiveError),
         (errors.FormatError, ImagesetsError),
         (errors.TableError, ImagesetsError),

