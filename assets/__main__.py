@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from assets import display
+from assets.display import say
 from assets.settings import (
     VARIABLES,
     Settings,
@@ -27,6 +28,7 @@ from assets.settings import (
     folder,
     folder_or_url,
     level,
+    misspelt,
     refusal,
 )
 from pipelines import __version__, catalogue, files, hashing, lineage
@@ -78,21 +80,42 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logger = logging.getLogger("pipelines")
     logger.addHandler(handler)
     try:
+        for warning in misspelt(os.environ):
+            say(f"warning: {warning}", error=True)
         settings = _settings(options)
         code: int = options.command(settings, options)
-        sys.stdout.flush()
+        say(end="", flush=True)
         return code
-    except ImagesetsError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UnknownName) else 1
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on
+    except BrokenPipeError:  # nobody reads on
+        _silence_stdout()
         return 141
+    except (ImagesetsError, OSError) as error:
+        try:
+            say(end="", flush=True)  # what was found before, where it can be printed
+        except (ImagesetsError, OSError):
+            _silence_stdout()
+        told = _refused(error) if isinstance(error, OSError) else f"{error}"
+        say(f"error: {told}", error=True)
+        return 2 if isinstance(error, UnknownName) else 1
     except KeyboardInterrupt:
-        print("\ninterrupted; what was finished is kept, nothing is half made", file=sys.stderr)
+        say("\ninterrupted; what was finished is kept, nothing is half made", error=True)
         return 130
     finally:
         logger.removeHandler(handler)
+
+
+def _silence_stdout() -> None:
+    """Drop what is still to be printed: Python would try again at its end, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _refused(error: OSError) -> str:
+    """Return what the system refused, where no stage has more to say of it."""
+    where = f" {error.filename!r}" if error.filename else ""
+    return (
+        f"The system refuses{where}: {error.strerror or error}. Mend that, or choose another place "
+        "(--help names the options)."
+    )
 
 
 class _Warnings(logging.Handler):
@@ -100,7 +123,7 @@ class _Warnings(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the message; `sys.stderr` is looked up each time, since the bars replace it."""
-        print(self.format(record), file=sys.stderr)
+        say(self.format(record), error=True)
 
 
 def _list(settings: Settings, _options: argparse.Namespace) -> int:
@@ -128,9 +151,9 @@ def _list(settings: Settings, _options: argparse.Namespace) -> int:
             )
         )
     _print_columns(rows, right={"classes", "archives"})
-    print(f"\ndata folder: {settings.data}\ncatalogue:   {settings.catalogue}")
+    say(f"\ndata folder: {settings.data}\ncatalogue:   {settings.catalogue}")
     if read:
-        print(f"up to date:  {display.last_read(hashing.seconds(min(read)))}")
+        say(f"up to date:  {display.last_read(hashing.seconds(min(read)))}")
     return 0
 
 
@@ -157,26 +180,26 @@ def _told(outcomes: Sequence[Outcome], settings: Settings, start: float) -> int:
     seconds = time.perf_counter() - start
     made = sum(outcome.state == "made" for outcome in outcomes)
     bad = [outcome for outcome in outcomes if not outcome.is_good]
-    sys.stdout.flush()
+    say(end="", flush=True)
     warnings = [(o.asset, warning) for o in outcomes for warning in o.warnings]
     for number, (asset, warning) in enumerate(warnings):
-        print(f"{'' if number else chr(10)}warning: {asset}: {warning}", file=sys.stderr)
+        say(f"{'' if number else chr(10)}warning: {asset}: {warning}", error=True)
     for outcome in bad:
         if outcome.error:
-            print(f"\nerror: {outcome.asset}: {outcome.error}", file=sys.stderr)
+            say(f"\nerror: {outcome.asset}: {outcome.error}", error=True)
     if bad:
         blocked = sum(outcome.state == "blocked" for outcome in bad)
         text = f", {blocked} blocked by that" if blocked else ""
-        print(f"\n{len(bad) - blocked} failed{text}.", file=sys.stderr)
+        say(f"\n{len(bad) - blocked} failed{text}.", error=True)
         return 1
     passed = "passed their checks" + (f" but for {len(warnings)} warning(s)" if warnings else "")
     if made:
-        print(f"\nMade {made} of {len(outcomes)} in {seconds:.1f} s; all {passed}.")
-        print(f"They are in {settings.data}.")
+        say(f"\nMade {made} of {len(outcomes)} in {seconds:.1f} s; all {passed}.")
+        say(f"They are in {settings.data}.")
     else:
-        print(f"\nNothing to do: all {len(outcomes)} are up to date and {passed}.")
+        say(f"\nNothing to do: all {len(outcomes)} are up to date and {passed}.")
     if read := [outcome.read_s for outcome in outcomes if outcome.state == "up to date"]:
-        print(f"Up to date: {display.last_read(min(read))}.")
+        say(f"Up to date: {display.last_read(min(read))}.")
     return 0
 
 
@@ -199,13 +222,13 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
     if not broken:
         return 0
     if not options.repair:
-        print("The same command with --repair mends them.")
+        say("The same command with --repair mends them.")
         return 1
     import dagster as dg
 
     from assets import runs
 
-    print("\nRepairing.\n", flush=True)
+    say("\nRepairing.\n", flush=True)
     start = time.perf_counter()
     wanted = overview.to_mend(declared, settings, found)
     for verdict in broken:
@@ -220,20 +243,20 @@ def _tell_verdicts(found: Mapping[tuple[str, str], Sequence[Verdict]], start: fl
     uncompared = [verdict for verdict in verdicts if verdict.condition == "uncompared"]
     broken = [verdict for verdict in verdicts if not verdict.is_whole and verdict not in uncompared]
     for verdict in broken:
-        print(f"{verdict.path}: {verdict.condition}: {verdict.why}")
+        say(f"{verdict.path}: {verdict.condition}: {verdict.why}")
     for why in dict.fromkeys(verdict.why for verdict in uncompared):  # a line, not one for each
         paths = [verdict.path for verdict in uncompared if verdict.why == why]
         more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
-        print(f"{paths[0]}{more}: uncompared: {why}")
+        say(f"{paths[0]}{more}: uncompared: {why}")
     seconds = time.perf_counter() - start
     if broken:
         verb = "is" if len(broken) == 1 else "are"
-        print(f"\n{len(broken)} of {len(verdicts)} artefacts {verb} not whole ({seconds:.1f} s).")
+        say(f"\n{len(broken)} of {len(verdicts)} artefacts {verb} not whole ({seconds:.1f} s).")
     elif uncompared:
         said = f"{len(uncompared)} of {len(verdicts)} artefacts could not be compared"
-        print(f"\n{said}; all have the bytes that are recorded ({seconds:.1f} s).")
+        say(f"\n{said}; all have the bytes that are recorded ({seconds:.1f} s).")
     else:
-        print(f"All {len(verdicts)} artefacts are whole ({seconds:.1f} s).")
+        say(f"All {len(verdicts)} artefacts are whole ({seconds:.1f} s).")
 
 
 def _lock(settings: Settings, options: argparse.Namespace) -> int:
@@ -247,14 +270,14 @@ def _lock(settings: Settings, options: argparse.Namespace) -> int:
         if not chosen:
             raise _not_built(settings, options.datasets)
         for dataset in chosen:
-            print(overview.lock(declared, dataset, settings))
+            say(overview.lock(declared, dataset, settings))
         return 0
     wanted, differing = _locked(options.check, declared), 0
     for name in [dataset.name for dataset in _selected(declared, options.datasets or [*wanted])]:
         if name not in wanted:
             raise UnknownName(f"{options.check} has no line for {name}.")
         found = overview.lock(declared, declared.datasets[name], settings)
-        print(f"{name}: {'as locked' if found == wanted[name] else f'differs: {found}'}")
+        say(f"{name}: {'as locked' if found == wanted[name] else f'differs: {found}'}")
         differing += found != wanted[name]
     return 1 if differing else 0
 
@@ -313,11 +336,11 @@ def _mirror(settings: Settings, options: argparse.Namespace) -> int:
                     )
             except ArchiveUnavailable as error:
                 failures += 1
-                print(f"error: {error}", file=sys.stderr)
+                say(f"error: {error}", error=True)
             else:
-                print(f"{goal}  {'from ' * (origin != archives.ALREADY_THERE)}{origin}")
+                say(f"{goal}  {'from ' * (origin != archives.ALREADY_THERE)}{origin}")
     if not failures:
-        print(f"\nUse it with --mirror {options.folder}, or serve it over http(s).")
+        say(f"\nUse it with --mirror {options.folder}, or serve it over http(s).")
     return 1 if failures else 0
 
 
@@ -330,8 +353,8 @@ def _statistics(settings: Settings, options: argparse.Namespace) -> int:
         path = settings.data / files.statistics(dataset.name)
         if path.exists():
             text = statistics.counts_as_text(path)
-            print(end="\n" * bool(printed))
-            print(f"{dataset.title}\n\n{text}")
+            say(end="\n" * bool(printed))
+            say(f"{dataset.title}\n\n{text}")
             printed += 1
         elif options.datasets:
             raise TableError(f"{path} is not there. Run: python -m assets build {dataset.name}")
@@ -346,16 +369,16 @@ def _trace(settings: Settings, options: argparse.Namespace) -> int:
 
     chain = trace.trace(catalogue.load(settings.catalogue), settings.data, options.artefact)
     if options.json:
-        print(tracing.as_json(chain))
+        say(tracing.as_json(chain))
         return 0 if chain.holds else 1
     tracing.show(chain, picture=options.picture)
     broken = sum(not hop.holds for hop in chain.hops)
     if broken:
-        sys.stdout.flush()
+        say(end="", flush=True)
         verb = "does" if broken == 1 else "do"
-        print(f"\n{broken} of {len(chain.hops)} hops {verb} not hold.", file=sys.stderr)
+        say(f"\n{broken} of {len(chain.hops)} hops {verb} not hold.", error=True)
         return 1
-    print(f"\nAll {len(chain.hops)} hops hold.")
+    say(f"\nAll {len(chain.hops)} hops hold.")
     return 0
 
 
@@ -375,11 +398,11 @@ def _ui(settings: Settings, options: argparse.Namespace) -> int:
     server = [*python, "dagster_webserver", *workspace, *quiet]
     server += ["--host", options.host, "--port", str(options.port)]
     daemon = [*python, "dagster._daemon", "run", *workspace, *quiet]
-    print(f"Dagster UI: http://{options.host}:{options.port} (stop with Ctrl-C)", flush=True)
+    say(f"Dagster UI: http://{options.host}:{options.port} (stop with Ctrl-C)", flush=True)
     answers = partial(_answers, options.host, options.port)
     ended = processes.together(server, daemon, is_ready=answers)
     if ended:
-        print(f"error: {ended[2]} ended by itself; its messages are above", file=sys.stderr)
+        say(f"error: {ended[2]} ended by itself; its messages are above", error=True)
     return 1 if ended else 0
 
 
@@ -442,7 +465,7 @@ def _print_columns(rows: Sequence[Sequence[str]], right: set[str]) -> None:
             cell.rjust(width) if name in right else cell.ljust(width)
             for cell, width, name in zip(row, widths, rows[0], strict=True)
         ]
-        print("  ".join(cells).rstrip())
+        say("  ".join(cells).rstrip())
 
 
 def _explained(read: Callable[[str], Any]) -> Callable[[str], Any]:

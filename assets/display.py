@@ -13,12 +13,42 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
+from pipelines.catalogue import CONTROLS
+from pipelines.errors import ImagesetsError
 from pipelines.work import Watch, unwatched
 
 if TYPE_CHECKING:  # rich is loaded only where there is a terminal
     from rich.progress import Progress, Task, TaskID
 
 Unit = Literal["bytes", "records"]
+
+
+def plain(text: object) -> str:
+    r"""Return text that does nothing to a screen but stand there, in as many lines as before.
+
+    A server's answer, a record of lineage or the name of a file may hold what a terminal takes for
+    a command. Written as `\u001b` it still says what came, and JSON stays the same JSON.
+    """
+    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))
+
+
+def say(text: object = "", *, end: str = "\n", error: bool = False, flush: bool = False) -> None:
+    """Print text for people: on stderr where it is an `error`, a warning or progress.
+
+    Raises:
+        ImagesetsError: it can't be written there.
+        BrokenPipeError: nobody reads it.
+    """
+    try:
+        # In one piece, newline included: several threads may have something to say.
+        print(plain(text) + end, end="", file=sys.stderr if error else sys.stdout, flush=flush)
+    except BrokenPipeError:
+        raise
+    except OSError as refused:
+        raise ImagesetsError(
+            f"What is printed can't be written: {refused.strerror or refused}. Send it to a "
+            "terminal, or to a file on a disk with space."
+        ) from refused
 
 
 class Display:
@@ -61,8 +91,7 @@ class _Lines(Watch):
         self._note = f" ({text})"
 
     def say(self, text: str) -> None:
-        # In one piece, newline included: several threads may have something to say.
-        print(f"{self._label}: {text}{self._note}\n", end="", file=sys.stderr, flush=True)
+        say(f"{self._label}: {text}{self._note}", error=True, flush=True)
 
 
 class Bars(Display):
@@ -81,7 +110,7 @@ class Bars(Display):
             self._under_way += 1
             if self._under_way == 1:
                 self._bars.start()
-        task = self._bars.add_task(label, total=total, unit=unit, note="")
+        task = self._bars.add_task(plain(label), total=total, unit=unit, note="")
         try:
             yield _Bar(self._bars, task)
         finally:
@@ -101,7 +130,7 @@ class _Bar(Watch):
         self._bars.advance(self._task, done)
 
     def note(self, text: str) -> None:
-        self._bars.update(self._task, note=f" ({text})")
+        self._bars.update(self._task, note=plain(f" ({text})"))
 
 
 def _progress() -> Progress:
@@ -121,7 +150,9 @@ def _progress() -> Progress:
 
     return Progress(
         TextColumn(
-            "{task.description}{task.fields[note]}", table_column=Column(no_wrap=True, ratio=3)
+            "{task.description}{task.fields[note]}",
+            markup=False,  # a name in square brackets is no colour
+            table_column=Column(no_wrap=True, ratio=3),
         ),
         BarColumn(bar_width=None, table_column=Column(ratio=1)),
         Amount(table_column=Column(no_wrap=True)),

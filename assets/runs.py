@@ -6,15 +6,19 @@ Not here: the command line, or what an asset does. Dagster's own chatter is kept
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 from dagster import DagsterEventType
+from dagster._core.instance import types as event_log  # which prints what it raises
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -153,18 +157,36 @@ def records(settings: Settings) -> Iterator[dg.DagsterInstance]:
         )
     refusals = _refusals(settings)
     try:
-        with FileLock(folder / "lock"):  # one process at a time sets up the databases
-            opened = dg.DagsterInstance.from_config(str(folder))
-        with opened as instance:
-            yield instance
+        try:
+            with FileLock(folder / "lock"):  # one process at a time sets up the databases
+                opened = dg.DagsterInstance.from_config(str(folder))
+        except OSError as error:
+            raise errors.StorageError(advice.format(error=error)) from error
+        with opened as instance, _said_once():
+            yield instance  # what the system refuses in here may be anything
     except refusals as error:
-        raise errors.StorageError(advice.format(error=error)) from error
+        why = getattr(error, "orig", None) or error  # SQLAlchemy adds the statement, and a link
+        raise errors.StorageError(advice.format(error=why)) from error
+
+
+@contextlib.contextmanager
+def _said_once() -> Iterator[None]:
+    """Keep Dagster from printing an event that it can't record, statement and all.
+
+    It raises the error too, and that is told in one sentence.
+    """
+    names = vars(event_log)
+    before, names["sys"] = sys, SimpleNamespace(stderr=io.StringIO(), exc_info=sys.exc_info)
+    try:
+        yield
+    finally:
+        names["sys"] = before
 
 
 def _refusals(settings: Settings) -> tuple[type[Exception], ...]:
     """Return how Dagster's storage says that it can't be used."""
     if not settings.postgres:
-        return OSError, SQLAlchemyError
+        return (SQLAlchemyError,)
     try:
         from dagster_postgres.utils import DagsterPostgresException
     except ImportError as error:
@@ -172,7 +194,7 @@ def _refusals(settings: Settings) -> tuple[type[Exception], ...]:
             f"IMAGESETS_POSTGRES is set, but {error}. Install dagster-postgres and psycopg2, or "
             "unset it to keep Dagster's records of runs in the data folder."
         ) from error
-    return OSError, SQLAlchemyError, DagsterPostgresException
+    return SQLAlchemyError, DagsterPostgresException
 
 
 def _outcomes(result: dg.ExecuteInProcessResult, selection: Sequence[dg.AssetKey]) -> list[Outcome]:

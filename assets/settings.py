@@ -16,10 +16,12 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
+from pipelines.catalogue import did_you_mean
 from pipelines.errors import ImagesetsError
 
 ROOT = Path(__file__).resolve().parent.parent
 EXECUTORS = ("in_process", "multiprocess")
+LONGEST_NAME_BYTES = 255  # of a file or folder, on Linux and macOS
 BUILT_IN_CATALOGUE = Path(__file__).resolve().parent / "catalogue"
 
 
@@ -108,6 +110,25 @@ def refusal(text: str, error: ValueError) -> str:
     return without_secrets(f"{text!r}: {error}")
 
 
+def misspelt(environment: Mapping[str, str]) -> list[str]:
+    """Return a sentence for each variable that looks like a setting and is none; never its value.
+
+    Variables of our own tests count for nothing.
+    """
+    unknown = (
+        name
+        for name in sorted({*environment} - {*VARIABLES.values()})
+        if name.startswith("IMAGESET") and not re.match(_OF_TESTS, name)
+    )
+    return [
+        f"{name} is not a setting."
+        + (did_you_mean(name, VARIABLES.values()) or f" Known: {', '.join(VARIABLES.values())}.")
+        for name in unknown
+    ]
+
+
+_OF_TESTS = r"IMAGESETS_(TEST_|OPENLINEAGE_SCHEMAS$)"
+
 VARIABLES = {
     "data": "IMAGESETS_DATA",
     "catalogue": "IMAGESETS_CATALOGUE",
@@ -128,15 +149,23 @@ def folder(text: str) -> Path:
     """Return an absolute path: the processes that get it may run in other folders.
 
     Raises:
-        ValueError: the text is empty, which is rather a slip than this folder, or begins with `~`
-            and the name of nobody.
+        ValueError: the text is empty, which is rather a slip than this folder, begins with `~` and
+            the name of nobody, or is no name that everything here can take.
     """
     if not text.strip():
         raise ValueError("an empty path")
     try:
-        return Path(text).expanduser().absolute()
+        path = Path(text).expanduser().absolute()
+        longest = max(len(name.encode()) for name in path.parts)
     except RuntimeError as error:
         raise ValueError("nobody of that name has a home here") from error
+    except UnicodeEncodeError as error:  # Dagster keeps it in its configuration, we in JSON
+        raise ValueError("the name is not UTF-8; rename the folder, or link to it") from error
+    if longest > LONGEST_NAME_BYTES:
+        raise ValueError(
+            f"a name of {longest:,} bytes; file systems take {LONGEST_NAME_BYTES} at most"
+        )
+    return path
 
 
 def folder_or_url(text: str) -> str:
@@ -183,8 +212,16 @@ def level(text: str) -> int:
 
 
 def _cron(text: str) -> str:
-    if len(text.split()) != 5:  # whether the fields make sense is for Dagster to say
+    if len(text.split()) != 5:
         raise ValueError("write five fields, as 0 6 * * 1 for Mondays at 6")
+    # Half a second, for those alone who set the variable; what Dagster can't read would otherwise
+    # end the UI and the daemon.
+    import dagster as dg
+
+    try:
+        dg.ScheduleDefinition(name="some", job_name="some", cron_schedule=text)
+    except dg.DagsterInvalidDefinitionError as error:
+        raise ValueError("no such time; write for example 0 6 * * 1 for Mondays at 6") from error
     return text
 
 

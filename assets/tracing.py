@@ -3,7 +3,6 @@
 Not here: following or verifying the chain (`pipelines.trace`).
 """
 
-# ruff: noqa: T201 -- what people look at is printed
 from __future__ import annotations
 
 import json
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from assets.display import plain, say
 from pipelines.archives import ALREADY_THERE
 from pipelines.formats import Pixels
 from pipelines.trace import Chain, Hop
@@ -33,22 +33,22 @@ _INDENT = " " * 8  # a SHA-256 ends in column 80
 def show(chain: Chain, *, picture: bool) -> None:
     """Print a chain for people, with colours where the terminal has them."""
     console = _console()
-    print(f"{_title(chain)}\n")
+    say(f"{_title(chain)}\n")
     if picture and chain.image is not None:
         if console is not None:
             console.print(in_colour(chain.image, console.width))
         else:
-            print(f"{in_ascii(chain.image, shutil.get_terminal_size().columns)}\n")
+            say(f"{in_ascii(chain.image, shutil.get_terminal_size().columns)}\n")
     for hop in chain.hops:
         mark, style = ("holds", "green") if hop.holds else ("BROKEN", "bold red")
         first, *more = _lines(hop)
         if console is not None:
             console.print(f"{mark:6}", style=style, end="", highlight=False)
         else:
-            print(f"{mark:6}", end="")
-        print(f"  {hop.what:10}  {first}".rstrip())
+            say(f"{mark:6}", end="")
+        say(f"  {hop.what:10}  {first}".rstrip())
         for line in more:
-            print(f"{_INDENT}{line}")
+            say(f"{_INDENT}{line}")
 
 
 def as_json(chain: Chain) -> str:
@@ -146,10 +146,12 @@ def _lines(hop: Hop) -> Iterator[str]:
     if where:
         yield ", ".join(where)
     if "retrieved" in said:
-        yield f"retrieved {said['retrieved'][:19].replace('T', ' ')} UTC"
+        yield f"retrieved {str(said['retrieved'])[:19].replace('T', ' ')} UTC"
     for name, digest in hop.hashes.items():
         yield f"{ {'md5': 'MD5', 'sha256': 'SHA-256'}[name]:8}{digest}"
     if hop.problem:
         # No word is cut: hashes and paths can be copied.
         width = _COLUMNS - len(_INDENT)
-        yield from textwrap.wrap(hop.problem, width, break_long_words=False, break_on_hyphens=False)
+        yield from textwrap.wrap(
+            plain(hop.problem), width, break_long_words=False, break_on_hyphens=False
+        )

@@ -11,6 +11,7 @@ share one list of classes. A split is the train or the test part of a dataset.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -37,14 +38,37 @@ from pipelines.errors import CatalogueError, UnknownName
 
 ROLES = {"idx": ("images", "labels"), "cifar": ("batches",)}  # format → what its members are to it
 
+MOST_IMAGE_BYTES = 2**31 - 1  # Arrow counts the bytes of a `fixed_size_binary` in an int32
+
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _RESERVED = re.compile(  # other assets of a dataset, and other record sets in its Croissant
     r"archives|statistics|croissant|.*_(csv|lmdb)|splits|(coarse_)?classes"
 )
 
-Text = Annotated[str, Strict(), StringConstraints(min_length=1, strip_whitespace=True)]
-Count = Annotated[int, Strict(), Field(ge=0)]
-Positive = Annotated[int, Strict(), Field(ge=1)]
+# What a terminal takes for a command, or what turns around the text after it; but for newline and
+# tab, which text of several lines may hold.
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROLS_IN_A_LINE = re.compile(CONTROLS.pattern + r"|[\t\n]")
+
+
+def _lines(text: str, controls: re.Pattern[str] = CONTROLS) -> str:
+    """Refuse text that does more to a screen than stand there."""
+    if found := controls.search(text):
+        facts = {"code": f"{ord(found[0]):04X}"}
+        raise PydanticCustomError("control", "Text may not hold U+{code}, a control", facts)
+    return text
+
+
+def _line(text: str) -> str:
+    return _lines(text, _CONTROLS_IN_A_LINE)
+
+
+_Stripped = Annotated[str, Strict(), StringConstraints(min_length=1, strip_whitespace=True)]
+Text = Annotated[_Stripped, AfterValidator(_line)]
+Prose = Annotated[_Stripped, AfterValidator(_lines)]
+Count = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
+Positive = Annotated[int, Strict(), Field(ge=1, le=2**63 - 1)]
+Records = Annotated[int, Strict(), Field(ge=1, le=2**32)]  # as many as a table's index can count
 Label = Annotated[int, Strict(), Field(ge=0, le=255)]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
 MD5 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{32}$")]
@@ -72,7 +96,12 @@ MirrorURL = Annotated[
     StringConstraints(pattern=r"^https?://[^/@]+/(.*/)?$"),
     AfterValidator(_can_be_asked),
 ]
-PackagePlace = Annotated[str, Strict(), StringConstraints(pattern=r"^(apt|npm):[a-z0-9.+-]+/.+$")]
+PackagePlace = Annotated[
+    str,
+    Strict(),
+    StringConstraints(pattern=r"^(apt|npm):[a-z0-9.+-]+/.+$"),
+    AfterValidator(_line),
+]
 
 _STRICT = ConfigDict(extra="forbid", validate_by_alias=True, validate_by_name=True)
 
@@ -153,7 +182,7 @@ class Split:
     members: role → members, as the format wants them (see `ROLES`).
     """
 
-    records: Positive
+    records: Records
     counts: tuple[Count, ...]
     coarse_counts: tuple[Count, ...] = ()
     images: Text | None = None
@@ -184,8 +213,8 @@ class Dataset:
     image: Image
     classes: tuple[Text, ...]
     splits: Mapping[str, Split]
-    description: Text | None = None
-    quirks: tuple[Text, ...] = ()
+    description: Prose | None = None
+    quirks: tuple[Prose, ...] = ()
     orientation: Literal["upright", "transposed"] = "upright"
     first_label: Label = 0
     coarse_classes: tuple[Text, ...] = ()
@@ -206,9 +235,9 @@ class Source:
 
     title: Text
     homepage: Text
-    citation: Text
-    licence: Text
-    acknowledgements: Text
+    citation: Prose
+    licence: Prose
+    acknowledgements: Prose
     mirrors: tuple[MirrorURL, ...]
     archives: Mapping[str, Archive]
     datasets: Mapping[str, Dataset]
@@ -282,7 +311,7 @@ def load(folder: Path) -> Catalogue:
     Raises:
         CatalogueError: listing every problem of every file.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # a name that is too long is no folder either
         raise CatalogueError(
             f"{folder} is no folder. The catalogue is a folder with one TOML file per source."
         )
@@ -318,11 +347,13 @@ def _read(path: Path) -> tuple[Source | None, list[str]]:
     """Return the source, if the file can be read as one, and every problem in it."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # bytes that are no text, numbers of 4,301 digits
         return None, [f"not readable as TOML: {error}"]
+    except RecursionError:
+        return None, ["not readable as TOML: it is nested too deeply"]
     problems: list[str] = []
     if not isinstance(data.get("defaults", {}), dict):
-        problems.append(f"defaults: expected a table, found {data['defaults']!r:.80}")
+        problems.append(f"defaults: expected a table, found {_shown(data['defaults'])}")
     data = _with_defaults(data)
     try:
         source = _SOURCE.validate_python(data, by_alias=True, by_name=False)
@@ -367,7 +398,17 @@ def _problem(error: Mapping[str, Any]) -> str:
         case "missing":
             return f"{where}: missing key"
         case _:
-            return f"{where}: {error['msg']}, found {error['input']!r:.80}"
+            return f"{where}: {error['msg']}, found {_shown(error['input'])}"
+
+
+def _shown(value: Any) -> str:
+    """Return the beginning of what was found, as Python writes it."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:  # 0xfff… may have more digits than Python writes
+        return "a number that is too large"
+    except RecursionError:
+        return "tables that are nested too deeply"
 
 
 def _named(source: Source, name: str) -> Source:
@@ -422,6 +463,11 @@ def _contradictions(source: Source) -> Iterator[str]:
         if text not in read:
             yield f"members.{text}: no split reads it.{did_you_mean(text, read)}"
     for dataset in source.datasets.values():
+        if (size := dataset.image.size_bytes) > MOST_IMAGE_BYTES:
+            yield (
+                f"datasets.{dataset.name}.image: {dataset.image} takes {size:,} bytes, but a "
+                f"record of a table has room for {MOST_IMAGE_BYTES:,}"
+            )
         for problem in _dataset_contradictions(dataset):
             yield f"datasets.{dataset.name}: {problem}"
         for split in dataset.splits.values():

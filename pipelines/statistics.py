@@ -173,7 +173,7 @@ def add(total: Sums, batch: Batch) -> None:
     order = np.argsort(batch.labels, kind="stable")
     labels = batch.labels[order]
     starts = np.searchsorted(labels, np.arange(len(total.records) + 1))
-    for label in np.unique(labels):
+    for label in np.unique(labels).tolist():  # as uint8, 255 + 1 would be 0
         images = batch.images[order[starts[label] : starts[label + 1]]]
         total.records[label] += np.uint64(len(images))
         total.nonzero[label] += np.uint64(np.count_nonzero(images))

@@ -21,11 +21,13 @@ import json
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
 
 from pipelines import files, formats, members
 from pipelines.catalogue import Dataset, Source, Split
@@ -190,9 +192,10 @@ def most_bytes(source: Source) -> int:
 
 def arrow_schema(source: Source, dataset: Dataset, split: Split) -> pa.Schema:
     """Return the columns of a split's table, with what the table says of itself."""
-    columns = [("index", pa.uint32()), ("label", pa.uint8()), ("class", _CLASS)]
+    text = pa.dictionary(pa.int32(), pa.string())
+    columns = [("index", pa.uint32()), ("label", pa.uint8()), ("class", text)]
     if dataset.coarse_classes:
-        columns += [("coarse_label", pa.uint8()), ("coarse_class", _CLASS)]
+        columns += [("coarse_label", pa.uint8()), ("coarse_class", text)]
     columns.append(("pixels", pa.binary(dataset.image.size_bytes)))
     return pa.schema(
         [pa.field(name, kind, nullable=False) for name, kind in columns],
@@ -245,14 +248,12 @@ def read(path: Path, start: int = 0, stop: int | None = None) -> Batch:
 
     def fill(worker: int, workers: int) -> None:
         mine = groups[len(groups) * worker // workers : len(groups) * (worker + 1) // workers]
-        for first, batch in _batches(path, mine, about, _READ_RECORDS):
-            low, high = max(first, start), min(first + len(batch), stop)
-            if low < high:
-                here, there = slice(low - first, high - first), slice(low - start, high - start)
-                images[there] = batch.images[here]
-                labels[there] = batch.labels[here]
-                if coarse is not None and batch.coarse_labels is not None:
-                    coarse[there] = batch.coarse_labels[here]
+        for first, batch in _batches(path, mine, about, _READ_RECORDS, start, stop):
+            there = slice(first - start, first - start + len(batch))
+            images[there] = batch.images
+            labels[there] = batch.labels
+            if coarse is not None and batch.coarse_labels is not None:
+                coarse[there] = batch.coarse_labels
 
     shared(fill, max(1, min(WORKERS, len(groups))))
     return Batch(images, labels, coarse)
@@ -261,7 +262,8 @@ def read(path: Path, start: int = 0, stop: int | None = None) -> Batch:
 def batches(path: Path, start: int = 0, stop: int | None = None) -> Generator[Batch]:
     """Stream records `start` to `stop`, a row group at a time; the next is read meanwhile.
 
-    The arrays are views of Arrow's memory: not copied, and not writable.
+    A row group that is larger than ours, in a table that something else wrote again, comes in
+    pieces. The arrays are views of Arrow's memory: not copied, and not writable.
 
     Raises:
         TableError: no table of ours, or it has no such rows.
@@ -270,9 +272,8 @@ def batches(path: Path, start: int = 0, stop: int | None = None) -> Generator[Ba
     start, stop = _range(about, start, stop)
     groups = _groups(file.metadata, start, stop)
     rows = batch_records(about.record_bytes)
-    for first, batch in ahead(_batches(path, groups, about, rows)):
-        low, high = max(first, start), min(first + len(batch), stop)
-        yield batch if high - low == len(batch) else _sliced(batch, low - first, high - first)
+    for _, batch in ahead(_batches(path, groups, about, rows, start, stop)):
+        yield batch
 
 
 def to_arrow(path: Path, start: int = 0, stop: int | None = None) -> pa.Table:
@@ -289,8 +290,10 @@ def to_arrow(path: Path, start: int = 0, stop: int | None = None) -> pa.Table:
     groups = _groups(file.metadata, start, stop)
     with _damage_named(path):
         table = file.read_row_groups([number for number, _ in groups])
-    first = groups[0][1] if groups else 0
+    first = groups[0][1] if groups else start
     table = table.slice(start - first, stop - start)
+    for name in _types(about):
+        _refuse_nulls(path, name, table[name])
     tensor = pa.fixed_shape_tensor(pa.uint8(), about.shape)
     images = pa.chunked_array(
         [_as_tensor(chunk, tensor, about.record_bytes) for chunk in table["pixels"].chunks], tensor
@@ -324,9 +327,6 @@ def description(source: Source, dataset: Dataset, split: Split) -> dict[str, Any
     }
 
 
-_CLASS = pa.dictionary(pa.int32(), pa.string())
-
-
 def _to_arrow(batch: Batch, start: int, schema: pa.Schema, dataset: Dataset) -> pa.RecordBatch:
     records = len(batch)
     columns = {
@@ -346,37 +346,111 @@ def _label_columns(prefix: str, labels: Labels, classes: tuple[str, ...]) -> dic
     return {f"{prefix}label": pa.array(labels), f"{prefix}class": meaning}
 
 
-_NO_TABLE = (
-    OSError,
-    pa.ArrowException,
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-    RecursionError,
-)
+_STRICT = ConfigDict(strict=True)
+_Pixels = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class _MadeFrom:
+    """What a table's metadata says of an archive."""
+
+    md5: str
+
+
+@checked(frozen=True, slots=True, config=_STRICT)
+class _Description:
+    """What a table's metadata says of the table, as far as readers rely on it."""
+
+    dataset: str
+    split: str
+    shape: tuple[_Pixels, _Pixels, _Pixels]
+    classes: Annotated[tuple[str, ...], Field(min_length=1, max_length=256)]
+    coarse_classes: Annotated[tuple[str, ...], Field(max_length=256)]
+    inputs: dict[str, _MadeFrom]
+
+
+_DESCRIPTION = TypeAdapter(_Description)
 
 
 def _opened(path: Path) -> tuple[pq.ParquetFile, Info]:
     try:
         file = pq.ParquetFile(path, pre_buffer=False)  # not mapped: that counts as ours in memory
-        about = json.loads((file.schema_arrow.metadata or {})[METADATA_KEY])
-        return file, Info(
-            dataset=about["dataset"],
-            split=about["split"],
-            records=file.metadata.num_rows,
-            shape=tuple(about["shape"]),
-            classes=tuple(about["classes"]),
-            coarse_classes=tuple(about["coarse_classes"]),
-            inputs={name: known["md5"] for name, known in about["inputs"].items()},
-        )
+        schema = file.schema_arrow
+        said = _DESCRIPTION.validate_json((schema.metadata or {})[METADATA_KEY])
     except FileNotFoundError:
         raise TableError(f"{path} is not there. Build the tables stage of this dataset.") from None
-    except _NO_TABLE as error:
+    except ValidationError as error:
+        finding = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, finding["loc"]))
+        raise TableError(
+            f"{path} is not a table of ours: what its metadata says under "
+            f"{METADATA_KEY.decode()!r} can't be true ({f'{where}: ' * bool(where)}"
+            f"{finding['msg']}). {_AGAIN}"
+        ) from error
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise TableError(
             f"{path} is not a table of ours: it is not Parquet, or its metadata has no "
             f"{METADATA_KEY.decode()!r} ({type(error).__name__}: {error})."
         ) from error
+    footer = file.metadata
+    about = Info(
+        said.dataset,
+        said.split,
+        footer.num_rows,
+        said.shape,
+        said.classes,
+        said.coarse_classes,
+        {name: known.md5 for name, known in said.inputs.items()},
+    )
+    held = sum(footer.row_group(number).num_rows for number in range(footer.num_row_groups))
+    if held != about.records:
+        raise TableError(
+            f"{path} is damaged: expected {about.records:,} records, its row groups hold "
+            f"{held:,}. {_AGAIN}"
+        )
+    _hold_types(path, schema, about)
+    return file, about
+
+
+_AGAIN = "Delete it and build the tables stage again."
+_TEXT = "dictionary<string>"
+
+
+def _types(about: Info) -> dict[str, str]:
+    """Return the type of each column, in Arrow's words."""
+    coarse = {"coarse_label": "uint8", "coarse_class": _TEXT} if about.coarse_classes else {}
+    pixels = f"fixed_size_binary[{about.record_bytes}]"
+    return {"index": "uint32", "label": "uint8", "class": _TEXT, **coarse, "pixels": pixels}
+
+
+def _hold_types(path: Path, schema: pa.Schema, about: Info) -> None:
+    """Refuse columns of other types than ours: their bytes would be taken for what they are not.
+
+    A class may be any kind of text. Libraries that write a table again choose another, and it is
+    read by its meaning, never as bytes.
+    """
+    for name, expected in _types(about).items():
+        found = [schema.field(at).type for at in schema.get_all_field_indices(name)]
+        kinds = [_TEXT if expected == _TEXT and _is_text(kind) else str(kind) for kind in found]
+        if kinds != [expected]:
+            raise TableError(
+                f"{path} is not a table of ours: expected one column {name!r} of {expected}, "
+                f"found {' and '.join(map(str, found)) or 'none'}. Something else wrote it. "
+                f"{_AGAIN}"
+            )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return str(kind) in ("string", "large_string", "string_view")
+
+
+def _refuse_nulls(path: Path, name: str, column: pa.Array) -> None:
+    if column.null_count:
+        raise TableError(
+            f"{path} is not a table of ours: expected a value in every row of column {name!r}, "
+            f"found {column.null_count:,} without one. Something else wrote it. {_AGAIN}"
+        )
 
 
 @contextlib.contextmanager
@@ -384,9 +458,7 @@ def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        raise TableError(
-            f"{path} is damaged ({error}). Delete it and build the tables stage again."
-        ) from error
+        raise TableError(f"{path} is damaged ({error}). {_AGAIN}") from error
 
 
 def _range(about: Info, start: int, stop: int | None) -> tuple[int, int]:
@@ -404,29 +476,37 @@ def _groups(metadata: pq.FileMetaData, start: int, stop: int) -> list[tuple[int,
     groups, first = [], 0
     for number in range(metadata.num_row_groups):
         rows = metadata.row_group(number).num_rows
-        if first < stop and first + rows > start:
+        if max(first, start) < min(first + rows, stop):
             groups.append((number, first))
         first += rows
     return groups
 
 
 def _batches(
-    path: Path, groups: list[tuple[int, int]], about: Info, most: int
+    path: Path, groups: list[tuple[int, int]], about: Info, most: int, start: int, stop: int
 ) -> Iterator[tuple[int, Batch]]:
-    """Yield (first record, batch) of some row groups, from a reader of their own."""
+    """Yield (first record, batch) of those of records `start` to `stop` that some groups hold.
+
+    The row groups are read by a reader of their own, `most` records at a time.
+    """
     columns = ["label", *(["coarse_label"] if about.coarse_classes else []), "pixels"]
     file, _ = _opened(path)
     for number, first in groups:
-        at = first
+        at, end = first, min(stop, first + file.metadata.row_group(number).num_rows)
         parts = file.iter_batches(most, [number], columns, use_threads=False)
-        while True:
+        while at < end:
             with _damage_named(path):
                 part = next(parts, None)
             if part is None:
-                break
-            coarse = _bytes(part["coarse_label"], 1) if about.coarse_classes else None
-            images = _bytes(part["pixels"], about.record_bytes).reshape(-1, *about.shape)
-            yield at, Batch(images, _bytes(part["label"], 1), coarse)
+                raise TableError(f"{path} is damaged: row group {number} ends early. {_AGAIN}")
+            low, high = max(at, start), min(at + len(part), stop)
+            if low < high:
+                wanted = part.slice(low - at, high - low)
+                for name in columns:
+                    _refuse_nulls(path, name, wanted[name])
+                coarse = _bytes(wanted["coarse_label"], 1) if about.coarse_classes else None
+                images = _bytes(wanted["pixels"], about.record_bytes).reshape(-1, *about.shape)
+                yield low, Batch(images, _bytes(wanted["label"], 1), coarse)
             at += len(part)
 
 
@@ -441,12 +521,3 @@ def _as_tensor(pixels: pa.Array, tensor: pa.DataType, width: int) -> pa.Array:
     values = pixels.buffers()[1].slice(pixels.offset * width, len(pixels) * width)
     whole = pa.Array.from_buffers(pa.uint8(), values.size, [None, values])
     return pa.ExtensionArray.from_storage(tensor, pa.FixedSizeListArray.from_arrays(whole, width))
-
-
-def _sliced(batch: Batch, low: int, high: int) -> Batch:
-    coarse = batch.coarse_labels
-    return Batch(
-        batch.images[low:high],
-        batch.labels[low:high],
-        None if coarse is None else coarse[low:high],
-    )

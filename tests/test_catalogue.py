@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from pipelines import catalogue
@@ -537,6 +538,113 @@ def test_all_problems_of_one_file_are_told_whatever_their_kind(publisher: Publis
 
     assert "homepag: unknown key" in str(caught.value)
     assert "records is 31" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("x = " + "[" * 9000, "not readable as TOML: it is nested too deeply"),
+        ("x = " + "9" * 5000, "not readable as TOML: Exceeds the limit"),
+        ("licence = 0x" + "f" * 9000, "found a number that is too large"),
+        ("licence." + "a." * 3000 + "a = 1", "found tables that are nested too deeply"),
+        ("defaults = 0x" + "f" * 9000, "defaults: expected a table, found a number that is too"),
+        ("published = 0x" + "f" * 9000, "published: "),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_a_file_that_python_can_not_read_or_show_is_refused_beside_the_others(
+    publisher: Publisher, line: str, words: str
+) -> None:
+    text = publisher.toml("tiny_digits").read_text().replace('licence = "not stated"\n', "")
+    publisher.toml("tiny_digits").write_text(f"{line}\n{text}")
+    edited(publisher, replaced("first_label", "first_lable"), "tiny_letters")
+    with pytest.raises(CatalogueError) as caught:
+        catalogue.load(publisher.catalogue)
+    assert words in str(caught.value)
+    assert "Did you mean 'first_label'?" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("bytes = ", "bytes = 99999999999999999999", "less than or equal to 9223372036854775807"),
+        ("records = 30", "records = 4294967297", "less than or equal to 4294967296"),
+        ("height = 4, width = 3", "height = 65536, width = 32768", "65536×32768 takes 2,147,483,"),
+        ("height = 4, width = 3", "height = 2147483648, width = 1", "has room for 2,147,483,647"),
+        ("height = 4", "height = 0x" + "f" * 9000, "less than or equal to"),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_a_number_that_nothing_can_hold_is_refused_beside_all_else(
+    publisher: Publisher, old: str, new: str, words: str
+) -> None:
+    edited(publisher, replaced(old, new))
+    edited(publisher, replaced("first_label", "first_lable"), "tiny_letters")
+    with pytest.raises(CatalogueError) as caught:
+        catalogue.load(publisher.catalogue)
+    assert words in str(caught.value)
+    assert "Did you mean 'first_label'?" in str(caught.value)
+
+
+def test_an_image_may_be_as_large_as_a_record_of_a_table_can_be(publisher: Publisher) -> None:
+    most = "height = 2147483647, width = 1"
+    found = catalogue.load(edited(publisher, replaced("height = 4, width = 3", most)))
+    size = found.datasets["tiny_digits"].image.size_bytes
+    assert pa.binary(size).byte_width == size
+    with pytest.raises((OverflowError, ValueError)):
+        pa.binary(size + 1)
+
+
+@pytest.mark.parametrize(
+    "control", ["\\u001b[2J", "\\u009b", "\\u202e", "\\u2067", "\\u007f", "\\r"]
+)
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ('title = "Tiny digits', "datasets.tiny_digits.title"),
+        ('"one', "datasets.tiny_digits.classes.1"),
+        ('title = "Tiny', "title"),
+        ('licence = "not', "licence"),
+        ('citation = "@misc', "citation"),
+        ('acknowledgements = "Made', "acknowledgements"),
+    ],
+)
+def test_text_that_would_command_a_terminal_is_refused(
+    publisher: Publisher, text: str, where: str, control: str
+) -> None:
+    with pytest.raises(CatalogueError) as caught:
+        catalogue.load(edited(publisher, replaced(text, text + control + "x")))
+    code = "000D" if control == "\\r" else control[2:6].upper()
+    assert f"tiny_digits.toml: {where}: Text may not hold U+{code}, a control" in str(caught.value)
+    assert catalogue.CONTROLS.search(str(caught.value)) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "is_read"),
+    [
+        ('citation = "@misc', True),
+        ('licence = "not', True),
+        ('title = "Tiny digits', False),
+        ('"one', False),
+    ],
+)
+def test_only_prose_may_have_several_lines(publisher: Publisher, text: str, is_read: bool) -> None:
+    folder = edited(publisher, replaced(text, text + "\\n\\tx"))
+    if is_read:
+        assert catalogue.load(folder)
+    else:
+        with pytest.raises(CatalogueError, match=r"Text may not hold U\+000A"):
+            catalogue.load(folder)
+
+
+def test_a_coarse_class_that_would_command_a_terminal_is_refused(publisher: Publisher) -> None:
+    with pytest.raises(CatalogueError, match=r"coarse_classes\.1: Text may not hold U\+001B"):
+        catalogue.load(edited(publisher, replaced('"blue', '"blue\\u001b'), "tiny_colours"))
+
+
+def test_a_name_that_is_too_long_for_a_folder_is_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(CatalogueError, match="is no folder"):
+        catalogue.load(tmp_path / ("x" * 300))
 
 
 @pytest.mark.parametrize("what", ["nothing", "a file", "an empty folder"])

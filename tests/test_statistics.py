@@ -375,3 +375,17 @@ def test_the_metadata_says_what_the_statistics_were_made_from(
             "sha256": hashlib.sha256(archive).hexdigest(),
         }
     }
+
+
+@pytest.mark.parametrize("labels", [[255, 0, 255, 254], [255], list(range(256))])
+def test_the_last_of_256_classes_is_counted_like_the_others(
+    tmp_path: Path, labels: list[int]
+) -> None:
+    values = np.array(labels, np.uint8)
+    images = builders.images(len(values))
+    table = builders.tiny(tmp_path, images, values, classes=256).table(tmp_path / "t.parquet")
+    statistics.write([table], tmp_path / "statistics.parquet")
+    found = pl.read_parquet(tmp_path / "statistics.parquet")
+    assert found["records"].to_list() == [*np.bincount(values, minlength=256), len(values)]
+    for label in np.unique(values).tolist():
+        assert found["mean_intensity"][label] == images[values == label].mean()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import resource
@@ -16,6 +17,7 @@ import duckdb
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -280,7 +282,9 @@ def test_any_range_of_rows_is_a_slice_of_all(
         expected = (images[rows], labels[rows], coarse[rows])
 
         same(tables.read(colours, start, stop), *expected)
-        if streamed := list(tables.batches(colours, start, stop)):
+        streamed = list(tables.batches(colours, start, stop))
+        assert all(len(batch) for batch in streamed)
+        if streamed:
             same(joined(streamed), *expected)
         else:
             assert len(labels[rows]) == 0
@@ -298,6 +302,47 @@ def test_any_range_of_rows_is_a_slice_of_all(
 def test_batches_are_row_groups(colours: Path) -> None:
     assert [len(batch) for batch in tables.batches(colours)] == [7, 7, 1, 7, 7, 1]
     assert [len(batch) for batch in tables.batches(colours, 5, 16)] == [2, 7, 1, 1]
+
+
+@given(
+    written=st.integers(1, 7), rewritten=st.integers(1, 31), most=st.integers(1, 9), data=st.data()
+)
+@settings(deadline=None, max_examples=60)
+def test_a_table_with_row_groups_of_any_size_reads_as_numpy_slices(
+    tmp_path_factory: pytest.TempPathFactory,
+    written: int,
+    rewritten: int,
+    most: int,
+    data: st.DataObject,
+) -> None:
+    """As ours are, and as pyarrow writes them again: often all records in one."""
+    start = data.draw(st.integers(0, 30))
+    stop = data.draw(st.integers(start, 30))
+    images, labels = builders.images(30, 4, 4, 3), builders.labels(30, 5)
+    coarse = (labels % 3).astype(np.uint8)
+    expected = (images[start:stop], labels[start:stop], coarse[start:stop])
+    folder = tmp_path_factory.mktemp("any")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "BATCH_RECORDS", written)
+        ours = builders.tiny(folder, images, labels, coarse).table(folder / "ours.parquet")
+        theirs = folder / "theirs.parquet"
+        pq.write_table(pq.read_table(ours), theirs, row_group_size=rewritten)
+        patch.setattr(tables, "BATCH_RECORDS", most)
+        patch.setattr(tables, "_READ_RECORDS", most)
+        for path in (ours, theirs):
+            same(tables.read(path, start, stop), *expected)
+            streamed = list(tables.batches(path, start, stop))
+            assert all(0 < len(batch) <= most for batch in streamed)
+            assert bool(streamed) == (start < stop)
+            if streamed:
+                same(joined(streamed), *expected)
+            table = tables.to_arrow(path, start, stop)
+            assert table["index"].to_pylist() == list(range(start, stop))
+            assert table["label"].to_pylist() == expected[1].tolist()
+            chunks = [chunk.to_numpy_ndarray() for chunk in table["image"].chunks if len(chunk)]
+            assert sum(map(len, chunks)) == stop - start
+            if chunks:
+                np.testing.assert_array_equal(np.concatenate(chunks), expected[0], strict=True)
 
 
 def test_what_was_read_is_the_callers_own(colours: Path) -> None:
@@ -422,6 +467,201 @@ def test_a_file_that_is_no_table_of_ours_is_refused(
             reader(path)
         assert str(path) in str(caught.value)
         assert words in str(caught.value)
+
+
+READERS: list[Callable[[Path], object]] = [
+    tables.read,
+    tables.to_arrow,
+    lambda path: list(tables.batches(path)),
+]
+
+
+def _changed(path: Path, name: str, change: Callable[[pa.ChunkedArray], pa.Array]) -> None:
+    """Write a table again with another column in the place of one; all else stays as it was."""
+    table = pq.read_table(path)
+    at = table.schema.get_field_index(name)
+    pq.write_table(table.set_column(at, name, change(table[name])), path)
+
+
+def _with_a_null(column: pa.ChunkedArray) -> pa.Array:
+    values = column.combine_chunks()
+    kept = [*values[:17], None, *values[18:]]
+    return pa.array([value and value.as_py() for value in kept], column.type)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    ("name", "kind", "found"),
+    [
+        ("label", pa.int64(), "uint8, found int64"),
+        ("label", pa.int8(), "uint8, found int8"),
+        ("coarse_label", pa.uint16(), "uint8, found uint16"),
+        ("index", pa.int32(), "uint32, found int32"),
+        ("pixels", pa.binary(), "fixed_size_binary[48], found binary"),
+        ("pixels", pa.large_binary(), "fixed_size_binary[48], found large_binary"),
+        ("class", pa.binary(), "dictionary<string>, found binary"),
+    ],
+)
+def test_a_column_of_another_type_is_refused_by_name(
+    colours: Path, name: str, kind: pa.DataType, found: str, reader: Callable[[Path], object]
+) -> None:
+    text = pa.string() if name == "class" else None
+    _changed(colours, name, lambda column: column.cast(text or kind).cast(kind))
+    with pytest.raises(TableError) as caught:
+        reader(colours)
+    assert str(caught.value).startswith(f"{colours} is not a table of ours: ")
+    assert f"expected one column '{name}' of {found}. " in str(caught.value)
+    assert "build the tables stage again" in str(caught.value)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_pixels_of_another_size_are_refused(
+    colours: Path, reader: Callable[[Path], object]
+) -> None:
+    _changed(colours, "pixels", lambda _old: pa.array([bytes(47)] * 30, pa.binary(47)))
+    with pytest.raises(TableError, match=r"fixed_size_binary\[48\], found fixed_size_binary\[47\]"):
+        reader(colours)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("name", ["label", "coarse_label", "pixels"])
+def test_a_row_without_a_value_is_refused(
+    colours: Path, name: str, reader: Callable[[Path], object]
+) -> None:
+    _changed(colours, name, _with_a_null)
+    with pytest.raises(TableError, match=rf"every row of column '{name}', found 1 without one"):
+        reader(colours)
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("columns", [["index", "label"], ["index", "label", "pixels", "pixels"]])
+def test_a_column_that_is_missing_or_there_twice_is_refused(
+    colours: Path, columns: list[str], reader: Callable[[Path], object]
+) -> None:
+    table = pq.read_table(colours)
+    arrays = [table[name] for name in ["class", "coarse_label", "coarse_class", *columns]]
+    names = ["class", "coarse_label", "coarse_class", *columns]
+    schema = pa.schema(
+        [(name, array.type) for name, array in zip(names, arrays, strict=True)],
+        table.schema.metadata,
+    )
+    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), colours)
+    with pytest.raises(TableError, match=r"expected one column 'pixels' of .*, found "):
+        reader(colours)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.string(),
+        pa.large_string(),
+        pa.string_view(),
+        pa.dictionary(pa.int8(), pa.string()),
+        pa.dictionary(pa.uint32(), pa.large_string()),
+    ],
+    ids=str,
+)
+def test_a_table_whose_classes_are_another_kind_of_text_is_read_all_the_same(
+    colours: Path, publisher: Publisher, kind: pa.DataType
+) -> None:
+    """Pandas, polars and DuckDB each choose their own; only the labels are read as bytes."""
+    for name in ("class", "coarse_class"):
+        text = kind.value_type if pa.types.is_dictionary(kind) else kind
+        _changed(colours, name, lambda column, text=text: pa.array(column.to_pylist(), text))
+        if text != kind:
+            _changed(colours, name, lambda column: pc.dictionary_encode(column).cast(kind))
+    assert all(field.nullable for field in pq.read_schema(colours) if "class" in field.name)
+    same(tables.read(colours), *publisher.splits["tiny_colours", "train"])
+    assert tables.to_arrow(colours)["class"].to_pylist()[0] in tables.info(colours).classes
+
+
+def test_what_polars_writes_again_is_refused(colours: Path) -> None:
+    """It says nothing of itself any more, and its pixels have no fixed size."""
+    pl.read_parquet(colours).write_parquet(colours)
+    with pytest.raises(TableError, match="has no 'imagesets'"):
+        tables.read(colours)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda some: (
+        st.lists(some, max_size=4) | st.dictionaries(st.text(max_size=3), some, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(
+    key=st.sampled_from(["dataset", "split", "shape", "classes", "coarse_classes", "inputs"]),
+    value=JSON
+    | st.lists(st.integers() | st.sampled_from(["4", -4, 2**70, "huge", True]), max_size=4)
+    | st.lists(st.text(), min_size=257, max_size=257),
+)
+@settings(deadline=None, max_examples=200)
+def test_whatever_the_metadata_say_a_table_is_read_whole_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, key: str, value: Any
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / "metadata"
+    images, labels = builders.images(6), builders.labels(6, 3)
+    ours = folder / "ours.parquet"
+    if not ours.exists():
+        builders.tiny(folder, images, labels).table(ours)
+    table = pq.read_table(ours)
+    about = json.loads(table.schema.metadata[tables.METADATA_KEY]) | {key: value}
+    text = json.dumps(about, default=str).replace('"huge"', "1" * 5000)
+    changed = folder / "changed.parquet"
+    pq.write_table(table.replace_schema_metadata({tables.METADATA_KEY: text}), changed)
+    for reader in (tables.info, *READERS):
+        with contextlib.suppress(TableError):
+            found = reader(changed)
+            if isinstance(found, Batch):
+                np.testing.assert_array_equal(found.labels, labels)
+                assert found.images.tobytes() == images.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("shape", ["4", "4", "3"], "shape.0: Input should be a valid integer"),
+        ("shape", [4, 4], "shape.2: Field required"),
+        ("shape", [4, -4, 3], "shape.1: Input should be greater than or equal to 1"),
+        ("shape", [4, 4, 2**80], "shape.2: Input should be less than or equal to"),
+        ("classes", "rose", "classes: Input should be a valid array"),
+        ("classes", [], "classes: "),
+        ("classes", ["rose", 7], "classes.1: Input should be a valid string"),
+        ("inputs", {"archives/x": "0"}, "inputs.archives/x"),
+    ],
+)
+def test_metadata_that_can_not_be_true_are_refused_by_their_key(
+    colours: Path, key: str, value: Any, words: str
+) -> None:
+    table = pq.read_table(colours)
+    about = json.loads(table.schema.metadata[tables.METADATA_KEY]) | {key: value}
+    said = {tables.METADATA_KEY: json.dumps(about)}
+    pq.write_table(table.replace_schema_metadata(said), colours)
+    for reader in (tables.info, *READERS):
+        with pytest.raises(TableError) as caught:
+            reader(colours)
+        assert "what its metadata says under 'imagesets' can't be true" in str(caught.value)
+        assert words in str(caught.value)
+
+
+def test_a_bit_that_flips_in_the_footer_gives_the_same_records_or_a_refusal(
+    tmp_path: Path,
+) -> None:
+    images, labels = builders.images(5), builders.labels(5, 5)
+    table = builders.tiny(tmp_path, images, labels).table(tmp_path / "table.parquet")
+    good = table.read_bytes()
+    footer = len(good) - 8 - int.from_bytes(good[-8:-4], "little")
+    random = np.random.default_rng(0)
+    for at in range(footer, len(good), 2):
+        bad = bytearray(good)
+        bad[at] ^= 1 << random.integers(8)
+        table.write_bytes(bad)
+        with contextlib.suppress(TableError):
+            found = tables.read(table)
+            assert found.images.tobytes() == images.tobytes(), at
+            np.testing.assert_array_equal(found.labels, labels)
 
 
 def test_a_table_that_was_cut_short_is_refused(colours: Path) -> None:

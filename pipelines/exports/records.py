@@ -43,7 +43,7 @@ def from_csv(path: Path, index: int, shape: tuple[int, int, int]) -> tuple[Batch
             f"{path}: expected a label and {size:,} intensities in record {index:,}, found "
             f"{len(fields):,} field(s)."
         )
-    wrong = [field for field in fields if not (field.isdigit() and int(field) <= 255)]
+    wrong = [field for field in fields if not _is_a_byte(field)]
     if wrong:
         text = wrong[0].decode("utf-8", "replace")
         raise ArtefactError(
@@ -51,6 +51,11 @@ def from_csv(path: Path, index: int, shape: tuple[int, int, int]) -> tuple[Batch
         )
     values = np.array([int(field) for field in fields], np.uint8)
     return Batch(values[1:].reshape(1, *shape), values[:1]), start, start + len(line)
+
+
+def _is_a_byte(field: bytes) -> bool:
+    """Return whether a field is an integer 0 to 255; Python reads no integer of 4,301 digits."""
+    return len(field) <= len(b"255") and field.isdigit() and int(field) <= 255
 
 
 def from_lmdb(path: Path, index: int, shape: tuple[int, int, int]) -> tuple[Batch, str, int, int]:

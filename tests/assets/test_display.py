@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import json
+import logging
 import re
 import sys
 import time
 
 import pytest
+from rich.console import Console
 
 from assets import display
+from assets.__main__ import _Warnings
 from assets.display import Bars, Display, Lines
 
 
@@ -89,3 +94,46 @@ def test_a_terminal_gets_bars_and_a_log_gets_lines(
 )
 def test_a_size_is_written_in_powers_of_1000(number: int, text: str) -> None:
     assert display.size(number) == text
+
+
+COMMANDS = "\x1b]0;title\x07\x1b[2J\x00\x08\r\x7f\x9b31m\u202egnp\u2066"
+SHOWN = r"\u001b]0;title\u0007\u001b[2J\u0000\u0008\u000d\u007f\u009b31m\u202egnp\u2066"
+
+
+def test_text_from_outside_commands_no_terminal_and_keeps_its_lines() -> None:
+    assert display.plain(f"one\n\ttwo × {COMMANDS}") == f"one\n\ttwo × {SHOWN}"
+
+
+def test_json_means_the_same_after_it_was_made_plain() -> None:
+    said = {"a\\": [COMMANDS, "\\", "\n"]}
+    text = json.dumps(said, ensure_ascii=False, indent=1)
+    assert json.loads(display.plain(text)) == said
+
+
+@pytest.mark.parametrize("error", [False, True])
+def test_all_that_is_said_is_plain(capsys: pytest.CaptureFixture[str], error: bool) -> None:
+    display.say(f"a{COMMANDS}", error=error)
+    assert capsys.readouterr() == (("", f"a{SHOWN}\n") if error else (f"a{SHOWN}\n", ""))
+
+
+def test_a_line_of_progress_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
+    with Lines().task(f"a{COMMANDS}", 1, "records") as watch:
+        watch.note(f"b{COMMANDS}")
+    err = capsys.readouterr().err
+    assert re.fullmatch(rf"a{re.escape(SHOWN)}: .*\(b{re.escape(SHOWN)}\)\n", err)
+
+
+def test_a_bar_shows_names_as_they_are_and_takes_none_for_a_command_or_a_colour() -> None:
+    bars = Bars()
+    with bars.task(f"[red]a[/red]{COMMANDS}", 1, "records") as watch:
+        watch.note("[/b]\x1b")
+        table = bars._bars.make_tasks_table(bars._bars.tasks)
+    console = Console(file=io.StringIO(), width=400, force_terminal=False)
+    console.print(table)
+    assert rf"[red]a[/red]{SHOWN} ([/b]\u001b)" in console.file.getvalue()
+
+
+def test_a_warning_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
+    record = logging.LogRecord("pipelines.x", 30, "x.py", 1, "%s", (f"w{COMMANDS}",), None)
+    _Warnings(logging.WARNING).emit(record)
+    assert capsys.readouterr().err == f"w{SHOWN}\n"

@@ -15,10 +15,13 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from assets.settings import ROOT
+from assets import runs
+from assets.settings import ROOT, Settings
+from pipelines.catalogue import CONTROLS
 from tests import builders
 from tests.assets.conftest import Command
 from tests.assets.project import Project, environment, imagesets, states
+from tests.servers import Handler, serving
 
 BELOW_TRAIN = [
     f"tiny_digits/{asset}" for asset in ("train_csv", "train_lmdb", "statistics", "croissant")
@@ -350,3 +353,142 @@ def test_an_unknown_option_or_command_is_refused_with_the_usage(command: Command
         said = command(*arguments)
         assert said.code == 2
         assert "usage: python -m assets" in said.stderr
+
+
+LONG, NOT_UTF_8 = "x" * 300, "\udcff"
+
+
+@pytest.mark.parametrize("name", [LONG, NOT_UTF_8], ids=["long", "not UTF-8"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["list", "--data"],
+        ["list", "--catalogue"],
+        ["build", "tiny_digits", "--offline", "--mirror"],
+        ["build", "tiny_digits", "--offline", "--openlineage"],
+        ["lock", "--check"],
+        ["mirror", "--offline"],
+    ],
+    ids=" ".join,
+)
+def test_a_folder_that_can_not_exist_is_refused_in_a_sentence(
+    project: Project, tmp_path: Path, command: Command, arguments: list[str], name: str
+) -> None:
+    verb, *more = arguments
+    said = command(verb, *project.options, *more, str(tmp_path / name))
+    assert (said.code, said.stdout) == (2, "")
+    *_, last = said.stderr.splitlines()
+    assert last.startswith("python -m assets ")
+    assert ("255 at most" if name == LONG else "is not UTF-8") in last
+
+
+@pytest.mark.parametrize("arguments", [["trace", LONG], ["trace", NOT_UTF_8], ["build", NOT_UTF_8]])
+def test_a_name_of_nothing_is_refused_whatever_it_holds(
+    project: Project, command: Command, arguments: list[str]
+) -> None:
+    said = command(*arguments, *project.options)
+    assert said.code == 2
+    assert re.match("error: There is no (artefact|dataset) ", said.stderr)
+
+
+def test_a_path_that_is_too_long_as_a_whole_is_named(project: Project, command: Command) -> None:
+    deep = str(project.data) + "/" + "/".join(["d" * 200] * 21)
+    catalogue = ["--catalogue", str(project.publisher.catalogue)]
+    said = command("build", "tiny_digits", *project.mirror, "--data", deep, *catalogue)
+    assert (said.code, said.stdout) == (1, "")
+    assert re.fullmatch(rf"error: .*{deep}.* File name too long\. .*\n", said.stderr)
+
+
+def test_a_schedule_at_no_time_is_refused_before_the_ui_starts(
+    project: Project, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGESETS_REFRESH_CRON", "61 * * * *")
+    said = command("ui", *project.options)
+    assert (said.code, said.stdout) == (1, "")
+    assert said.stderr.startswith("error: IMAGESETS_REFRESH_CRON is '61 * * * *': no such time")
+    assert not project.data.exists()
+
+
+def test_a_misspelt_variable_is_warned_of_once(
+    project: Project, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGESETS_MIROR", "https://me:s3cr3t@example.org/")
+    said = command("list", *project.options)
+    assert said.code == 0
+    meant = "warning: IMAGESETS_MIROR is not a setting. Did you mean 'IMAGESETS_MIRROR'?\n"
+    assert said.stderr == meant
+
+
+def test_a_server_whose_answer_holds_commands_for_a_terminal_is_shown_as_it_is(
+    project: Project, command: Command
+) -> None:
+    def answer(handler: Handler, _data: bytes) -> None:
+        handler.send_response(404, "Gone\x1b]0;mine\x07\x9b2J")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    with serving(b"", answer) as server:
+        options = [*project.options, "--mirror", server.url]
+        said = command("build", "tiny_letters", "--only", "archives", *options)
+    assert said.code == 1
+    assert r"Gone\u001b]0;mine\u0007\u009b2J" in said.stderr
+    assert CONTROLS.search(said.stdout + said.stderr) is None
+    assert len(said.stderr.splitlines()) > 3, "our own lines stay lines"
+
+
+def test_a_catalogue_that_holds_commands_for_a_terminal_is_refused(
+    project: Project, command: Command
+) -> None:
+    project.redeclare("tiny_digits", '"one"', r'"one\u001b[2J"')
+    project.redeclare("tiny_letters", "[datasets.tiny_letters]", '"x\\u001b" = 1\n[datasets.y]')
+    said = command("list", *project.options)
+    assert said.code == 1
+    assert "classes.1: Text may not hold U+001B" in said.stderr
+    assert CONTROLS.search(said.stderr) is None
+
+
+def test_output_that_can_not_be_written_is_told_in_a_sentence(project: Project) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "assets", "list", *project.options],
+            cwd=ROOT,
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: What is printed can't be written: No space left on device.")
+
+
+def test_a_disk_without_room_for_dagsters_records_is_told_once(project: Project) -> None:
+    # A limit on the size of files, which the events of a run outgrow; its tables do not.
+    command = [sys.executable, "-m", "assets", "build", "tiny_digits", "--only", "tables"]
+    command += [*project.options, *project.mirror]
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -f 150 && exec "$@"', "bash", *command],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert (project.data / "archives/tiny_digits/train-images.gz").exists(), "the run had begun"
+    *progress, last = done.stderr.splitlines()
+    assert last.startswith(f"error: Dagster's records of runs in {project.data}/dagster can't be")
+    assert " opened or written: disk I/O error. Make the folder writable, free some" in last
+    assert all(re.match(r"(archives|tables)/", line) for line in progress), done.stderr
+
+
+def test_what_the_system_refuses_in_a_run_is_not_blamed_on_dagsters_records(
+    project: Project, tmp_path: Path
+) -> None:
+    settings = Settings(data=project.data)
+    runs.home(settings)
+    with pytest.raises(FileNotFoundError, match="gone"), runs.records(settings):
+        (tmp_path / "gone").read_bytes()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from assets.settings import BUILT_IN_CATALOGUE, ROOT, VARIABLES, Settings
+from assets.settings import BUILT_IN_CATALOGUE, ROOT, VARIABLES, Settings, misspelt
 from pipelines.errors import ImagesetsError
 
 
@@ -140,3 +140,58 @@ def test_a_cron_line_without_five_fields_is_refused_by_name(text: str) -> None:
 def test_a_time_zone_that_does_not_exist_is_refused_by_name(text: str) -> None:
     with pytest.raises(ImagesetsError, match=r"IMAGESETS_REFRESH_TIMEZONE is .*time zone"):
         Settings.from_environment({"IMAGESETS_REFRESH_TIMEZONE": text})
+
+
+@pytest.mark.parametrize("text", ["61 * * * *", "0 25 * * *", "a b c d e", "0 6 31 2 x"])
+def test_a_cron_line_that_dagster_can_not_read_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ImagesetsError, match=r"IMAGESETS_REFRESH_CRON is .*: no such time; write"):
+        Settings.from_environment({"IMAGESETS_REFRESH_CRON": text})
+
+
+FOLDERS = ["IMAGESETS_DATA", "IMAGESETS_CATALOGUE", "IMAGESETS_MIRROR", "IMAGESETS_OPENLINEAGE"]
+
+
+@pytest.mark.parametrize("variable", FOLDERS)
+def test_a_name_that_is_longer_than_file_systems_take_is_refused(variable: str) -> None:
+    assert Settings.from_environment({variable: "/tmp/" + "x" * 255})
+    for name in ("x" * 256, "é" * 128):
+        with pytest.raises(ImagesetsError, match=rf"{variable} is .*a name of 256 bytes.*255"):
+            Settings.from_environment({variable: f"/tmp/{name}/data"})
+
+
+@pytest.mark.parametrize("variable", FOLDERS)
+def test_a_name_that_is_not_utf_8_is_refused(variable: str) -> None:
+    with pytest.raises(ImagesetsError, match=rf"{variable} is '/tmp/\\udcff': .* is not UTF-8"):
+        Settings.from_environment({variable: "/tmp/\udcff"})
+
+
+def test_a_misspelt_variable_is_told_with_the_one_that_is_meant_and_never_its_value() -> None:
+    given = {
+        "IMAGESETS_MIROR": "https://me:s3cr3t@example.org/",
+        "IMAGESET_DATA": "s3cr3t",
+        "IMAGESETS_NONSENSE": "s3cr3t",
+        "HOME": "/home/me",
+    }
+    miror, nonsense, data = misspelt(given)
+    assert data == "IMAGESET_DATA is not a setting. Did you mean 'IMAGESETS_DATA'?"
+    assert miror == "IMAGESETS_MIROR is not a setting. Did you mean 'IMAGESETS_MIRROR'?"
+    assert nonsense.startswith("IMAGESETS_NONSENSE is not a setting. ")
+    assert "s3cr3t" not in data + miror + nonsense
+
+
+def test_no_variable_that_exists_counts_as_misspelt() -> None:
+    of_tests = ("IMAGESETS_TEST_BROWSER", "IMAGESETS_TEST_REGISTRIES")
+    schemas = "IMAGESETS_OPENLINEAGE_SCHEMAS"
+    assert misspelt(dict.fromkeys([*VARIABLES.values(), *of_tests, schemas], "x")) == []
+
+
+def test_every_variable_of_this_project_counts_as_known() -> None:
+    sources = [*ROOT.glob("*/*.py"), *ROOT.glob("*/*/*.py"), ROOT / "README.md", ROOT / ".ci/run"]
+    used = {
+        name
+        for path in sources
+        if path.name not in ("test_settings.py", "test_failures.py")
+        for name in re.findall(r"IMAGESETS_[A-Z][A-Z_]*[A-Z]", path.read_text("utf-8"))
+    }
+    assert len(used) > len(VARIABLES)
+    assert misspelt(dict.fromkeys(used - {"IMAGESETS_TEST", "IMAGESETS_MIROR"}, "x")) == []

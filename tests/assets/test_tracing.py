@@ -888,3 +888,30 @@ def test_nothing_is_written_by_tracing(built: Project, command: Command) -> None
     for text in ("tiny_letters/train_lmdb:5", "tiny_colours/statistics", "tiny_digits/test_csv"):
         assert command("trace", text, *built.options).code == 0
     assert built.snapshot() == before
+
+
+def test_a_forged_record_of_lineage_commands_no_terminal(built: Project, command: Command) -> None:
+    origin, when = "https://example.org/\x1b]0;mine\x07[red]\x9b2J\u202e\rnice", ["\x1b[2J"]
+    for archive in ("train-images.gz", "train-labels.gz"):
+        record = built.data / files.lineage(files.archive("tiny_digits", archive))
+        said = json.loads(record.read_bytes())
+        said["facts"] |= {"origin": origin, "retrieved": when}
+        del said["digest"]
+        record.write_text(json.dumps(said | {"digest": lineage._digest(said)}))
+
+    lines = command("trace", "tiny_digits/train:5", "--no-picture", *built.options)
+    as_json = command("trace", "tiny_digits/train:5", "--json", *built.options)
+
+    for text in (lines.stdout, lines.stderr, as_json.stdout, as_json.stderr):
+        assert catalogue.CONTROLS.search(text) is None
+    assert r"https://example.org/\u001b]0;mine\u0007[red]\u009b2J\u202e\u000dnice" in lines.stdout
+    *_, last = json.loads(as_json.stdout)["hops"]
+    assert last["url"] == origin, "JSON says the very same"
+
+
+def test_a_problem_that_holds_commands_is_shown_plainly(capsys: pytest.CaptureFixture[str]) -> None:
+    hop = Hop("origin", "\x1b[2J", problem="expected this,\x1b[2J found \u202ethat")
+    tracing.show(Chain("x\x9b", {"source": "tiny\x1b"}, None, (hop,)), picture=False)
+    said = capsys.readouterr().out
+    assert catalogue.CONTROLS.search(said) is None
+    assert r"expected this,\u001b[2J found \u202ethat" in said

@@ -212,6 +212,13 @@ def _other_kind(path: Path) -> None:
     pq.write_table(table.set_column(at, "label", table["label"].cast(pa.float64())), path)
 
 
+def _other_text(path: Path) -> None:
+    table = pq.read_table(path)
+    at = table.schema.get_field_index("class")
+    field = pa.field("class", pa.string(), nullable=False)
+    pq.write_table(table.set_column(at, field, table["class"].cast(pa.string())), path)
+
+
 def _one_column_less(path: Path) -> None:
     pq.write_table(pq.read_table(path).drop_columns(["class"]), path)
 
@@ -241,8 +248,9 @@ def _other_words(path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "forge", "words"),
     [
-        (TABLE, _other_kind, "its columns are index (uint32), label (double)"),
-        (TABLE, _one_column_less, "its columns are index (uint32), label (uint8), pixels"),
+        (TABLE, _other_kind, "expected one column 'label' of uint8, found double"),
+        (TABLE, _one_column_less, "column 'class' of dictionary<string>, found none"),
+        (TABLE, _other_text, "its columns are index (uint32), label (uint8), class (string)"),
         (TABLE, _other_order, "record 1: label is "),
         (TABLE, _other_metadata, "its metadata are of another table"),
         (STATISTICS, _next_float, "std_intensity is not what"),

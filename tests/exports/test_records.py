@@ -84,6 +84,14 @@ def test_a_line_that_is_no_record_is_refused(tmp_path: Path, line: str, words: l
         assert word in str(caught.value)
 
 
+def test_a_field_of_more_digits_than_python_reads_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"9" * 4400 + b",1" * 3072 + b"\n")
+
+    with pytest.raises(ArtefactError, match=r"integers 0 to 255 in record 0, found '99"):
+        records.from_csv(path, 0, (32, 32, 3))
+
+
 def stored(path: Path) -> dict[str, bytes]:
     """Key → value, as LMDB itself reads them."""
     with (

@@ -104,6 +104,18 @@ def test_keys_have_more_digits_where_the_records_need_them_and_keep_their_order(
     np.testing.assert_array_equal(images, builders.images(1200, 28, 28))
 
 
+@pytest.mark.parametrize(
+    ("count", "digits"), [(1, 1), (9, 1), (10, 1), (11, 2), (100, 2), (101, 3), (1000, 3)]
+)
+def test_keys_have_the_digits_of_the_last_one_and_no_more(
+    tmp_path: Path, goal: Path, count: int, digits: int
+) -> None:
+    tiny = builders.tiny(tmp_path, builders.images(count, 2, 2), builders.labels(count, 5))
+    to_lmdb.write(tiny.table(tmp_path / "table.parquet"), goal, key_digits=1)
+
+    assert read(goal.parent)[0] == [f"{number:0{digits}d}" for number in range(count)]
+
+
 def test_the_same_table_makes_the_same_bytes(
     table: Path, goal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
