@@ -55,10 +55,13 @@ class TestHelp:
     @pytest.mark.parametrize("name", COMMANDS)
     def test_every_option_and_argument_is_explained(self, command: Command, name: str) -> None:
         lines = command(name, "--help").stdout.splitlines()
+        options = 0
         for line, following in zip(lines, [*lines[1:], ""], strict=True):
             if re.match(r"  (-|[A-Z])", line):
                 explained = re.search(r"\S  +\S", line) or following.startswith(" " * 8)
                 assert explained, line
+                options += 1
+        assert options > 1, "--help itself, and more"
 
     def test_settings_are_given_with_their_environment_variables(self, command: Command) -> None:
         text = " ".join(command("build", "--help").stdout.split())
@@ -359,6 +362,7 @@ def test_ctrl_c_ends_a_build_in_the_middle_and_nothing_is_half_made(project: Pro
             process.wait()
     files = [path for path in project.data.rglob("*") if path.is_file()]
     left = [path.name for path in files if "dagster" not in path.parts]
+    assert left, "what had arrived is kept"
     assert all(name.startswith(".") for name in left), "only what the next build goes on with"
     assert "interrupted" in err
     assert "Traceback" not in err
