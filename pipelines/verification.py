@@ -13,7 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Iterator, Sequence
+import mmap
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,14 +27,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import croissant, files, formats, lineage, seen, statistics, tables
+from pipelines import croissant, files, formats, hashing, lineage, seen, statistics, tables
 from pipelines.catalogue import Dataset, Source, Split
-from pipelines.errors import ImagesetsError, MadeByNewer
+from pipelines.errors import ImagesetsError, MadeByNewer, StorageError
+from pipelines.exports import records as exported
 from pipelines.exports import to_csv, to_lmdb
 from pipelines.formats import Batch
 from pipelines.hashing import Sight
-from pipelines.lineage import Artefact, Condition
-from pipelines.work import WORKERS, Advance, ahead, unwatched
+from pipelines.lineage import Artefact, Condition, Record
+from pipelines.work import WORKERS, Advance, unwatched
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,64 +113,158 @@ def deep(
     data: Path,
     source: Source,
     dataset: Dataset,
-    paths: Collection[str],
+    paths: Set[str],
     advance: Advance = unwatched,
     *,
     csv_header: bool = False,
 ) -> list[Verdict]:
     """Decode the archives of a dataset again and compare what was made from them.
 
+    Where the same libraries made it, everything is made again in a scratch folder, and the bytes
+    must be the same; what differs is told by its first record. Otherwise the records decide.
+
     Args:
         data: the data folder.
         source: whose archives they are.
         dataset: what they hold.
-        paths: the artefacts to compare: those that are whole by their hashes. LMDB's library maps a
-            file and follows every number in it; a damaged one can end the process.
+        paths: the artefacts to compare: those that are whole by their hashes.
         advance: is told how many records were compared.
         csv_header: whether CSVs begin with the names of their columns.
 
     Returns:
         a verdict for each table, CSV, LMDB, statistics file and Croissant document: `whole`, or
-        `changed` with the first record that differs.
+        `changed` with what differs.
 
     Raises:
         MemberError, FormatError: the archives do not hold what the catalogue declares.
+        StorageError: there is no room to make a table and its LMDB again.
     """
+    made = {path: lineage.recorded(data, path) for path in paths}
+    known = {path: record for path, record in made.items() if record is not None}
     verdicts: list[Verdict] = []
-    parts: list[pa.Table] = []
-    folder = data / files.archives(source.name)
-    for split in dataset.splits.values():
-        sums = statistics.nothing(len(dataset.classes), dataset.image.shape)
-        with contextlib.ExitStack() as stack:
-            copies = list(_copies(stack, data, source, dataset, split, paths, csv_header))
-            if not copies and files.statistics(dataset.name) not in paths:
+    parts: dict[Path, statistics.Sums] = {}
+    with _scratch(data) as scratch:
+        for split in dataset.splits.values():
+            if not paths & _of_split(dataset, split):
                 continue  # nothing to compare: its members may not even be those declared now
-            differences: dict[str, str] = {}
-            first = 0
-            decoded = tables.decoded(source, dataset, split, folder)
-            stack.enter_context(contextlib.closing(decoded))
-            for batch in stack.enter_context(contextlib.closing(ahead(decoded))):
-                statistics.add(sums, batch)
-                for copy in copies:
-                    if copy.path not in differences and (why := copy.compare(first, batch)):
-                        differences[copy.path] = why
-                first += len(batch)
-                advance(len(batch))
-            for copy in copies:
-                if copy.path not in differences and (why := copy.end()):
-                    differences[copy.path] = why
-        verdicts += [_verdict(copy.path, differences.get(copy.path)) for copy in copies]
-        parts.append(statistics.rows(tables.declared(source, dataset, split), sums))
-    path = files.statistics(dataset.name)
-    if path in paths:
-        verdicts.append(_verdict(path, _differing_statistics(data / path, pa.concat_tables(parts))))
+            table = scratch / f"{split.name}.parquet"
+            found, parts[table] = _compared(
+                data, source, dataset, split, known, table, advance, csv_header=csv_header
+            )
+            verdicts += found
+        path = files.statistics(dataset.name)
+        if path in known:
+            verdicts.append(_verdict(path, _wrong_statistics(data, known[path], parts, scratch)))
     path = files.croissant(dataset.name)
-    record = lineage.recorded(data, path)
-    if path in paths and record is not None:  # whole: so its inputs are the tables as they are now
-        expected_text = croissant.text(source, dataset, record.inputs)
+    if path in known:  # and whole: so its inputs are the tables as they are now
+        expected_text = croissant.text(source, dataset, known[path].inputs)
         is_right = (data / path).read_bytes() == expected_text.encode()
         verdicts.append(_verdict(path, None if is_right else "it does not describe these tables"))
     return verdicts
+
+
+def _of_split(dataset: Dataset, split: Split) -> set[str]:
+    """Return what is made of a split, or of all splits."""
+    return {
+        files.table(dataset.name, split.name),
+        files.csv(dataset.name, split.name),
+        files.lmdb(dataset.name, split.name),
+        files.statistics(dataset.name),
+    }
+
+
+def _compared(
+    data: Path,
+    source: Source,
+    dataset: Dataset,
+    split: Split,
+    known: Mapping[str, Record],
+    table: Path,
+    advance: Advance,
+    *,
+    csv_header: bool,
+) -> tuple[list[Verdict], statistics.Sums]:
+    """Make a table again at `table`; return verdicts of what is made of the split, and its sums."""
+    sums = statistics.nothing(len(dataset.classes), dataset.image.shape)
+    differences: dict[str, str] = {}
+    path, mdb = (of(dataset.name, split.name) for of in (files.table, files.lmdb))
+    with contextlib.ExitStack() as stack:
+        copies = list(_copies(stack, data, source, dataset, split, known, csv_header))
+        records = 0
+
+        def compare(batch: Batch) -> None:
+            nonlocal records
+            statistics.add(sums, batch)
+            for copy in copies:
+                if copy.path not in differences and (why := copy.compare(records, batch)):
+                    differences[copy.path] = why
+            records += len(batch)
+            advance(len(batch))
+
+        folder, level = data / files.archives(source.name), tables.COMPRESSION_LEVEL
+        if path in known:
+            level = known[path].parameters["compression"]["compression_level"]
+        tables.write(
+            source, dataset, split, folder, table, observe=compare, compression_level=level
+        )
+        for copy in copies:
+            if copy.path not in differences and (why := copy.end()):
+                differences[copy.path] = why
+    if (
+        path in known
+        and _is_repeatable(known[path])
+        and hashing.sha256(table) != known[path].sha256
+    ):
+        differences.setdefault(path, _OTHER_BYTES)
+    if mdb in known and _is_repeatable(known[mdb], data):
+        # Not opened to say more: LMDB's library follows every number in a file, and a damaged one
+        # can end the process.
+        again = table.with_name("data.mdb")
+        to_lmdb.write(table, again, to_lmdb.KEY_DIGITS[dataset.format])
+        if hashing.sha256(again) != known[mdb].sha256:
+            differences[mdb] = _OTHER_BYTES
+        again.unlink()
+    wanted = [copy.path for copy in copies] + [mdb] * (mdb in known)
+    found = dict.fromkeys(wanted)
+    return [_verdict(name, differences.get(name)) for name in found], sums
+
+
+_OTHER_BYTES = "its bytes are not those that the same libraries make of the archive"
+
+
+def _is_repeatable(record: Record, data: Path | None = None) -> bool:
+    """Whether the same bytes would come again here: the libraries are the same, and the page size.
+
+    data: the data folder, for what depends on the page size of the machine: LMDB.
+    """
+    now = lineage.versions()
+    if any(now.get(name) != record.run.versions.get(name) for name in _DECIDE_BYTES):
+        return False
+    if data is None:
+        return True
+    with hashing.opened(data / record.path) as file:
+        return exported.page_bytes(file) == mmap.PAGESIZE
+
+
+_DECIDE_BYTES = ("pyarrow", "numpy", "polars", "lmdb")
+
+
+@contextlib.contextmanager
+def _scratch(data: Path) -> Iterator[Path]:
+    """Give a folder that is gone afterwards: in the data folder, or where that is read-only, else.
+
+    One process at a time has it; what a killed one left is removed first.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = data / ".scratch"
+        try:
+            stack.enter_context(files.locked(folder))
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        except (OSError, StorageError):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="imagesets-")))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield folder
 
 
 def _verdict(path: str, difference: str | None) -> Verdict:
@@ -179,18 +277,18 @@ def _copies(
     source: Source,
     dataset: Dataset,
     split: Split,
-    paths: Collection[str],
+    known: Mapping[str, Record],
     csv_header: bool,
 ) -> Iterator[_Copy]:
     table = files.table(dataset.name, split.name)
-    if table in paths:
+    if table in known:
         schema = tables.arrow_schema(source, dataset, split)
         yield _Table(table, data / table, dataset, split, schema)
     csv = files.csv(dataset.name, split.name)
-    if csv in paths:
+    if csv in known:
         yield _Csv(csv, stack.enter_context((data / csv).open("rb")), dataset, csv_header)
     mdb = files.lmdb(dataset.name, split.name)
-    if mdb in paths:
+    if mdb in known and not _is_repeatable(known[mdb], data):
         yield _Lmdb(mdb, stack, data / mdb, dataset, split)
 
 
@@ -333,6 +431,22 @@ def _differing_pixels(first: int, expected: formats.Pixels, found: formats.Pixel
 
 def _too_many(found: int, expected: int) -> str | None:
     return f"it has {found:,} records, but the archive {expected:,}" if found != expected else None
+
+
+def _wrong_statistics(
+    data: Path, record: Record, sums: Mapping[Path, statistics.Sums], scratch: Path
+) -> str | None:
+    """Return what is wrong with statistics; `sums` are those of the tables made again."""
+    parts = [statistics.rows(tables.info(table), added) for table, added in sums.items()]
+    if why := _differing_statistics(data / record.path, pa.concat_tables(parts)):
+        return why
+    again = scratch / "statistics.parquet"
+    made_from = Artefact(
+        record.path, record.stage, record.code_version, record.parameters, record.inputs
+    )
+    statistics.write(sums, again, known=sums, made_from=made_from)
+    is_right = not _is_repeatable(record) or hashing.sha256(again) == record.sha256
+    return None if is_right else _OTHER_BYTES
 
 
 def _differing_statistics(path: Path, expected: pa.Table) -> str | None:

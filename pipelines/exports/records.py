@@ -140,6 +140,14 @@ def _look_up(file: BinaryIO, key: bytes) -> tuple[bytes, int, int]:
     raise ValueError(f"page {number:,} is out of place")
 
 
+def page_bytes(file: BinaryIO) -> int | None:
+    """Return the size of an LMDB file's pages; None where it is none that can be read here."""
+    try:
+        return _root(file)[0]
+    except (OSError, ValueError, OverflowError, struct.error):
+        return None
+
+
 def _root(file: BinaryIO) -> tuple[int, int]:
     """Return the size of the pages, and the number of the one where every search begins."""
     magic, version, size, *_ = first = _META.unpack(_read(file, 0, _META.size))

@@ -203,6 +203,18 @@ def _other_datum(path: Path) -> None:
         transaction.put(b"00000003", datum[:-1] + bytes([datum[-1] ^ 1]))
 
 
+def _other_free_space(path: Path) -> None:
+    data = path.read_bytes()
+    at = data.rindex(bytes(64)) + 32  # in the middle of a page that is not full
+    path.write_bytes(data[:at] + b"!" + data[at + 1 :])
+
+
+def _other_extremes(path: Path) -> None:
+    """What readers that skip row groups go by, and all others never see."""
+    found = pq.read_table(path)
+    pq.write_table(found, path, write_statistics=False)
+
+
 def _other_figure(path: Path) -> None:
     schema = pq.read_schema(path)
     found = pl.read_parquet(path).with_columns(pl.col("records") + 1)
@@ -262,7 +274,9 @@ def _other_words(path: Path) -> None:
         (TABLE, _other_pixel, "record 3: pixel (row 0, column 0, channel 0) is "),
         (CSV, _other_line, "record 3: its line"),
         (CSV, _one_line_more, "it goes on after the last record"),
-        (LMDB, _other_datum, "record 3: its datum is not what"),
+        (LMDB, _other_datum, "its bytes are not those that the same libraries make"),
+        (LMDB, _other_free_space, "its bytes are not those that the same libraries make"),
+        (TABLE, _other_extremes, "its bytes are not those that the same libraries make"),
         (STATISTICS, _other_figure, "records is not what"),
     ],
 )
@@ -280,6 +294,20 @@ def test_a_forgery_whose_record_was_forged_too_is_found_by_looking_deep(
     assert verify(command, built, "--deep", "--repair")[0] == 0
     assert (built.data / path).read_bytes() == genuine
     assert verify(command, built, "--deep") == (0, [])
+
+
+def test_what_other_libraries_made_is_compared_record_by_record(
+    built: Project, command: Command
+) -> None:
+    record = json.loads((built.data / f"lineage/{LMDB}.json").read_text("utf-8"))
+    run = record["run"] | {"versions": record["run"]["versions"] | {"lmdb": "another"}}
+    _other_free_space(built.data / LMDB)
+    rerecord(built, LMDB, run=run)
+    assert verify(command, built, "--deep") == (0, []), "no reader can see that"
+    _other_datum(built.data / LMDB)
+    rerecord(built, LMDB, run=run)
+    said = command("verify", "--deep", *built.options)
+    assert f"{LMDB}: changed: record 3: its datum is not what the archive says" in said.stdout
 
 
 def test_repairing_begins_at_the_nearest_ancestor_that_is_whole(
