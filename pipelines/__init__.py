@@ -12,4 +12,4 @@ against records and archives. `trace` follows a row back against every arrow; `t
 artefact is meant. `files`, `work` and `errors` serve everyone.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
