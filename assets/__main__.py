@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from assets import display
 from assets.settings import (
@@ -29,7 +29,7 @@ from assets.settings import (
     level,
     refusal,
 )
-from pipelines import __version__, catalogue, files, lineage
+from pipelines import __version__, catalogue, files, lineage, redaction
 from pipelines.catalogue import Dataset, did_you_mean
 from pipelines.errors import (
     ArchiveUnavailable,
@@ -73,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no × shows a ?
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser(arguments).parse_args(arguments)
     handler = _Warnings(logging.WARNING)
     logger = logging.getLogger("pipelines")
     logger.addHandler(handler)
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except ImagesetsError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_without_secrets(str(error), arguments)}", file=sys.stderr)
         return 2 if isinstance(error, UnknownName) else 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads on
@@ -371,6 +372,26 @@ def _ui(settings: Settings, options: argparse.Namespace) -> int:
     return 1 if ended else 0
 
 
+def _forget_passwords(settings: Settings, _options: argparse.Namespace) -> int:
+    from assets import passwords
+
+    removed = passwords.remove(settings)
+    for address in removed.addresses:
+        print(f"removed from Dagster's records: what opens {address}")
+    if removed.addresses:
+        print(
+            f"\n{removed.values} values were rewritten; every run is still there. Change these "
+            "passwords: whoever could see the UI, the data folder or a backup of it could read "
+            "them."
+        )
+    else:
+        print("No password of a mirror or an endpoint stands in Dagster's records.")
+    if removed.files:
+        print("\nThese files hold one too. Delete them, and build again what is missing then:")
+        print("\n".join(map(str, removed.files)))
+    return 1 if removed.files else 0
+
+
 def _answers(host: str, port: int) -> bool:
     try:
         socket.create_connection((host, port), timeout=1).close()
@@ -423,6 +444,15 @@ def _settings(options: argparse.Namespace) -> Settings:
     return replace(Settings.from_environment(), **given)
 
 
+def _without_secrets(text: str, arguments: Sequence[str]) -> str:
+    """Return a message that repeats no password, however an argument is mistyped or misplaced."""
+    for argument in arguments:
+        if "://" in argument:
+            for repeated in (argument, repr(argument)[1:-1]):
+                text = text.replace(repeated, redaction.named(argument))
+    return redaction.without_secrets(text)
+
+
 def _print_columns(rows: Sequence[Sequence[str]], right: set[str]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -445,8 +475,14 @@ def _explained(read: Callable[[str], Any]) -> Callable[[str], Any]:
     return explained
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    class Parser(argparse.ArgumentParser):
+        """Refuses arguments without repeating what opens an address."""
+
+        def error(self, message: str) -> NoReturn:
+            super().error(_without_secrets(message, arguments))
+
+    parser: argparse.ArgumentParser = Parser(
         prog="python -m assets",
         description="MNIST, Fashion-MNIST, EMNIST, CIFAR-10 and CIFAR-100: fetched, verified, and\n"
         "made into Parquet tables, statistics, CSV and LMDB.",
@@ -619,6 +655,19 @@ def _parser() -> argparse.ArgumentParser:
         "--no-picture", dest="picture", action="store_false", help="leave out the picture"
     )
     trace.set_defaults(command=_trace)
+
+    forget = commands.add_parser(
+        "forget-passwords",
+        parents=[where],
+        help="remove passwords that version 0.1.0 recorded",
+        description="Version 0.1.0 let Dagster record the addresses of --mirror and --openlineage "
+        "with their passwords and tokens, in data/dagster (or IMAGESETS_POSTGRES), where the UI "
+        "shows them. This rewrites those records: every run stays, its addresses lose what opens "
+        "them, and the old bytes are gone from the files. Stop the UI and every build first, and "
+        "change the passwords afterwards: backups and copies may still hold them. Other files "
+        "that hold one are named, and the exit code is 1 then.",
+    )
+    forget.set_defaults(command=_forget_passwords)
 
     ui = commands.add_parser(
         "ui",

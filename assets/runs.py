@@ -18,11 +18,13 @@ from dagster import DagsterEventType
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
+from assets import passwords
 from assets.definitions import define
 from assets.display import Display
 from assets.settings import ROOT, Settings
 from pipelines import errors, files
 from pipelines.catalogue import Dataset
+from pipelines.redaction import without_secrets
 
 IN_POSTGRES = b"""
 storage:
@@ -153,9 +155,11 @@ def records(settings: Settings) -> Iterator[dg.DagsterInstance]:
         with FileLock(folder / "lock"):  # one process at a time sets up the databases
             opened = dg.DagsterInstance.from_config(str(folder))
         with opened as instance:
+            passwords.warn(instance, settings)
             yield instance
     except refusals as error:
-        raise errors.StorageError(advice.format(error=error)) from error
+        problem = without_secrets(str(error), settings.postgres or "")
+        raise errors.StorageError(advice.format(error=problem)) from error
 
 
 def _refusals(settings: Settings) -> tuple[type[Exception], ...]:

@@ -37,7 +37,6 @@ from pipelines.downloads import (
     download,
     note,
     unknown,
-    without_secrets,
 )
 from pipelines.errors import (
     ArchiveError,
@@ -48,6 +47,7 @@ from pipelines.errors import (
     WrongBytes,
 )
 from pipelines.lineage import Artefact
+from pipelines.redaction import without_secrets
 from pipelines.work import Watch, unwatched
 
 CODE_VERSION = "1"  # raise when an archive verified before must be verified anew
@@ -145,9 +145,9 @@ def receive(
             return _receive(place, partial, archive, identify, watch, patience)
         except TooSlow as error:
             slow.append((error.rate, place))
-            failures.append(without_secrets(f"{place}: {error}"))
+            failures.append(_failure(place, error))
         except ArchiveError as error:
-            failures.append(without_secrets(f"{place}: {error}"))
+            failures.append(_failure(place, error))
             may_pass |= isinstance(error, DownloadFailed) and bool(_scheme(place))
         logger.warning("%s", failures[-1])
     patient = replace(patience, least_rate=min(patience.least_rate, PATIENT_RATE))
@@ -155,7 +155,7 @@ def receive(
         try:
             return _receive(place, partial, archive, identify, watch, patient)
         except ArchiveError as error:
-            failures.append(without_secrets(f"{place}: {error}"))
+            failures.append(_failure(place, error))
             logger.warning("%s", failures[-1])
     raise ArchiveUnavailable(_nowhere(archive, goal, failures, offline), may_pass or bool(slow))
 
@@ -183,7 +183,7 @@ def compare(
         try:
             _receive(place, scratch / archive.name, archive, identify, unwatched, patience)
         except WrongBytes as error:
-            return str(error)
+            return without_secrets(str(error), place)
         finally:
             shutil.rmtree(scratch)
     return ""
@@ -221,7 +221,7 @@ def _receive(
     patience: Patience,
 ) -> str:
     """Let `partial` become the archive, with the bytes of one place; return its public name."""
-    named = without_secrets(place) if _scheme(place) else place
+    named = _named(place)
     watch.note(urlsplit(named).netloc or place.partition("/")[0] or str(Path(place).parent))
     with Growing(partial, watch) as growing:
         _check_space(partial.parent, archive.size_bytes - growing.size)
@@ -275,6 +275,16 @@ def _chunks(place: str, archive: Archive) -> Iterator[bytes]:
         raise DownloadFailed("no such file") from None
     except (OSError, pa.ArrowException) as error:
         raise DownloadFailed(f"{type(error).__name__}: {error}") from error
+
+
+def _named(place: str) -> str:
+    """Return a place without what opens it; in a folder's name nothing does."""
+    return without_secrets(place) if _scheme(place) else place
+
+
+def _failure(place: str, error: Exception) -> str:
+    """Return what went wrong at a place, which may have said what opens it."""
+    return f"{_named(place)}: {without_secrets(str(error), place)}"
 
 
 def _scheme(place: str) -> str:

@@ -16,6 +16,7 @@ PIPELINES = sorted((ROOT / "pipelines").rglob("*.py"))
 # How late each module of pipelines stands; one may import only what stands before it.
 RANKS = {
     "errors": 0,
+    "redaction": 0,
     "work": 0,
     "files": 1,
     "catalogue": 2,

@@ -1,0 +1,89 @@
+"""Addresses without what opens them: no user, password or token is shown, logged or written.
+
+Two things together make that certain. `check` refuses an address in which a secret can't be told
+from what stands around it, as a password with a space or a slash: percent-encoded it can be. And
+whoever puts words around an address passes them through `without_secrets`.
+
+Not here: which addresses there are (settings and the catalogue say so), or opening them.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from urllib.parse import quote, unquote, unquote_plus, urlsplit
+
+LONG_ENOUGH = 6  # a shorter word stands in messages by chance
+
+_OPTIONS = ("region", "scheme", "endpoint_override")  # of object stores; they open nothing
+
+_USER = r"(?<=://)(?:[^/\s]*|[^/\s:]*:(?!\d+/)\S*)@"  # passwords with slashes are no URL, but typed
+_PLAIN = rf"(?:(?:{'|'.join(_OPTIONS)})=[\w.:/-]*&?)+(?![^\s)'\"])"
+_QUERY = rf"\?(?!{_PLAIN})[^\s)'\"]*[^\s)'\",.;:]"  # a colon after it belongs to the sentence
+
+_WORD = r"\w.~!$&*+,;=%-"
+_ADDRESS = re.compile(
+    rf"[a-z][a-z\d+.-]*://(?:[{_WORD}:]*@)?(?:\[[\da-f:.]+\]|[\w.~-]*)(?::\d+)?"
+    rf"(?:/[^\s@?#\"<>\\`\0-\x1f]*)?(?:\?[{_WORD}:/?]*)?",
+    re.IGNORECASE,
+)
+
+
+def check(address: str) -> None:
+    """Refuse an address in which a user, password or token can't be told from the rest.
+
+    The refusal does not repeat the address.
+
+    Raises:
+        ValueError: saying what to do.
+    """
+    try:
+        url = urlsplit(address)
+        is_one = bool(_ADDRESS.fullmatch(address)) and (url.port or 0) >= 0
+        authority = url.netloc.rpartition("@")[0] + url.query
+    except ValueError:  # whose text may repeat a part of the address
+        is_one = False
+    if not is_one or not authority.isascii():
+        raise ValueError(
+            "not an address as scheme://user:password@host:port/path. Percent-encode what is "
+            "special in a user, a password, a path or a query: %20 for a space, %2F for /, %3A "
+            "for :, %40 for @, %23 for #, %3F for ?"
+        )
+
+
+def without_secrets(text: str, *addresses: str) -> str:
+    """Return a text whose URLs name no user, no password and no token.
+
+    Whatever a mirror is called, on a screen or in a file, it is called so. Where the text comes
+    from elsewhere, as a server's answer, name the addresses that it is about: what opens them is
+    taken out of it even where it stands alone.
+    """
+    text = re.sub(f"{_USER}|{_QUERY}", "", text)
+    for address in addresses:
+        for secret in sorted(_secrets(address), key=len, reverse=True):
+            text = text.replace(secret, "…")
+    return text
+
+
+def named(address: str) -> str:
+    """Return a whole address without its secrets, however badly it is written."""
+    return re.sub(r"://.*@", "://", address, flags=re.DOTALL).partition("?")[0]
+
+
+def _secrets(address: str) -> set[str]:
+    """Return what opens an address, in every spelling, where it is long enough to be known by."""
+    return {secret for secret in _spelled(address) if len(secret) >= LONG_ENOUGH}
+
+
+def _spelled(address: str) -> Iterator[str]:
+    _, _, rest = address.partition("://")
+    user_info = rest.partition("?")[0].rpartition("@")[0]
+    yield base64.b64encode(unquote(user_info).encode()).decode()  # as HTTP sends it
+    parts = [user_info, *user_info.partition(":")[::2]]
+    for pair in rest.partition("?")[2].split("&"):
+        name, _, value = pair.partition("=")
+        parts += [] if name in _OPTIONS else [value or name]
+    for part in parts:
+        plain = unquote(part)
+        yield from (part, plain, unquote_plus(part), quote(plain), quote(plain, safe=""))
