@@ -475,14 +475,18 @@ def _explained(read: Callable[[str], Any]) -> Callable[[str], Any]:
     return explained
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
-    class Parser(argparse.ArgumentParser):
-        """Refuses arguments without repeating what opens an address."""
+def _refusing(arguments: Sequence[str]) -> type[argparse.ArgumentParser]:
+    """Return a parser that refuses arguments without repeating what opens an address."""
 
+    class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
             super().error(_without_secrets(message, arguments))
 
-    parser: argparse.ArgumentParser = Parser(
+    return Parser
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    parser = _refusing(arguments)(
         prog="python -m assets",
         description="MNIST, Fashion-MNIST, EMNIST, CIFAR-10 and CIFAR-100: fetched, verified, and\n"
         "made into Parquet tables, statistics, CSV and LMDB.",

@@ -145,7 +145,7 @@ def folder_or_url(text: str) -> str:
     """
     if "://" not in text:
         # Of somebody who forgot https://, a password must not become the name of a folder.
-        if re.search("[@?]", text) and not (re.match("[./~](?!/)", text) or Path(text).exists()):
+        if re.search("[@?]", text) and not (re.match("(?!//)[./~]", text) or Path(text).exists()):
             raise ValueError(
                 "neither a folder that is there nor an address, which begins with https:// or the "
                 "like; write ./ before the name of a folder that has @ or ? in it"
@@ -155,8 +155,11 @@ def folder_or_url(text: str) -> str:
     url = urlsplit(text)
     if url.scheme == "file":
         return str(folder(unquote(url.path)))
-    if url.scheme in ("http", "https") and not url.hostname:
-        raise ValueError("an address without a host")
+    if url.scheme in ("http", "https"):
+        if not url.hostname:
+            raise ValueError("an address without a host")
+        if any(ord(letter) > 255 for letter in unquote(url.netloc.rpartition("@")[0])):
+            raise ValueError("HTTP takes only letters of Latin-1 in a user and a password")
     return text
 
 

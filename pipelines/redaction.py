@@ -10,6 +10,7 @@ Not here: which addresses there are (settings and the catalogue say so), or open
 from __future__ import annotations
 
 import base64
+import itertools
 import re
 from collections.abc import Iterator
 from urllib.parse import quote, unquote, unquote_plus, urlsplit
@@ -24,8 +25,8 @@ _QUERY = rf"\?(?!{_PLAIN})[^\s)'\"]*[^\s)'\",.;:]"  # a colon after it belongs t
 
 _WORD = r"\w.~!$&*+,;=%-"
 _ADDRESS = re.compile(
-    rf"[a-z][a-z\d+.-]*://(?:[{_WORD}:]*@)?(?:\[[\da-f:.]+\]|[\w.~-]*)(?::\d+)?"
-    rf"(?:/[^\s@?#\"<>\\`\0-\x1f]*)?(?:\?[{_WORD}:/?]*)?",
+    rf"[a-z][a-z\d+.-]*://(?:[:{_WORD}]*@)?(?:\[[\da-f:.]+\]|[\w.~-]*)(?::\d+)?"
+    rf"(?:/[^\s@?#\"<>\\`\0-\x1f]*)?(?:\?[:/?{_WORD}]*)?",
     re.IGNORECASE,
 )
 
@@ -61,8 +62,8 @@ def without_secrets(text: str, *addresses: str) -> str:
     """
     text = re.sub(f"{_USER}|{_QUERY}", "", text)
     for address in addresses:
-        for secret in sorted(_secrets(address), key=len, reverse=True):
-            text = text.replace(secret, "…")
+        for secret in sorted(set(_spelled(address)), key=len, reverse=True):
+            text = _cut(text, secret)
     return text
 
 
@@ -71,15 +72,22 @@ def named(address: str) -> str:
     return re.sub(r"://.*@", "://", address, flags=re.DOTALL).partition("?")[0]
 
 
-def _secrets(address: str) -> set[str]:
-    """Return what opens an address, in every spelling, where it is long enough to be known by."""
-    return {secret for secret in _spelled(address) if len(secret) >= LONG_ENOUGH}
+def _cut(text: str, secret: str) -> str:
+    """Return a text without a secret, nor a beginning of it that a quotation cut short."""
+    if len(secret) >= LONG_ENOUGH:
+        while (at := text.find(secret[:LONG_ENOUGH])) >= 0:
+            pairs = zip(text[at:], secret, strict=False)
+            same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+            text = f"{text[:at]}…{text[at + same :]}"
+    return text
 
 
 def _spelled(address: str) -> Iterator[str]:
+    """Yield what opens an address, in every spelling that an error may have."""
     _, _, rest = address.partition("://")
     user_info = rest.partition("?")[0].rpartition("@")[0]
-    yield base64.b64encode(unquote(user_info).encode()).decode()  # as HTTP sends it
+    for encoding in ("utf-8", "latin-1"):  # as HTTP sends it
+        yield base64.b64encode(unquote(user_info).encode(encoding, "replace")).decode()
     parts = [user_info, *user_info.partition(":")[::2]]
     for pair in rest.partition("?")[2].split("&"):
         name, _, value = pair.partition("=")
