@@ -79,7 +79,8 @@ class Settings:
                 try:
                     given[key] = _READ[key](text)
                 except ValueError as error:
-                    raise ImagesetsError(f"{variable} is {refusal(text, error)}.") from error
+                    held = f"not usable: {error}" if key in _SECRET else refusal(text, error)
+                    raise ImagesetsError(f"{variable} is {held}.") from error
         return cls(**given)
 
     def as_environment(self) -> dict[str, str]:
@@ -226,6 +227,8 @@ def _web_address(text: str) -> str:
         raise ValueError("write an address that begins with https://")
     return text
 
+
+_SECRET = {"postgres", "webhook"}  # what these hold is not repeated in messages
 
 _READ: dict[str, Callable[[str], Any]] = {
     "data": folder,

@@ -321,9 +321,11 @@ class Web(dg.ConfigurableResource):  # type: ignore[type-arg]
     openlineage: str | None = None
 
 
-def as_before(project: Project, mirror: str, openlineage: str | None = None) -> Settings:
-    """Record a run as version 0.1.0 did, with addresses in the configuration and in an error."""
-    chosen = Settings(project.data, project.publisher.catalogue)
+def as_before(
+    project: Project, mirror: str, openlineage: str | None = None, postgres: str | None = None
+) -> Settings:
+    """Record runs as version 0.1.0 did, with addresses in the configuration and in an error."""
+    chosen = Settings(project.data, project.publisher.catalogue, postgres=postgres)
 
     @dg.asset(name="archives", key_prefix="tiny_letters")
     def archives(web: Web) -> None:
