@@ -222,8 +222,7 @@ def _postgres(text: str) -> str:
 
 
 def _web_address(text: str) -> str:
-    url = urlsplit(text)
-    if url.scheme not in ("http", "https") or not url.netloc:
+    if not re.match(r"https?://[^/?#\s]", text, re.IGNORECASE):
         raise ValueError("write an address that begins with https://")
     return text
 

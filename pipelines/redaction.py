@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 LONG_ENOUGH = 6  # a shorter word stands in messages by chance
@@ -60,26 +60,36 @@ def without_secrets(text: str, *addresses: str) -> str:
     from elsewhere, as a server's answer, name the addresses that it is about: what opens them is
     taken out of it even where it stands alone.
     """
-    text = re.sub(f"{_USER}|{_QUERY}", "", text)
     for address in addresses:
-        for secret in sorted(set(_spelled(address)), key=len, reverse=True):
-            text = _cut(text, secret)
-    return text
+        text = _cut(text, {found for found in _spelled(address) if len(found) >= LONG_ENOUGH})
+    return re.sub(f"{_USER}|{_QUERY}", "", text)
 
 
 def named(address: str) -> str:
     """Return a whole address without its secrets, however badly it is written."""
-    return re.sub(r"://.*@", "://", address, flags=re.DOTALL).partition("?")[0]
+    scheme, mark, rest = address.partition("://")
+    place, _, query = rest.partition("?")
+    if "@" in query:  # of a password or of a token: who knows
+        return f"{scheme}{mark}…"
+    return f"{scheme}{mark}{place.rpartition('@')[2]}"
 
 
-def _cut(text: str, secret: str) -> str:
-    """Return a text without a secret, nor a beginning of it that a quotation cut short."""
-    if len(secret) >= LONG_ENOUGH:
-        while (at := text.find(secret[:LONG_ENOUGH])) >= 0:
-            pairs = zip(text[at:], secret, strict=False)
-            same = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
-            text = f"{text[:at]}…{text[at + same :]}"
-    return text
+def _cut(text: str, secrets: Collection[str]) -> str:
+    """Return a text without secrets, nor beginnings of them that a quotation cut short."""
+    if not secrets:
+        return text
+    begins = re.compile("|".join(re.escape(secret[:LONG_ENOUGH]) for secret in secrets))
+    kept, at = "", 0
+    while found := begins.search(text, at):
+        kept += text[at : found.start()] + "…"
+        at = found.start() + max(_alike(text[found.start() :], secret) for secret in secrets)
+    return kept + text[at:]
+
+
+def _alike(text: str, secret: str) -> int:
+    """Return with how many letters of a secret a text begins."""
+    pairs = zip(text, secret, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _spelled(address: str) -> Iterator[str]:

@@ -95,6 +95,13 @@ def test_a_whole_address_is_named_without_its_secrets_however_badly_it_is_writte
     assert not is_told(named(form.format(user, password)))
 
 
+def test_another_spelling_of_a_secret_that_begins_alike_is_taken_out_whole() -> None:
+    address = "https://me:abcdef%2Bghi%20jkl@h/"
+    for said in ("abcdef+ghi jkl", "abcdef%2Bghi%20jkl"):
+        assert without_secrets(f"no {said} here", address) == "no … here"
+    assert without_secrets("cut: abcdef+gh", address) == "cut: …"
+
+
 @pytest.mark.parametrize(
     "address",
     [

@@ -231,9 +231,11 @@ def said(*arguments: str) -> str:
     return stream.getvalue()
 
 
-# What is encoded is taken. A server that repeats it may escape it in ways that nobody foresees, so
-# those secrets are of letters that need none.
-tame = secrets.filter(lambda text: text.isprintable() and not set(text) & set("\"'\\"))
+# What is encoded is taken. A server that repeats it may escape it in ways that nobody foresees, and
+# of several spaces in its answer one is told; those secrets have neither.
+tame = secrets.filter(
+    lambda text: text.isprintable() and not set(text) & set("\"'\\") and "  " not in text
+)
 spelled = st.one_of(secrets, tame.map(lambda text: quote(text, safe="")))
 
 
@@ -249,6 +251,7 @@ spelled = st.one_of(secrets, tame.map(lambda text: quote(text, safe="")))
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @example("http://{}:{}@{}/m", "Zq9xmeZq9y", "Zq9x%20%2FZq9y", "--mirror")
+@example("http://{2}/m?u={0}&token={1}", "Zq9xmeZq9y", "Zq9x@Zq9y", "--miror")
 @example("http://{2}/m?u={0}&token={1}", "Zq9xmeZq9y", "Zq9x%20%2FZq9y", "variable")
 def test_no_command_prints_what_opens_an_address_however_it_is_typed(
     careless: str,
