@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from assets import display
 from assets.display import say
@@ -31,7 +31,7 @@ from assets.settings import (
     misspelt,
     refusal,
 )
-from pipelines import __version__, catalogue, files, hashing, lineage
+from pipelines import __version__, catalogue, files, hashing, lineage, redaction
 from pipelines.catalogue import Dataset, did_you_mean
 from pipelines.errors import (
     ArchiveUnavailable,
@@ -75,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal that knows no × shows a ?
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser(arguments).parse_args(arguments)
     handler = _Warnings(logging.WARNING)
     logger = logging.getLogger("pipelines")
     logger.addHandler(handler)
@@ -95,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (ImagesetsError, OSError):
             _silence_stdout()
         told = _refused(error) if isinstance(error, OSError) else f"{error}"
-        say(f"error: {told}", error=True)
+        say(f"error: {_without_secrets(told, arguments)}", error=True)
         return 2 if isinstance(error, UnknownName) else 1
     except KeyboardInterrupt:
         say("\ninterrupted; what was finished is kept, nothing is half made", error=True)
@@ -213,29 +214,45 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
 
     declared = catalogue.load(settings.catalogue)
     datasets = _selected(declared, options.datasets)
-    screen, start = display.chosen(), time.perf_counter()
-    found = overview.verdicts(declared, datasets, settings, screen, deep=options.deep)
-    if not found:
-        raise _not_built(settings, options.datasets)
-    _tell_verdicts(found, start)
-    broken = [v for them in found.values() for v in them if not v.is_whole]
-    if not broken:
-        return 0
-    if not options.repair:
-        say("The same command with --repair mends them.")
-        return 1
+    screen, before = display.chosen(), None
+    while True:  # what was repaired is verified again, since that may bring more to light
+        start = time.perf_counter()
+        found = overview.verdicts(declared, datasets, settings, screen, deep=options.deep)
+        if not found:
+            raise _not_built(settings, options.datasets)
+        _tell_verdicts(found, start)
+        broken = {verdict for them in found.values() for verdict in them if not verdict.is_whole}
+        if not broken:
+            return 0
+        if not options.repair:
+            say("The same command with --repair mends them.")
+            return 1
+        if broken == before:
+            return 1
+        before = broken
+        _repair(declared, settings, found, screen)
+
+
+def _repair(
+    declared: catalogue.Catalogue,
+    settings: Settings,
+    found: Mapping[tuple[str, str], Sequence[Verdict]],
+    screen: display.Display,
+) -> None:
+    """Make again what is not whole, and print what became of it."""
     import dagster as dg
 
-    from assets import runs
+    from assets import overview, runs
 
     say("\nRepairing.\n", flush=True)
     start = time.perf_counter()
     wanted = overview.to_mend(declared, settings, found)
-    for verdict in broken:
+    for verdict in (verdict for them in found.values() for verdict in them):
         if verdict.condition == "changed":
             lineage.distrust(settings.data, verdict.path, verdict.sha256)
     outcomes = runs.materialize(settings, [dg.AssetKey(asset) for asset in wanted], screen)
-    return _told(outcomes, settings, start)
+    _told(outcomes, settings, start)
+    say(flush=True)
 
 
 def _tell_verdicts(found: Mapping[tuple[str, str], Sequence[Verdict]], start: float) -> None:
@@ -406,6 +423,26 @@ def _ui(settings: Settings, options: argparse.Namespace) -> int:
     return 1 if ended else 0
 
 
+def _forget_passwords(settings: Settings, _options: argparse.Namespace) -> int:
+    from assets import passwords
+
+    removed = passwords.remove(settings)
+    for address in removed.addresses:
+        say(f"removed from Dagster's records: what opens {address}")
+    if removed.addresses:
+        say(
+            f"\n{removed.values} values were rewritten; every run is still there. Change these "
+            "passwords: whoever could see the UI, the data folder or a backup of it could read "
+            "them."
+        )
+    else:
+        say("No password of a mirror or an endpoint stands in Dagster's records.")
+    if removed.files:
+        say("\nThese files hold one too. Delete them, and build again what is missing then:")
+        say("\n".join(map(str, removed.files)))
+    return 1 if removed.files else 0
+
+
 def _answers(host: str, port: int) -> bool:
     try:
         socket.create_connection((host, port), timeout=1).close()
@@ -458,6 +495,15 @@ def _settings(options: argparse.Namespace) -> Settings:
     return replace(Settings.from_environment(), **given)
 
 
+def _without_secrets(text: str, arguments: Sequence[str]) -> str:
+    """Return a message that repeats no password, however an argument is mistyped or misplaced."""
+    for argument in arguments:
+        if "://" in argument:
+            for repeated in (argument, repr(argument)[1:-1]):
+                text = text.replace(repeated, redaction.named(argument))
+    return redaction.without_secrets(text)
+
+
 def _print_columns(rows: Sequence[Sequence[str]], right: set[str]) -> None:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
@@ -480,8 +526,18 @@ def _explained(read: Callable[[str], Any]) -> Callable[[str], Any]:
     return explained
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _refusing(arguments: Sequence[str]) -> type[argparse.ArgumentParser]:
+    """Return a parser that refuses arguments without repeating what opens an address."""
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            super().error(_without_secrets(message, arguments))
+
+    return Parser
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    parser = _refusing(arguments)(
         prog="python -m assets",
         description="MNIST, Fashion-MNIST, EMNIST, CIFAR-10 and CIFAR-100: fetched, verified, and\n"
         "made into Parquet tables, statistics, CSV and LMDB.",
@@ -654,6 +710,19 @@ def _parser() -> argparse.ArgumentParser:
         "--no-picture", dest="picture", action="store_false", help="leave out the picture"
     )
     trace.set_defaults(command=_trace)
+
+    forget = commands.add_parser(
+        "forget-passwords",
+        parents=[where],
+        help="remove passwords that version 0.1.0 recorded",
+        description="Version 0.1.0 let Dagster record the addresses of --mirror and --openlineage "
+        "with their passwords and tokens, in data/dagster (or IMAGESETS_POSTGRES), where the UI "
+        "shows them. This rewrites those records: every run stays, its addresses lose what opens "
+        "them, and the old bytes are gone from the files. Stop the UI and every build first, and "
+        "change the passwords afterwards: backups and copies may still hold them. Other files "
+        "that hold one are named, and the exit code is 1 then.",
+    )
+    forget.set_defaults(command=_forget_passwords)
 
     ui = commands.add_parser(
         "ui",

@@ -41,7 +41,7 @@ def asset(
         tags=metadata.tags("archives", source),
     )
     def publishers_archives(
-        store: Store, web: Web, display: dg.ResourceParam[Display]
+        store: Store, web: dg.ResourceParam[Web], display: dg.ResourceParam[Display]
     ) -> dg.MaterializeResult:
         def make(archive: Archive) -> Made:
             artefact = archives.artefact(source, archive)

@@ -302,7 +302,8 @@ def _mirror_died(settings: Settings, declared: Catalogue) -> dg.SensorDefinition
         if news:
             text = "\n".join(f"{place}: {why}" for place, why in news.items())
             said = f"Imagesets: {len(news)} file(s) can't be had from their mirrors.\n{text}"
-            if not notifications.post(settings.webhook, said, {"error": text}):
+            offline = settings.offline
+            if not notifications.post(settings.webhook, said, {"error": text}, offline=offline):
                 return dg.SkipReason("The webhook could not be told; it will be tried again.")
         context.update_cursor(json.dumps(trouble))
         return dg.SkipReason(f"Told of {len(news)} file(s)." if news else "No mirror died.")
@@ -323,6 +324,6 @@ def _run_failed(settings: Settings) -> dg.SensorDefinition:
         error = "\n".join(errors) or context.failure_event.message or "it does not say why"
         text = f"Imagesets: run {run.run_id} of {run.job_name} failed.\n{error}"
         facts = {"run_id": run.run_id, "job": run.job_name, "error": error}
-        notifications.post(settings.webhook, text, facts)
+        notifications.post(settings.webhook, text, facts, offline=settings.offline)
 
     return run_failed

@@ -100,9 +100,11 @@ def define(
     return dg.Definitions(
         assets=adorn(made),
         resources={
-            "store": Store(data=str(settings.data), openlineage=settings.openlineage),
+            "store": Store.telling(
+                openlineage.Target(settings.openlineage, settings.offline), str(settings.data)
+            ),
             "options": Options.by(settings),
-            "web": Web(mirror=settings.mirror, offline=settings.offline),
+            "web": Web(settings.mirror, settings.offline),
             "display": display or Display(),
             "at_hand": AtHand(),
         },

@@ -18,9 +18,10 @@ from assets.archives import key
 from assets.settings import Settings
 from pipelines import archives, probes
 from pipelines.catalogue import Archive, Catalogue, Source
-from pipelines.downloads import Identify, without_secrets
+from pipelines.downloads import Identify
 from pipelines.errors import DownloadFailed
 from pipelines.probes import Probe, Standing
+from pipelines.redaction import without_secrets
 
 CHECK = "mirrors_serve_the_declared_bytes"
 DATA_VERSION = "dagster/data_version"
@@ -209,7 +210,7 @@ def _compared(
     try:
         wrong = archives.compare(archive, place, settings.data / "archives", identify)
     except DownloadFailed as error:
-        problem = without_secrets(str(error))
+        problem = without_secrets(str(error), place)
         logger.warning("%s changed, and can't be compared now: %s", now.place, problem)
         return None
     return Standing(now, now.version, wrong)

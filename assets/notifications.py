@@ -19,7 +19,9 @@ TIMEOUT_S = 10.0
 logger = logging.getLogger("pipelines.notifications")
 
 
-def post(webhook: str | None, text: str, facts: Mapping[str, str]) -> bool:
+def post(
+    webhook: str | None, text: str, facts: Mapping[str, str], *, offline: bool = False
+) -> bool:
     """Tell `text` and some facts; return whether that worked.
 
     A message that can't be delivered is logged and harms nothing.
@@ -27,13 +29,16 @@ def post(webhook: str | None, text: str, facts: Mapping[str, str]) -> bool:
     if webhook is None:
         logger.warning("%s\nNobody is told: IMAGESETS_WEBHOOK is not set.", text)
         return True
+    if offline:
+        logger.warning("%s\nNobody is told: IMAGESETS_OFFLINE forbids connections.", text)
+        return True
     headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}
     body = json.dumps({"text": text, **facts}, ensure_ascii=False).encode()
     try:
         answer = requests.post(
             webhook, body, headers=headers, timeout=TIMEOUT_S, allow_redirects=False
         )
-    except requests.RequestException as error:
+    except (requests.RequestException, ValueError) as error:  # the latter of odd characters
         problem = type(error).__name__  # its text names the address, which may be a secret
     else:
         if answer.ok and not answer.is_redirect:

@@ -87,18 +87,31 @@ def refusals() -> Iterator[None]:
 
 
 class Store(dg.ConfigurableResource[Any]):
-    """The data folder; what is made there is told to `openlineage`, a file or an endpoint."""
+    """The data folder; what is made there is told to a target of OpenLineage events.
+
+    The target's address may hold a password, and Dagster records and shows all the fields of a
+    resource like this one: so it is none.
+    """
 
     data: str
-    openlineage: str | None = None
+    _target: openlineage.Target = PrivateAttr(default=openlineage.Target())
     _run_id: str | None = PrivateAttr(default=None)
     _outbox: Outbox | None = PrivateAttr(default=None)
+
+    @staticmethod
+    def telling(target: openlineage.Target, data: str) -> Store:
+        """Return a store that tells a target, which Dagster's copies of it know too."""
+
+        class Telling(Store):
+            _target: openlineage.Target = PrivateAttr(default=target)
+
+        return Telling(data=data)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Learn which run this is: records of artefacts tell it."""
         self._run_id = context.run.run_id if context.run else None
         hashing.forget()  # what a run is made from is read in that run
-        self._outbox = Outbox(self.openlineage) if self.openlineage else None
+        self._outbox = self._target.open()
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Tell what is still to be told."""
@@ -246,10 +259,15 @@ class Options(dg.ConfigurableResource[Any]):
         return tables.artefact(source, dataset, split, self.compression_level)
 
 
-class Web(dg.ConfigurableResource[Any]):
-    """Where archives come from."""
+@dataclass(frozen=True, slots=True)
+class Web:
+    """Where archives come from.
 
-    mirror: str | None = None
+    A plain Python object: the mirror's address may hold a password, and Dagster records and shows
+    all that a ConfigurableResource holds.
+    """
+
+    mirror: str | None = field(default=None, repr=False)
     offline: bool = False
 
     def obtain(

@@ -22,12 +22,13 @@ from dagster._core.instance import types as event_log  # which prints what it ra
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
-from assets import metadata
+from assets import metadata, passwords
 from assets.definitions import define
 from assets.display import Display
 from assets.settings import ROOT, Settings
 from pipelines import errors, files
 from pipelines.catalogue import Dataset
+from pipelines.redaction import without_secrets
 
 IN_POSTGRES = b"""
 storage:
@@ -163,10 +164,12 @@ def records(settings: Settings) -> Iterator[dg.DagsterInstance]:
         except OSError as error:
             raise errors.StorageError(advice.format(error=error)) from error
         with opened as instance, _said_once():
+            passwords.warn(instance, settings)
             yield instance  # what the system refuses in here may be anything
     except refusals as error:
         why = getattr(error, "orig", None) or error  # SQLAlchemy adds the statement, and a link
-        raise errors.StorageError(advice.format(error=why)) from error
+        problem = without_secrets(str(why), settings.postgres or "")
+        raise errors.StorageError(advice.format(error=problem)) from error
 
 
 @contextlib.contextmanager

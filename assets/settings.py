@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
+from pipelines import redaction
 from pipelines.catalogue import did_you_mean
 from pipelines.errors import ImagesetsError
 
@@ -32,7 +33,7 @@ class Settings:
     data: folder that everything is made in (IMAGESETS_DATA).
     catalogue: folder of TOML declarations (IMAGESETS_CATALOGUE).
     mirror: folder or URL, laid out `<source>/<file>`, tried first (IMAGESETS_MIRROR).
-    offline: never open a connection (IMAGESETS_OFFLINE).
+    offline: never open a connection, but to IMAGESETS_POSTGRES (IMAGESETS_OFFLINE).
     csv_header: begin every CSV with the names of its columns (IMAGESETS_CSV_HEADER).
     compression_level: zstd's, of the tables, −7 to 22 (IMAGESETS_COMPRESSION_LEVEL).
     openlineage: file, or URL of an endpoint, that is told what is made (IMAGESETS_OPENLINEAGE).
@@ -51,11 +52,11 @@ class Settings:
 
     data: Path = ROOT / "data"
     catalogue: Path = BUILT_IN_CATALOGUE
-    mirror: str | None = None
+    mirror: str | None = field(default=None, repr=False)  # addresses may hold passwords
     offline: bool = False
     csv_header: bool = False
     compression_level: int = -1  # as in `pipelines.tables`, which takes long to import
-    openlineage: str | None = None
+    openlineage: str | None = field(default=None, repr=False)
     refresh_cron: str = "0 6 * * 1"
     refresh_timezone: str = "UTC"
     executor: str = "in_process"
@@ -104,10 +105,8 @@ class Settings:
 
 
 def refusal(text: str, error: ValueError) -> str:
-    """Return what was given, without passwords, and why it is refused."""
-    from pipelines.downloads import without_secrets  # with `requests`, which only a refusal needs
-
-    return without_secrets(f"{text!r}: {error}")
+    """Return what was given and why it is refused; what may hold a password is not repeated."""
+    return f"{'not usable' if re.search('[:@?]', text) else repr(text)}: {error}"
 
 
 def misspelt(environment: Mapping[str, str]) -> list[str]:
@@ -172,12 +171,26 @@ def folder_or_url(text: str) -> str:
     """Return a URL as it is, and a folder as an absolute path.
 
     Raises:
-        ValueError: the text is empty or no valid URL.
+        ValueError: the text is empty, no valid URL, or a URL that lacks its beginning.
     """
+    if "://" not in text:
+        # Of somebody who forgot https://, a password must not become the name of a folder.
+        if re.search("[@?]", text) and not (re.match("(?!//)[./~]", text) or Path(text).exists()):
+            raise ValueError(
+                "neither a folder that is there nor an address, which begins with https:// or the "
+                "like; write ./ before the name of a folder that has @ or ? in it"
+            )
+        return str(folder(text))
+    redaction.check(text)
     url = urlsplit(text)
     if url.scheme == "file":
         return str(folder(unquote(url.path)))
-    return text if "://" in text else str(folder(text))
+    if url.scheme in ("http", "https"):
+        if not url.hostname:
+            raise ValueError("an address without a host")
+        if any(ord(letter) > 255 for letter in unquote(url.netloc.rpartition("@")[0])):
+            raise ValueError("HTTP takes only letters of Latin-1 in a user and a password")
+    return text
 
 
 def file_or_endpoint(text: str) -> str:
@@ -241,12 +254,12 @@ def _executor(text: str) -> str:
 def _postgres(text: str) -> str:
     if not text.startswith("postgresql+psycopg2://"):  # SQLAlchemy 2.1 would take another driver
         raise ValueError("it must begin with postgresql+psycopg2://, which names the driver")
+    redaction.check(text)
     return text
 
 
 def _web_address(text: str) -> str:
-    url = urlsplit(text)
-    if url.scheme not in ("http", "https") or not url.netloc:
+    if not re.match(r"https?://[^/?#\s]", text, re.IGNORECASE):
         raise ValueError("write an address that begins with https://")
     return text
 

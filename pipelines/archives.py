@@ -37,7 +37,6 @@ from pipelines.downloads import (
     download,
     note,
     unknown,
-    without_secrets,
 )
 from pipelines.errors import (
     ArchiveError,
@@ -50,6 +49,7 @@ from pipelines.errors import (
     WrongHash,
 )
 from pipelines.lineage import Artefact
+from pipelines.redaction import without_secrets
 from pipelines.work import Watch, unwatched
 
 CODE_VERSION = "1"  # raise when an archive verified before must be verified anew
@@ -151,9 +151,9 @@ def receive(
             return _receive(place, partial, archive, identify, watch, patience)
         except TooSlow as error:
             slow.append((error.rate, place))
-            failures.append(without_secrets(f"{place}: {error}"))
+            failures.append(_failure(place, error))
         except ArchiveError as error:
-            failures.append(without_secrets(f"{place}: {error}"))
+            failures.append(_failure(place, error))
             may_pass |= isinstance(error, DownloadFailed) and bool(_scheme(place))
             others += [error] if isinstance(error, WrongHash) else []
             if isinstance(error, OutOfReach) and not error.is_news:
@@ -164,7 +164,7 @@ def receive(
         try:
             return _receive(place, partial, archive, identify, watch, patient)
         except ArchiveError as error:
-            failures.append(without_secrets(f"{place}: {error}"))
+            failures.append(_failure(place, error))
             logger.warning("%s", failures[-1])
     # One place may have damaged the file. Two that have another, or another one with the same MD5,
     # mean that it was replaced, or declared wrongly: no waiting helps.
@@ -196,7 +196,7 @@ def compare(
         try:
             _receive(place, scratch / archive.name, archive, identify, unwatched, patience)
         except WrongBytes as error:
-            return str(error)
+            return without_secrets(str(error), place)
         finally:
             shutil.rmtree(scratch)
     return ""
@@ -234,7 +234,7 @@ def _receive(
     patience: Patience,
 ) -> str:
     """Let `partial` become the archive, with the bytes of one place; return its public name."""
-    named = without_secrets(place) if _scheme(place) else place
+    named = _named(place)
     watch.note(urlsplit(named).netloc or place.partition("/")[0] or str(Path(place).parent))
     with Growing(partial, watch) as growing:
         _check_space(partial.parent, archive.size_bytes - growing.size)
@@ -288,6 +288,16 @@ def _chunks(place: str, archive: Archive) -> Iterator[bytes]:
         raise DownloadFailed("no such file") from None
     except (OSError, pa.ArrowException) as error:
         raise DownloadFailed(f"{type(error).__name__}: {error}") from error
+
+
+def _named(place: str) -> str:
+    """Return a place without what opens it; in a folder's name nothing does."""
+    return without_secrets(place) if _scheme(place) else place
+
+
+def _failure(place: str, error: Exception) -> str:
+    """Return what went wrong at a place, which may have said what opens it."""
+    return f"{_named(place)}: {without_secrets(str(error), place)}"
 
 
 def _scheme(place: str) -> str:

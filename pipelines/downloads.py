@@ -39,6 +39,7 @@ import urllib3
 
 from pipelines import __version__
 from pipelines.errors import DownloadFailed, OutOfReach, TooSlow, WrongBytes
+from pipelines.redaction import without_secrets
 from pipelines.work import Advance, unwatched
 
 USER_AGENT = f"imagesets/{__version__} (benchmark image datasets; python-requests)"
@@ -57,19 +58,6 @@ Look = Callable[[bytes], str | None]
 
 Identify = Callable[[str], str | None]
 """MD5 → what else has it: `source/file` of the catalogue, or a release that was superseded."""
-
-
-_USER = r"(?<=://)(?:[^/\s]*|[^/\s:]*:(?!\d+/)\S*)@"  # passwords with slashes are no URL, but typed
-_PLAIN = r"(?:(?:region|scheme|endpoint_override)=[\w.:/-]*&?)+(?![^\s)'\"])"  # of object stores
-_QUERY = rf"\?(?!{_PLAIN})[^\s)'\"]+"
-
-
-def without_secrets(text: str) -> str:
-    """Return a text whose URLs name no user, no password and no token.
-
-    Whatever a mirror is called, on a screen or in a file, it is called so.
-    """
-    return re.sub(f"{_USER}|{_QUERY}", "", text)
 
 
 def unknown(_md5: str) -> None:
@@ -286,7 +274,7 @@ class _Transfer:
                 times = f" ({failures} times)" if failures > 1 else ""
                 raise OutOfReach(f"{reason}{times}", is_news=_lost(host))
             pause = self._pause(failures, wait_s)
-            text = without_secrets(f"{self._url}: {reason}")
+            text = f"{without_secrets(self._url)}: {without_secrets(reason, self._url)}"
             logger.info("%s; trying again in %.1f s", text, pause)
             time.sleep(pause)
             if wait_s is not None:

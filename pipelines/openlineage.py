@@ -20,7 +20,7 @@ import queue
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -29,9 +29,9 @@ import pyarrow.parquet as pq
 
 from pipelines import __version__, statistics, tables
 from pipelines.archives import ALREADY_THERE
-from pipelines.downloads import without_secrets
 from pipelines.errors import ImagesetsError
 from pipelines.lineage import Artefact, Input, Record, versions
+from pipelines.redaction import without_secrets
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import InputDataset, OutputDataset, RunEvent
@@ -325,6 +325,29 @@ def _metrics(footer: pq.FileMetaData) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom events are told: a file, an endpoint, or nobody.
+
+    offline: no connection may be opened; a file is told as ever.
+    """
+
+    address: str | None = field(default=None, repr=False)  # it may hold a password
+    offline: bool = False
+
+    def open(self) -> Outbox | None:
+        """Return where to put events, if somebody is to be told."""
+        if self.address and self.offline and _is_endpoint(self.address):
+            where = without_secrets(self.address)
+            logger.warning(
+                "OpenLineage: offline, nothing is told to %s; the build goes on. Name a file "
+                "instead to keep the events.",
+                where,
+            )
+            return None
+        return Outbox(self.address) if self.address else None
+
+
 class Outbox:
     """Takes events to a file (JSON, one a line) or an endpoint; makes nobody wait, never raises.
 
@@ -364,8 +387,11 @@ class Outbox:
     def _warn(self, why: str) -> None:
         if not self._warned:
             self._warned = True
-            text = f"OpenLineage: not every event reaches {self._target} ({why}); the build goes on"
-            logger.warning("%s", without_secrets(text))
+            logger.warning(
+                "OpenLineage: not every event reaches %s (%s); the build goes on",
+                without_secrets(self._target),
+                without_secrets(why, self._target),
+            )
 
 
 def require_client() -> None:
@@ -381,12 +407,16 @@ def require_client() -> None:
         )
 
 
+def _is_endpoint(target: str) -> bool:
+    return target.startswith(("http://", "https://"))
+
+
 def _transport(target: str) -> Transport:
     """Return the client's own way to a file or an endpoint."""
     from openlineage.client.transport.file import FileConfig, FileTransport
     from openlineage.client.transport.http import HttpConfig, HttpTransport
 
-    if target.startswith(("http://", "https://")):
+    if _is_endpoint(target):
         return HttpTransport(HttpConfig(target, timeout=PATIENCE_S, retry={"total": 0}))
     Path(target).parent.mkdir(parents=True, exist_ok=True)
     return FileTransport(FileConfig(target, append=True))

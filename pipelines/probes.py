@@ -27,8 +27,9 @@ import urllib3
 
 from pipelines import packages
 from pipelines.catalogue import Archive
-from pipelines.downloads import Patience, answer, in_words, number, politely, without_secrets
+from pipelines.downloads import Patience, answer, in_words, number, politely
 from pipelines.errors import DownloadFailed
+from pipelines.redaction import without_secrets
 
 SIDE_BY_SIDE = 16  # of which at most two go to one host
 PATIENCE = Patience(
@@ -133,7 +134,7 @@ def look(places: Iterable[str], patience: Patience = PATIENCE) -> dict[str, Prob
         except DownloadFailed as error:
             found = Probe(place, "dead", problem=str(error))
         seconds = round(time.perf_counter() - start, 3)
-        problem = found.problem and without_secrets(found.problem)
+        problem = found.problem and without_secrets(found.problem, place)
         return replace(found, place=without_secrets(place), seconds=seconds, problem=problem)
 
     with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="probe") as pool:

@@ -16,10 +16,13 @@ PIPELINES = sorted((ROOT / "pipelines").rglob("*.py"))
 # How late each module of pipelines stands; one may import only what stands before it.
 RANKS = {
     "errors": 0,
+    "redaction": 0,
     "work": 0,
+    "hashing": 0,
     "files": 1,
+    "seen": 2,
     "catalogue": 2,
-    "lineage": 2,
+    "lineage": 3,
     "formats": 3,
     "downloads": 3,
     "packages": 4,

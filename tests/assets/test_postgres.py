@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from assets import runs
 from assets.settings import Settings
 from pipelines.errors import ImagesetsError, StorageError
 from tests.assets.project import Project, imagesets, states
+from tests.assets.test_secrets import PASSWORD, TOKEN, as_before
 from tests.assets.test_workspace import free_port
 
 psycopg2 = pytest.importorskip("psycopg2", reason="PostgreSQL's driver: the extra `postgres`")
@@ -106,6 +108,31 @@ def test_runs_of_the_command_line_are_in_the_database(project: Project, server: 
         )
         assert cursor.fetchone() == (2 * len(states(first.stdout)),)
     assert list((project.data / "dagster").rglob("*.db")) == [], "nothing is kept in SQLite"
+
+
+def test_recorded_passwords_are_removed_from_the_database(
+    project: Project, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGESETS_POSTGRES", server)
+    as_before(project, f"http://me:{PASSWORD}@example.org/mirror?token={TOKEN}", postgres=server)
+
+    arguments = ["fetch", "tiny_letters", *project.options, *project.mirror]
+    told = imagesets(*arguments, IMAGESETS_POSTGRES=server)
+    assert told.stderr.count("python -m assets forget-passwords") == 1, told.stderr
+    said = imagesets("forget-passwords", *project.options, IMAGESETS_POSTGRES=server)
+
+    assert said.returncode == 0, said.stderr
+    assert "what opens http://example.org/mirror" in said.stdout
+    with psycopg2.connect(server.replace("+psycopg2", "")) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SELECT snapshot_body FROM snapshots")
+        bodies = [zlib.decompress(body).decode() for (body,) in cursor.fetchall()]
+        cursor.execute("SELECT run_body FROM runs UNION ALL SELECT event FROM event_logs")
+        bodies += [body for (body,) in cursor.fetchall()]
+    assert any("example.org" in body for body in bodies)
+    assert [body for body in bodies if PASSWORD in body or TOKEN in body] == []
+    again = imagesets(*arguments, IMAGESETS_POSTGRES=server)
+    assert (again.returncode, "forget-passwords" in again.stderr) == (0, False), again.stderr
 
 
 def test_the_address_is_in_the_environment_alone(project: Project, server: str) -> None:
