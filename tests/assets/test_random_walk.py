@@ -15,6 +15,7 @@ from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
 from assets import overview
 from assets.display import Display
@@ -202,6 +203,7 @@ class Walk:
         return {path for name in folders for path in (self.project.data / name).rglob("*")}
 
 
+@pytest.mark.timeout(300 + 20 * STEPS)
 def test_after_every_step_of_a_random_walk_verify_tells_the_truth(
     project: Project, command: Command, processes: ForkServerContext
 ) -> None:
