@@ -334,6 +334,7 @@ def distrust(data: Path, path: str, sha256: str | None) -> None:
         record = recorded(data, path)
         if record is None or record.sha256 != sha256 or seen.look(data, path).sha256 != sha256:
             return
+        _settle(data, record)
         _retire(data, path)
     _doubt(data, made_since(data, record))
 

@@ -230,6 +230,14 @@ def test_a_record_that_vouches_for_wrong_bytes_becomes_one_of_the_past(data: Pat
     assert lineage.recorded(data, OTHER.path) is not None
 
 
+def test_a_record_that_still_waits_for_its_place_is_retired_too(data: Path) -> None:
+    record = data / files.lineage(TABLE)
+    record.rename(data / files.pending_lineage(TABLE))  # a process died just before
+    assert lineage.state(data, THE_TABLE).is_up_to_date
+    lineage.distrust(data, TABLE, sha256(b"table"))
+    assert lineage.recorded(data, TABLE) is None
+
+
 def test_what_somebody_made_again_meanwhile_is_not_distrusted(data: Path) -> None:
     lineage.distrust(data, TABLE, sha256(b"what was there before"))
     lineage.distrust(data, TABLE, None)
