@@ -214,7 +214,7 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
 
     declared = catalogue.load(settings.catalogue)
     datasets = _selected(declared, options.datasets)
-    screen, before = display.chosen(), None
+    screen, before, code = display.chosen(), None, 0
     while True:  # what was repaired is verified again, since that may bring more to light
         start = time.perf_counter()
         found = overview.verdicts(declared, datasets, settings, screen, deep=options.deep)
@@ -223,14 +223,13 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
         _tell_verdicts(found, start)
         broken = {verdict for them in found.values() for verdict in them if not verdict.is_whole}
         if not broken:
-            return 0
+            return code
         if not options.repair:
             say("The same command with --repair mends them.")
             return 1
         if broken == before:
             return 1
-        before = broken
-        _repair(declared, settings, found, screen)
+        before, code = broken, _repair(declared, settings, found, screen)
 
 
 def _repair(
@@ -238,8 +237,8 @@ def _repair(
     settings: Settings,
     found: Mapping[tuple[str, str], Sequence[Verdict]],
     screen: display.Display,
-) -> None:
-    """Make again what is not whole, and print what became of it."""
+) -> int:
+    """Make again what is not whole, and print what became of it; return the exit code."""
     import dagster as dg
 
     from assets import overview, runs
@@ -251,8 +250,9 @@ def _repair(
         if verdict.condition == "changed":
             lineage.distrust(settings.data, verdict.path, verdict.sha256)
     outcomes = runs.materialize(settings, [dg.AssetKey(asset) for asset in wanted], screen)
-    _told(outcomes, settings, start)
+    code = _told(outcomes, settings, start)
     say(flush=True)
+    return code
 
 
 def _tell_verdicts(found: Mapping[tuple[str, str], Sequence[Verdict]], start: float) -> None:

@@ -152,15 +152,29 @@ def deep(
                 data, source, dataset, split, known, table, advance, csv_header=csv_header
             )
             verdicts += found
-        path = files.statistics(dataset.name)
-        if path in known:
-            verdicts.append(_verdict(path, _wrong_statistics(data, known[path], parts, scratch)))
-    path = files.croissant(dataset.name)
-    if path in known:  # and whole: so its inputs are the tables as they are now
-        expected_text = croissant.text(source, dataset, known[path].inputs)
-        is_right = (data / path).read_bytes() == expected_text.encode()
-        verdicts.append(_verdict(path, None if is_right else "it does not describe these tables"))
+        judged = {verdict.path: verdict for verdict in verdicts}
+        for path in (files.statistics(dataset.name), files.croissant(dataset.name)):
+            if path in known and (found_before := _of_tables(known[path], judged)):
+                verdicts.append(found_before)
+            elif path in known and path == files.croissant(dataset.name):
+                expected_text = croissant.text(source, dataset, known[path].inputs)
+                is_right = (data / path).read_bytes() == expected_text.encode()
+                why = None if is_right else "it does not describe these tables"
+                verdicts.append(_verdict(path, why))
+            elif path in known:
+                why = _wrong_statistics(data, known[path], parts, scratch)
+                verdicts.append(_verdict(path, why))
     return verdicts
+
+
+def _of_tables(record: Record, judged: Mapping[str, Verdict]) -> Verdict | None:
+    """Return what must be said of an artefact that names its tables, where these are not whole."""
+    for table in (made_from.path for made_from in record.inputs):
+        if table not in judged:
+            return Verdict(record.path, "uncompared", f"{table} is not whole")
+        if not judged[table].is_whole:
+            return Verdict(record.path, "changed", f"it was made from {table} with wrong bytes")
+    return None
 
 
 def _of_split(dataset: Dataset, split: Split) -> set[str]:
