@@ -636,17 +636,22 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         help="hash everything again, and hold it against its records",
         description="Hash every artefact that was made of the named datasets (all, if none is "
         "named) and hold it against its lineage record. Each is whole, missing, changed, stale "
-        "(its inputs, declaration or code moved on) or unknown (no record). The exit code is 0 "
-        "only if all are whole, or were repaired.",
+        "(its inputs, declaration or code moved on) or unknown (no record that can be trusted); "
+        "with --deep also undeclared (not what the catalogue says of it) or uncompared (not all "
+        "archives are here to compare it with). The exit code is 0 only if all are whole, or "
+        "were repaired.",
     )
     verify.add_argument("datasets", nargs="*", metavar="DATASET", help="a dataset, or a source")
     verify.add_argument(
         "--deep",
         action="store_true",
-        help="decode the archives too, and compare every record of everything made from them",
+        help="decode the archives too, and compare all that was made from them: byte by byte, or "
+        "record by record where other versions of the libraries made it",
     )
     verify.add_argument(
-        "--repair", action="store_true", help="make again just what is not whole, from what is"
+        "--repair",
+        action="store_true",
+        help="make again what is not whole, from what is, and all that was made from it since",
     )
     verify.set_defaults(command=_verify)
 

@@ -36,6 +36,8 @@ from pipelines.redaction import check, named, without_secrets
 COMMAND = "python -m assets forget-passwords"
 WAIT_S = 30  # for other processes that write to a database
 
+_NOTE = "looked_for_passwords.json"  # in Dagster's home
+
 # A mirror or an endpoint in JSON, or in JSON within JSON, whose quotes are escaped.
 _CONFIGURED = re.compile(r'(?:mirror|openlineage)[\\"]+:\s*[\\"]+[\w+.-]+://')
 _JSON_DEPTH = 4
@@ -104,7 +106,7 @@ def remove(settings: Settings) -> Removed:
         engines = list(_engines(settings))
         found = {address for engine in engines for address in _written(engine)}
         cuts = _cuts(found)
-        values = sum(_cut(engine, cuts) for engine in engines) if cuts else 0
+        values = sum(_rewrite(engine, cuts) for engine in engines) if cuts else 0
         for engine in engines:  # also where an earlier try was stopped before it came to that
             _compact(engine)
     except SQLAlchemyError as error:
@@ -116,9 +118,6 @@ def remove(settings: Settings) -> Removed:
     (settings.dagster_home / _NOTE).unlink(missing_ok=True)
     places = tuple(sorted(map(named, found)))
     return Removed(places, values, tuple(_other_files(settings, cuts)) if cuts else ())
-
-
-_NOTE = "looked_for_passwords.json"
 
 
 def _noted(settings: Settings) -> dict[str, Any]:
@@ -179,13 +178,14 @@ def _cuts(addresses: Collection[str]) -> dict[str, str]:
         rest = address.partition("://")[2]
         opener, at, _ = rest.rpartition("@")
         _, mark, query = rest.partition("?")
-        cuts |= dict.fromkeys(_spelled(address), named(address))
-        cuts |= dict.fromkeys(_spelled(f"://{opener}@"), "://") if at else {}
-        cuts |= dict.fromkeys(_spelled(f"?{query}"), "") if mark else {}
+        cuts |= dict.fromkeys(_in_json(address), named(address))
+        cuts |= dict.fromkeys(_in_json(f"://{opener}@"), "://") if at else {}
+        cuts |= dict.fromkeys(_in_json(f"?{query}"), "") if mark else {}
     return dict(sorted(cuts.items(), key=lambda cut: len(cut[0]), reverse=True))
 
 
-def _spelled(text: str) -> Iterator[str]:
+def _in_json(text: str) -> Iterator[str]:
+    """Yield a text in every spelling that it may have in JSON, or in JSON within JSON."""
     for spelling in (text, quote(text, safe=_AS_REQUESTS_QUOTES)):
         for ascii_only in (True, False):
             escaped = spelling
@@ -220,7 +220,7 @@ def _written(engine: sa.Engine) -> Iterator[str]:
                 yield from _addresses(_plain(value))
 
 
-def _cut(engine: sa.Engine, cuts: Mapping[str, str]) -> int:
+def _rewrite(engine: sa.Engine, cuts: Mapping[str, str]) -> int:
     """Rewrite the values of a database that hold what is to be cut; return how many did."""
     pattern = re.compile("|".join(map(re.escape, cuts)))
     rewritten = 0

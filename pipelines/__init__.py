@@ -8,8 +8,10 @@ folder are passed in. Data flows one way, and each module is one arrow:
 `catalogue` says what there is to make. `downloads` and `packages` bring archives, `members` reads
 in them, `probes` looks at mirrors without fetching. `duplicates` and `pictures` look at tables.
 `lineage` records each arrow, `openlineage` tells others of it, `verification` holds what was made
-against records and archives. `trace` follows a row back against every arrow; `targets` knows which
-artefact is meant. `files`, `work` and `errors` serve everyone.
+against records and archives. `hashing` reads a file's SHA-256 and tells whether the file changed
+since; `seen` keeps that between processes. `trace` follows a row back against every arrow;
+`targets` knows which artefact is meant. `redaction` takes passwords out of what is told. `files`,
+`work` and `errors` serve everyone.
 """
 
 __version__ = "0.2.0"

@@ -16,7 +16,7 @@ import itertools
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -134,8 +134,6 @@ def receive(
     arrived stays at `partial` when this raises, and is gone on with the next time.
     """
     failures: list[str] = []
-    may_pass = False  # a place that does not answer today may answer tomorrow
-    others: list[WrongHash] = []  # whole files, none of them the declared one
     if goal.is_file():
         try:
             verify(goal, archive, identify)
@@ -145,32 +143,35 @@ def receive(
             for left in (partial, note(partial)):
                 left.unlink(missing_ok=True)
             return ALREADY_THERE
-    slow: list[tuple[float, str]] = []
+    tried: dict[str, ArchiveError] = {}
     for place in candidates:
         try:
             return _receive(place, partial, archive, identify, watch, patience)
-        except TooSlow as error:
-            slow.append((error.rate, place))
-            failures.append(_failure(place, error))
         except ArchiveError as error:
+            tried[place] = error
             failures.append(_failure(place, error))
-            may_pass |= isinstance(error, DownloadFailed) and bool(_scheme(place))
-            others += [error] if isinstance(error, WrongHash) else []
-            if isinstance(error, OutOfReach) and not error.is_news:
-                continue  # one line for a host, not one for each of its files
-        logger.warning("%s", failures[-1])
+            if not (isinstance(error, OutOfReach) and not error.is_news):
+                logger.warning("%s", failures[-1])  # once for a host, not for each of its files
     patient = replace(patience, least_rate=min(patience.least_rate, PATIENT_RATE))
-    for _, place in sorted(slow, reverse=True):
+    slow = {place: error.rate for place, error in tried.items() if isinstance(error, TooSlow)}
+    for place in sorted(slow, key=slow.__getitem__, reverse=True):
         try:
             return _receive(place, partial, archive, identify, watch, patient)
         except ArchiveError as error:
             failures.append(_failure(place, error))
             logger.warning("%s", failures[-1])
+    raise ArchiveUnavailable(_nowhere(archive, goal, failures, offline), _may_pass(tried))
+
+
+def _may_pass(tried: Mapping[str, ArchiveError]) -> bool:
+    """Return whether waiting may help, after these places failed so."""
     # One place may have damaged the file. Two that have another, or another one with the same MD5,
-    # mean that it was replaced, or declared wrongly: no waiting helps.
-    is_final = len(others) > 1 or any(other.md5_is_right for other in others)
-    may_pass = (may_pass or bool(slow)) and not is_final
-    raise ArchiveUnavailable(_nowhere(archive, goal, failures, offline), may_pass)
+    # mean that it was replaced, or declared wrongly.
+    others = [error for error in tried.values() if isinstance(error, WrongHash)]
+    if len(others) > 1 or any(other.md5_is_right for other in others):
+        return False
+    # A server that does not answer today may answer tomorrow.
+    return any(isinstance(error, DownloadFailed) and _scheme(at) for at, error in tried.items())
 
 
 def compare(

@@ -272,7 +272,7 @@ class _Transfer:
             failures = 0 if self._growing.size > have else failures + 1
             if failures >= tries:
                 times = f" ({failures} times)" if failures > 1 else ""
-                raise OutOfReach(f"{reason}{times}", is_news=_lost(host))
+                raise OutOfReach(f"{reason}{times}", is_news=_note_out_of_reach(host))
             pause = self._pause(failures, wait_s)
             text = f"{without_secrets(self._url)}: {without_secrets(reason, self._url)}"
             logger.info("%s; trying again in %.1f s", text, pause)
@@ -418,7 +418,7 @@ class Watchdog:
         self._patience_s = patience_s
         self._connections: list[socket.socket] = []
         self._lock = threading.Condition()
-        self._is_over = self._has_bitten = False
+        self._is_over = self._has_hung_up = False
         self.wait_anew()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
@@ -442,7 +442,7 @@ class Watchdog:
         with self._lock:
             # A duplicate of our own: TLS takes the socket away from whoever opened it.
             self._connections.append(connection.dup())
-        if self._has_bitten:
+        if self._has_hung_up:
             self.hang_up()
 
     def hang_up(self) -> None:
@@ -455,15 +455,15 @@ class Watchdog:
 
     def check(self) -> None:
         """Raise `HungUp` if the time is over: what seems to be an answer is a part of one."""
-        if self._has_bitten:
+        if self._has_hung_up:
             raise HungUp(f"nothing of the file arrived within {self._patience_s:g} s")
 
     def _run(self) -> None:
         with self._lock:
             while not self._is_over and (left := self._deadline - time.monotonic()) > 0:
                 self._lock.wait(left)
-            self._has_bitten = not self._is_over
-        if self._has_bitten:
+            self._has_hung_up = not self._is_over
+        if self._has_hung_up:
             self.hang_up()
 
 
@@ -576,13 +576,12 @@ _hosts: defaultdict[str, threading.BoundedSemaphore] = defaultdict(
     lambda: threading.BoundedSemaphore(CONNECTIONS_PER_HOST)
 )
 
-
 # Hosts that could not be reached the last time: one try is enough to see whether they are back.
 _out_of_reach: set[str] = set()
 _out_of_reach_lock = threading.Lock()
 
 
-def _lost(host: str) -> bool:
+def _note_out_of_reach(host: str) -> bool:
     """Note that a host is out of reach; return whether that is news."""
     with _out_of_reach_lock:
         is_news = host not in _out_of_reach

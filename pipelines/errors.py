@@ -24,7 +24,14 @@ to do next. All arguments are in `args`, so errors survive pickling between proc
 
 
 class ImagesetsError(Exception):
-    """Base of everything that Imagesets raises on purpose."""
+    """Base of everything that Imagesets raises on purpose.
+
+    The first argument is the message. Some have a second one, for callers that go on by it.
+    """
+
+    def __str__(self) -> str:
+        """Return the message alone."""
+        return str(self.args[0]) if self.args else ""
 
 
 class CatalogueError(ImagesetsError):
@@ -50,10 +57,6 @@ class ArchiveUnavailable(ArchiveError):
         super().__init__(message, may_pass)
         self.may_pass = may_pass
 
-    def __str__(self) -> str:
-        """Return the message alone."""
-        return str(self.args[0])
-
 
 class DownloadFailed(ArchiveError):
     """One mirror can't give a file; another may."""
@@ -70,10 +73,6 @@ class OutOfReach(DownloadFailed):
         super().__init__(message, is_news)
         self.is_news = is_news
 
-    def __str__(self) -> str:
-        """Return the message alone."""
-        return str(self.args[0])
-
 
 class TooSlow(DownloadFailed):
     """A mirror stayed below the least rate, given as the second argument in bytes per second."""
@@ -82,10 +81,6 @@ class TooSlow(DownloadFailed):
         """Keep both arguments, so that the error survives pickling."""
         super().__init__(message, rate)
         self.rate = rate
-
-    def __str__(self) -> str:
-        """Return the message alone."""
-        return str(self.args[0])
 
 
 class WrongBytes(ArchiveError):
@@ -103,10 +98,6 @@ class WrongHash(WrongBytes):
         """Keep both arguments, so that the error survives pickling."""
         super().__init__(message, md5_is_right)
         self.md5_is_right = md5_is_right
-
-    def __str__(self) -> str:
-        """Return the message alone."""
-        return str(self.args[0])
 
 
 class MemberError(ArchiveError):

@@ -23,6 +23,7 @@ from pipelines import hashing
 from pipelines.errors import StorageError
 
 LINEAGE = "lineage"  # the folder of the records of artefacts
+SCRATCH = ".scratch"  # the folder in which artefacts are made again for comparison
 
 
 def archives(source: str) -> str:

@@ -276,13 +276,13 @@ def inputs(data: Path, artefacts: Iterable[Artefact]) -> tuple[Input, ...]:
     """
     found = []
     for artefact in artefacts:
-        now = state(data, artefact)
-        if now.record is None or not now.is_up_to_date:
+        current = state(data, artefact)
+        if current.record is None or not current.is_up_to_date:
             raise StaleInput(
-                f"{artefact.path} must be made first: {now.reason}. Build or materialize the "
+                f"{artefact.path} must be made first: {current.reason}. Build or materialize the "
                 f"{artefact.stage} of this dataset too."
             )
-        found.append(Input(artefact.path, now.record.sha256, now.record.size_bytes))
+        found.append(Input(artefact.path, current.record.sha256, current.record.size_bytes))
     return tuple(found)
 
 
@@ -362,9 +362,9 @@ def moved_on(record: Record, artefact: Artefact) -> str | None:
         return (
             f"code version {record.code_version} made it, and now there is {artefact.code_version}"
         )
-    now = json.loads(json.dumps(artefact.parameters))  # tuples → lists, as in the record
-    if record.parameters != now:
-        keys = {k for k in {*record.parameters, *now} if record.parameters.get(k) != now.get(k)}
+    old, new = record.parameters, _as_recorded(artefact.parameters)
+    if old != new:
+        keys = {key for key in {*old, *new} if old.get(key) != new.get(key)}
         return f"its declaration or options changed: {', '.join(sorted(keys))}"
     if not artefact.inputs:
         return None  # an archive: wherever it came from, its declaration decides
@@ -374,6 +374,12 @@ def moved_on(record: Record, artefact: Artefact) -> str | None:
         moved = {p for p in {*made_from, *wanted} if made_from.get(p) != wanted.get(p)}
         return f"its input changed: {', '.join(sorted(moved))}"
     return None
+
+
+def _as_recorded(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as a record has them: JSON knows lists, and no tuples."""
+    found: dict[str, Any] = json.loads(json.dumps(parameters))
+    return found
 
 
 def sidecar(record: Record) -> bytes:
@@ -510,7 +516,7 @@ def _take(
         mtime_ns=sight.identity.mtime_ns,
         stage=artefact.stage,
         code_version=artefact.code_version,
-        parameters=json.loads(json.dumps(artefact.parameters)),
+        parameters=_as_recorded(artefact.parameters),
         inputs=artefact.inputs or _origin(artefact, facts, size_bytes, sha256),
         facts=dict(facts),
         run=Run(run_id, started, now(), platform.node(), dict(versions())),
@@ -645,7 +651,7 @@ def _bytes(path: Path) -> bytes | None:
 
 @functools.cache
 def versions() -> Mapping[str, str]:
-    """Return the versions of Python, of this project, and of the libraries that decide bytes."""
+    """Return the versions of Python, of this project, and of the libraries that do the work."""
     found = {"python": platform.python_version(), "imagesets": __version__}
     for name in LIBRARIES:
         try:

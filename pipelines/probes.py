@@ -32,9 +32,8 @@ from pipelines.errors import DownloadFailed
 from pipelines.redaction import without_secrets
 
 SIDE_BY_SIDE = 16  # of which at most two go to one host
-PATIENCE = Patience(
-    connect_s=5.0, read_s=15.0, answer_s=30.0
-)  # a look may fail sooner than a download
+# A look may fail sooner than a download.
+PATIENCE = Patience(connect_s=5.0, read_s=15.0, answer_s=30.0)
 
 Status = Literal["alive", "dead", "not probed"]
 
@@ -199,14 +198,14 @@ def _asked(method: str, url: str, headers: dict[str, str], patience: Patience) -
         return response
 
 
-def _size_bytes(answer: requests.Response) -> int | None:
+def _size_bytes(found: requests.Response) -> int | None:
     """Return the length of the whole file, if the answer tells it."""
-    if "Content-Encoding" in answer.headers:
+    if "Content-Encoding" in found.headers:
         return None  # of what would be sent, which need not be what lies there
-    if answer.status_code == HTTPStatus.PARTIAL_CONTENT:
-        text = answer.headers.get("Content-Range", "").rpartition("/")[2]
+    if found.status_code == HTTPStatus.PARTIAL_CONTENT:
+        text = found.headers.get("Content-Range", "").rpartition("/")[2]
     else:
-        text = answer.headers.get("Content-Length", "")
+        text = found.headers.get("Content-Length", "")
     return number(text)
 
 

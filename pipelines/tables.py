@@ -192,13 +192,9 @@ def most_bytes(source: Source) -> int:
 
 def arrow_schema(source: Source, dataset: Dataset, split: Split) -> pa.Schema:
     """Return the columns of a split's table, with what the table says of itself."""
-    text = pa.dictionary(pa.int32(), pa.string())
-    columns = [("index", pa.uint32()), ("label", pa.uint8()), ("class", text)]
-    if dataset.coarse_classes:
-        columns += [("coarse_label", pa.uint8()), ("coarse_class", text)]
-    columns.append(("pixels", pa.binary(dataset.image.size_bytes)))
+    types = _types(declared(source, dataset, split))
     return pa.schema(
-        [pa.field(name, kind, nullable=False) for name, kind in columns],
+        [pa.field(name, kind, nullable=False) for name, kind in types.items()],
         {
             METADATA_KEY: json.dumps(
                 description(source, dataset, split), ensure_ascii=False
@@ -413,14 +409,14 @@ def _opened(path: Path) -> tuple[pq.ParquetFile, Info]:
 
 
 _AGAIN = "Delete it and build the tables stage again."
-_TEXT = "dictionary<string>"
 
 
-def _types(about: Info) -> dict[str, str]:
-    """Return the type of each column, in Arrow's words."""
-    coarse = {"coarse_label": "uint8", "coarse_class": _TEXT} if about.coarse_classes else {}
-    pixels = f"fixed_size_binary[{about.record_bytes}]"
-    return {"index": "uint32", "label": "uint8", "class": _TEXT, **coarse, "pixels": pixels}
+def _types(about: Info) -> dict[str, pa.DataType]:
+    """Return the columns of a table, in order, and their types."""
+    number, text = pa.uint8(), pa.dictionary(pa.int32(), pa.string())
+    coarse = {"coarse_label": number, "coarse_class": text} if about.coarse_classes else {}
+    pixels = pa.binary(about.record_bytes)
+    return {"index": pa.uint32(), "label": number, "class": text, **coarse, "pixels": pixels}
 
 
 def _hold_types(path: Path, schema: pa.Schema, about: Info) -> None:
@@ -431,10 +427,11 @@ def _hold_types(path: Path, schema: pa.Schema, about: Info) -> None:
     """
     for name, expected in _types(about).items():
         found = [schema.field(at).type for at in schema.get_all_field_indices(name)]
-        kinds = [_TEXT if expected == _TEXT and _is_text(kind) else str(kind) for kind in found]
-        if kinds != [expected]:
+        is_class = pa.types.is_dictionary(expected)
+        if len(found) != 1 or not (_is_text(found[0]) if is_class else found[0] == expected):
+            kind = "dictionary<string>" if is_class else expected
             raise TableError(
-                f"{path} is not a table of ours: expected one column {name!r} of {expected}, "
+                f"{path} is not a table of ours: expected one column {name!r} of {kind}, "
                 f"found {' and '.join(map(str, found)) or 'none'}. Something else wrote it. "
                 f"{_AGAIN}"
             )

@@ -5,15 +5,14 @@ do (`pipelines.lineage`, which does not read a file again that nobody wrote to s
 is trusted, and everything is read).
 
 `look` and `shallow` hash artefacts and hold them against their records. `deep` decodes the archives
-again and compares every record of the tables, CSV and LMDB, and every figure of the statistics,
-with them, and holds the Croissant documents against the tables.
+again and compares what was made from them: every byte where the same libraries made it, otherwise
+every record and figure. It holds the Croissant documents against the tables.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import mmap
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -251,13 +250,13 @@ def _is_repeatable(record: Record, data: Path | None = None) -> bool:
 
     data: the data folder, for what depends on the page size of the machine: LMDB.
     """
-    now = lineage.versions()
-    if any(now.get(name) != record.run.versions.get(name) for name in _DECIDE_BYTES):
+    installed = lineage.versions()
+    if any(installed.get(name) != record.run.versions.get(name) for name in _DECIDE_BYTES):
         return False
     if data is None:
         return True
     with hashing.opened(data / record.path) as file:
-        return exported.page_bytes(file) == mmap.PAGESIZE
+        return exported.page_bytes(file) == to_lmdb.PAGE_BYTES
 
 
 _DECIDE_BYTES = ("pyarrow", "numpy", "polars", "lmdb")
@@ -270,7 +269,7 @@ def _scratch(data: Path) -> Iterator[Path]:
     One process at a time has it; what a killed one left is removed first.
     """
     with contextlib.ExitStack() as stack:
-        folder = data / ".scratch"
+        folder = data / files.SCRATCH
         try:
             stack.enter_context(files.locked(folder))
             shutil.rmtree(folder, ignore_errors=True)

@@ -30,7 +30,7 @@ CODE_VERSION = "1"  # raise when the bytes of a database can change
 KEY_DIGITS = {"idx": 8, "cifar": 5}
 
 _MESSAGE_BYTES = 64  # of a key and a Datum, beside the pixels, and more than enough
-_PAGE_BYTES = mmap.PAGESIZE  # as LMDB chooses it
+PAGE_BYTES = mmap.PAGESIZE  # as LMDB chooses it
 
 
 def artefact(source: Source, dataset: Dataset, split: Split, inputs: tuple[Input, ...]) -> Artefact:
@@ -102,8 +102,8 @@ def messages(
 
 def _map_bytes(records: int, record_bytes: int) -> int:
     """Return a map size that is surely enough: LMDB only claims the address space."""
-    pages = records * (2 + (record_bytes + _MESSAGE_BYTES) // _PAGE_BYTES)
-    return (pages + 1024) * _PAGE_BYTES
+    pages = records * (2 + (record_bytes + _MESSAGE_BYTES) // PAGE_BYTES)
+    return (pages + 1024) * PAGE_BYTES
 
 
 def _field(number: int, value: int) -> bytes:

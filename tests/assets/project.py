@@ -200,6 +200,12 @@ def environment(**variables: str) -> dict[str, str]:
     return kept | variables
 
 
+def executing(job: str) -> list[str]:
+    """Return Dagster's own command that runs a job of ours."""
+    definitions = str(ROOT / "assets" / "definitions.py")
+    return [sys.executable, "-m", "dagster", "job", "execute", "-j", job, "-f", definitions]
+
+
 def imagesets(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m assets` as a person does."""
     return subprocess.run(

@@ -34,9 +34,10 @@ class Event:
     path: str = ""
 
 
-@pytest.fixture
-def events(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[Event]:
-    """What happens in the data folder of the project, in order, from now on."""
+@pytest.fixture(scope="module")
+def events(_published_once: Project, tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
+    """What happens in the data folder of a project while all of it is built, in order."""
+    project = _published_once.copied_to(tmp_path_factory.mktemp("watched") / "project")
     happened: list[Event] = []
     one_at_a_time = threading.Lock()  # archives are fetched by several threads
     fsync = os.fsync
@@ -60,9 +61,11 @@ def events(project: Project, monkeypatch: pytest.MonkeyPatch) -> list[Event]:
 
         return watched_rename
 
-    monkeypatch.setattr(os, "fsync", watched_fsync)
-    for name in ("replace", "rename"):
-        monkeypatch.setattr(os, name, watched(getattr(os, name)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", watched_fsync)
+        for name in ("replace", "rename"):
+            patch.setattr(os, name, watched(getattr(os, name)))
+        project.build()
     return happened
 
 
@@ -81,7 +84,6 @@ def _is_synced_before(events: list[Event], at: int) -> bool:
 def test_every_artefact_is_on_the_disk_before_it_takes_its_place(
     project: Project, events: list[Event]
 ) -> None:
-    project.build()
     paths = [*truth.states(project)]
     assert len(paths) == 30
     for path in paths:
@@ -92,7 +94,6 @@ def test_the_record_of_an_artefact_is_on_the_disk_before_the_artefact_takes_its_
     project: Project, events: list[Event]
 ) -> None:
     """When the power fails between the two, nothing else would know what the artefact is."""
-    project.build()
     for path in truth.states(project):
         pending = _naming(events, files.pending_lineage(path))
         taken = _naming(events, path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,11 +13,11 @@ import pytest
 
 from assets import automation, runs
 from assets.definitions import automated
-from assets.settings import ROOT, Settings
+from assets.settings import Settings
 from pipelines.errors import ImagesetsError
 from tests import builders
 from tests.assets.conftest import Command
-from tests.assets.project import DATASETS, Project, Site
+from tests.assets.project import DATASETS, Project, Site, executing
 
 SOON = dg.RetryPolicy(max_retries=3, delay=0.05, backoff=dg.Backoff.EXPONENTIAL)
 
@@ -213,18 +212,8 @@ def test_a_run_that_failed_goes_on_from_the_failure(
 def test_a_process_for_each_step_makes_the_same(
     project: Project, on_disk: dg.DagsterInstance
 ) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "dagster",
-        "job",
-        "execute",
-        "-j",
-        "everything_of_tiny_letters",
-    ]
-    command += ["-f", str(ROOT / "assets" / "definitions.py")]
     done = subprocess.run(
-        command,
+        executing("everything_of_tiny_letters"),
         env={**os.environ, "IMAGESETS_EXECUTOR": "multiprocess"},
         capture_output=True,
         text=True,

@@ -298,16 +298,13 @@ def test_damaged_records_of_dagster_are_named_and_do_no_harm(
     assert built.snapshot() == before
 
 
-def test_artefacts_that_the_disk_has_no_room_for_are_named_and_not_half_made(
-    tmp_path: Path,
-) -> None:
-    # A limit on the size of a file stands in for a full disk: only large files hit it, and
-    # LMDB reports both alike, as an input/output error.
-    large = Project(builders.publish(tmp_path / "published", train=40_000), tmp_path / "data")
-    command = [sys.executable, "-m", "assets", "build", "tiny_digits", "--only", "exports"]
-    command += [*large.options, *large.mirror]
-    done = subprocess.run(
-        ["bash", "-c", 'ulimit -f 1200 && exec "$@"', "bash", *command],
+def with_files_of_at_most(
+    blocks: int, *words: str, project: Project
+) -> subprocess.CompletedProcess[str]:
+    """Run a command on a project, in a process that may write no file of more blocks of 1 KiB."""
+    command = [sys.executable, "-m", "assets", *words, *project.options, *project.mirror]
+    return subprocess.run(
+        ["bash", "-c", f'ulimit -f {blocks} && exec "$@"', "bash", *command],
         cwd=ROOT,
         env=environment(),
         capture_output=True,
@@ -315,6 +312,15 @@ def test_artefacts_that_the_disk_has_no_room_for_are_named_and_not_half_made(
         timeout=60,
         check=False,
     )
+
+
+def test_artefacts_that_the_disk_has_no_room_for_are_named_and_not_half_made(
+    tmp_path: Path,
+) -> None:
+    # A limit on the size of a file stands in for a full disk: only large files hit it, and
+    # LMDB reports both alike, as an input/output error.
+    large = Project(builders.publish(tmp_path / "published", train=40_000), tmp_path / "data")
+    done = with_files_of_at_most(1200, "build", "tiny_digits", "--only", "exports", project=large)
     assert done.returncode == 1
     found = states(done.stdout)
     bad = {asset for asset, state in found.items() if state != "made"}
@@ -466,17 +472,7 @@ def test_output_that_can_not_be_written_is_told_in_a_sentence(project: Project) 
 
 def test_a_disk_without_room_for_dagsters_records_is_told_once(project: Project) -> None:
     # A limit on the size of files, which the events of a run outgrow; its tables do not.
-    command = [sys.executable, "-m", "assets", "build", "tiny_digits", "--only", "tables"]
-    command += [*project.options, *project.mirror]
-    done = subprocess.run(
-        ["bash", "-c", 'ulimit -f 150 && exec "$@"', "bash", *command],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = with_files_of_at_most(150, "build", "tiny_digits", "--only", "tables", project=project)
     assert done.returncode == 1
     assert (project.data / "archives/tiny_digits/train-images.gz").exists(), "the run had begun"
     *progress, last = done.stderr.splitlines()

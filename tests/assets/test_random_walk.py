@@ -180,8 +180,8 @@ class Walk:
         states = truth.states(self.project)
         made = {p for p in states if (self.project.data / f"lineage/{p}.json").exists()}
         wrong = [path for path in made if states[path] != "right"]
-        assert not wrong or said.code, f"{wrong} after repairing: {self.steps}"
-        return f"repair: {said.code}"
+        assert (said.code, wrong) == (0, []), f"{said.stdout} after repairing: {self.steps}"
+        return "repair"
 
     def kill(self) -> str:
         """A build of everything is killed."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +14,11 @@ import pytest
 
 from assets import automation, mirrors, overview, runs
 from assets.archives import key
-from assets.settings import ROOT, Settings
+from assets.settings import Settings
 from pipelines import catalogue
 from pipelines.exports import to_csv
 from tests import builders
-from tests.assets.project import ARCHIVES, DATASETS, Project, Site, environment, moved
+from tests.assets.project import ARCHIVES, DATASETS, Project, Site, environment, executing, moved
 
 DIGITS_BELOW_TEST = {
     f"tiny_digits/{asset}" for asset in ("test", "test_csv", "test_lmdb", "statistics", "croissant")
@@ -403,12 +402,9 @@ def test_two_refreshes_at_once_both_succeed_and_make_each_artefact_once(project:
     ).as_environment()
     home = runs.home(Settings(project.data))
     dg.DagsterInstance.from_config(str(home)).dispose()  # its databases are there already
-    command = [sys.executable, "-m", "dagster", "job", "execute", "-j", "refresh"]
-    command += ["-f", str(ROOT / "assets" / "definitions.py")]
-
     processes = [
         subprocess.Popen(
-            command,
+            executing("refresh"),
             env=environment(**settings, DAGSTER_HOME=str(home)),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

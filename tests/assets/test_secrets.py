@@ -8,7 +8,6 @@ import io
 import json
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -25,7 +24,7 @@ from pipelines.errors import ImagesetsError
 from tests import servers
 from tests.assets import records
 from tests.assets.conftest import Command
-from tests.assets.project import Project, environment
+from tests.assets.project import Project, environment, executing
 from tests.assets.test_workspace import (
     LAUNCH,
     REPOSITORY,
@@ -43,14 +42,15 @@ SECRETS = (PASSWORD, TOKEN, ENDPOINT)
 
 
 class Guarded:
-    """A server of files and of OpenLineage events, for those who say the password."""
+    """A server of files and of OpenLineage events, for those who say the password of each."""
 
     def __init__(self, root: Path) -> None:
-        self.root, self.opened, self.refused, self.events = root, 0, 0, 0
+        self.root, self.opened, self.events = root, 0, 0
 
     def __call__(self, handler: Handler, data: bytes) -> None:
-        if not handler.headers.get("Authorization", "").startswith("Basic "):
-            self.refused += 1
+        password = ENDPOINT if handler.command == "POST" else PASSWORD
+        by = base64.b64encode(f"me:{password}".encode()).decode()
+        if handler.headers.get("Authorization") != f"Basic {by}":
             servers.status(401)(handler, data)
         elif handler.command == "POST":
             self.events += 1
@@ -93,15 +93,6 @@ def test_a_build_records_nothing_that_opens_an_address(
 def test_a_process_for_each_step_has_the_addresses_and_records_nothing_that_opens_them(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "dagster",
-        "job",
-        "execute",
-        "-j",
-        "everything_of_tiny_letters",
-    ]
     with guarded(project, monkeypatch) as (server, mirror, endpoint):
         chosen = Settings(
             project.data,
@@ -111,7 +102,7 @@ def test_a_process_for_each_step_has_the_addresses_and_records_nothing_that_open
             executor="multiprocess",
         )
         done = subprocess.run(
-            [*command, "-f", str(ROOT / "assets" / "definitions.py")],
+            executing("everything_of_tiny_letters"),
             env=environment(DAGSTER_HOME=str(runs.home(chosen)), **chosen.as_environment()),
             capture_output=True,
             text=True,
