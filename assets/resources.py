@@ -197,7 +197,13 @@ class Store(dg.ConfigurableResource[Any]):
     def _refuse_changed(self, made: Made) -> None:
         data, record = Path(self.data), made.record
         with refusals():
-            sight = seen.look_anew(data, record.path)
+            try:
+                sight = seen.look_anew(data, record.path)
+            except OSError as error:
+                raise StaleInput(
+                    f"{record.path} can't be read to its end ({error.strerror}). Build again: what "
+                    "can't be read is made anew first."
+                ) from error
             if sight.sha256 != record.sha256:
                 raise StaleInput(
                     f"{record.path} changed since it was made: expected SHA-256 {record.sha256}, "

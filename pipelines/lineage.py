@@ -455,6 +455,7 @@ def _held(data: Path, made_from: Sequence[Input]) -> Iterator[Callable[[], None]
                     sight = looking.result()
                     stands = identity == hashing.identity(file) == Identity.of(path.stat())
                 except OSError as error:
+                    seen.note_unreadable(data, one.path)
                     raise StaleInput(
                         f"{one.path} can't be read to its end ({error.strerror}). Nothing was made "
                         "from it. Build again: what can't be read is made anew first."

@@ -32,6 +32,7 @@ from pipelines.hashing import Identity, Sight
 # A change within the tick of the file system's clock in which a file was hashed can't be told from
 # none. The coarsest clock is that of FAT.
 COARSEST_TICK_S = 2.0
+_UNREADABLE = ""  # in the place of a SHA-256
 
 
 def look(data: Path, path: str) -> Sight:
@@ -47,9 +48,13 @@ def look_anew(data: Path, path: str) -> Sight:
     """Read a file, and keep what was seen.
 
     Raises:
-        OSError: it can't be read.
+        OSError: it can't be read; so what was seen of it before counts no longer.
     """
-    sight = hashing.look(data / path)
+    try:
+        sight = hashing.look(data / path)
+    except OSError:
+        note_unreadable(data, path)
+        raise
     note(data, path, sight)
     return sight
 
@@ -61,11 +66,11 @@ def known(data: Path, path: str) -> Sight | None:
         OSError: there is no such file.
     """
     identity = Identity.of((data / path).stat())
-    for place in _places(data, path):
-        sight = _read(place)
-        if sight is not None and sight.identity == identity and _is_settled(sight):
-            return sight
-    return None
+    sights = [sight for place in _places(data, path) if (sight := _read(place))]
+    sights = [sight for sight in sights if sight.identity == identity and _is_settled(sight)]
+    # Of a folder that can't be written to any more, the newest is in the cache.
+    latest = max(sights, key=lambda sight: hashing.seconds(sight.looked), default=None)
+    return latest if latest and latest.sha256 != _UNREADABLE else None
 
 
 def note(data: Path, path: str, sight: Sight) -> None:
@@ -76,6 +81,14 @@ def note(data: Path, path: str, sight: Sight) -> None:
             with files.atomic(place, lasting=False) as partial:
                 partial.write_text(json.dumps(said), "utf-8")
             return
+
+
+def note_unreadable(data: Path, path: str) -> None:
+    """Keep that a file could not be read: a disk that goes bad moves no time of it."""
+    hashing.forget()
+    with contextlib.suppress(OSError):  # it is not even there
+        identity = Identity.of((data / path).stat())
+        note(data, path, Sight(_UNREADABLE, identity, hashing.now()))
 
 
 def _places(data: Path, path: str) -> tuple[Path, Path]:

@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -126,6 +127,24 @@ def test_where_the_data_folder_can_not_be_written_to_the_users_cache_keeps_what_
     assert seen.known(data, PATH) is not None
     [kept] = [path for path in (tmp_path / "cache").rglob("*.json") if path.is_file()]
     assert json.loads(kept.read_text("utf-8"))["sha256"] == hashlib.sha256(b"bytes").hexdigest()
+
+
+def test_what_was_seen_last_counts_where_the_data_folder_can_not_be_written_to_any_more(
+    file: Path,
+) -> None:
+    data = data_of(file)
+    kept = data / files.seen(PATH)
+    before = kept.read_bytes()
+    shutil.rmtree(data / ".seen")
+    (data / ".seen").write_text("no folder can be made here")
+    sight = seen.look_anew(data, PATH)
+    seen.note(data, PATH, replace(sight, sha256="of bytes that rotted"))
+    (data / ".seen").unlink()
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(before)
+    found = seen.known(data, PATH)
+    assert found is not None
+    assert found.sha256 == "of bytes that rotted"
 
 
 def test_where_nothing_can_be_kept_files_are_read_each_time(file: Path, tmp_path: Path) -> None:

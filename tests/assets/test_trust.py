@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -149,6 +152,53 @@ def test_what_rots_is_found_by_verify_and_lock_whatever_this_process_knows(
     said = lock(command, built, "tiny_digits")
     assert said.code == 1
     assert "changed since it was made" in said.stderr
+
+
+@pytest.fixture
+def bad_sector(built: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Let a file that was whole when it was last read lie on a part of a disk that went bad."""
+    monkeypatch.setattr(seen, "COARSEST_TICK_S", -60.0)  # what was just written is settled
+    real, bad = os.pread, set[int]()
+
+    def pread(descriptor: int, size: int, at: int) -> bytes:
+        if os.fstat(descriptor).st_ino in bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(descriptor, size, at)
+
+    def go_bad(path: str) -> None:
+        seen.look_anew(built.data, path)
+        hashing.forget()
+        bad.add((built.data / path).stat().st_ino)
+
+    monkeypatch.setattr(os, "pread", pread)
+    return go_bad
+
+
+@pytest.mark.parametrize("path", [ARCHIVE, TABLE, CSV, CROISSANT])
+def test_what_a_disk_does_not_give_back_is_in_no_lock_and_is_made_again(
+    built: Project, command: Command, bad_sector: Callable[[str], None], path: str
+) -> None:
+    bad_sector(path)
+    said = lock(command, built, "tiny_digits")
+    assert (said.code, f"{path} must be made first: it can't be read" in said.stderr) == (1, True)
+    hashing.forget()
+    said = command("list", *built.options)
+    assert re.search(r"^tiny_digits .* \d+ of \d+ artefacts up to date$", said.stdout, re.M)
+
+    assert verify(command, built, "--repair")[0] == 0
+
+    assert verify(command, built, "--deep") == (0, [])
+
+
+def test_what_is_made_from_what_a_disk_does_not_give_back_is_made_by_the_next_build(
+    built: Project, command: Command, bad_sector: Callable[[str], None]
+) -> None:
+    (built.data / CSV).unlink()
+    bad_sector(TABLE)
+    failed = materialize(built, "tiny_digits/train_csv")["tiny_digits/train_csv"]
+    assert f"{TABLE} can't be read to its end (Input/output error)" in failed.error
+    assert all(outcome.is_good for outcome in built.build("tiny_digits").values())
+    assert verify(command, built, "--deep") == (0, [])
 
 
 def test_what_is_up_to_date_says_when_its_bytes_were_last_read(
