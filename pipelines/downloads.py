@@ -81,8 +81,9 @@ class Patience:
     answer_s: until bytes of the file arrive, and between two pieces of it, whatever else the server
         says meanwhile: redirects, headers, a handshake. One that takes longer is left.
     tries: in a row without a single new byte; one only for a host that was out of reach before.
+        So often, too, an answer may begin anew what had arrived.
     backoff_s, longest_wait_s: the first pause, doubled each time, and the longest one; a server
-        that asks for more (Retry-After) is left.
+        that asks for more (Retry-After), or for as much at every try, is left.
     least_rate: bytes per second; a server below it for `rate_window_s` is left. 0 bears anything.
     """
 
@@ -251,6 +252,7 @@ class _Transfer:
         self._url, self._growing, self._size_bytes = url, growing, size_bytes
         self._look, self._identify, self._patience = look, identify, patience
         self._ranges = True  # until the server misapplies one
+        self._begun_anew, self._asked_s = 0, 0.0  # however much arrives between
         self._pace = _Pace(patience)  # over all answers: one that is cut early is no faster
         self.is_pieced = growing.size > 0
 
@@ -278,7 +280,7 @@ class _Transfer:
             logger.info("%s; trying again in %.1f s", text, pause)
             time.sleep(pause)
             if wait_s is not None:
-                self._pace = _Pace(self._patience)  # a pause that was asked for is not slowness
+                self._pace.leave_out(pause)  # what was asked for is not slowness
         _out_of_reach.discard(host)
 
     def _once(self, have: int) -> None:
@@ -290,7 +292,7 @@ class _Transfer:
                 headers["If-Range"] = validator
         with answer("GET", self._url, headers, self._patience) as (response, watchdog):
             if not self._goes_on(response, have if headers else 0) and have:
-                self._growing.restart()
+                self._begin_anew()
             etag = response.headers.get("ETag", "")
             strong = etag if etag.startswith('"') else response.headers.get("Last-Modified")
             self._growing.note_validator(self._url, strong)
@@ -325,7 +327,13 @@ class _Transfer:
 
     def _give_up_ranges(self) -> None:
         self._ranges = False
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
         self._growing.restart()
+        self._begun_anew += 1
+        if self._begun_anew > self._patience.tries:
+            raise DownloadFailed(f"what had arrived was begun anew {self._begun_anew} times")
 
     def _append(self, response: requests.Response, watchdog: Watchdog) -> None:
         """Append the body, watching its first bytes, its length and its pace."""
@@ -366,8 +374,9 @@ class _Transfer:
     def _pause(self, failures: int, asked_s: float | None) -> float:
         longest_s = self._patience.longest_wait_s
         if asked_s is not None:
-            if asked_s > longest_s:
-                raise DownloadFailed(f"the server asks to wait {asked_s:.0f} s")
+            self._asked_s += asked_s
+            if asked_s > longest_s or self._asked_s > longest_s * self._patience.tries:
+                raise DownloadFailed(f"the server asks to wait {self._asked_s:.0f} s")
             return asked_s
         pause = self._patience.backoff_s * 2 ** max(0, failures - 1)
         return float(min(pause, longest_s) * random.uniform(0.5, 1.0))
@@ -387,6 +396,9 @@ class _Pace:
     def __init__(self, patience: Patience) -> None:
         self._patience = patience
         self._since, self._bytes = time.monotonic(), 0
+
+    def leave_out(self, seconds: float) -> None:
+        self._since += seconds
 
     def step(self, size: int) -> None:
         self._bytes += size

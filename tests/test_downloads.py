@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import itertools
 import os
 import shutil
 import ssl
@@ -257,6 +258,49 @@ def test_a_slow_mirror_is_left_for_the_next_which_goes_on_with_its_bytes(tmp_pat
 def test_a_server_that_cuts_every_answer_short_is_no_faster_for_it(tmp_path: Path) -> None:
     patience = Patience(read_s=1, tries=2, backoff_s=0.001, least_rate=1e6, rate_window_s=0.1)
     with serving(DATA, cut(10)) as first, serving(DATA) as second:
+        origin = obtain(tmp_path / "file.gz", first.url, second.url, patience=patience)
+    assert origin.startswith(second.url)
+    assert (tmp_path / "file.gz").read_bytes() == DATA
+
+
+def in_turn(*behaviours: Behaviour) -> Behaviour:
+    """Behave in one way after the other, for ever."""
+    turns = itertools.cycle(behaviours)
+    return lambda handler, data: next(turns)(handler, data)
+
+
+def whole_but_cut(after: int) -> Behaviour:
+    """Begin the whole file, whatever range is asked for, and hang up."""
+
+    def answer(handler: Handler, data: bytes) -> None:
+        handler.start(200, len(data))
+        handler.wfile.write(data[:after])
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "told"),
+    [
+        (in_turn(cut(10), status(503, Retry_After="1")), "asks to wait 4 s"),
+        (in_turn(whole_but_cut(20_000), whole_but_cut(10_000)), "begun anew 4 times"),
+        (in_turn(whole_but_cut(20_000), cut(1)), "begun anew 4 times"),
+    ],
+    ids=["a byte, then a pause", "more, then less", "the start, then a byte"],
+)
+def test_a_server_that_gives_a_little_again_and_again_is_left(
+    behaviour: Behaviour, told: str, tmp_path: Path
+) -> None:
+    patience = replace(HASTE, longest_wait_s=1)
+    with serving(DATA, behaviour) as server, pytest.raises(ArchiveUnavailable, match=told):
+        obtain(tmp_path / "file.gz", server.url, patience=patience)
+    assert len(server.requests) < 20
+
+
+def test_pauses_that_take_no_time_make_no_server_faster(tmp_path: Path) -> None:
+    patience = Patience(read_s=1, tries=2, backoff_s=0.001, least_rate=1e6, rate_window_s=0.1)
+    stingy = in_turn(cut(10), status(503, Retry_After="0"))
+    with serving(DATA, stingy) as first, serving(DATA) as second:
         origin = obtain(tmp_path / "file.gz", first.url, second.url, patience=patience)
     assert origin.startswith(second.url)
     assert (tmp_path / "file.gz").read_bytes() == DATA
