@@ -214,22 +214,24 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
 
     declared = catalogue.load(settings.catalogue)
     datasets = _selected(declared, options.datasets)
-    screen, before, code = display.chosen(), None, 0
+    screen, repaired, code = display.chosen(), set[tuple[str, str]](), 0
     while True:  # what was repaired is verified again, since that may bring more to light
         start = time.perf_counter()
         found = overview.verdicts(declared, datasets, settings, screen, deep=options.deep)
         if not found:
             raise _not_built(settings, options.datasets)
         _tell_verdicts(found, start)
-        broken = {verdict for them in found.values() for verdict in them if not verdict.is_whole}
+        verdicts = [verdict for them in found.values() for verdict in them]
+        broken = {(verdict.path, verdict.condition) for verdict in verdicts if not verdict.is_whole}
         if not broken:
             return code
         if not options.repair:
             say("The same command with --repair mends them.")
             return 1
-        if broken == before:
+        if broken <= repaired:  # it does not last: a disk or a memory that fails, another writer
             return 1
-        before, code = broken, _repair(declared, settings, found, screen)
+        repaired |= broken
+        code = _repair(declared, settings, found, screen)
 
 
 def _repair(

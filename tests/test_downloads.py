@@ -266,13 +266,17 @@ def test_a_server_that_cuts_every_answer_short_is_no_faster_for_it(tmp_path: Pat
 def in_turn(*behaviours: Behaviour) -> Behaviour:
     """Behave in one way after the other, for ever."""
     turns = itertools.cycle(behaviours)
-    return lambda handler, data: next(turns)(handler, data)
+
+    def answer(handler: servers.Handler, data: bytes) -> None:
+        next(turns)(handler, data)
+
+    return answer
 
 
 def whole_but_cut(after: int) -> Behaviour:
     """Begin the whole file, whatever range is asked for, and hang up."""
 
-    def answer(handler: Handler, data: bytes) -> None:
+    def answer(handler: servers.Handler, data: bytes) -> None:
         handler.start(200, len(data))
         handler.wfile.write(data[:after])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines import verification
 from tests.assets.conftest import Command
 from tests.assets.project import Project, moved
 
@@ -391,6 +393,22 @@ def test_what_can_not_be_read_is_named_everywhere_and_made_again(
     assert verify(command, built, "--repair")[0] == 0
     assert (built.data / path).read_bytes() == before
     assert verify(command, built, "--deep") == (0, [])
+
+
+def test_repairing_ends_where_what_was_repaired_is_damaged_again_and_again(
+    built: Project, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk or a memory that fails: other bytes each time."""
+    number = itertools.count()
+    real = verification.look
+
+    def look(*arguments: Any) -> Any:
+        with (built.data / CSV).open("ab") as file:
+            file.write(b"%d" % next(number))
+        return real(*arguments)
+
+    monkeypatch.setattr(verification, "look", look)
+    assert verify(command, built, "--repair") == (1, [(CSV, "changed")] * 2)
 
 
 def test_a_folder_in_the_place_of_a_record_is_named_by_repairing(
