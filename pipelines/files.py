@@ -23,7 +23,7 @@ from pipelines import hashing
 from pipelines.errors import StorageError
 
 LINEAGE = "lineage"  # the folder of the records of artefacts
-SCRATCH = ".scratch"  # the folder in which artefacts are made again for comparison
+SCRATCH = ".imagesets-scratch"  # artefacts are made again here; nobody else calls a folder so
 
 
 def archives(source: str) -> str:

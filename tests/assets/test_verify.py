@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import verification
+from pipelines import files, verification
 from tests.assets.conftest import Command
 from tests.assets.project import Project, moved
 
@@ -420,6 +420,19 @@ def test_a_folder_in_the_place_of_a_record_is_named_by_repairing(
     said = command("verify", "--repair", *built.options)
     assert said.code == 1
     assert "train.csv.json can't be written: Is a directory." in said.stderr
+
+
+def test_looking_deep_removes_nothing_but_what_it_made(built: Project, command: Command) -> None:
+    """Whoever names a folder of their own with --data may keep more in it."""
+    notes = built.data / ".scratch/notes.txt"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    left = built.data / files.SCRATCH / "table.parquet"  # by a process that was killed
+    left.parent.mkdir()
+    left.write_bytes(b"half")
+    assert verify(command, built, "--deep") == (0, [])
+    assert notes.read_text() == "mine"
+    assert not left.parent.exists()
 
 
 def test_nothing_is_compared_with_an_archive_that_is_damaged_itself(
