@@ -32,7 +32,7 @@ from pipelines.errors import ImagesetsError, MadeByNewer, StorageError
 from pipelines.exports import records as exported
 from pipelines.exports import to_csv, to_lmdb
 from pipelines.formats import Batch
-from pipelines.hashing import Sight
+from pipelines.hashing import Identity, Sight
 from pipelines.lineage import Artefact, Condition, Record
 from pipelines.work import WORKERS, Advance, unwatched
 
@@ -88,6 +88,9 @@ def shallow(data: Path, artefact: Artefact, sight: Sight | None) -> Verdict:
         artefact: as it would be made now.
         sight: of its file, just now; None where there is no file that can be read.
     """
+    with contextlib.suppress(OSError):
+        if sight and sight.identity != Identity.of((data / artefact.path).stat()):
+            sight = seen.look_anew(data, artefact.path)  # somebody made it again meanwhile
     sha256 = sight.sha256 if sight else None
     try:
         state = lineage.judged(data, artefact, sight)

@@ -422,6 +422,21 @@ def test_a_folder_in_the_place_of_a_record_is_named_by_repairing(
     assert "train.csv.json can't be written: Is a directory." in said.stderr
 
 
+def test_what_somebody_makes_again_while_everything_is_read_is_whole(
+    built: Project, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = verification.look
+
+    def look(*arguments: Any) -> Any:
+        found = real(*arguments)
+        built.build("tiny_digits", csv_header=True)
+        return found
+
+    monkeypatch.setattr(verification, "look", look)
+    options = [*built.options, "--csv-header"]
+    assert command("verify", "tiny_digits", *options).code == 0
+
+
 def test_looking_deep_removes_nothing_but_what_it_made(built: Project, command: Command) -> None:
     """Whoever names a folder of their own with --data may keep more in it."""
     notes = built.data / ".scratch/notes.txt"
