@@ -323,6 +323,11 @@ def _locked(path: Path, declared: catalogue.Catalogue) -> dict[str, str]:
                 f"{path}, line {number}: there is no dataset {name!r}."
                 f"{did_you_mean(name, declared.datasets)}"
             )
+        if found.get(name, line) != line:
+            raise ArtefactError(
+                f"{path}, line {number}: another line says otherwise of {name}. Keep the one that "
+                "is meant."
+            )
         found |= {name: line} if line else {}
     if not found:
         raise ArtefactError(f"{path} has no line of `lock`. {make_one}")

@@ -575,6 +575,19 @@ def test_what_is_no_lock_is_refused_in_words(
     assert words in said.stderr
 
 
+def test_a_lock_that_contradicts_itself_is_refused(
+    built: Project, command: Command, tmp_path: Path
+) -> None:
+    kept = tmp_path / "data.lock"
+    line = lock(command, built, "tiny_digits").stdout
+    kept.write_text(line + line)
+    assert lock(command, built, "--check", str(kept)).code == 0
+    kept.write_text(f"tiny_digits  sha256:{'0' * 64}\n{line}")
+    said = lock(command, built, "--check", str(kept))
+    assert (said.code, said.stdout) == (1, "")
+    assert "data.lock, line 2: another line says otherwise of tiny_digits" in said.stderr
+
+
 def test_a_lock_may_have_been_through_another_editor_and_be_checked_in_part(
     built: Project, command: Command, tmp_path: Path
 ) -> None:
