@@ -179,7 +179,7 @@ def _said_once() -> Iterator[None]:
     It raises the error too, and that is told in one sentence.
     """
     names = vars(event_log)
-    before, names["sys"] = sys, SimpleNamespace(stderr=io.StringIO(), exc_info=sys.exc_info)
+    before, names["sys"] = sys, SimpleNamespace(**vars(sys) | {"stderr": io.StringIO()})
     try:
         yield
     finally:
