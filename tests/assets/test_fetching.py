@@ -211,6 +211,7 @@ def test_fetch_gets_archives_and_makes_nothing_of_them(
     assert said.code == 0
     assert right(tmp_path / "data" / "archives", publisher) == [f"tiny_digits/{n}" for n in DIGITS]
     assert {path.name for path in (tmp_path / "data").iterdir()} == {
+        ".seen",
         "archives",
         "dagster",
         "lineage",
