@@ -29,6 +29,7 @@ from tests.assets.test_verify import flip, rerecord
 
 # A step takes about half a second where the machine has nothing else to do.
 STEPS = {"dev": 40, "ci": 100, "nightly": 500}[os.environ.get("HYPOTHESIS_PROFILE", "dev")]
+SEED = int(os.environ.get("IMAGESETS_TEST_WALK", "0"))  # another number, another walk
 
 
 @dataclass
@@ -207,8 +208,7 @@ class Walk:
 def test_after_every_step_of_a_random_walk_verify_tells_the_truth(
     project: Project, command: Command, processes: ForkServerContext
 ) -> None:
-    chance = random.Random(int(os.environ.get("IMAGESETS_TEST_WALK", "0")))
-    walk = Walk(project, command, processes, chance)
+    walk = Walk(project, command, processes, random.Random(SEED))
     project.build()
     for _ in range(STEPS):
         walk.go()
