@@ -277,7 +277,7 @@ def _row(way: _Way, index: int) -> _Copy:
         record = Batch(found["image"].chunk(0).to_numpy_ndarray(), *labels)
     except TableError as error:
         return _Copy(_blamed(hop, str(error)))
-    except (LookupError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, pa.ArrowException) as error:
         return _Copy(_blamed(hop, f"damaged ({type(error).__name__}: {error})"))
     expected = {"index": index} | _meaning(way.dataset, record)
     problems = [

@@ -15,9 +15,10 @@ import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
@@ -212,7 +213,8 @@ def _compared(
             nonlocal records
             statistics.add(sums, batch)
             for copy in copies:
-                if copy.path not in differences and (why := copy.compare(records, batch)):
+                compared = partial(copy.compare, records, batch)
+                if copy.path not in differences and (why := _difference(compared)):
                     differences[copy.path] = why
             records += len(batch)
             advance(len(batch))
@@ -224,7 +226,7 @@ def _compared(
             source, dataset, split, folder, table, observe=compare, compression_level=level
         )
         for copy in copies:
-            if copy.path not in differences and (why := copy.end()):
+            if copy.path not in differences and (why := _difference(copy.end)):
                 differences[copy.path] = why
     if (
         path in known
@@ -283,6 +285,14 @@ def _scratch(data: Path) -> Iterator[Path]:
         yield folder
 
 
+def _difference(compare: Callable[[], str | None]) -> str | None:
+    """Return what a comparison finds; bytes that a library chokes on are a difference too."""
+    try:
+        return compare()
+    except (ImagesetsError, OSError, ValueError, pa.ArrowException, lmdb.Error) as error:
+        return f"it can't be read: {error}"
+
+
 def _verdict(path: str, difference: str | None) -> Verdict:
     return Verdict(path, "changed", difference) if difference else Verdict(path, "whole")
 
@@ -316,12 +326,9 @@ class _Table:
         self._schema = schema
 
     def compare(self, first: int, batch: Batch) -> str | None:
-        try:
-            if first == 0 and (why := self._misdescribed()):
-                return why
-            found = tables.to_arrow(self._file, first, first + len(batch))
-        except ImagesetsError as error:
-            return str(error)
+        if first == 0 and (why := self._misdescribed()):
+            return why
+        found = tables.to_arrow(self._file, first, first + len(batch))
         expected: dict[str, Any] = {
             "index": np.arange(first, first + len(batch), dtype=np.uint32),
             "label": batch.labels,
@@ -353,11 +360,7 @@ class _Table:
         return None if found.metadata == expected.metadata else "its metadata are of another table"
 
     def end(self) -> str | None:
-        try:
-            records = tables.info(self._file).records
-        except ImagesetsError as error:
-            return str(error)
-        return _too_many(records, self._split.records)
+        return _too_many(tables.info(self._file).records, self._split.records)
 
 
 class _Csv:
@@ -454,7 +457,8 @@ def _wrong_statistics(
 ) -> str | None:
     """Return what is wrong with statistics; `sums` are those of the tables made again."""
     parts = [statistics.rows(tables.info(table), added) for table, added in sums.items()]
-    if why := _differing_statistics(data / record.path, pa.concat_tables(parts)):
+    expected = pa.concat_tables(parts)
+    if why := _difference(partial(_differing_statistics, data / record.path, expected)):
         return why
     again = scratch / "statistics.parquet"
     made_from = Artefact(
@@ -466,10 +470,7 @@ def _wrong_statistics(
 
 
 def _differing_statistics(path: Path, expected: pa.Table) -> str | None:
-    try:
-        found = pq.read_table(path).replace_schema_metadata(None)
-    except (OSError, pa.ArrowException) as error:
-        return f"it can't be read: {error}"
+    found = pq.read_table(path).replace_schema_metadata(None)
     expected = expected.replace_schema_metadata(None)
     if found.equals(expected):
         return None
@@ -477,6 +478,6 @@ def _differing_statistics(path: Path, expected: pa.Table) -> str | None:
         return "its columns or rows are not those of these statistics"
     name = next(n for n in expected.column_names if not found[n].equals(expected[n]))
     rows = zip(found[name].to_pylist(), expected[name].to_pylist(), strict=True)
-    row = next(n for n, (a, b) in enumerate(rows) if a != b)
+    row = next((n for n, (a, b) in enumerate(rows) if a != b), 0)
     where = json.dumps({k: expected[k][row].as_py() for k in ("split", "class")})
     return f"row {row} {where}: {name} is not what the archive says"

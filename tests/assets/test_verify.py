@@ -205,6 +205,14 @@ def _other_datum(path: Path) -> None:
         transaction.put(b"00000003", datum[:-1] + bytes([datum[-1] ^ 1]))
 
 
+def _no_text(path: Path) -> None:
+    table = pq.read_table(path)
+    at, found = table.schema.get_field_index("class"), table["class"].combine_chunks()
+    words = pa.array([b"\xff\xfe"] * len(found.dictionary), pa.binary()).view(pa.string())
+    column = pa.DictionaryArray.from_arrays(found.indices, words)
+    pq.write_table(table.set_column(at, table.schema.field(at), column), path)
+
+
 def _other_free_space(path: Path) -> None:
     data = path.read_bytes()
     at = data.rindex(bytes(64)) + 32  # in the middle of a page that is not full
@@ -273,6 +281,7 @@ def _other_words(path: Path) -> None:
         (STATISTICS, _next_float, "std_intensity is not what"),
         (CROISSANT, _other_words, "it does not describe these tables"),
         (TABLE, _other_label, "record 3: label is "),
+        (TABLE, _no_text, "it can't be read: "),
         (TABLE, _other_pixel, "record 3: pixel (row 0, column 0, channel 0) is "),
         (CSV, _other_line, "record 3: its line"),
         (CSV, _one_line_more, "it goes on after the last record"),
