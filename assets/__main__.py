@@ -137,7 +137,7 @@ def _list(settings: Settings, _options: argparse.Namespace) -> int:
     for dataset in declared.datasets.values():
         source = declared.source_of(dataset)
         states = overview.states(declared, dataset, settings)
-        read += [state.sight.looked for _, state in states if state.sight]
+        read += [s.sight.looked for _, s in states if s.is_up_to_date and s.sight]
         splits = [f"{split.records:,} {name}" for name, split in dataset.splits.items()]
         size = display.size(sum(archive.size_bytes for archive in source.archives.values()))
         state = overview.in_words(dataset, settings, states)

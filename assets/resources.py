@@ -22,11 +22,11 @@ from pydantic import Field, PrivateAttr, field_validator
 from assets.checks import Finding
 from assets.display import Display, Unit, size
 from assets.settings import Settings
-from pipelines import archives, files, hashing, lineage, openlineage, seen, tables
+from pipelines import archives, files, hashing, lineage, openlineage, tables
 from pipelines.catalogue import Archive, Dataset, Source, Split
 from pipelines.downloads import Identify
 from pipelines.duplicates import Fingerprints
-from pipelines.errors import ArchiveUnavailable, ImagesetsError, StaleInput
+from pipelines.errors import ArchiveUnavailable, ImagesetsError
 from pipelines.lineage import Artefact, Facts, Input, Record
 from pipelines.openlineage import Making, Outbox
 from pipelines.statistics import Sums
@@ -189,26 +189,14 @@ class Store(dg.ConfigurableResource[Any]):
         try:
             yield findings
         except Exception:
-            self._refuse_changed(made)
+            self._read_again(made)
             raise
         if not all(finding.passed or finding.warns for finding in findings):
-            self._refuse_changed(made)
+            self._read_again(made)
 
-    def _refuse_changed(self, made: Made) -> None:
-        data, record = Path(self.data), made.record
+    def _read_again(self, made: Made) -> None:
         with refusals():
-            try:
-                sight = seen.look_anew(data, record.path)
-            except OSError as error:
-                raise StaleInput(
-                    f"{record.path} can't be read to its end ({error.strerror}). Build again: what "
-                    "can't be read is made anew first."
-                ) from error
-            if sight.sha256 != record.sha256:
-                raise StaleInput(
-                    f"{record.path} changed since it was made: expected SHA-256 {record.sha256}, "
-                    f"found {sight.sha256}. Build again: what changed is made anew first."
-                )
+            lineage.read_again(Path(self.data), made.record)
 
     def _tell(self, event: Callable[[], Any]) -> None:
         if self._outbox:

@@ -14,7 +14,7 @@ written as `….json.next`, the artefact takes its place, the record takes its o
 dies in between, `.next` is the record of the artefact if it knows its bytes, and nothing if not.
 
 What an artefact is made from is opened once, hashed while it is used, and compared before the
-result takes its place. So no artefact can claim to come from bytes that it was not made from.
+result takes its place: nothing is kept that was made from other bytes than its record would say.
 """
 
 from __future__ import annotations
@@ -456,24 +456,45 @@ def _held(data: Path, made_from: Sequence[Input]) -> Iterator[Callable[[], None]
                     stands = identity == hashing.identity(file) == Identity.of(path.stat())
                 except OSError as error:
                     seen.note_unreadable(data, one.path)
-                    raise StaleInput(
-                        f"{one.path} can't be read to its end ({error.strerror}). Nothing was made "
-                        "from it. Build again: what can't be read is made anew first."
-                    ) from error
+                    raise _unreadable(one.path, error) from error
                 if not stands or sight.identity != identity:
                     raise StaleInput(
                         f"{one.path} was changed or replaced while it was used. Nothing was made "
                         "from it. Build again when nobody else writes to this data folder."
                     )
                 seen.note(data, one.path, sight)
-                if sight.sha256 != one.sha256:
-                    raise StaleInput(
-                        f"{one.path} changed since it was made: expected SHA-256 {one.sha256}, "
-                        f"found {sight.sha256}. Nothing was made from it. Build again: what "
-                        "changed is made anew first."
-                    )
+                _hold(one.path, one.sha256, sight)
 
         yield compare
+
+
+def read_again(data: Path, record: Record) -> None:
+    """Read an artefact anew, where its content gives trouble: perhaps it is not what was recorded.
+
+    Raises:
+        StaleInput: it is not, or it can't be read. The next build knows that.
+    """
+    try:
+        sight = seen.look_anew(data, record.path)
+    except OSError as error:
+        raise _unreadable(record.path, error) from error
+    _hold(record.path, record.sha256, sight)
+
+
+def _hold(path: str, sha256: str | None, sight: Sight) -> None:
+    """Raise `StaleInput` unless the bytes that were seen are those expected."""
+    if sight.sha256 != sha256:
+        raise StaleInput(
+            f"{path} changed since it was made: expected SHA-256 {sha256}, found {sight.sha256}. "
+            "Nothing was made from it. Build again: what changed is made anew first."
+        )
+
+
+def _unreadable(path: str, error: OSError) -> StaleInput:
+    return StaleInput(
+        f"{path} can't be read to its end ({error.strerror}). Nothing was made from it. Build "
+        "again: what can't be read is made anew first."
+    )
 
 
 @contextlib.contextmanager

@@ -156,17 +156,18 @@ def deep(
             )
             verdicts += found
         judged = {verdict.path: verdict for verdict in verdicts}
-        for path in (files.statistics(dataset.name), files.croissant(dataset.name)):
-            if path in known and (found_before := _of_tables(known[path], judged)):
-                verdicts.append(found_before)
-            elif path in known and path == files.croissant(dataset.name):
-                expected_text = croissant.text(source, dataset, known[path].inputs)
-                is_right = (data / path).read_bytes() == expected_text.encode()
-                why = None if is_right else "it does not describe these tables"
-                verdicts.append(_verdict(path, why))
-            elif path in known:
-                why = _wrong_statistics(data, known[path], parts, scratch)
-                verdicts.append(_verdict(path, why))
+        path = files.statistics(dataset.name)
+        if path in known:
+            verdicts.append(
+                _of_tables(known[path], judged)
+                or _verdict(path, _wrong_statistics(data, known[path], parts, scratch))
+            )
+    path = files.croissant(dataset.name)
+    if path in known:
+        verdicts.append(
+            _of_tables(known[path], judged)
+            or _verdict(path, _wrong_croissant(data, source, dataset, known[path]))
+        )
     return verdicts
 
 
@@ -450,6 +451,13 @@ def _differing_pixels(first: int, expected: formats.Pixels, found: formats.Pixel
 
 def _too_many(found: int, expected: int) -> str | None:
     return f"it has {found:,} records, but the archive {expected:,}" if found != expected else None
+
+
+def _wrong_croissant(data: Path, source: Source, dataset: Dataset, record: Record) -> str | None:
+    """Return what is wrong with a Croissant document whose tables are whole."""
+    expected = croissant.text(source, dataset, record.inputs).encode()
+    is_right = (data / record.path).read_bytes() == expected
+    return None if is_right else "it does not describe these tables"
 
 
 def _wrong_statistics(

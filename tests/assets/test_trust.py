@@ -222,6 +222,10 @@ def test_what_is_up_to_date_says_when_its_bytes_were_last_read(
     assert "Nothing to do" in said.stdout
     assert words in said.stdout
 
+    flip(built.data / CSV)  # read just now, and not up to date: the others are told of
+    words = "bytes last read 2100-01-02 03:04 UTC or later"
+    assert words in command("list", *built.options).stdout
+
     look_at("2001-01-01T00:00:00Z", CSV)  # before its last change, so that can't be
     assert "2001" not in command("list", *built.options).stdout
 
