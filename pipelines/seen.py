@@ -78,6 +78,7 @@ def note(data: Path, path: str, sight: Sight) -> None:
     said = {"sha256": sight.sha256, "looked": sight.looked, **asdict(sight.identity)}
     for place in _places(data, path):
         with contextlib.suppress(OSError, StorageError):  # without, the file is just read again
+            files.sweep(place)  # whoever writes there at this moment loses a note, no more
             with files.atomic(place, lasting=False) as partial:
                 partial.write_text(json.dumps(said), "utf-8")
             return

@@ -175,3 +175,11 @@ def test_a_file_that_never_rests_is_refused(file: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(hashing, "look_through", look_and_write)
     with pytest.raises(OSError, match="changes while it is read"):
         hashing.look(file)
+
+
+def test_what_a_killed_process_left_of_a_note_goes_with_the_next_one(file: Path) -> None:
+    place = data_of(file) / files.seen(PATH)
+    place.with_name(f".{place.name}.0123abcd.partial").write_text('{"sha256": ')
+    file.write_bytes(b"other bytes")
+    seen.look(data_of(file), PATH)
+    assert [path.name for path in place.parent.iterdir()] == [place.name]
