@@ -19,8 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from assets import display
-from assets.display import say
+from assets.command_line import display
+from assets.command_line.display import say
 from assets.settings import (
     VARIABLES,
     Settings,
@@ -31,19 +31,21 @@ from assets.settings import (
     misspelt,
     refusal,
 )
-from pipelines import __version__, catalogue, files, hashing, lineage, redaction
-from pipelines.catalogue import Dataset, did_you_mean
+from pipelines import __version__, catalogue, declarations, redaction
+from pipelines.declarations import Dataset
 from pipelines.errors import (
     ArchiveUnavailable,
     ArtefactError,
     ImagesetsError,
     TableError,
     UnknownName,
+    did_you_mean,
 )
+from pipelines.store import hashing, layout, making
 
 if TYPE_CHECKING:  # Dagster takes half a second that `list` need not wait for
-    from assets.runs import Outcome
-    from pipelines.verification import Verdict
+    from assets.running.runs import Outcome
+    from pipelines.lineage.verification import Verdict
 
 STAGES = {
     "archives": ["archives"],
@@ -163,7 +165,7 @@ def _build(settings: Settings, options: argparse.Namespace) -> int:
     declared = catalogue.load(settings.catalogue)
     datasets = _selected(declared, options.datasets)
     stages = [stage for name in options.only or STAGES for stage in STAGES[_stage(name)]]
-    from assets import runs  # imports Dagster: half a second that `list` need not wait for
+    from assets.running import runs  # imports Dagster: half a second that `list` need not wait for
 
     outcomes = runs.run(settings, datasets, stages, display.chosen())
     return _told(outcomes, settings, start)
@@ -235,7 +237,7 @@ def _verify(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _repair(
-    declared: catalogue.Catalogue,
+    declared: declarations.Catalogue,
     settings: Settings,
     found: Mapping[tuple[str, str], Sequence[Verdict]],
     screen: display.Display,
@@ -243,14 +245,15 @@ def _repair(
     """Make again what is not whole, and print what became of it; return the exit code."""
     import dagster as dg
 
-    from assets import overview, runs
+    from assets import overview
+    from assets.running import runs
 
     say("\nRepairing.\n", flush=True)
     start = time.perf_counter()
     wanted = overview.to_mend(declared, settings, found)
     for verdict in (verdict for them in found.values() for verdict in them):
         if verdict.condition == "changed":
-            lineage.distrust(settings.data, verdict.path, verdict.sha256)
+            making.distrust(settings.data, verdict.path, verdict.sha256)
     outcomes = runs.materialize(settings, [dg.AssetKey(asset) for asset in wanted], screen)
     code = _told(outcomes, settings, start)
     say(flush=True)
@@ -301,7 +304,7 @@ def _lock(settings: Settings, options: argparse.Namespace) -> int:
     return 1 if differing else 0
 
 
-def _locked(path: Path, declared: catalogue.Catalogue) -> dict[str, str]:
+def _locked(path: Path, declared: declarations.Catalogue) -> dict[str, str]:
     """Return dataset → line of a file that `lock` printed."""
     make_one = "Make one: python -m assets lock DATASET > data.lock"
     try:
@@ -350,7 +353,7 @@ def _mirror(settings: Settings, options: argparse.Namespace) -> int:
     for source in map(declared.sources.__getitem__, sources):
         for archive in source.archives.values():
             goal = options.folder / source.name / archive.name
-            here = settings.data / files.archive(source.name, archive.name)
+            here = settings.data / layout.archive(source.name, archive.name)
             places = archives.places(source, archive, settings.mirror, settings.offline)
             places = [str(here)] * here.exists() + places
             try:
@@ -374,7 +377,7 @@ def _statistics(settings: Settings, options: argparse.Namespace) -> int:
     declared = catalogue.load(settings.catalogue)
     printed = 0
     for dataset in _selected(declared, options.datasets):
-        path = settings.data / files.statistics(dataset.name)
+        path = settings.data / layout.statistics(dataset.name)
         if path.exists():
             text = statistics.counts_as_text(path)
             say(end="\n" * bool(printed))
@@ -388,8 +391,8 @@ def _statistics(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _trace(settings: Settings, options: argparse.Namespace) -> int:
-    from assets import tracing
-    from pipelines import trace
+    from assets.command_line import tracing
+    from pipelines.lineage import trace
 
     chain = trace.trace(catalogue.load(settings.catalogue), settings.data, options.artefact)
     if options.json:
@@ -407,8 +410,9 @@ def _trace(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _ui(settings: Settings, options: argparse.Namespace) -> int:
-    from assets import processes, runs
+    from assets.command_line import processes
     from assets.definitions import automated
+    from assets.running import runs
     from assets.settings import ROOT
 
     _check_port(options.host, options.port)
@@ -431,7 +435,7 @@ def _ui(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _forget_passwords(settings: Settings, _options: argparse.Namespace) -> int:
-    from assets import passwords
+    from assets.running import passwords
 
     removed = passwords.remove(settings)
     for address in removed.addresses:
@@ -471,14 +475,14 @@ def _check_port(host: str, port: int) -> None:
         ) from error
 
 
-def _selected(declared: catalogue.Catalogue, names: Sequence[str]) -> Sequence[Dataset]:
+def _selected(declared: declarations.Catalogue, names: Sequence[str]) -> Sequence[Dataset]:
     return declared.select(names) if names else tuple(declared.datasets.values())
 
 
 def _is_begun(settings: Settings, dataset: Dataset) -> bool:
     """Return whether a table of the dataset was ever made."""
-    tables = (files.table(dataset.name, split) for split in dataset.splits)
-    return any((settings.data / files.lineage(table)).exists() for table in tables)
+    tables = (layout.table(dataset.name, split) for split in dataset.splits)
+    return any((settings.data / layout.lineage(table)).exists() for table in tables)
 
 
 def _not_built(settings: Settings, names: Sequence[str]) -> TableError:

@@ -10,11 +10,11 @@ from functools import partial
 import dagster as dg
 
 from assets import metadata
-from assets.display import Display
+from assets.command_line.display import Display
 from assets.resources import Made, Store, Web
 from pipelines import archives
-from pipelines.catalogue import Archive, Source
-from pipelines.downloads import Identify
+from pipelines.archives.web import Identify
+from pipelines.declarations import Archive, Source
 from pipelines.errors import ArchiveUnavailable
 
 AT_ONCE = 4  # archives of a source under way at once

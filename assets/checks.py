@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from pipelines import duplicates
-from pipelines.catalogue import Dataset, Split
-from pipelines.duplicates import Fingerprints
+from pipelines.declarations import Dataset, Split
+from pipelines.statistics import duplicates
+from pipelines.statistics.duplicates import Fingerprints
 
 if TYPE_CHECKING:  # `list` looks at findings too, and need not wait for Dagster
     import dagster as dg

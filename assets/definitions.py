@@ -25,12 +25,13 @@ if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
 
 import dagster as dg
 
-from assets import archives, croissant, exports, overview, statistics, tables
-from assets.display import Display
+from assets import archives, descriptions, exports, overview, statistics, tables
+from assets.command_line.display import Display
 from assets.resources import AtHand, Options, Store, Web
 from assets.settings import ROOT, Settings
-from pipelines import catalogue, openlineage
-from pipelines.catalogue import Catalogue
+from pipelines import catalogue
+from pipelines.declarations import Catalogue
+from pipelines.lineage import openlineage
 
 # Processes that are forked off one that has imported everything start several times faster; Dagster
 # imports its storage late, so that is named too.
@@ -63,7 +64,7 @@ def all_assets(
         yield archives.asset(source, declared.identify, retries)
         for dataset in source.datasets.values():
             yield statistics.asset(source, dataset)
-            yield croissant.asset(source, dataset)
+            yield descriptions.asset(source, dataset)
             for split in dataset.splits.values():
                 yield tables.asset(source, dataset, split)
                 yield exports.csv(source, dataset, split)
@@ -117,7 +118,7 @@ def automated(settings: Settings) -> dg.Definitions:
 
     For the UI: a run that is started by hand need not wait for them.
     """
-    from assets import automation  # which needs `define`
+    from assets.running import automation  # which needs `define`
 
     def adorn(made: Sequence[dg.AssetsDefinition]) -> Sequence[Any]:
         return linked(list(dg.map_asset_specs(automation.conditions(settings), made)), repository())

@@ -10,12 +10,12 @@ from typing import Any
 import dagster as dg
 
 from assets import metadata, tables
-from assets.display import Display
+from assets.command_line.display import Display
 from assets.resources import Options, Store
-from pipelines.catalogue import Dataset, Source, Split
+from pipelines.declarations import Dataset, Source, Split
 from pipelines.exports import to_csv, to_lmdb
-from pipelines.lineage import Artefact, Facts, Input
-from pipelines.work import Advance
+from pipelines.progress import Advance
+from pipelines.store.provenance import Artefact, Facts, Input
 
 
 def csv(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition:

@@ -17,9 +17,11 @@ import polars as pl
 import pyarrow as pa
 
 from assets.resources import Made
-from pipelines import hashing, pictures, statistics, tables
-from pipelines.catalogue import Dataset, Source, Split
-from pipelines.lineage import Record
+from pipelines import statistics, tables
+from pipelines.declarations import Dataset, Source, Split
+from pipelines.descriptions import _pictures
+from pipelines.store import hashing
+from pipelines.store.provenance import Provenance
 
 OWNERS = ["team:imagesets"]
 LAST_READ = "bytes last read"
@@ -96,7 +98,7 @@ def materialized(
     )
 
 
-def of_archives(source: Source, records: Iterable[Record]) -> dict[str, Any]:
+def of_archives(source: Source, records: Iterable[Provenance]) -> dict[str, Any]:
     """Return what archives tell, under their names: which bytes they are, from where, since when.
 
     Short texts, and the SHA-256 in two parts: a table of hashes is wider than the page.
@@ -124,7 +126,7 @@ def table(rows: Sequence[Mapping[str, str | int]]) -> dg.TableMetadataValue:
 
 def of_table(path: Path) -> dict[str, Any]:
     """Return what a table shows: examples of each class."""
-    sheet = pictures.in_markdown(pictures.contact_sheet(path), "the first records of each class")
+    sheet = _pictures.in_markdown(_pictures.contact_sheet(path), "the first records of each class")
     return {"examples": dg.MetadataValue.md(sheet)}
 
 
@@ -137,9 +139,9 @@ def of_statistics(path: Path) -> dict[str, Any]:
     shown = {"classes": statistics.counts_as_text(path, markdown=True)}
     for title, figure in (("records", "records"), ("mean intensity (0–255)", "mean_intensity")):
         series = {str(name): part[figure].to_list() for (name,), part in splits.items()}
-        shown[title] = pictures.in_markdown(pictures.bars(names, series), title)
+        shown[title] = _pictures.in_markdown(_pictures.bars(names, series), title)
     means = f"mean image of each class, in {' and '.join(name for (name,) in splits)}"
-    shown["mean images"] = pictures.in_markdown(pictures.mean_images(path), means)
+    shown["mean images"] = _pictures.in_markdown(_pictures.mean_images(path), means)
     return {title: dg.MetadataValue.md(text) for title, text in shown.items()}
 
 

@@ -16,15 +16,19 @@ from pathlib import Path
 import polars as pl
 
 from assets import checks
-from assets.display import Display
+from assets.command_line.display import Display
 from assets.settings import Settings
-from pipelines import archives, croissant, files, lineage, seen, statistics, tables, verification
-from pipelines.catalogue import Catalogue, Dataset
+from pipelines import archives, statistics, tables
+from pipelines.declarations import Catalogue, Dataset
+from pipelines.descriptions import croissant
 from pipelines.errors import MadeByNewer
 from pipelines.exports import to_csv, to_lmdb
-from pipelines.hashing import Sight
-from pipelines.lineage import Artefact, Input, State
-from pipelines.verification import Verdict
+from pipelines.lineage import verification
+from pipelines.lineage.verification import Verdict
+from pipelines.store import layout, making, provenance, seen, state
+from pipelines.store.hashing import Sight
+from pipelines.store.provenance import Artefact, Input
+from pipelines.store.state import State
 
 AssetPath = tuple[str, str]
 """The key of an asset, without Dagster."""
@@ -67,7 +71,7 @@ def _paths(declared: Catalogue, dataset: Dataset, settings: Settings) -> list[st
 
 
 def _up_to_date(data: Path, table: Artefact) -> str | None:
-    found = lineage.state(data, table)
+    found = state.decide(data, table)
     return found.record.sha256 if found.record and found.is_up_to_date else None
 
 
@@ -92,7 +96,7 @@ def versions(declared: Catalogue, settings: Settings) -> dict[AssetPath, str]:
 def states(declared: Catalogue, dataset: Dataset, settings: Settings) -> list[tuple[str, State]]:
     """Return (path, state) of every artefact of a dataset."""
     return [
-        (artefact.path, lineage.state(settings.data, artefact))
+        (artefact.path, state.decide(settings.data, artefact))
         for _, artefact in artefacts(declared, dataset, settings)
     ]
 
@@ -116,16 +120,16 @@ def verdicts(
     def sha256(table: Artefact) -> str | None:
         """What others must be made from: the table as recorded, or else as it is."""
         with contextlib.suppress(MadeByNewer):
-            if record := lineage.recorded(data, table.path):
-                return None if lineage.moved_on(record, table) else record.sha256
+            if record := provenance.recorded(data, table.path):
+                return None if state.moved_on(record, table) else record.sha256
         return found[table.path].sha256 if table.path in found else None
 
     judged: dict[str, tuple[AssetPath, Verdict]] = {}
     for dataset in datasets:
         for asset, artefact in artefacts(declared, dataset, settings, sha256):
-            if artefact.path not in found and not (data / files.lineage(artefact.path)).exists():
+            if artefact.path not in found and not (data / layout.lineage(artefact.path)).exists():
                 continue  # it was never made
-            verdict = verification.shallow(data, artefact, found.get(artefact.path))
+            verdict = verification.verify(data, artefact, found.get(artefact.path))
             judged[artefact.path] = (asset, verdict)
     for dataset in datasets if deep else ():
         whole = {path for path, (_, verdict) in judged.items() if verdict.is_whole}
@@ -143,7 +147,7 @@ def _look(data: Path, paths: Iterable[str], display: Display) -> dict[str, Sight
     there = [path for path in dict.fromkeys(paths) if (data / path).is_file()]
     total = sum((data / path).stat().st_size for path in there)
     with (display if there else Display()).task("verify", total, "bytes") as advance:
-        return verification.look(data, there, advance)
+        return verification.hash_files(data, there, advance)
 
 
 def _deeply(
@@ -154,7 +158,7 @@ def _deeply(
     `whole` are the artefacts that are whole by their hashes.
     """
     data, source = settings.data, declared.source_of(dataset)
-    archived = [files.archive(source.name, name) for name in source.archives]
+    archived = [layout.archive(source.name, name) for name in source.archives]
     mine = set(_paths(declared, dataset, settings))
     to_compare = sorted(whole & mine.difference(archived))
     if missing := [path for path in archived if path not in whole]:
@@ -165,7 +169,7 @@ def _deeply(
         return
     records = sum(split.records for split in dataset.splits.values())
     with display.task(f"verify --deep {dataset.name}", records, "records") as advance:
-        found = verification.deep(
+        found = verification.verify_deeply(
             data, source, dataset, whole, advance, csv_header=settings.csv_header
         )
     failing = _failing_checks(dataset, settings, {v.path for v in found if v.is_whole})
@@ -192,9 +196,9 @@ def to_mend(
     paths = {verdict.path for verdict in verdicts if not verdict.is_whole}
     for verdict in verdicts:
         if verdict.condition == "changed" and (
-            record := lineage.recorded(settings.data, verdict.path)
+            record := provenance.recorded(settings.data, verdict.path)
         ):
-            paths |= {one.path for one in lineage.made_since(settings.data, record)} & made.keys()
+            paths |= {one.path for one in making.made_since(settings.data, record)} & made.keys()
     needed = {made[path][0] for path in paths}
     for asset, artefact in reversed(made.values()):  # exports before tables before archives
         if asset in needed:
@@ -217,7 +221,7 @@ def lock(declared: Catalogue, dataset: Dataset, settings: Settings) -> str:
     """
     _look(settings.data, _paths(declared, dataset, settings), Display())
     wanted = [artefact for _, artefact in artefacts(declared, dataset, settings)]
-    made = sorted(lineage.inputs(settings.data, wanted), key=lambda one: one.path)
+    made = sorted(state.inputs(settings.data, wanted), key=lambda one: one.path)
     lines = "".join(f"{one.sha256}  {one.path}\n" for one in made)
     return f"{dataset.name}  sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
 
@@ -252,12 +256,12 @@ def _failing_checks(
     What merely warns is no failure, and takes reading all pixels to know.
     """
     judges: dict[str, Callable[[Path], list[checks.Finding]]] = {
-        files.table(dataset.name, split.name): partial(
+        layout.table(dataset.name, split.name): partial(
             checks.of_table, dataset=dataset, split=split
         )
         for split in dataset.splits.values()
     }
-    judges[files.statistics(dataset.name)] = partial(checks.of_statistics, dataset=dataset)
+    judges[layout.statistics(dataset.name)] = partial(checks.of_statistics, dataset=dataset)
     failing = {}
     for path, judge in judges.items():
         if path not in among:

@@ -20,17 +20,19 @@ import pyarrow.parquet as pq
 from pydantic import Field, PrivateAttr, field_validator
 
 from assets.checks import Finding
-from assets.display import Display, Unit, size
+from assets.command_line.display import Display, Unit, size
 from assets.settings import Settings
-from pipelines import archives, files, hashing, lineage, openlineage, tables
-from pipelines.catalogue import Archive, Dataset, Source, Split
-from pipelines.downloads import Identify
-from pipelines.duplicates import Fingerprints
+from pipelines import archives, tables
+from pipelines.archives.web import Identify
+from pipelines.declarations import Archive, Dataset, Source, Split
 from pipelines.errors import ArchiveUnavailable, ImagesetsError
-from pipelines.lineage import Artefact, Facts, Input, Record
-from pipelines.openlineage import Making, Outbox
+from pipelines.lineage import openlineage
+from pipelines.lineage.openlineage import Making, Outbox
+from pipelines.progress import Watch
 from pipelines.statistics import Sums
-from pipelines.work import Watch
+from pipelines.statistics.duplicates import Fingerprints
+from pipelines.store import hashing, layout, making, state
+from pipelines.store.provenance import Artefact, Facts, Input, Provenance
 
 BYTES_PER_INTENSITY = 6  # at most 1 in a table, 4 in CSV, and mostly 1 in LMDB
 
@@ -64,7 +66,7 @@ class Made:
     begun_s, ended_s: on the clock of `time.perf_counter`.
     """
 
-    record: Record
+    record: Provenance
     path: Path
     because: str | None
     looked: str
@@ -144,12 +146,12 @@ class Store(dg.ConfigurableResource[Any]):
             )
 
     def _has(self, source: Source, archive: Archive) -> bool:
-        return self.path(files.archive(source.name, archive.name)).exists()
+        return self.path(layout.archive(source.name, archive.name)).exists()
 
     def inputs(self, *artefacts: Artefact) -> tuple[Input, ...]:
         """Return artefacts as what another is made from; refuse stale ones."""
         with refusals():
-            return lineage.inputs(Path(self.data), artefacts)
+            return state.inputs(Path(self.data), artefacts)
 
     def make(
         self, artefact: Artefact, display: Display, total: int, unit: Unit, build: Build
@@ -167,13 +169,13 @@ class Store(dg.ConfigurableResource[Any]):
         data = Path(self.data)
         with refusals():
             try:
-                record, before = lineage.make(data, artefact, build_on_display, self._run_id)
+                record, before = making.make(data, artefact, build_on_display, self._run_id)
             except BaseException as error:
-                for making in begun:
-                    self._tell(partial(openlineage.failed, making, error, hashing.now()))
+                for one in begun:
+                    self._tell(partial(openlineage.failed, one, error, hashing.now()))
                 raise
-        for making in begun:
-            self._tell(partial(self._completed, making, record))
+        for one in begun:
+            self._tell(partial(self._completed, one, record))
         path = self.path(artefact.path)
         looked = before.sight.looked if before.is_up_to_date and before.sight else record.run.ended
         return Made(record, path, before.reason, looked, start, time.perf_counter())
@@ -196,13 +198,13 @@ class Store(dg.ConfigurableResource[Any]):
 
     def _read_again(self, made: Made) -> None:
         with refusals():
-            lineage.read_again(Path(self.data), made.record)
+            making.read_again(Path(self.data), made.record)
 
     def _tell(self, event: Callable[[], Any]) -> None:
         if self._outbox:
             self._outbox.put(event)
 
-    def _completed(self, making: Making, record: Record) -> Any:
+    def _completed(self, making: Making, record: Provenance) -> Any:
         path = self.path(record.path)
         footer = pq.read_metadata(path) if path.suffix == ".parquet" else None
         return openlineage.completed(making, record, footer)

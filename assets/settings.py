@@ -17,8 +17,7 @@ from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
 from pipelines import redaction
-from pipelines.catalogue import did_you_mean
-from pipelines.errors import ImagesetsError
+from pipelines.errors import ImagesetsError, did_you_mean
 
 ROOT = Path(__file__).resolve().parent.parent
 EXECUTORS = ("in_process", "multiprocess")

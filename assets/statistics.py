@@ -9,12 +9,12 @@ from typing import TypeVar
 import dagster as dg
 
 from assets import checks, metadata, tables
-from assets.display import Display
+from assets.command_line.display import Display
 from assets.resources import AtHand, Options, Store
 from pipelines import statistics
-from pipelines.catalogue import Dataset, Source
-from pipelines.lineage import Facts
-from pipelines.work import Advance
+from pipelines.declarations import Dataset, Source
+from pipelines.progress import Advance
+from pipelines.store.provenance import Facts
 
 T = TypeVar("T")
 

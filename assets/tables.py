@@ -8,13 +8,15 @@ from pathlib import Path
 import dagster as dg
 
 from assets import archives, checks, metadata
-from assets.display import Display
+from assets.command_line.display import Display
 from assets.resources import AtHand, Options, Store
-from pipelines import duplicates, files, statistics, tables
+from pipelines import statistics, tables
 from pipelines.archives import artefact as archive_artefact
-from pipelines.catalogue import Dataset, Source, Split
-from pipelines.lineage import Facts
-from pipelines.work import Advance
+from pipelines.declarations import Dataset, Source, Split
+from pipelines.progress import Advance
+from pipelines.statistics import duplicates
+from pipelines.store import layout
+from pipelines.store.provenance import Facts
 
 
 def key(dataset: Dataset, split: Split) -> dg.AssetKey:
@@ -60,7 +62,7 @@ def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition
             )
             return {"records": records}
 
-        folder = store.path(files.archives(source.name))
+        folder = store.path(layout.archives(source.name))
         add = partial(statistics.add, found)
         made = store.make(artefact, display, split.records, "records", build)
         if made.because:

@@ -27,8 +27,9 @@ from isal import isal_zlib
 if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
     sys.path.insert(0, _root)
 
-from pipelines import catalogue, hashing, statistics, tables
+from pipelines import catalogue, statistics, tables
 from pipelines.exports import to_csv, to_lmdb
+from pipelines.store import hashing
 
 STAGES = ("table", "statistics", "csv", "lmdb", "batches")
 

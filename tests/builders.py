@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
-from pipelines import catalogue, tables
+from pipelines import catalogue, declarations, tables
 
 Array = npt.NDArray[np.uint8]
 
@@ -218,9 +218,9 @@ coarse_classes = ["red", "blue"]
 class Tiny:
     """One split on its own: its declaration, its members in memory, and the folder they lie in."""
 
-    source: catalogue.Source
-    dataset: catalogue.Dataset
-    split: catalogue.Split
+    source: declarations.Source
+    dataset: declarations.Dataset
+    split: declarations.Split
     members: Mapping[str, bytes]
     archives: Path
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from pipelines import downloads
+from pipelines.archives import web
 from tests import builders
 
 # How many examples a property is tried with: HYPOTHESIS_PROFILE=dev (the default), ci or nightly.
@@ -51,7 +51,13 @@ def processes() -> ForkServerContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["pipelines.archives", "tests.test_kills", "assets.runs", "tests.assets.project", "sqlite3"]
+        [
+            "pipelines.archives",
+            "tests.archives.test_kills",
+            "assets.running.runs",
+            "tests.assets.project",
+            "sqlite3",
+        ]
     )
     return context
 
@@ -79,6 +85,6 @@ def _hosts_are_as_new(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Servers on loopback are asked without a proxy, and none is remembered as out of reach."""
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, f"127.0.0.1,{os.environ.get(name, '')}".rstrip(","))
-    downloads._out_of_reach.clear()
+    web._out_of_reach.clear()
     yield
-    downloads._out_of_reach.clear()
+    web._out_of_reach.clear()

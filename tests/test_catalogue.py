@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines import catalogue
-from pipelines.catalogue import Catalogue
+from pipelines import catalogue, declarations
+from pipelines.declarations import Catalogue
 from pipelines.errors import CatalogueError, UnknownName
 from tests.builders import Publisher
 
@@ -616,7 +616,7 @@ def test_text_that_would_command_a_terminal_is_refused(
         catalogue.load(edited(publisher, replaced(text, text + control + "x")))
     code = "000D" if control == "\\r" else control[2:6].upper()
     assert f"tiny_digits.toml: {where}: Text may not hold U+{code}, a control" in str(caught.value)
-    assert catalogue.CONTROLS.search(str(caught.value)) is None
+    assert declarations.CONTROLS.search(str(caught.value)) is None
 
 
 @pytest.mark.parametrize(

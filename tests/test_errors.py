@@ -10,7 +10,11 @@ import pytest
 from pipelines import errors
 from pipelines.errors import ImagesetsError
 
-EVERY = [kind for _, kind in inspect.getmembers(errors, inspect.isclass)]
+EVERY = [
+    kind
+    for _, kind in inspect.getmembers(errors, inspect.isclass)
+    if kind.__module__ == errors.__name__
+]
 
 
 @pytest.mark.parametrize("kind", EVERY)

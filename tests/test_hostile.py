@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines import catalogue, tables
-from pipelines.catalogue import Source
+from pipelines import catalogue, declarations, tables
+from pipelines.declarations import Source
 from pipelines.errors import ImagesetsError
 from tests import builders
 from tests.builders import Publisher
@@ -151,7 +151,7 @@ def test_mutated_cifar_in_a_sound_archive_is_read_as_it_stands_or_refused(
 
 
 def _without_member_facts(source: Source) -> Source:
-    def bare(members: Iterator[catalogue.Member]) -> tuple[catalogue.Member, ...]:
+    def bare(members: Iterator[declarations.Member]) -> tuple[declarations.Member, ...]:
         return tuple(replace(member, facts=None) for member in members)
 
     datasets = {

@@ -19,19 +19,13 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from pipelines import (
-    archives,
-    catalogue,
-    duplicates,
-    files,
-    lineage,
-    statistics,
-    tables,
-    trace,
-)
-from pipelines.catalogue import Archive, Catalogue, Source
+from pipelines import archives, catalogue, statistics, tables
+from pipelines.declarations import Archive, Catalogue, Source
 from pipelines.errors import WrongBytes
 from pipelines.exports import to_csv, to_lmdb
+from pipelines.lineage import trace
+from pipelines.statistics import duplicates
+from pipelines.store import layout, making, provenance
 from tests import builders, caffe
 from tests.builders import Array
 
@@ -278,9 +272,9 @@ def laid_out(
     folder = tmp_path_factory.mktemp("laid_out")
     for name, split in SPLITS:
         for here, there in (
-            (f"{name}_{split}.parquet", files.table(name, split)),
-            (f"{name}_{split}.csv", files.csv(name, split)),
-            (f"{name}_{split}_lmdb/data.mdb", files.lmdb(name, split)),
+            (f"{name}_{split}.parquet", layout.table(name, split)),
+            (f"{name}_{split}.csv", layout.csv(name, split)),
+            (f"{name}_{split}_lmdb/data.mdb", layout.lmdb(name, split)),
         ):
             (folder / there).parent.mkdir(parents=True, exist_ok=True)
             (folder / there).symlink_to(data / here)
@@ -294,9 +288,9 @@ def record_archive(data: Path, source: Source, archive: Archive, origin: Path) -
     def copy(goal: Path) -> dict[str, str]:
         goal.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(origin, goal)
-        return {"origin": str(origin), "retrieved": lineage.now()}
+        return {"origin": str(origin), "retrieved": provenance.now()}
 
-    lineage.make(data, archives.artefact(source, archive), copy)
+    making.make(data, archives.artefact(source, archive), copy)
 
 
 @pytest.mark.parametrize(("name", "split"), SPLITS)
@@ -306,7 +300,7 @@ def test_random_rows_are_traced_to_the_publishers_bytes(
     images, labels = read_elsewhere(mirror / name, split)
     prefix = PREFIX[split]
     random = np.random.default_rng(len(name) + len(split))
-    starts = (f"{name}/{split}", files.csv(name, split), files.lmdb(name, split))
+    starts = (f"{name}/{split}", layout.csv(name, split), layout.lmdb(name, split))
     for number, index in enumerate(random.integers(0, len(labels), TRACED[split])):
         chain = trace.trace(known, laid_out, f"{starts[number % 3]}:{index}")
 

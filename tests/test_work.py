@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import work
+from pipelines import progress, threads
 
 PATIENCE_S = 30  # never waited for, unless a test fails
 
@@ -17,7 +17,7 @@ PATIENCE_S = 30  # never waited for, unless a test fails
 @given(st.lists(st.none() | st.integers()))
 @settings(deadline=None, max_examples=30)
 def test_ahead_yields_the_same_items(items: list[int | None]) -> None:
-    assert list(work.ahead(items)) == items
+    assert list(threads.prefetched(items)) == items
 
 
 def test_ahead_makes_the_next_item_and_no_more_while_this_one_is_used() -> None:
@@ -31,7 +31,7 @@ def test_ahead_makes_the_next_item_and_no_more_while_this_one_is_used() -> None:
                 second.set()
             yield number
 
-    stream = work.ahead(items())
+    stream = threads.prefetched(items())
 
     assert made == []
     assert next(stream) == 0
@@ -46,7 +46,7 @@ def test_ahead_raises_an_error_where_it_stands_among_the_items() -> None:
         yield 2
         raise KeyError("third")
 
-    stream = work.ahead(items())
+    stream = threads.prefetched(items())
 
     assert (next(stream), next(stream)) == (1, 2)
     with pytest.raises(KeyError, match="third"):
@@ -54,7 +54,7 @@ def test_ahead_raises_an_error_where_it_stands_among_the_items() -> None:
 
 
 def test_ahead_leaves_no_thread_behind_when_it_is_abandoned() -> None:
-    stream = work.ahead(iter(range(1000)))
+    stream = threads.prefetched(iter(range(1000)))
     next(stream)
 
     stream.close()  # type: ignore[attr-defined]
@@ -66,13 +66,13 @@ def test_ahead_leaves_no_thread_behind_when_it_is_abandoned() -> None:
 def test_shared_results_stand_in_the_order_of_the_workers(workers: int) -> None:
     asked = [(worker, workers) for worker in range(workers)]
 
-    assert work.shared(lambda worker, of: (worker, of), workers) == asked
+    assert threads.side_by_side(lambda worker, of: (worker, of), workers) == asked
 
 
 def test_shared_work_really_runs_side_by_side() -> None:
     meet = threading.Barrier(2, timeout=PATIENCE_S)
 
-    assert sorted(work.shared(lambda _worker, _of: meet.wait(), 2)) == [0, 1]
+    assert sorted(threads.side_by_side(lambda _worker, _of: meet.wait(), 2)) == [0, 1]
 
 
 def test_shared_raises_what_a_worker_raises() -> None:
@@ -80,8 +80,8 @@ def test_shared_raises_what_a_worker_raises() -> None:
         return 1 // worker
 
     with pytest.raises(ZeroDivisionError):
-        work.shared(task, 2)
+        threads.side_by_side(task, 2)
 
 
 def test_unwatched_is_an_advance_that_does_nothing() -> None:
-    assert work.unwatched(5) is None
+    assert progress.silent(5) is None

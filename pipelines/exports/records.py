@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from pipelines.errors import ArtefactError
-from pipelines.formats import Batch
+from ..errors import ArtefactError
+from ..records import Batch
 
 _CHUNK_BYTES = 1 << 20
 

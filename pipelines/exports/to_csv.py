@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import files, tables
-from pipelines.catalogue import Dataset, Source, Split
-from pipelines.formats import Batch
-from pipelines.lineage import Artefact, Input
-from pipelines.work import Advance, unwatched
+from .. import tables
+from ..declarations import Dataset, Source, Split
+from ..progress import Advance, silent
+from ..records import Batch
+from ..store import layout, writing
+from ..store.provenance import Artefact, Input
 
 CODE_VERSION = "1"  # raise when the bytes of a CSV can change
 
@@ -29,12 +30,12 @@ def artefact(
     source: Source, dataset: Dataset, split: Split, inputs: tuple[Input, ...], header: bool = False
 ) -> Artefact:
     """Return the CSV of a split as an artefact of its table."""
-    path = files.csv(dataset.name, split.name)
+    path = layout.csv(dataset.name, split.name)
     parameters = {"header": header, "about": tables.description(source, dataset, split)}
-    return Artefact(path, "csv", CODE_VERSION, parameters, inputs, files.sidecar(path))
+    return Artefact(path, "csv", CODE_VERSION, parameters, inputs, layout.sidecar(path))
 
 
-def write(table: Path, goal: Path, header: bool = False, advance: Advance = unwatched) -> int:
+def write(table: Path, goal: Path, header: bool = False, advance: Advance = silent) -> int:
     """Write a table as CSV; return the records.
 
     Raises:
@@ -42,7 +43,7 @@ def write(table: Path, goal: Path, header: bool = False, advance: Advance = unwa
         StorageError: `goal` can't be written.
     """
     about = tables.info(table)
-    with files.atomic(goal) as partial, files.hashed(partial) as append:
+    with writing.atomic(goal) as partial, writing.hashed(partial) as append:
         if header:
             append(first_line(about.record_bytes))
         for batch in tables.batches(table):

@@ -19,11 +19,12 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
-from pipelines import files, tables
-from pipelines.catalogue import Dataset, Source, Split
-from pipelines.formats import Batch
-from pipelines.lineage import Artefact, Input
-from pipelines.work import Advance, unwatched
+from .. import tables
+from ..declarations import Dataset, Source, Split
+from ..progress import Advance, silent
+from ..records import Batch
+from ..store import layout, writing
+from ..store.provenance import Artefact, Input
 
 CODE_VERSION = "1"  # raise when the bytes of a database can change
 
@@ -35,15 +36,15 @@ PAGE_BYTES = mmap.PAGESIZE  # as LMDB chooses it
 
 def artefact(source: Source, dataset: Dataset, split: Split, inputs: tuple[Input, ...]) -> Artefact:
     """Return the LMDB of a split as an artefact of its table."""
-    path = files.lmdb(dataset.name, split.name)
+    path = layout.lmdb(dataset.name, split.name)
     parameters = {
         "key_digits": KEY_DIGITS[dataset.format],
         "about": tables.description(source, dataset, split),
     }
-    return Artefact(path, "lmdb", CODE_VERSION, parameters, inputs, files.sidecar(path))
+    return Artefact(path, "lmdb", CODE_VERSION, parameters, inputs, layout.sidecar(path))
 
 
-def write(table: Path, goal: Path, key_digits: int = 8, advance: Advance = unwatched) -> int:
+def write(table: Path, goal: Path, key_digits: int = 8, advance: Advance = silent) -> int:
     """Write a table as an LMDB data file; return the records.
 
     `goal` is the `data.mdb` of the folder that readers open. Keys have at least `key_digits`
@@ -55,7 +56,7 @@ def write(table: Path, goal: Path, key_digits: int = 8, advance: Advance = unwat
     """
     about = tables.info(table)
     items = messages(about.shape, len(about.classes), about.records, key_digits)
-    with files.atomic(goal) as partial:
+    with writing.atomic(goal) as partial:
         partial.unlink()  # LMDB wants to make its file itself
         try:
             with lmdb.open(

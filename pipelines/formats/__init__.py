@@ -15,64 +15,15 @@ A new format is a module with these three and a `CODE_VERSION`; its name goes in
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.catalogue import Dataset, Member, Split
-from pipelines.errors import FormatError
-
-Pixels = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.uint8]
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Some consecutive records of a split.
-
-    images: uint8 array of shape (records, height, width, channels), upright, 0–255.
-    labels: uint8 array of shape (records,); 0 is `classes[0]`.
-    coarse_labels: the same for `coarse_classes`, or None where a dataset has none.
-    """
-
-    images: Pixels
-    labels: Labels
-    coarse_labels: Labels | None = None
-
-    def __len__(self) -> int:
-        """Return the number of records."""
-        return len(self.labels)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a part of a record stands: bytes `start` to `stop` of a member, decompressed.
-
-    role: what the member is to the format (`catalogue.ROLES`).
-    """
-
-    role: str
-    member: Member
-    start: int
-    stop: int
-
-
-class ByteStream(Protocol):
-    """What a format reads from: a member's decompressed bytes, in order."""
-
-    name: str
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        """Fill `buffer` from its start; return the bytes written, 0 only at the end."""
-        ...
-
-
-OpenMember = Callable[[Member], ByteStream]
-Decode = Callable[[OpenMember, Dataset, Split, int], Generator[Batch]]
+from ..declarations import Dataset, Member, Split
+from ..errors import FormatError
+from ..records import Batch, ByteStream, Decode, Labels, Place
 
 
 def decoder(name: str) -> Decode:
@@ -113,7 +64,7 @@ def version(name: str) -> str:
 
 
 def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"pipelines.formats.{name}")  # the catalogue checked the name
+    return importlib.import_module(f".{name}", __name__)  # the catalogue checked the name
 
 
 def fill(stream: ByteStream, array: npt.NDArray[np.uint8], promised: str) -> None:

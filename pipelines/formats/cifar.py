@@ -14,9 +14,10 @@ from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 
-from pipelines.catalogue import Dataset, Member, Split
-from pipelines.errors import FormatError
-from pipelines.formats import Batch, ByteStream, OpenMember, Place, shifted_labels
+from ..declarations import Dataset, Member, Split
+from ..errors import FormatError
+from ..records import Batch, ByteStream, OpenMember, Place
+from . import shifted_labels
 
 CODE_VERSION = "1"  # raise when the arrays can change
 

@@ -18,12 +18,13 @@ from typing import Any
 
 import dagster as dg
 
-from assets import runs
+from assets.command_line.display import Display
 from assets.definitions import automated
-from assets.display import Display
+from assets.running import runs
 from assets.settings import ROOT, Settings
-from pipelines import catalogue, hashing, seen
-from pipelines.hashing import Sight
+from pipelines import catalogue
+from pipelines.store import hashing, seen
+from pipelines.store.hashing import Sight
 from tests import builders
 from tests.servers import Handler, good, status
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import dagster as dg
 import pytest
 
-import pipelines.archives
-from assets import mirrors, runs
 from assets.archives import key
 from assets.definitions import automated, define
+from assets.running import mirrors, runs
 from assets.settings import Settings
+from pipelines.archives import fetching
 from pipelines.exports import to_csv
 from tests import builders
 from tests.assets.project import DATASETS, Project, Site
@@ -348,7 +348,7 @@ def test_newer_code_asks_for_its_asset_and_what_is_below_if_its_bytes_changed(
     csv = {f"{source}/{split}_csv" for source in DATASETS for split in ("train", "test")}
     assert daemon.settle() == [csv]
 
-    monkeypatch.setattr(pipelines.archives, "CODE_VERSION", "newer")
+    monkeypatch.setattr(fetching, "CODE_VERSION", "newer")
     assert daemon.settle() == [ARCHIVES_OF_ALL], "the archives came out as they were"
 
 

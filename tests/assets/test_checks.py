@@ -12,8 +12,9 @@ import polars as pl
 import pytest
 
 from assets import checks
-from pipelines import catalogue, duplicates, statistics, tables
-from pipelines.catalogue import Dataset, Source
+from pipelines import catalogue, statistics, tables
+from pipelines.declarations import Dataset, Source
+from pipelines.statistics import duplicates
 from tests import builders
 
 CHECKS = {

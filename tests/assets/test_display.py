@@ -12,9 +12,9 @@ import time
 import pytest
 from rich.console import Console
 
-from assets import display
 from assets.__main__ import _Warnings
-from assets.display import Bars, Display, Lines
+from assets.command_line import display
+from assets.command_line.display import Bars, Display, Lines
 
 
 def test_the_silent_display_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

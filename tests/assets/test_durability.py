@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from pipelines import files, lineage
+from pipelines.store import layout, provenance
 from tests import builders
 from tests.assets import truth
 from tests.assets.project import Project
@@ -95,9 +95,9 @@ def test_the_record_of_an_artefact_is_on_the_disk_before_the_artefact_takes_its_
 ) -> None:
     """When the power fails between the two, nothing else would know what the artefact is."""
     for path in truth.states(project):
-        pending = _naming(events, files.pending_lineage(path))
+        pending = _naming(events, layout.pending_lineage(path))
         taken = _naming(events, path)
-        final = _naming(events, files.lineage(path))
+        final = _naming(events, layout.lineage(path))
         assert _is_synced_before(events, pending), path
         assert pending < taken < final, path
         assert events[final].inode == events[pending].inode, path
@@ -108,7 +108,7 @@ def test_an_archive_that_somebody_else_put_there_has_not_the_origin_of_the_one_b
 ) -> None:
     name = "test-labels.gz"
     path = f"archives/tiny_digits/{name}"
-    before = lineage.recorded(built.data, path)
+    before = provenance.recorded(built.data, path)
     assert before is not None
     assert before.facts["origin"].endswith(f"/mirror/tiny_digits/{name}")
     labels = built.publisher.splits["tiny_digits", "test"][1]
@@ -119,7 +119,7 @@ def test_an_archive_that_somebody_else_put_there_has_not_the_origin_of_the_one_b
 
     built.build("tiny_digits", stages=["archives"])
 
-    record = lineage.recorded(built.data, path)
+    record = provenance.recorded(built.data, path)
     assert record is not None
     assert record.sha256 != before.sha256
     assert record.facts == {"origin": "already there"}

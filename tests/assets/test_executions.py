@@ -11,8 +11,8 @@ from dataclasses import replace
 import dagster as dg
 import pytest
 
-from assets import automation, runs
 from assets.definitions import automated
+from assets.running import automation, runs
 from assets.settings import Settings
 from pipelines.errors import ImagesetsError
 from tests import builders

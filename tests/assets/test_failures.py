@@ -15,9 +15,9 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from assets import runs
+from assets.running import runs
 from assets.settings import ROOT, Settings
-from pipelines.catalogue import CONTROLS
+from pipelines.declarations import CONTROLS
 from tests import builders
 from tests.assets.conftest import Command
 from tests.assets.project import Project, environment, imagesets, states

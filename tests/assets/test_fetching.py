@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from assets import runs
-from assets.display import Display, Unit
+from assets.command_line.display import Display, Unit
+from assets.running import runs
 from assets.settings import ROOT, Settings
 from pipelines import catalogue
-from pipelines.work import Watch
+from pipelines.progress import Watch
 from tests import builders, servers
 from tests.assets import project, records
 from tests.assets.conftest import Command, Said

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from assets import overview
-from assets.display import Display
+from assets.command_line.display import Display
 from assets.settings import Settings
 from pipelines import catalogue
 from tests.assets import truth

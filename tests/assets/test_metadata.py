@@ -14,8 +14,9 @@ import pytest
 from assets import metadata
 from assets.definitions import all_assets, linked, repository
 from assets.settings import ROOT, Settings
-from pipelines import catalogue, files
-from pipelines.catalogue import Catalogue
+from pipelines import catalogue
+from pipelines.declarations import Catalogue
+from pipelines.store import layout
 from tests.assets.project import Project
 
 TYPES = {  # as Parquet's own reader calls them, and as people read them
@@ -58,8 +59,8 @@ def above(spec: dg.AssetSpec) -> dict[str, list[tuple[str, str]]]:
 @pytest.mark.parametrize(
     ("asset", "path"),
     [
-        ("tiny_colours/train", files.table("tiny_colours", "train")),
-        ("tiny_colours/statistics", files.statistics("tiny_colours")),
+        ("tiny_colours/train", layout.table("tiny_colours", "train")),
+        ("tiny_colours/statistics", layout.statistics("tiny_colours")),
     ],
 )
 def test_the_columns_shown_are_those_of_the_file(built: Project, asset: str, path: str) -> None:
@@ -92,7 +93,7 @@ def test_a_table_tells_what_must_hold_of_its_columns(specs: dict[str, dg.AssetSp
 
 def test_the_columns_of_a_csv_are_those_of_its_header(built: Project) -> None:
     built.build("tiny_digits", stages=["csv"], csv_header=True)
-    with (built.data / files.csv("tiny_digits", "test")).open(newline="") as file:
+    with (built.data / layout.csv("tiny_digits", "test")).open(newline="") as file:
         label, *pixels = next(csv.reader(file))
     shown = list(columns(specs_of(built)["tiny_digits/test_csv"]))
     assert shown == [label, f"{pixels[0]} … {pixels[-1]}"]

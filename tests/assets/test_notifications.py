@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from assets import notifications
+from assets.running import notifications
 from assets.settings import Settings
 from pipelines.errors import ImagesetsError
 from tests.assets.project import Project, Site

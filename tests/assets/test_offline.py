@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from assets import automation, mirrors, notifications
+from assets.running import automation, mirrors, notifications
 from assets.settings import Settings
 from pipelines import catalogue
 from tests.assets.conftest import Command

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from assets import runs
+from assets.running import runs
 from assets.settings import Settings
 from pipelines.errors import ImagesetsError, StorageError
 from tests.assets.project import Project, imagesets, states

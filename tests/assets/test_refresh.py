@@ -12,8 +12,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from assets import automation, mirrors, overview, runs
+from assets import overview
 from assets.archives import key
+from assets.running import automation, mirrors, runs
 from assets.settings import Settings
 from pipelines import catalogue
 from pipelines.exports import to_csv

@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from assets import passwords, runs
 from assets.__main__ import main
+from assets.running import passwords, runs
 from assets.settings import ROOT, VARIABLES, Settings
 from pipelines.errors import ImagesetsError
 from tests import servers

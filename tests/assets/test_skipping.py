@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipelines import archives, croissant, statistics, tables
+from pipelines import archives, statistics, tables
+from pipelines.descriptions import croissant
 from pipelines.exports import to_csv, to_lmdb
 from pipelines.formats import cifar, idx
 from tests import builders
@@ -147,7 +148,7 @@ def test_a_new_version_of_the_archives_stage_verifies_what_is_there_without_fetc
     built: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = built.snapshot(lineage=False)
-    monkeypatch.setattr(archives, "CODE_VERSION", "later")
+    monkeypatch.setattr(archives.fetching, "CODE_VERSION", "later")
     nowhere = {"stages": ["archives"], "mirror": None, "offline": True}
     assert made(built.build("tiny_digits", **nowhere)) == {"tiny_digits/archives"}
     assert moved(before, built.snapshot(lineage=False)) == set()

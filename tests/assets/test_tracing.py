@@ -23,11 +23,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from assets import tracing
+from assets.command_line import tracing
 from assets.settings import ROOT
-from pipelines import catalogue, files, lineage
+from pipelines import catalogue, declarations
 from pipelines.errors import ArtefactError, UnknownName
-from pipelines.trace import Chain, Hop, trace
+from pipelines.lineage.trace import Chain, Hop, trace
+from pipelines.store import layout, provenance
 from tests import builders
 from tests.assets.conftest import Command
 from tests.assets.project import DATASETS, Project, environment
@@ -477,7 +478,7 @@ def test_a_flipped_byte_of_a_whole_artefact_is_named(
 
     assert broken(chain) == [(what, path)]
     problem = next(hop.problem for hop in chain.hops if not hop.holds)
-    record = lineage.recorded(built.data, path)
+    record = provenance.recorded(built.data, path)
     assert record is not None
     assert f"expected SHA-256 {record.sha256}" in problem
     assert f"found {hashlib.sha256((built.data / path).read_bytes()).hexdigest()}" in problem
@@ -524,12 +525,12 @@ def test_what_is_not_there_on_the_way_is_named_with_how_to_have_it(built: Projec
 
 def test_an_archive_without_a_record_came_from_nowhere(built: Project) -> None:
     path = "archives/tiny_letters/letters.zip"
-    (built.data / files.lineage(path)).unlink()
+    (built.data / layout.lineage(path)).unlink()
 
     for text in (path, "tiny_letters/test:0", "tiny_letters/test"):
         chain = traced(built, text)
         assert [hop.what for hop in chain.hops if not hop.holds] == ["origin"]
-        assert files.lineage(path) in hops(chain, "origin")[0].problem
+        assert layout.lineage(path) in hops(chain, "origin")[0].problem
 
 
 # --- Copies ---------------------------------------------------------------------------------------
@@ -733,7 +734,7 @@ def test_json_tells_what_does_not_hold_and_where_urls_are(built: Project, comman
     change_csv(built)
     path = "archives/tiny_letters/letters.zip"
     url = "https://example.org/letters.zip"
-    record = built.data / files.lineage(path)
+    record = built.data / layout.lineage(path)
     said = json.loads(record.read_text())
     del said["digest"]
     said["facts"]["origin"] = url
@@ -853,7 +854,7 @@ def test_what_is_printed_reads_like_this(built: Project, command: Command) -> No
     _, labels, _ = built.publisher.splits["tiny_letters", "train"]
     lines = (built.data / "exports/tiny_letters/train.csv").read_bytes().splitlines(keepends=True)
     start = sum(map(len, lines[:29]))
-    came = lineage.recorded(built.data, "archives/tiny_letters/letters.zip")
+    came = provenance.recorded(built.data, "archives/tiny_letters/letters.zip")
     assert came is not None
 
     said = command("trace", "exports/tiny_letters/train.csv:29", "--no-picture", *built.options)
@@ -893,17 +894,17 @@ def test_nothing_is_written_by_tracing(built: Project, command: Command) -> None
 def test_a_forged_record_of_lineage_commands_no_terminal(built: Project, command: Command) -> None:
     origin = "https://example.org/\x1b]0;mine\x07[red]\x9b2J\u202e\rnice"
     for archive in ("train-images.gz", "train-labels.gz"):
-        record = built.data / files.lineage(files.archive("tiny_digits", archive))
+        record = built.data / layout.lineage(layout.archive("tiny_digits", archive))
         said = json.loads(record.read_bytes())
         said["facts"] |= {"origin": origin}
         del said["digest"]
-        record.write_text(json.dumps(said | {"digest": lineage._digest(said)}))
+        record.write_text(json.dumps(said | {"digest": provenance._digest(said)}))
 
     lines = command("trace", "tiny_digits/train:5", "--no-picture", *built.options)
     as_json = command("trace", "tiny_digits/train:5", "--json", *built.options)
 
     for text in (lines.stdout, lines.stderr, as_json.stdout, as_json.stderr):
-        assert catalogue.CONTROLS.search(text) is None
+        assert declarations.CONTROLS.search(text) is None
     assert r"https://example.org/\u001b]0;mine\u0007[red]\u009b2J\u202e\u000dnice" in lines.stdout
     *_, last = json.loads(as_json.stdout)["hops"]
     assert last["url"] == origin, "JSON says the very same"
@@ -913,5 +914,5 @@ def test_a_problem_that_holds_commands_is_shown_plainly(capsys: pytest.CaptureFi
     hop = Hop("origin", "\x1b[2J", problem="expected this,\x1b[2J found \u202ethat")
     tracing.show(Chain("x\x9b", {"source": "tiny\x1b"}, None, (hop,)), picture=False)
     said = capsys.readouterr().out
-    assert catalogue.CONTROLS.search(said) is None
+    assert declarations.CONTROLS.search(said) is None
     assert r"expected this,\u001b[2J found \u202ethat" in said

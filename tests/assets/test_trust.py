@@ -17,10 +17,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from assets import runs
-from assets.display import Display
+from assets.command_line.display import Display
+from assets.running import runs
 from assets.settings import ROOT, Settings
-from pipelines import hashing, seen
+from pipelines.store import hashing, seen
 from tests.assets.conftest import Command
 from tests.assets.project import Project, environment, made, moved
 from tests.assets.test_verify import (

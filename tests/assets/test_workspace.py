@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from assets import mirrors
+from assets.running import mirrors
 from assets.settings import ROOT
 from tests.assets.project import Project, environment
 

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import files, tables
+from pipelines import tables
 from pipelines.catalogue import load
 from pipelines.errors import StorageError, TableError
 from pipelines.exports import to_csv
-from pipelines.lineage import Input
+from pipelines.store import layout
+from pipelines.store.provenance import Input
 from tests import builders
 from tests.builders import Array
 
@@ -45,7 +46,7 @@ def test_the_bytes_are_those_of_another_writer_whatever_the_batch_size(
     folder = tmp_path_factory.mktemp("csv")
     told: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "BATCH_RECORDS", batch)
+        patch.setattr(tables.reading, "BATCH_RECORDS", batch)
         patch.setattr(to_csv, "_LINES", lines)
         table = builders.tiny(folder, *records, classes=256).table(folder / "table.parquet")
 
@@ -154,6 +155,6 @@ def test_what_decides_the_bytes_of_a_csv(publisher: builders.Publisher, header: 
         known.source_of(dataset), dataset, dataset.splits["train"], inputs, header
     )
 
-    assert found.path == files.csv("tiny_digits", "train")
+    assert found.path == layout.csv("tiny_digits", "train")
     assert (found.inputs, found.parameters["header"]) == (inputs, header)
     assert found.sidecar == "exports/tiny_digits/train.csv.lineage.json"

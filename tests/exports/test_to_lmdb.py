@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import files, tables
+from pipelines import tables
 from pipelines.catalogue import load
 from pipelines.errors import StorageError, TableError
 from pipelines.exports import to_lmdb
-from pipelines.lineage import Input
+from pipelines.store import layout
+from pipelines.store.provenance import Input
 from tests import builders
 from tests.builders import Array
 from tests.caffe import Datum, read
@@ -39,7 +40,7 @@ def test_caffe_reads_what_was_written_whatever_the_batch_size(
     folder = tmp_path_factory.mktemp("lmdb")
     told: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables, "BATCH_RECORDS", batch)
+        patch.setattr(tables.reading, "BATCH_RECORDS", batch)
         table = builders.tiny(folder, *some, classes=256).table(folder / "table.parquet")
         count = to_lmdb.write(table, folder / "db" / "data.mdb", advance=told.append)
 
@@ -119,7 +120,7 @@ def test_keys_have_the_digits_of_the_last_one_and_no_more(
 def test_the_same_table_makes_the_same_bytes(
     table: Path, goal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "BATCH_RECORDS", 100)
+    monkeypatch.setattr(tables.reading, "BATCH_RECORDS", 100)
     to_lmdb.write(table, goal)
     to_lmdb.write(table, tmp_path / "a longer name" / "data.mdb")
 
@@ -147,7 +148,7 @@ def test_the_file_is_compact_in_several_transactions_as_in_one(
 ) -> None:
     """Within two hundredths of the pages that hold the records: no map, no pages left behind."""
     tiny = builders.tiny(tmp_path, builders.images(4000, 28, 28), builders.labels(4000, 5))
-    monkeypatch.setattr(tables, "BATCH_RECORDS", batch)
+    monkeypatch.setattr(tables.reading, "BATCH_RECORDS", batch)
     to_lmdb.write(tiny.table(tmp_path / "table.parquet"), goal)
 
     with lmdb.open(str(goal.parent), readonly=True, lock=False) as database:
@@ -204,6 +205,6 @@ def test_what_decides_the_bytes_of_a_database(
 
     found = to_lmdb.artefact(known.source_of(dataset), dataset, dataset.splits["train"], inputs)
 
-    assert found.path == files.lmdb(name, "train")
+    assert found.path == layout.lmdb(name, "train")
     assert (found.inputs, found.parameters["key_digits"]) == (inputs, digits)
     assert found.sidecar == f"exports/{name}/train_lmdb/data.mdb.lineage.json"

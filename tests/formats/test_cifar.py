@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.catalogue import Dataset, Member, Split, load
+from pipelines.catalogue import load
+from pipelines.declarations import Dataset, Member, Split
 from pipelines.errors import FormatError
-from pipelines.formats import Batch, cifar
+from pipelines.formats import cifar
+from pipelines.records import Batch
 from tests import builders
 from tests.builders import Array, Tiny
 

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.catalogue import Member
+from pipelines.declarations import Member
 from pipelines.errors import FormatError
-from pipelines.formats import Batch, idx
+from pipelines.formats import idx
+from pipelines.records import Batch
 from tests import builders
 from tests.builders import Array, Tiny
 

@@ -1,0 +1,217 @@
+"""Per source: what is known of its mirrors, as observations of its archives and a check of them.
+
+Not here: looking at a place (`pipelines.probes`), or when that happens (`automation`). What was
+found is kept where Dagster keeps it: the latest observation of a source's archives says what is
+known of each place, so that only what changed since then need be fetched and compared.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import dagster as dg
+
+from assets.archives import key
+from assets.settings import Settings
+from pipelines import archives
+from pipelines.archives import probes
+from pipelines.archives.probes import Probe, Standing
+from pipelines.archives.web import Identify
+from pipelines.declarations import Archive, Catalogue, Source
+from pipelines.errors import DownloadFailed
+from pipelines.redaction import without_secrets
+
+CHECK = "mirrors_serve_the_declared_bytes"
+DATA_VERSION = "dagster/data_version"
+
+logger = logging.getLogger("pipelines.mirrors")
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrors:
+    """What is known of the mirrors of a source: the standing of each place that was looked at."""
+
+    source: str
+    standings: tuple[Standing, ...]
+    archives: tuple[str, ...]  # the archive at each place
+
+    @property
+    def version(self) -> str:
+        """One version for all that the mirrors serve."""
+        return probes.version(self.standings)
+
+    @property
+    def wrong(self) -> dict[str, str]:
+        """Place → what is wrong with the bytes that it serves."""
+        return {s.probe.place: s.wrong for s in self.standings if s.is_wrong}
+
+    @property
+    def dead(self) -> dict[str, str]:
+        """Place → why the file can't be had there now."""
+        probes = [s.probe for s in self.standings if s.probe.status == "dead"]
+        return {probe.place: probe.problem or "" for probe in probes}
+
+    @property
+    def alive(self) -> dict[str, bool]:
+        """Mirror → whether it gives every archive of the source."""
+        found: dict[str, bool] = {}
+        for standing, archive in zip(self.standings, self.archives, strict=True):
+            if standing.probe.status == "not probed":
+                continue
+            mirror = standing.probe.place.partition("?")[0].removesuffix(archive)
+            is_alive = standing.probe.status == "alive"
+            found[mirror] = found.get(mirror, True) and is_alive
+        return found
+
+    def is_news(self, before: Mapping[str, Standing]) -> bool:
+        """Whether a place serves another version than before, died, came back, or is new."""
+
+        def differs(now: Probe) -> bool:
+            if now.place not in before:
+                return True
+            earlier = before[now.place].probe
+            return now.status != earlier.status or probes.changed(earlier, now)
+
+        places = {standing.probe.place for standing in self.standings}
+        return places != set(before) or any(differs(s.probe) for s in self.standings)
+
+    def observation(self) -> dg.AssetObservation:
+        """Return what is known, as Dagster keeps it and plots its numbers over time."""
+        return dg.AssetObservation(
+            key(self.source),
+            description="What the mirrors say of the archives, without fetching them.",
+            metadata=self._figures
+            | {"places": dg.MetadataValue.json(list(map(asdict, self.standings)))},
+            tags={DATA_VERSION: self.version},
+        )
+
+    def result(self) -> dg.AssetCheckResult:
+        """Return the outcome of the check, for its own step."""
+        return dg.AssetCheckResult(**self._verdict)
+
+    def evaluation(self) -> dg.AssetCheckEvaluation:
+        """Return the outcome of the check, for steps that do more."""
+        return dg.AssetCheckEvaluation(**self._verdict)
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the mirrors and what to do about it; empty if nothing is."""
+        source = f"{self.source}.toml"
+        if self.wrong:
+            return (
+                "\n".join(f"{place}: {why}" for place, why in self.wrong.items())
+                + "\nWhat lies in the data folder was verified when it came, and is kept. If the "
+                "publisher has released other files, declare their bytes, md5 and sha256 in "
+                f"{source}; if not, take the mirror out of it until it is mended."
+            )
+        if self.alive and not any(self.alive.values()):
+            return (
+                "\n".join(f"{place}: {why}" for place, why in self.dead.items())
+                + "\nNo mirror gives every archive now. What lies in the data folder is kept; "
+                f"declare another mirror in {source}, or name one with IMAGESETS_MIRROR, before it "
+                "is needed."
+            )
+        return ""
+
+    @property
+    def _verdict(self) -> dict[str, Any]:
+        """Whether no mirror serves other bytes than the declared ones."""
+        return {
+            "check_name": CHECK,
+            "asset_key": key(self.source),
+            "passed": not self.trouble,
+            "severity": dg.AssetCheckSeverity.ERROR if self.wrong else dg.AssetCheckSeverity.WARN,
+            "description": self.trouble or "Every mirror that answers serves the declared bytes.",
+            "metadata": self._figures,
+        }
+
+    @property
+    def _figures(self) -> dict[str, Any]:
+        return {
+            "mirrors": len(self.alive),
+            "mirrors_alive": sum(self.alive.values()),
+            "places_dead": len(self.dead),
+            "places_wrong": len(self.wrong),
+            "seconds": max((s.probe.seconds for s in self.standings), default=0.0),
+        }
+
+
+def known(instance: dg.DagsterInstance, source: str) -> dict[str, Standing]:
+    """Return place → standing, as the latest observation of a source's archives has it."""
+    for record in instance.fetch_observations(key(source), limit=1).records:
+        if observation := record.asset_observation:
+            try:
+                rows: Any = observation.metadata["places"].value
+                return {
+                    row["probe"]["place"]: Standing(
+                        Probe(**row["probe"]), row["judged"], row["wrong"]
+                    )
+                    for row in rows
+                }
+            except (KeyError, TypeError):  # another release observed it: begin anew
+                logger.info("%s: an observation of another form is passed over", source)
+    return {}
+
+
+def look(
+    declared: Catalogue,
+    sources: Iterable[Source],
+    settings: Settings,
+    before: Mapping[str, Mapping[str, Standing]],
+    *,
+    fetch: bool,
+) -> list[Mirrors]:
+    """Look at every mirror of some sources, all side by side; return what is known then.
+
+    Args:
+        declared: the catalogue.
+        sources: those to look at.
+        settings: name a mirror of one's own, or forbid connections.
+        before: source → place → standing, from the last look.
+        fetch: where another version of the right length lies at a place, fetch and compare it.
+            Otherwise it stays unjudged.
+    """
+    places = {
+        source.name: {
+            place: archive
+            for archive in source.archives.values()
+            for place in archives.places(source, archive, settings.mirror, settings.offline)
+        }
+        for source in sources
+    }
+    found = probes.look(place for at in places.values() for place in at)
+
+    def stand(source: str, place: str, archive: Archive) -> Standing:
+        earlier = before[source].get(found[place].place)
+        standing = probes.judge(archive, earlier, found[place])
+        if standing is None and fetch:
+            standing = _compared(archive, place, found[place], settings, declared.identify)
+        if standing is None and earlier:
+            standing = Standing(found[place], earlier.judged, earlier.wrong)
+        return standing or Standing(found[place])
+
+    return [
+        Mirrors(
+            source,
+            tuple(stand(source, place, archive) for place, archive in at.items()),
+            tuple(archive.name for archive in at.values()),
+        )
+        for source, at in places.items()
+    ]
+
+
+def _compared(
+    archive: Archive, place: str, now: Probe, settings: Settings, identify: Identify
+) -> Standing | None:
+    """Return the standing of a place after fetching from it; None where it gave nothing."""
+    logger.warning("%s changed; fetching it to compare", now.place)
+    try:
+        wrong = archives.compare(archive, place, settings.data / "archives", identify)
+    except DownloadFailed as error:
+        problem = without_secrets(str(error), place)
+        logger.warning("%s changed, and can't be compared now: %s", now.place, problem)
+        return None
+    return Standing(now, now.version, wrong)

@@ -1,0 +1,260 @@
+"""One run of the assets in this process, recorded where the Dagster UI looks for it.
+
+Not here: the command line, or what an asset does. Dagster's own chatter is kept in its event log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dagster as dg
+from dagster import DagsterEventType
+from dagster._core.instance import types as event_log  # which prints what it raises
+from filelock import FileLock
+from sqlalchemy.exc import SQLAlchemyError
+
+from assets import metadata
+from assets.command_line.display import Display
+from assets.definitions import define
+from assets.running import passwords
+from assets.settings import ROOT, Settings
+from pipelines import errors
+from pipelines.declarations import Dataset
+from pipelines.redaction import without_secrets
+from pipelines.store import writing
+
+IN_POSTGRES = b"""
+storage:
+  postgres:
+    postgres_url:
+      env: IMAGESETS_POSTGRES
+"""
+INTERRUPTED = "UNEXPECTED_TERMINATION"  # what Dagster calls a run that was told to stop
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an asset.
+
+    state: `made`, `up to date`, `failed`, or `blocked` by a failure before it.
+    read_s: when the bytes were last read or written, in seconds since 1970.
+    warnings: what its checks found that stops nobody.
+    """
+
+    asset: str
+    state: str
+    records: int = 0
+    size_bytes: int = 0
+    seconds: float = 0.0
+    read_s: float = 0.0
+    error: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the asset is there and passed its checks."""
+        return self.state in ("made", "up to date")
+
+
+def home(settings: Settings) -> Path:
+    """Return Dagster's home under the data folder, with the project's `dagster.yaml` in it.
+
+    Where runs are recorded in PostgreSQL, it says so; the address itself stays in the environment.
+    """
+    wanted = (ROOT / "dagster.yaml").read_bytes() + (IN_POSTGRES if settings.postgres else b"")
+    goal = settings.dagster_home / "dagster.yaml"
+    if not goal.exists() or goal.read_bytes() != wanted:
+        with writing.atomic(goal) as partial:
+            partial.write_bytes(wanted)
+    return settings.dagster_home
+
+
+def keys(datasets: Sequence[Dataset], stages: Sequence[str]) -> list[dg.AssetKey]:
+    """Return the assets of some stages of some datasets, and those they need, in order."""
+    wanted = set(stages) | {"archives"}
+    if wanted & {"statistics", "croissant", "csv", "lmdb"}:
+        wanted.add("tables")
+    chosen = [[dataset.source, "archives"] for dataset in datasets]
+    for dataset in datasets:
+        for split in dataset.splits if "tables" in wanted else ():
+            chosen.append([dataset.name, split])
+            chosen += [[dataset.name, f"{split}_{x}"] for x in ("csv", "lmdb") if x in wanted]
+        chosen += [[dataset.name, x] for x in ("statistics", "croissant") if x in wanted]
+    return [dg.AssetKey(path) for path in dict.fromkeys(map(tuple, chosen))]
+
+
+def run(
+    settings: Settings, datasets: Sequence[Dataset], stages: Sequence[str], display: Display
+) -> list[Outcome]:
+    """Materialize the assets of some stages of some datasets; return what became of each.
+
+    Raises:
+        StorageError: the data folder can't be written to.
+        KeyboardInterrupt: Ctrl-C was pressed.
+    """
+    return materialize(settings, keys(datasets, stages), display)
+
+
+def materialize(
+    settings: Settings, selection: Sequence[dg.AssetKey], display: Display
+) -> list[Outcome]:
+    """Materialize some assets; return what became of each.
+
+    Raises:
+        StorageError: the data folder can't be written to.
+        KeyboardInterrupt: Ctrl-C was pressed.
+    """
+    os.environ["DAGSTER_HOME"] = str(home(settings))
+    with records(settings) as instance:
+        wanted = {key.path[0] for key in selection}
+        return execute(instance, define(settings, display, wanted=wanted), selection)
+
+
+def execute(
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    selection: Sequence[dg.AssetKey],
+    tags: Mapping[str, str] | None = None,
+) -> list[Outcome]:
+    """Materialize some assets in this process, recorded in `instance`; tell what became of each.
+
+    Raises:
+        KeyboardInterrupt: the run was told to stop.
+    """
+    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance,
+        asset_selection=list(selection),
+        raise_on_error=False,
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        tags=dict(tags or {}),
+    )
+    return _outcomes(result, selection)
+
+
+@contextlib.contextmanager
+def records(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """Open Dagster's records of runs, in its home or in PostgreSQL.
+
+    Raises:
+        StorageError: they can't be read or written.
+    """
+    folder = settings.dagster_home
+    advice = (
+        f"Dagster's records of runs in {folder} can't be opened or written: {{error}}. Make the "
+        "folder writable, free some space, move what is in the way (artefacts do not depend on "
+        "these records), or choose another data folder with --data or IMAGESETS_DATA."
+    )
+    if settings.postgres:
+        advice = (
+            "Dagster's records of runs in PostgreSQL can't be opened or written: {error}. Start "
+            "the server, correct IMAGESETS_POSTGRES, or unset it to keep them in the data folder."
+        )
+    refusals = _refusals(settings)
+    try:
+        try:
+            with FileLock(folder / "lock"):  # one process at a time sets up the databases
+                opened = dg.DagsterInstance.from_config(str(folder))
+        except OSError as error:
+            raise errors.StorageError(advice.format(error=error)) from error
+        with opened as instance, _said_once():
+            passwords.warn(instance, settings)
+            yield instance  # what the system refuses in here may be anything
+    except refusals as error:
+        why = getattr(error, "orig", None) or error  # SQLAlchemy adds the statement, and a link
+        problem = without_secrets(str(why), settings.postgres or "")
+        raise errors.StorageError(advice.format(error=problem)) from error
+
+
+@contextlib.contextmanager
+def _said_once() -> Iterator[None]:
+    """Keep Dagster from printing an event that it can't record, statement and all.
+
+    It raises the error too, and that is told in one sentence.
+    """
+    names = vars(event_log)
+    before, names["sys"] = sys, SimpleNamespace(**vars(sys) | {"stderr": io.StringIO()})
+    try:
+        yield
+    finally:
+        names["sys"] = before
+
+
+def _refusals(settings: Settings) -> tuple[type[Exception], ...]:
+    """Return how Dagster's storage says that it can't be used."""
+    if not settings.postgres:
+        return (SQLAlchemyError,)
+    try:
+        from dagster_postgres.utils import DagsterPostgresException
+    except ImportError as error:
+        raise errors.StorageError(
+            f"IMAGESETS_POSTGRES is set, but {error}. Install dagster-postgres and psycopg2, or "
+            "unset it to keep Dagster's records of runs in the data folder."
+        ) from error
+    return SQLAlchemyError, DagsterPostgresException
+
+
+def _outcomes(result: dg.ExecuteInProcessResult, selection: Sequence[dg.AssetKey]) -> list[Outcome]:
+    good: dict[dg.AssetKey, Outcome] = {}
+    bad: dict[dg.AssetKey, str] = {}
+    warnings: defaultdict[dg.AssetKey, list[str]] = defaultdict(list)
+    by_step = {"__".join(key.path): key for key in selection}  # as Dagster names their steps
+    for event in result.all_events:
+        if event.event_type is DagsterEventType.ASSET_MATERIALIZATION:
+            materialization = event.step_materialization_data.materialization
+            facts: dict[str, Any] = {k: v.value for k, v in materialization.metadata.items()}
+            good[materialization.asset_key] = Outcome(
+                materialization.asset_key.to_user_string(),
+                facts["state"],
+                facts.get("dagster/row_count", 0),
+                facts["bytes"],
+                facts["seconds"],
+                facts[metadata.LAST_READ],
+            )
+        elif event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            if not check.passed and check.severity is dg.AssetCheckSeverity.WARN:
+                warnings[check.asset_key].append(f"{check.check_name}: {check.description}.")
+            elif not check.passed:
+                bad[check.asset_key] = (
+                    f"check {check.check_name} failed: {check.description}. The catalogue and the "
+                    "data contradict each other: correct one of them."
+                )
+        elif event.event_type is DagsterEventType.STEP_FAILURE:
+            bad.setdefault(by_step[str(event.step_key)], reason(event))
+        elif event.event_type is DagsterEventType.RUN_FAILURE:
+            failure = event.job_failure_data
+            if failure.failure_reason and failure.failure_reason.value == INTERRUPTED:
+                raise KeyboardInterrupt  # which Dagster kept to itself, to close its books
+    outcomes = []
+    for key in selection:
+        name = key.to_user_string()
+        if key in bad:
+            outcome = Outcome(name, "failed", error=bad[key])
+        else:
+            outcome = good.get(key, Outcome(name, "blocked"))
+        outcomes.append(replace(outcome, warnings=tuple(warnings[key])))
+    return outcomes
+
+
+def reason(failure: dg.DagsterEvent) -> str:
+    """Return why a step failed, in our words."""
+    said = failure.step_failure_data.user_failure_data
+    if said and said.description:
+        return said.description
+    error = failure.step_failure_data.error
+    root = error and (error.cause or error)
+    return _text(root.message, root.cls_name) if root else "failed without saying why"
+
+
+def _text(message: str, kind: str | None) -> str:
+    """Return an error's text; of our own errors without the class, which the text makes clear."""
+    return message.strip().removeprefix(f"{errors.__name__}.{kind}: ")

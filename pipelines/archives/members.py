@@ -1,0 +1,353 @@
+"""Members of archives, read in place: gzip, zip, tar.gz → a stream of bytes.
+
+Nothing is extracted to disk, no name found inside an archive is used as a path, and only regular
+files are read. A member's declared size and SHA-256 are checked while its bytes pass. Not here:
+fetching (`pipelines.archives`), what the bytes mean (`pipelines.formats`).
+
+A member whose name ends in .gz is decompressed, wherever it lies. Readers take what they need and
+ask for one byte more to see the end, so a decompression bomb is never inflated.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO, Any, cast
+
+from isal import isal_zlib
+
+from ..declarations import Member, MemberFacts
+from ..errors import MemberError, did_you_mean
+from ..records import ByteStream, OpenMember
+
+Read = Callable[[int], bytes]  # as in io: at most that many bytes, none only at the end
+
+_CHUNK_BYTES = 1 << 18
+_ZIP_HEADER_BYTES = 30  # before a member's name, and at least that much
+
+_GZIP = b"\x1f\x8b"  # how every gzip stream begins
+
+# An archive is fetched again only when its bytes are not the declared ones; to delete it would
+# bring the same ones back.
+_NEXT = (
+    "`python -m assets verify` says whether the archive is as declared. If it is, its publisher "
+    "made it so, or the catalogue names the wrong member, format or hashes."
+)
+
+# What Python's archive modules raise on damaged or hostile input: far more than they document.
+_DAMAGE = (
+    EOFError,
+    MemoryError,
+    NotImplementedError,
+    OSError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+    IndexError,
+    cast("type[Exception]", isal_zlib.error),  # its stub calls the class an instance
+    struct.error,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+class Stream:
+    """A member's decompressed bytes, in order."""
+
+    def __init__(self, name: str, read: Read) -> None:
+        """Read from `read`; errors call the member `name`."""
+        self.name = name
+        self._read = read
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """Fill `buffer` from its start; return the bytes written, 0 only at the end.
+
+        Raises:
+            MemberError: the member is damaged, cut short, or not the one declared.
+        """
+        with damage_named(self.name):
+            data = self._read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+@contextlib.contextmanager
+def opened(folder: Path, most_bytes: int = 1 << 32) -> Iterator[OpenMember]:
+    """Give a function that opens members of the archives in `folder`.
+
+    Args:
+        folder: where the archives are.
+        most_bytes: how much may come out of a tar at most, the members that nobody wants included.
+
+    Zip members may be read side by side. Of a tar, one at a time: cheapest in the order they lie
+    in it, because going back means decompressing from the start again.
+
+    Raises:
+        MemberError: the archive has no such member, or holds it as a link, a folder, twice,
+            encrypted, or in another size than declared.
+    """
+    with contextlib.ExitStack() as stack:
+        zips: dict[str, zipfile.ZipFile] = {}
+        tars: dict[str, _Tar] = {}
+
+        def open_member(member: Member) -> Stream:
+            name, path = str(member), folder / member.archive
+            with damage_named(name):
+                if not member.path:
+                    read: Read = stack.enter_context(path.open("rb")).read
+                elif member.archive.endswith(".zip"):
+                    if member.archive not in zips:
+                        zips[member.archive] = stack.enter_context(zipfile.ZipFile(path))
+                    found = stack.enter_context(_zip_member(zips[member.archive], member))
+                    read = found.read
+                elif member.archive.endswith((".tar.gz", ".tgz", ".tar")):
+                    if member.archive not in tars:
+                        tars[member.archive] = stack.enter_context(_Tar(path, most_bytes))
+                    read = tars[member.archive].find(member).read
+                else:
+                    raise MemberError(f"{name}: {member.archive} is neither a zip nor a tar.")
+            if member.facts is not None:
+                read = _known(read, member, member.facts)
+            if name.endswith(".gz"):
+                read = _gunzipped(read, name)
+            return Stream(name, read)
+
+        yield open_member
+
+
+def read_range(stream: ByteStream, start: int, stop: int) -> bytes:
+    """Return bytes `start` to `stop` of a member just opened; what lies before is only passed by.
+
+    Raises:
+        MemberError: the member is damaged so far, or ends before `stop`.
+    """
+    passed = pass_by(stream, start)
+    data = bytearray(stop - start)
+    done = 0
+    if passed == start:
+        while done < len(data) and (got := stream.readinto(memoryview(data)[done:])):
+            done += got
+    if done < len(data):
+        raise MemberError(
+            f"{stream.name}: expected bytes {start:,} to {stop:,}, found the end after "
+            f"{passed + done:,}."
+        )
+    return bytes(data)
+
+
+def size_bytes(open_member: OpenMember, member: Member) -> int:
+    """Return how long a member is, decompressed: as is declared, or else found by passing it by.
+
+    Raises:
+        MemberError: the member is not there, or damaged.
+    """
+    if member.facts is not None and not str(member).endswith(".gz"):
+        return member.facts.size_bytes
+    return pass_by(open_member(member))
+
+
+def pass_by(stream: ByteStream, most_bytes: int | None = None) -> int:
+    """Read that many bytes, or all there are; return how many there were."""
+    scratch = memoryview(bytearray(_CHUNK_BYTES))
+    passed = 0
+    while passed != most_bytes:
+        left = len(scratch) if most_bytes is None else most_bytes - passed
+        if not (got := stream.readinto(scratch[:left])):
+            break
+        passed += got
+    return passed
+
+
+@contextlib.contextmanager
+def damage_named(name: str) -> Iterator[None]:
+    """Turn whatever an archive module raises into `MemberError`."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise MemberError(
+            f"{name}: the archive is not there ({error.filename}). Fetch it first: build the "
+            "archives stage."
+        ) from error
+    except _DAMAGE as error:
+        raise MemberError(f"{name}: damaged ({type(error).__name__}: {error}). {_NEXT}") from error
+
+
+def _more_than_one_stream(name: str, after: bytes) -> str:
+    """Return what is wrong with a gzip file in which something follows the first stream."""
+    told = f"{name}: there are bytes after the end of the gzip stream"
+    if after.startswith(_GZIP):
+        return (
+            f"{told}: another gzip stream. Only files of one stream are read. If all of them "
+            "belong to the member, pack it as one (gzip -dc OLD | gzip -n > NEW), and declare the "
+            "new file's size and hashes."
+        )
+    kind = "zeros, as padding has them" if not after.strip(b"\0") else f"they begin {after.hex()}"
+    return (
+        f"{told}: {kind}. The catalogue can't declare what is no part of the member. {_NEXT} A "
+        "file without them (gzip -dc OLD | gzip -n > NEW) can be declared instead."
+    )
+
+
+def _gunzipped(read: Read, name: str) -> Read:
+    """Return a reader of one gzip stream, which must end where the file ends."""
+    inflate = isal_zlib.decompressobj(wbits=31)
+
+    def read_inflated(most: int) -> bytes:
+        while not inflate.eof:
+            compressed = inflate.unconsumed_tail or read(_CHUNK_BYTES)
+            if not compressed:
+                raise MemberError(f"{name}: the gzip stream is cut short. {_NEXT}")
+            if data := inflate.decompress(compressed, most):
+                return bytes(data)
+        after = inflate.unused_data
+        while len(after) < len(_GZIP) and (more := read(len(_GZIP) - len(after))):
+            after += more
+        if after:
+            raise MemberError(_more_than_one_stream(name, after))
+        return b""
+
+    return read_inflated
+
+
+def _at_most(read: Read, most_bytes: int, name: str) -> Read:
+    """Return a reader that refuses to give more bytes than a catalogue can want."""
+    left = most_bytes
+
+    def read_some(most: int) -> bytes:
+        nonlocal left
+        data = read(most)
+        left -= len(data)
+        if left < 0:
+            raise MemberError(
+                f"{name}: more than {most_bytes:,} bytes come out, far more than is declared."
+            )
+        return data
+
+    return read_some
+
+
+def _known(read: Read, member: Member, facts: MemberFacts) -> Read:
+    """Return a reader that holds the bytes against the member's declared size and SHA-256."""
+    digest, size = hashlib.sha256(), 0
+
+    def read_known(most: int) -> bytes:
+        nonlocal size
+        data = read(most)
+        digest.update(data)
+        size += len(data)
+        if size > facts.size_bytes or (not data and size < facts.size_bytes):
+            raise MemberError(
+                f"{member}: {facts.size_bytes:,} bytes are declared, but it has "
+                f"{'more' if data else f'{size:,}'}."
+            )
+        if not data and digest.hexdigest() != facts.sha256:
+            raise MemberError(
+                f"{member}: SHA-256 {facts.sha256} is declared, but it has {digest.hexdigest()}."
+            )
+        return data
+
+    return read_known
+
+
+def _zip_member(archive: zipfile.ZipFile, member: Member) -> IO[bytes]:
+    infos = [info for info in archive.infolist() if info.filename == member.path]
+    if len(infos) != 1:
+        raise _not_once(member, len(infos), archive.namelist())
+    [info] = infos
+    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the zip was made without Unix modes
+    if info.is_dir() or kind not in (0, stat.S_IFREG):
+        raise MemberError(f"{member}: expected a regular file, found a folder, link or device.")
+    if info.flag_bits & 0x1:
+        raise MemberError(f"{member}: the member is encrypted.")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise MemberError(f"{member}: expected a stored or deflated member, found another method.")
+    end = info.header_offset + _ZIP_HEADER_BYTES + len(info.orig_filename) + info.compress_size
+    for other in archive.infolist():
+        if info.header_offset < other.header_offset < end or (
+            other is not info and other.header_offset == info.header_offset
+        ):
+            raise MemberError(f"{member}: it overlaps with {other.filename!r} in the archive.")
+    _hold_size(member, info.file_size)
+    return archive.open(info)
+
+
+class _Tar(contextlib.AbstractContextManager["_Tar"]):
+    """A tar, compressed or not, read as a stream: forward, and from the start again if need be."""
+
+    def __init__(self, path: Path, most_bytes: int) -> None:
+        self._path, self._most_bytes = path, most_bytes
+        self._names: list[str] = []
+        self._wanted: set[str] = set()
+        self._stack = contextlib.ExitStack()
+        self._tar: tarfile.TarFile | None = None
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        """Close the archive; if all went well, see it to its end first."""
+        with self._stack:
+            if kind is None and self._tar is not None:
+                with damage_named(self._path.name):
+                    self._seek(None)
+                    while self._read(_CHUNK_BYTES):
+                        pass  # to where gzip keeps its checksum
+
+    def find(self, member: Member) -> IO[bytes]:
+        self._wanted.add(member.path)
+        info = self._seek(member.path)
+        if info is None:
+            self._start()
+            info = self._seek(member.path)
+        if info is None or self._tar is None:
+            raise _not_once(member, 0, self._names)
+        if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
+            raise MemberError(f"{member}: expected a regular file, found a folder, link or device.")
+        _hold_size(member, info.size)
+        return cast("IO[bytes]", self._tar.extractfile(info))  # None for irregular members only
+
+    def _seek(self, path: str | None) -> tarfile.TarInfo | None:
+        while self._tar is not None and (info := self._tar.next()):
+            if info.name in self._wanted and info.name in self._names:
+                raise MemberError(f"{self._path.name}/{info.name}: the archive holds it twice.")
+            self._names.append(info.name)
+            if info.name == path:
+                return info
+        return None
+
+    def _start(self) -> None:
+        """Open the archive, from the start."""
+        self._stack.close()
+        self._names.clear()
+        file = self._stack.enter_context(self._path.open("rb"))
+        read: Read = file.read
+        if not self._path.name.endswith(".tar"):
+            read = _gunzipped(read, self._path.name)
+        self._read = _at_most(read, self._most_bytes, self._path.name)
+        stream: Any = SimpleNamespace(read=self._read)  # all that tarfile asks of a stream
+        self._tar = self._stack.enter_context(
+            tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK_BYTES)  # noqa: SIM115 -- it does
+        )
+
+
+def _hold_size(member: Member, found: int) -> None:
+    if member.facts is not None and found != member.facts.size_bytes:
+        raise MemberError(
+            f"{member}: {member.facts.size_bytes:,} bytes are declared, but the archive says "
+            f"it has {found:,}."
+        )
+
+
+def _not_once(member: Member, times: int, names: list[str]) -> MemberError:
+    if times:
+        return MemberError(f"{member}: the archive holds {times} members of this name.")
+    return MemberError(
+        f"{member}: the archive has no such member, only {len(names)} others."
+        f"{did_you_mean(member.path, names)}"
+    )

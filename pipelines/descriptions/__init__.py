@@ -1,0 +1,1 @@
+"""What people and other catalogues are told of a dataset: one module each."""

@@ -1,0 +1,1 @@
+"""Where does it come from, and is it still so? Questions asked of everything together."""

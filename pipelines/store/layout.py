@@ -1,0 +1,77 @@
+"""Where things live under the data folder, and the one writer of everything there.
+
+Not here: what the files contain. All paths of artefacts are relative to the data folder and use
+`/`, so that they mean the same on every machine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+LINEAGE = "lineage"  # the folder of the records of artefacts
+SCRATCH = ".imagesets-scratch"  # artefacts are made again here; nobody else calls a folder so
+
+
+def archives(source: str) -> str:
+    """Return the path of the folder of a publisher's files."""
+    return f"archives/{source}"
+
+
+def archive(source: str, name: str) -> str:
+    """Return the path of a publisher's file."""
+    return f"{archives(source)}/{name}"
+
+
+def table(dataset: str, split: str) -> str:
+    """Return the path of a split's Parquet table."""
+    return f"tables/{dataset}/{split}.parquet"
+
+
+def statistics(dataset: str) -> str:
+    """Return the path of a dataset's statistics table."""
+    return f"statistics/{dataset}.parquet"
+
+
+def csv(dataset: str, split: str) -> str:
+    """Return the path of a split's CSV."""
+    return f"exports/{dataset}/{split}.csv"
+
+
+def lmdb(dataset: str, split: str) -> str:
+    """Return the path of a split's LMDB: the data file in the folder that readers open."""
+    return f"exports/{dataset}/{split}_lmdb/data.mdb"
+
+
+def sidecar(export: str) -> str:
+    """Return the path of the file that says what an export was made from."""
+    return f"{export}.lineage.json"
+
+
+def croissant(dataset: str) -> str:
+    """Return the path of a dataset's Croissant document."""
+    return f"lineage/{dataset}/croissant.json"
+
+
+def lineage(artefact: str) -> str:
+    """Return the path of an artefact's lineage record, the latest."""
+    return f"{LINEAGE}/{artefact}.json"
+
+
+def pending_lineage(artefact: str) -> str:
+    """Return the path of a record that waits for its artefact to take its place."""
+    return f"{LINEAGE}/{artefact}.json.next"
+
+
+def past_lineage(artefact: str, ended: str) -> str:
+    """Return the path of the record of an earlier materialization, by the time of its end."""
+    return f"{LINEAGE}/history/{artefact}/{ended.replace('-', '').replace(':', '')}.json"
+
+
+def seen(path: str) -> str:
+    """Return the path of what was seen of a file when somebody last read it."""
+    return f".seen/{path}.json"
+
+
+def staged(goal: Path) -> Path:
+    """Return the path beside `goal` at which a new one is made."""
+    return goal.with_name(f".{goal.name}.partial")

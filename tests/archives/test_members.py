@@ -1,0 +1,473 @@
+"""Members, read in place: the right bytes from every kind of archive, and no others."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import io
+import struct
+import tarfile
+import tracemalloc
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.archives import members
+from pipelines.archives.members import Stream
+from pipelines.declarations import Member, MemberFacts
+from pipelines.errors import MemberError
+from tests import builders
+
+DATA = bytes(range(256)) * 40 + b"the end"
+OTHER = b"something else"
+
+
+def read(stream: Stream, most: int = 1000) -> bytes:
+    """Everything a stream gives, `most` bytes at a time, to its end."""
+    found = bytearray()
+    buffer = memoryview(bytearray(most))
+    while got := stream.readinto(buffer):
+        found += buffer[:got]
+    return bytes(found)
+
+
+def read_member(folder: Path, archive: str, path: str = "", facts: bytes | None = None) -> bytes:
+    """Read one member; `facts` are the bytes that the catalogue believes it to have."""
+    known = None
+    if facts is not None:
+        known = MemberFacts(size_bytes=len(facts), sha256=hashlib.sha256(facts).hexdigest())
+    with members.opened(folder) as open_member:
+        return read(open_member(Member(archive, path, known)))
+
+
+def tarred(*parts: tuple[str, bytes], mode: str = "w:gz", **info: object) -> bytes:
+    """A tar in which the part called `member` has attributes of its own."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=mode) as archive:  # type: ignore[call-overload]
+        for name, data in parts:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            for key, value in info.items() if name == "member" else ():
+                setattr(entry, key, value)
+            archive.addfile(entry, io.BytesIO(data))
+    return file.getvalue()
+
+
+def still_open(folder: Path) -> list[str]:
+    """The files of a folder that this process has open, where the system tells."""
+    return [
+        str(link.readlink())
+        for link in Path("/proc/self/fd").glob("*")
+        if link.is_symlink() and str(link.readlink()).startswith(str(folder))
+    ]
+
+
+ARCHIVES = {
+    "letters.zip": builders.zipped({"first": OTHER, "in/member": DATA, "last": OTHER}),
+    "letters.tar.gz": builders.tarred({"first": OTHER, "in/member": DATA, "last": OTHER}),
+    "letters.tgz": builders.tarred({"first": OTHER, "in/member": DATA}),
+    "letters.tar": tarred(("in/member", DATA), mode="w"),
+    "pax.tar.gz": tarred(("x" * 150, OTHER), ("in/member", DATA)),
+}
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+@pytest.mark.parametrize("most", [1, 4096, 1 << 20])
+def test_a_member_is_read_in_place(tmp_path: Path, name: str, most: int) -> None:
+    (tmp_path / name).write_bytes(ARCHIVES[name])
+
+    with members.opened(tmp_path) as open_member:
+        stream = open_member(Member(name, "in/member"))
+        assert stream.name == f"{name}/in/member"
+        assert read(stream, most) == DATA
+        assert stream.readinto(memoryview(bytearray(5))) == 0  # the end stays the end
+
+    assert builders.files_under(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+@pytest.mark.parametrize(("start", "stop"), [(0, 3), (5, 5), (10_000, len(DATA)), (0, len(DATA))])
+def test_a_range_of_bytes_is_read_out_of_a_member(
+    tmp_path: Path, name: str, start: int, stop: int
+) -> None:
+    (tmp_path / name).write_bytes(ARCHIVES[name])
+
+    with members.opened(tmp_path) as open_member:
+        found = members.read_range(open_member(Member(name, "in/member")), start, stop)
+
+    assert found == DATA[start:stop]
+
+
+@pytest.mark.parametrize(("start", "stop"), [(len(DATA) - 3, len(DATA) + 1), (20_000, 20_001)])
+def test_a_range_beyond_the_end_of_a_member_is_refused(
+    tmp_path: Path, start: int, stop: int
+) -> None:
+    (tmp_path / "a.gz").write_bytes(builders.gz(DATA))
+
+    with members.opened(tmp_path) as open_member:
+        stream = open_member(Member("a.gz"))
+        with pytest.raises(MemberError, match=f"a.gz: expected .* the end after {len(DATA):,}"):
+            members.read_range(stream, start, stop)
+
+
+def test_a_range_far_inside_a_member_takes_little_memory(tmp_path: Path) -> None:
+    (tmp_path / "a.gz").write_bytes(builders.gz(bytes(32 << 20) + b"here" + bytes(1 << 20)))
+
+    tracemalloc.start()
+    with members.opened(tmp_path) as open_member:
+        found = members.read_range(open_member(Member("a.gz")), 32 << 20, (32 << 20) + 4)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert found == b"here"
+    assert peak < 4 << 20
+
+
+def test_the_size_of_a_member_is_declared_or_else_found_by_reading(tmp_path: Path) -> None:
+    packed = builders.gz(DATA)
+    (tmp_path / "a.zip").write_bytes(builders.zipped({"plain": DATA, "packed.gz": packed}))
+    declared = MemberFacts(size_bytes=12, sha256="0" * 64)
+    of_packed = MemberFacts(len(packed), hashlib.sha256(packed).hexdigest())
+
+    with members.opened(tmp_path) as open_member:
+        sizes = [
+            members.size_bytes(open_member, member)
+            for member in (
+                Member("a.zip", "plain"),
+                Member("a.zip", "plain", declared),
+                Member("a.zip", "packed.gz", of_packed),
+            )
+        ]
+
+    assert sizes == [len(DATA), 12, len(DATA)]
+
+
+def test_an_archive_can_be_its_own_member(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_bytes(DATA)
+    (tmp_path / "packed.gz").write_bytes(builders.gz(DATA))
+
+    assert read_member(tmp_path, "plain") == DATA
+    assert read_member(tmp_path, "packed.gz") == DATA
+
+
+@pytest.mark.parametrize("pack", [builders.zipped, builders.tarred])
+def test_a_gzipped_member_of_an_archive_is_unpacked_too(
+    tmp_path: Path, pack: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    name = "a.zip" if pack is builders.zipped else "a.tar.gz"
+    (tmp_path / name).write_bytes(pack({"in/member.gz": builders.gz(DATA)}))
+
+    assert read_member(tmp_path, name, "in/member.gz", facts=builders.gz(DATA)) == DATA
+
+
+@pytest.mark.parametrize("level", [0, 1, 9])
+def test_gzip_is_read_as_python_reads_it(tmp_path: Path, level: int) -> None:
+    with (tmp_path / "a.gz").open("wb") as file, gzip.GzipFile("name", "wb", level, file) as packed:
+        packed.write(DATA)
+
+    assert read_member(tmp_path, "a.gz") == gzip.decompress((tmp_path / "a.gz").read_bytes())
+
+
+def test_members_of_a_zip_are_read_side_by_side(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(builders.zipped({"a": DATA, "b": DATA[::-1]}))
+    first, second = memoryview(bytearray(100)), memoryview(bytearray(100))
+
+    with members.opened(tmp_path) as open_member:
+        a, b = open_member(Member("a.zip", "a")), open_member(Member("a.zip", "b"))
+        for start in range(0, 1000, 100):
+            assert (a.readinto(first), b.readinto(second)) == (100, 100)
+            assert bytes(first) == DATA[start : start + 100]
+            assert bytes(second) == DATA[::-1][start : start + 100]
+
+
+@pytest.mark.parametrize("order", ["abc", "cba", "bab"])
+def test_members_of_a_tar_are_read_in_any_order(tmp_path: Path, order: str) -> None:
+    parts = {name: name.encode() * 3000 for name in "abc"}
+    (tmp_path / "a.tar.gz").write_bytes(builders.tarred(parts))
+
+    with members.opened(tmp_path) as open_member:
+        for name in order:
+            assert read(open_member(Member("a.tar.gz", name))) == parts[name]
+
+
+def test_an_archive_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for name in ("a.zip", "a.tar.gz", "a.gz"):
+        with pytest.raises(MemberError, match=rf"{name}.*: the archive is not there.*Fetch it"):
+            read_member(tmp_path, name, "" if name == "a.gz" else "member")
+
+
+def test_an_archive_of_another_kind_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.rar").write_bytes(b"Rar!")
+
+    with pytest.raises(MemberError, match=r"a\.rar is neither a zip nor a tar"):
+        read_member(tmp_path, "a.rar", "member")
+
+
+# --- what an archive may not hold -----------------------------------------------------------------
+
+
+def _zip(name: str, data: bytes = DATA, mode: int = 0) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        info = zipfile.ZipInfo(name)
+        info.external_attr = mode << 16
+        archive.writestr(info, data)
+    return file.getvalue()
+
+
+def _twice() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("member", OTHER)
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr("member", DATA)
+    return file.getvalue()
+
+
+def _flagged(data: bytes, flag: int) -> bytes:
+    """A zip of one member with a flag set in both of its headers."""
+    local, central = data.index(b"PK\x03\x04") + 6, data.index(b"PK\x01\x02") + 8
+    found = bytearray(data)
+    found[local] |= flag
+    found[central] |= flag
+    return bytes(found)
+
+
+def _method(data: bytes, method: int) -> bytes:
+    local, central = data.index(b"PK\x03\x04") + 8, data.index(b"PK\x01\x02") + 10
+    found = bytearray(data)
+    found[local], found[central] = method, method
+    return bytes(found)
+
+
+def _overlapping(offset: int) -> bytes:
+    """A zip whose directory says that another member begins so far into the one called `member`."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("member", DATA)
+        archive.writestr("other", OTHER)
+    found = bytearray(file.getvalue())
+    at = found.rindex(b"PK\x01\x02") + 42
+    found[at : at + 4] = struct.pack("<I", offset)
+    return bytes(found)
+
+
+def _link(kind: bytes) -> bytes:
+    return tarred(("target", DATA), ("member", b""), type=kind, linkname="target")
+
+
+REFUSED = [
+    ("missing", "a.zip", _zip("membre"), ["no such member", "1 others", "Did you mean 'membre'"]),
+    ("case differs", "a.zip", _zip("Member"), ["no such member"]),
+    ("twice", "a.zip", _twice, ["2 members of this name"]),
+    ("folder", "a.zip", _zip("member/", b""), ["no such member"]),
+    ("folder by mode", "a.zip", _zip("member", mode=0o040755), ["regular file", "folder, link"]),
+    ("link", "a.zip", _zip("member", b"/etc/passwd", 0o120777), ["regular file", "folder, link"]),
+    ("device", "a.zip", _zip("member", mode=0o020644), ["regular file"]),
+    ("encrypted", "a.zip", lambda: _flagged(_zip("member"), 1), ["the member is encrypted"]),
+    ("other method", "a.zip", lambda: _method(_zip("member"), 99), ["stored or deflated"]),
+    ("two in one place", "a.zip", lambda: _overlapping(0), ["it overlaps with 'other'"]),
+    ("one in another", "a.zip", lambda: _overlapping(1000), ["it overlaps with 'other'"]),
+    ("no zip", "a.zip", b"<html></html>", ["damaged", "BadZipFile"]),
+    ("nothing", "a.zip", b"", ["damaged"]),
+    ("cut short", "a.zip", _zip("member")[:-30], ["damaged"]),
+    ("begins late", "a.zip", _zip("member")[100:], ["damaged"]),
+    ("bytes changed", "a.zip", _zip("member").replace(b"the end", b"THE END"), ["damaged", "CRC"]),
+    ("missing", "a.tar.gz", builders.tarred({"membre": DATA}), ["no such member", "'membre'"]),
+    ("twice", "a.tar.gz", tarred(("member", DATA), ("member", OTHER)), ["holds it twice"]),
+    ("link", "a.tar.gz", _link(tarfile.SYMTYPE), ["regular file", "folder, link"]),
+    ("hard link", "a.tar.gz", _link(tarfile.LNKTYPE), ["regular file", "folder, link"]),
+    ("folder", "a.tar.gz", tarred(("member", b""), type=tarfile.DIRTYPE), ["regular file"]),
+    ("device", "a.tar.gz", tarred(("member", b""), type=tarfile.CHRTYPE), ["regular file"]),
+    ("pipe", "a.tar.gz", tarred(("member", b""), type=tarfile.FIFOTYPE), ["regular file"]),
+    ("no gzip", "a.tar.gz", b"<html></html>", ["damaged"]),
+    ("no tar", "a.tar.gz", builders.gz(b"x" * 2000), ["damaged"]),
+    ("nothing", "a.tar.gz", b"", ["cut short"]),
+    ("cut short", "a.tar.gz", builders.tarred({"member": DATA})[:300], ["cut short"]),
+    ("cut tar", "a.tar.gz", builders.gz(tarred(("member", DATA), mode="w")[:5000]), ["a.tar.gz"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [pytest.param(*case, id=f"{case[0]} {what}") for what, *case in REFUSED],
+)
+def test_a_member_that_is_unsafe_or_damaged_is_refused(
+    tmp_path: Path, name: str, data: bytes | Callable[[], bytes], words: list[str]
+) -> None:
+    (tmp_path / name).write_bytes(data() if callable(data) else data)
+
+    with pytest.raises(MemberError) as caught:
+        read_member(tmp_path, name, "member")
+
+    for word in [name, *words]:
+        assert word in str(caught.value)
+    assert still_open(tmp_path) == []
+    assert builders.files_under(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("path", ["../member", "/member", "in/../member"])
+@pytest.mark.parametrize("pack", [builders.zipped, builders.tarred])
+def test_a_name_in_an_archive_is_never_a_path(
+    tmp_path: Path, path: str, pack: Callable[[dict[str, bytes]], bytes]
+) -> None:
+    """Such a name is only a name: it can be asked for, and reaches nothing outside the archive."""
+    folder = tmp_path / "deep"
+    folder.mkdir()
+    (tmp_path / "member").write_bytes(OTHER)
+    name = "a.zip" if pack is builders.zipped else "a.tar.gz"
+    (folder / name).write_bytes(pack({path: DATA}))
+
+    assert read_member(folder, name, path) == DATA
+    assert builders.files_under(tmp_path) == [f"deep/{name}", "member"]
+
+
+# --- gzip -----------------------------------------------------------------------------------------
+
+PACKED = builders.gz(DATA)
+
+TAILS = {
+    "a second member": (builders.gz(OTHER), "another gzip stream.*pack it as one"),
+    "an empty second member": (builders.gz(b""), "another gzip stream.*pack it as one"),
+    "zero padding": (bytes(512), "zeros, as padding.*assets verify"),
+    "one zero": (b"\0", "zeros, as padding.*assets verify"),
+    "junk": (b"<html>", "they begin 3c68.*assets verify"),
+    "one byte": (b"\x1f", r"they begin 1f\..*assets verify"),
+}
+
+
+@pytest.mark.parametrize(("tail", "words"), TAILS.values(), ids=TAILS)
+@pytest.mark.parametrize("pieces", [1, 7, len(PACKED), len(PACKED) - 1, 1 << 18])
+def test_bytes_after_the_end_of_gzip_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail: bytes, words: str, pieces: int
+) -> None:
+    monkeypatch.setattr(members, "_CHUNK_BYTES", pieces)
+    (tmp_path / "a.gz").write_bytes(PACKED + tail)
+
+    with pytest.raises(MemberError, match=rf"a\.gz: there are bytes after .*: {words}"):
+        read_member(tmp_path, "a.gz")
+
+
+@pytest.mark.parametrize("pieces", [1, 7, len(PACKED), len(PACKED) - 1])
+def test_gzip_is_read_whole_wherever_its_pieces_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pieces: int
+) -> None:
+    monkeypatch.setattr(members, "_CHUNK_BYTES", pieces)
+    (tmp_path / "a.gz").write_bytes(PACKED)
+
+    assert read_member(tmp_path, "a.gz") == DATA
+
+
+def test_truncated_gzip_is_refused_wherever_it_was_cut(tmp_path: Path) -> None:
+    for length in range(len(PACKED)):
+        (tmp_path / "a.gz").write_bytes(PACKED[:length])
+        with pytest.raises(
+            MemberError, match=r"a\.gz: the gzip stream is cut short\..*assets verify"
+        ):
+            read_member(tmp_path, "a.gz")
+
+
+@given(at=st.integers(0, len(PACKED) - 1), bit=st.integers(0, 7))
+@settings(deadline=None, max_examples=150)
+def test_a_flipped_bit_in_gzip_is_refused_unless_it_means_nothing(
+    tmp_path_factory: pytest.TempPathFactory, at: int, bit: int
+) -> None:
+    damaged = bytearray(PACKED)
+    damaged[at] ^= 1 << bit
+    folder = tmp_path_factory.mktemp("flipped")
+    (folder / "a.gz").write_bytes(damaged)
+
+    with contextlib.suppress(MemberError):
+        assert read_member(folder, "a.gz") == DATA  # the header's time says nothing of the data
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("checksum", 0), ("length", 5)], ids=["checksum", "length"]
+)
+def test_gzip_with_a_wrong_trailer_is_refused(tmp_path: Path, field: str, value: int) -> None:
+    trailer = {"checksum": zlib.crc32(DATA), "length": len(DATA), field: value}
+    (tmp_path / "a.gz").write_bytes(PACKED[:-8] + struct.pack("<2I", *trailer.values()))
+
+    with pytest.raises(MemberError, match=r"a\.gz: damaged"):
+        read_member(tmp_path, "a.gz")
+
+
+def test_a_page_of_html_is_no_gzip(tmp_path: Path) -> None:
+    (tmp_path / "a.gz").write_bytes(b"<!DOCTYPE html><title>Not found</title>" * 100)
+
+    with pytest.raises(MemberError, match=r"a\.gz: damaged.*assets verify"):
+        read_member(tmp_path, "a.gz")
+
+
+def test_a_bomb_is_unpacked_only_as_far_as_it_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.gz").write_bytes(builders.gz(bytes(30 << 20)))
+    buffer = memoryview(bytearray(1000))
+
+    with members.opened(tmp_path) as open_member:
+        stream = open_member(Member("a.gz"))
+        tracemalloc.start()
+        try:
+            assert [stream.readinto(buffer) for _ in range(10)] == [1000] * 10
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert peak < 2 << 20
+
+
+# --- facts ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        (DATA + b"!", [f"{len(DATA) + 1:,} bytes are declared", f"{len(DATA):,}"]),
+        (DATA[:-1], [f"{len(DATA) - 1:,} bytes are declared", f"{len(DATA):,}"]),
+        (DATA[::-1], [f"SHA-256 {hashlib.sha256(DATA[::-1]).hexdigest()} is declared"]),
+        (DATA[::-1], [f"but it has {hashlib.sha256(DATA).hexdigest()}"]),
+    ],
+    ids=["smaller than declared", "larger than declared", "SHA-256 declared", "SHA-256 found"],
+)
+def test_a_member_is_held_against_its_declared_size_and_sha256(
+    tmp_path: Path, name: str, facts: bytes, words: list[str]
+) -> None:
+    pack = builders.zipped if name.endswith(".zip") else builders.tarred
+    (tmp_path / name).write_bytes(pack({"member": DATA}))
+
+    with pytest.raises(MemberError) as caught:
+        read_member(tmp_path, name, "member", facts)
+
+    for word in [f"{name}/member: ", *words]:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz"])
+def test_a_member_with_the_declared_facts_is_read(tmp_path: Path, name: str) -> None:
+    pack = builders.zipped if name.endswith(".zip") else builders.tarred
+    (tmp_path / name).write_bytes(pack({"member": DATA}))
+
+    assert read_member(tmp_path, name, "member", DATA) == DATA
+
+
+@pytest.mark.parametrize(
+    ("size", "facts"),
+    [(len(DATA) - 1, None), (len(DATA) - 1, DATA), (len(DATA) + 1, DATA), (1 << 30, DATA)],
+)
+def test_a_zip_that_lies_about_a_size_is_found_out(
+    tmp_path: Path, size: int, facts: bytes | None
+) -> None:
+    data = bytearray(builders.zipped({"member": DATA}))
+    for header, offset in ((b"PK\x03\x04", 22), (b"PK\x01\x02", 24)):
+        at = data.index(header) + offset
+        data[at : at + 4] = struct.pack("<I", size)
+    (tmp_path / "a.zip").write_bytes(data)
+
+    with pytest.raises(MemberError, match=r"a\.zip/member: "):
+        read_member(tmp_path, "a.zip", "member", facts)
