@@ -44,8 +44,9 @@ from pipelines.errors import (
 from pipelines.store import hashing, layout, making
 
 if TYPE_CHECKING:  # Dagster takes half a second that `list` need not wait for
-    from assets.running.runs import Outcome
     from pipelines.lineage.verification import Verdict
+
+    from assets.running.runs import Outcome
 
 STAGES = {
     "archives": ["archives"],

@@ -20,6 +20,8 @@ from assets.resources import Made
 from pipelines import statistics, tables
 from pipelines.declarations import Dataset, Source, Split
 from pipelines.descriptions import _pictures
+from pipelines.plan import Planned
+from pipelines.products import Product
 from pipelines.store import hashing
 from pipelines.store.provenance import Provenance
 
@@ -207,41 +209,18 @@ def statistics_columns(dataset: Dataset, split_tables: Iterable[dg.AssetKey]) ->
 _NAMES = ("dataset", "split")  # of statistics: not computed from any column
 
 
-def csv_columns(dataset: Dataset, table: dg.AssetKey) -> dict[str, Any]:
-    """Return the columns of a CSV, and where each comes from; all pixels as one."""
-    pixels = f"pixel1 … pixel{dataset.image.size_bytes}"
+def product_columns(product: Product, needs: Sequence[Planned]) -> dict[str, Any]:
+    """Return the columns of an export or a description, and those of tables that each comes from."""
+    keys = [dg.AssetKey(needed.asset) for needed in needs if needed.stage == "tables"]
+    if not product.columns:
+        return {}
     return _columns(
-        [
-            dg.TableColumn("label", "integer", tables.COLUMNS["label"]),
-            dg.TableColumn(
-                pixels,
-                "integer",
-                f"{dataset.image.size_bytes:,} columns: the intensities, 0–255, row by row, "
-                "channels last.",
-            ),
-        ],
+        [dg.TableColumn(column.name, column.type, column.meaning) for column in product.columns],
         {
-            "label": [dg.TableColumnDep(table, "label")],
-            pixels: [dg.TableColumnDep(table, "pixels")],
+            column.name: [dg.TableColumnDep(key, column.of) for key in keys]
+            for column in product.columns
+            if column.of
         },
-    )
-
-
-def lmdb_columns(dataset: Dataset, table: dg.AssetKey) -> dict[str, Any]:
-    """Return the key and the fields of an LMDB's Datum messages, and where each comes from."""
-    height, width, channels = dataset.image.shape
-    fields = {
-        "key": ("text", "The index, zero-padded, so that keys are in the order of records."),
-        "channels": ("int32", f"Always {channels}."),
-        "height": ("int32", f"Always {height}."),
-        "width": ("int32", f"Always {width}."),
-        "data": ("bytes", "The intensities, 0–255, plane by plane (CHW), as Caffe wants them."),
-        "label": ("int32", tables.COLUMNS["label"]),
-    }
-    above = {"key": "index", "data": "pixels", "label": "label"}
-    return _columns(
-        [dg.TableColumn(name, kind, text) for name, (kind, text) in fields.items()],
-        {name: [dg.TableColumnDep(table, column)] for name, column in above.items()},
     )
 
 

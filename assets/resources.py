@@ -17,32 +17,29 @@ from typing import Any
 
 import dagster as dg
 import pyarrow.parquet as pq
-from pydantic import Field, PrivateAttr, field_validator
+from pydantic import Field, PrivateAttr, create_model, field_validator
 
 from assets.checks import Finding
 from assets.command_line.display import Display, Unit, size
 from assets.settings import Settings
-from pipelines import archives, tables
+from pipelines import archives, plan
 from pipelines.archives.web import Identify
-from pipelines.declarations import Archive, Dataset, Source, Split
+from pipelines.declarations import Archive, Source
 from pipelines.errors import ArchiveUnavailable, ImagesetsError
-from pipelines.lineage import openlineage
+from pipelines.lineage import openlineage, status
 from pipelines.lineage.openlineage import Making, Outbox
+from pipelines.plan import Plan, Planned
 from pipelines.progress import Watch
 from pipelines.statistics import Sums
 from pipelines.statistics.duplicates import Fingerprints
-from pipelines.store import hashing, layout, making, state
+from pipelines.store import hashing, layout, making
 from pipelines.store.provenance import Artefact, Facts, Input, Provenance
-
-BYTES_PER_INTENSITY = 6  # at most 1 in a table, 4 in CSV, and mostly 1 in LMDB
-
-EXPORTS = ("csv", "lmdb")
 
 logger = logging.getLogger("pipelines.storage")  # to the person, as the warnings of the pipelines
 
 
 @dataclass(frozen=True, slots=True)
-class AtHand:
+class Known:
     """What is known of tables in this process, by their SHA-256, so that nobody reads them again.
 
     sums: of those written just now.
@@ -126,13 +123,8 @@ class Store(dg.ConfigurableResource[Any]):
 
     def warn_of_little_space(self, source: Source) -> None:
         """Tell the person when everything that can be made of a source may not fit."""
-        images = sum(
-            split.records * dataset.image.size_bytes
-            for dataset in source.datasets.values()
-            for split in dataset.splits.values()
-        )
         missing = [a for a in source.archives.values() if not self._has(source, a)]
-        needed = sum(a.size_bytes for a in missing) + BYTES_PER_INTENSITY * images
+        needed = sum(a.size_bytes for a in missing) + plan.room_bytes(source)
         data = Path(self.data)
         folder = next(path for path in (data, *data.parents) if path.exists())
         free = shutil.disk_usage(folder).free
@@ -148,10 +140,10 @@ class Store(dg.ConfigurableResource[Any]):
     def _has(self, source: Source, archive: Archive) -> bool:
         return self.path(layout.archive(source.name, archive.name)).exists()
 
-    def inputs(self, *artefacts: Artefact) -> tuple[Input, ...]:
-        """Return artefacts as what another is made from; refuse stale ones."""
+    def inputs(self, plan: Plan, planned: Planned) -> tuple[Input, ...]:
+        """Return what an artefact is made from; refuse what is stale."""
         with refusals():
-            return state.inputs(Path(self.data), artefacts)
+            return status.inputs(Path(self.data), plan, planned)
 
     def make(
         self, artefact: Artefact, display: Display, total: int, unit: Unit, build: Build
@@ -217,42 +209,56 @@ class Options(dg.ConfigurableResource[Any]):
     that goes by the settings.
     """
 
-    csv_header: bool = False
-    compression_level: int = tables.COMPRESSION_LEVEL
-    exports: list[str] = Field(default=list(EXPORTS))
+    exports: list[str] = Field(default=[])
 
     @field_validator("exports")
     @classmethod
     def _known(cls, kinds: list[str]) -> list[str]:
-        if unknown := set(kinds) - set(EXPORTS):
-            raise ValueError(f"exports are {', '.join(EXPORTS)}, not {', '.join(sorted(unknown))}")
+        known = plan.exports()
+        if unknown := set(kinds) - set(known):
+            raise ValueError(f"exports are {', '.join(known)}, not {', '.join(sorted(unknown))}")
         return kinds
 
     @staticmethod
     def by(settings: Settings) -> Options:
         """Return the options with the settings as their defaults, which the launchpad shows."""
-
-        class Chosen(Options):
-            csv_header: bool = Field(
-                default=settings.csv_header,
-                description="Begin every CSV with the names of its columns.",
+        fields: dict[str, Any] = {
+            name: (
+                type(option.default),
+                Field(
+                    default=settings.chosen[name],
+                    description=f"{option.help[0].upper()}{option.help[1:]}.",
+                    **({} if option.low == option.high else {"ge": option.low, "le": option.high}),
+                ),
             )
-            compression_level: int = Field(
-                default=settings.compression_level,
-                ge=-7,
-                le=22,
-                description="zstd's, of the tables: -7 is fast, 22 is small.",
-            )
-            exports: list[str] = Field(
-                default=list(EXPORTS),
-                description="The exports that the run makes, of those selected: csv, lmdb.",
-            )
+            for name, option in plan.options().items()
+        }
+        known = plan.exports()
+        said = f"The exports that the run makes, of those selected: {', '.join(known)}."
+        fields["exports"] = (list[str], Field(default=known, description=said))
+        chosen: type[Options] = create_model("Chosen", __base__=Options, **fields)
+        return chosen()
 
-        return Chosen()
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """What was chosen of every option, by its name."""
+        return {name: getattr(self, name) for name in plan.options()}
 
-    def table(self, source: Source, dataset: Dataset, split: Split) -> Artefact:
-        """Return a split's table as this run makes it."""
-        return tables.artefact(source, dataset, split, self.compression_level)
+
+class Plans:
+    """The plan of a catalogue, by the options of a run."""
+
+    def __init__(self, declared: Catalogue) -> None:
+        """Plan nothing yet."""
+        self._declared = declared
+        self._made: dict[str, Plan] = {}
+
+    def by(self, options: Options) -> Plan:
+        """Return the plan that a run goes by."""
+        key = repr(sorted(options.chosen.items()))
+        if key not in self._made:
+            self._made[key] = plan.of(self._declared, options.chosen)
+        return self._made[key]
 
 
 @dataclass(frozen=True, slots=True)

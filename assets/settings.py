@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
-from pipelines import redaction
+from pipelines import plan, redaction
 from pipelines.errors import ImagesetsError, did_you_mean
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,9 +33,9 @@ class Settings:
     catalogue: folder of TOML declarations (IMAGESETS_CATALOGUE).
     mirror: folder or URL, laid out `<source>/<file>`, tried first (IMAGESETS_MIRROR).
     offline: never open a connection, but to IMAGESETS_POSTGRES (IMAGESETS_OFFLINE).
-    csv_header: begin every CSV with the names of its columns (IMAGESETS_CSV_HEADER).
-    compression_level: zstd's, of the tables, −7 to 22 (IMAGESETS_COMPRESSION_LEVEL).
     openlineage: file, or URL of an endpoint, that is told what is made (IMAGESETS_OPENLINEAGE).
+    options: what exports and tables leave to choose, as `csv_header` (IMAGESETS_CSV_HEADER): those
+        of `pipelines.plan.options`; what is left out is as it is by default.
 
     For operators, in the environment alone; none of them decides what is made:
 
@@ -53,9 +53,8 @@ class Settings:
     catalogue: Path = BUILT_IN_CATALOGUE
     mirror: str | None = field(default=None, repr=False)  # addresses may hold passwords
     offline: bool = False
-    csv_header: bool = False
-    compression_level: int = -1  # as in `pipelines.tables`, which takes long to import
     openlineage: str | None = field(default=None, repr=False)
+    options: Mapping[str, bool | int] = field(default_factory=dict)
     refresh_cron: str = "0 6 * * 1"
     refresh_timezone: str = "UTC"
     executor: str = "in_process"
@@ -67,6 +66,11 @@ class Settings:
         """The folder of Dagster's own records: runs, events, schedules."""
         return self.data / "dagster"
 
+    @property
+    def chosen(self) -> dict[str, bool | int]:
+        """Every option, as it was chosen or by default."""
+        return {name: option.default for name, option in plan.options().items()} | self.options
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """Read the variables named above; an empty one counts as not set.
@@ -74,25 +78,29 @@ class Settings:
         Raises:
             ImagesetsError: a variable holds no folder, URL or switch.
         """
-        given = {}
-        for key, variable in VARIABLES.items():
+        given: dict[str, Any] = {}
+        for key, variable in variables().items():
             if text := environment.get(variable, ""):
                 try:
-                    given[key] = _READ[key](text)
+                    given[key] = reader(key)(text)
                 except ValueError as error:
                     held = f"not usable: {error}" if key in _SECRET else refusal(text, error)
                     raise ImagesetsError(f"{variable} is {held}.") from error
-        return cls(**given)
+        return cls().with_(given)
+
+    def with_(self, given: Mapping[str, Any]) -> Settings:
+        """Return these settings, overruled by some: by the name of the setting or the option."""
+        options = {name: given[name] for name in plan.options() if name in given}
+        own = {name: value for name, value in given.items() if name not in options}
+        return replace(self, **own, options={**self.options, **options})
 
     def as_environment(self) -> dict[str, str]:
         """Return the variables that say the same, for a process of our own."""
-        said = {
+        said: dict[str, str] = {
             "data": str(self.data),
             "catalogue": str(self.catalogue),
             "mirror": self.mirror or "",
             "offline": str(int(self.offline)),
-            "csv_header": str(int(self.csv_header)),
-            "compression_level": str(self.compression_level),
             "openlineage": self.openlineage or "",
             "refresh_cron": self.refresh_cron,
             "refresh_timezone": self.refresh_timezone,
@@ -100,7 +108,8 @@ class Settings:
             "postgres": self.postgres or "",
             "webhook": self.webhook or "",
         }
-        return {VARIABLES[key]: value for key, value in said.items()}
+        said |= {name: str(int(value)) for name, value in self.chosen.items()}
+        return {variable: said[key] for key, variable in variables().items()}
 
 
 def refusal(text: str, error: ValueError) -> str:
@@ -113,34 +122,46 @@ def misspelt(environment: Mapping[str, str]) -> list[str]:
 
     Variables of our own tests count for nothing.
     """
+    known = {*variables().values()}
     unknown = (
         name
-        for name in sorted({*environment} - {*VARIABLES.values()})
+        for name in sorted({*environment} - known)
         if name.startswith("IMAGESET") and not re.match(_OF_TESTS, name)
     )
     return [
         f"{name} is not a setting."
-        + (did_you_mean(name, VARIABLES.values()) or f" Known: {', '.join(VARIABLES.values())}.")
+        + (did_you_mean(name, known) or f" Known: {', '.join(variables().values())}.")
         for name in unknown
     ]
 
 
 _OF_TESTS = r"IMAGESETS_(TEST_|OPENLINEAGE_SCHEMAS$)"
 
-VARIABLES = {
-    "data": "IMAGESETS_DATA",
-    "catalogue": "IMAGESETS_CATALOGUE",
-    "mirror": "IMAGESETS_MIRROR",
-    "offline": "IMAGESETS_OFFLINE",
-    "csv_header": "IMAGESETS_CSV_HEADER",
-    "compression_level": "IMAGESETS_COMPRESSION_LEVEL",
-    "openlineage": "IMAGESETS_OPENLINEAGE",
-    "refresh_cron": "IMAGESETS_REFRESH_CRON",
-    "refresh_timezone": "IMAGESETS_REFRESH_TIMEZONE",
-    "executor": "IMAGESETS_EXECUTOR",
-    "postgres": "IMAGESETS_POSTGRES",
-    "webhook": "IMAGESETS_WEBHOOK",
-}
+_OWN = (
+    "data",
+    "catalogue",
+    "mirror",
+    "offline",
+    "openlineage",
+    "refresh_cron",
+    "refresh_timezone",
+    "executor",
+    "postgres",
+    "webhook",
+)
+
+
+def variables() -> dict[str, str]:
+    """Return setting or option → the environment variable that holds it."""
+    return {name: f"IMAGESETS_{name.upper()}" for name in (*_OWN, *plan.options())}
+
+
+def reader(name: str) -> Callable[[str], Any]:
+    """Return what reads a setting or an option from text; it raises ValueError for what is none."""
+    option = plan.options().get(name)
+    if option is None:
+        return _READ[name]
+    return _switch if isinstance(option.default, bool) else option.number
 
 
 def folder(text: str) -> Path:
@@ -212,17 +233,6 @@ def _switch(text: str) -> bool:
     raise ValueError("write 1 for on or 0 for off")
 
 
-def level(text: str) -> int:
-    """Return a level of zstd's compression.
-
-    Raises:
-        ValueError: it is no level.
-    """
-    if not re.fullmatch(r"[+-]?\d{1,3}", text) or not -7 <= int(text) <= 22:
-        raise ValueError("write -7 (fast) to 22 (small); -1 is the default")
-    return int(text)
-
-
 def _cron(text: str) -> str:
     if len(text.split()) != 5:
         raise ValueError("write five fields, as 0 6 * * 1 for Mondays at 6")
@@ -270,8 +280,6 @@ _READ: dict[str, Callable[[str], Any]] = {
     "catalogue": folder,
     "mirror": folder_or_url,
     "offline": _switch,
-    "csv_header": _switch,
-    "compression_level": level,
     "openlineage": file_or_endpoint,
     "refresh_cron": _cron,
     "refresh_timezone": _timezone,

@@ -10,10 +10,11 @@ import dagster as dg
 
 from assets import checks, metadata, tables
 from assets.command_line.display import Display
-from assets.resources import AtHand, Options, Store
+from assets.resources import Known, Options, Plans, Store
 from pipelines import statistics
 from pipelines.declarations import Dataset, Source
 from pipelines.progress import Advance
+from pipelines.store import layout
 from pipelines.store.provenance import Facts
 
 T = TypeVar("T")
@@ -50,14 +51,16 @@ def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
         store: Store,
         options: Options,
         display: dg.ResourceParam[Display],
-        at_hand: dg.ResourceParam[AtHand],
+        known: dg.ResourceParam[Known],
+        plans: dg.ResourceParam[Plans],
     ) -> dg.MaterializeResult:
-        needed = (options.table(source, dataset, split) for split in dataset.splits.values())
-        inputs = store.inputs(*needed)
+        plan = plans.by(options)
+        planned = plan.artefacts[layout.statistics(dataset.name)]
+        inputs = store.inputs(plan, planned)
         paths = {str(table.sha256): store.path(table.path) for table in inputs}
-        sums = _taken(at_hand.sums, paths)
-        prints = _taken(at_hand.fingerprints, paths)
-        artefact = statistics.artefact(source, dataset, inputs)
+        sums = _taken(known.sums, paths)
+        prints = _taken(known.fingerprints, paths)
+        artefact = planned.made_from(inputs)
 
         def build(goal: Path, advance: Advance) -> Facts:
             written = statistics.write(paths.values(), goal, advance, sums, artefact)
@@ -73,6 +76,6 @@ def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
     return statistics_table
 
 
-def _taken(known: dict[str, T], paths: Mapping[str, Path]) -> dict[Path, T]:
-    """Take what is known of some tables out of `known`, where nobody else needs it."""
-    return {paths[sha256]: known.pop(sha256) for sha256 in paths if sha256 in known}
+def _taken(found: dict[str, T], paths: Mapping[str, Path]) -> dict[Path, T]:
+    """Take what is known of some tables out of `found`, where nobody else needs it."""
+    return {paths[sha256]: found.pop(sha256) for sha256 in paths if sha256 in found}

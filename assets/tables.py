@@ -9,9 +9,8 @@ import dagster as dg
 
 from assets import archives, checks, metadata
 from assets.command_line.display import Display
-from assets.resources import AtHand, Options, Store
+from assets.resources import Known, Options, Plans, Store
 from pipelines import statistics, tables
-from pipelines.archives import artefact as archive_artefact
 from pipelines.declarations import Dataset, Source, Split
 from pipelines.progress import Advance
 from pipelines.statistics import duplicates
@@ -24,9 +23,8 @@ def key(dataset: Dataset, split: Split) -> dg.AssetKey:
     return dg.AssetKey([dataset.name, split.name])
 
 
-def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition:
-    """Return the asset of a split's table."""
-    verified = [archive_artefact(source, source.archives[name]) for name in split.archives]
+def asset(path: str, source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition:
+    """Return the asset of a split's table, which lies at `path`."""
 
     @dg.asset(
         key=key(dataset, split),
@@ -49,13 +47,15 @@ def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition
         store: Store,
         options: Options,
         display: dg.ResourceParam[Display],
-        at_hand: dg.ResourceParam[AtHand],
+        known: dg.ResourceParam[Known],
+        plans: dg.ResourceParam[Plans],
     ) -> dg.MaterializeResult:
-        artefact = options.table(source, dataset, split)
+        plan = plans.by(options)
+        planned = plan.artefacts[path]
         found = statistics.nothing(len(dataset.classes), dataset.image.shape)
 
         def build(goal: Path, advance: Advance) -> Facts:
-            store.inputs(*verified)
+            store.inputs(plan, planned)
             level = options.compression_level
             records = tables.write(
                 source, dataset, split, folder, goal, advance, add, compression_level=level
@@ -64,12 +64,12 @@ def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition
 
         folder = store.path(layout.archives(source.name))
         add = partial(statistics.add, found)
-        made = store.make(artefact, display, split.records, "records", build)
+        made = store.make(planned.artefact(), display, split.records, "records", build)
         if made.because:
-            at_hand.sums[made.record.sha256] = found
+            known.sums[made.record.sha256] = found
         with store.judging(made) as findings:
             prints = duplicates.fingerprints(made.path)
-            at_hand.fingerprints[made.record.sha256] = prints
+            known.fingerprints[made.record.sha256] = prints
             findings.extend(checks.of_table(made.path, dataset, split))
             findings.append(checks.duplicates_within(made.path, prints))
             told = metadata.of_table(made.path)

@@ -31,8 +31,8 @@ ROLES = {"idx": ("images", "labels"), "cifar": ("batches",)}  # format → what 
 MOST_IMAGE_BYTES = 2**31 - 1  # Arrow counts the bytes of a `fixed_size_binary` in an int32
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
-_RESERVED = re.compile(  # other assets of a dataset, and other record sets in its Croissant
-    r"archives|statistics|croissant|.*_(csv|lmdb)|splits|(coarse_)?classes"
+_NO_NAME_FOR_A_SPLIT = (
+    "a split is called train, test or the like; this name is taken or not allowed"
 )
 
 
@@ -46,8 +46,8 @@ _KEYS = {
 }
 
 
-def load(folder: Path) -> Catalogue:
-    """Read every `*.toml` of `folder`.
+def load(folder: Path, reserved: re.Pattern[str] = re.compile(r"(?!)")) -> Catalogue:
+    """Read every `*.toml` of `folder`; no split may be called as `reserved` has it.
 
     Raises:
         CatalogueError: listing every problem of every file.
@@ -64,6 +64,12 @@ def load(folder: Path) -> Catalogue:
         problems += [f"{path.name}: {problem}" for problem in found]
         if source is None:
             continue
+        problems += [
+            f"{path.name}: datasets.{dataset.name}.splits.{name}: {_NO_NAME_FOR_A_SPLIT}"
+            for dataset in source.datasets.values()
+            for name in dataset.splits
+            if reserved.fullmatch(name)
+        ]
         for name in source.datasets:
             if name in owners:
                 problems.append(f"{path.name}: dataset {name!r} is declared in {owners[name]} too")
@@ -235,8 +241,8 @@ def _dataset_contradictions(dataset: Dataset) -> Iterator[str]:
 
 
 def _split_contradictions(source: Source, dataset: Dataset, split: Split) -> Iterator[str]:
-    if not _NAME.fullmatch(split.name) or _RESERVED.fullmatch(split.name):
-        yield "a split is called train, test or the like; this name is taken or not allowed"
+    if not _NAME.fullmatch(split.name):
+        yield _NO_NAME_FOR_A_SPLIT
     for key, counts, classes in (
         ("counts", split.counts, dataset.classes),
         ("coarse_counts", split.coarse_counts, dataset.coarse_classes),

@@ -19,6 +19,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import dagster as dg
+from pipelines.lineage.verification import Verdict
 
 from assets import overview
 from assets.archives import key
@@ -28,7 +29,6 @@ from assets.running import mirrors, notifications, runs
 from assets.settings import Settings
 from pipelines.archives import probes
 from pipelines.declarations import Catalogue, Dataset, Source
-from pipelines.lineage.verification import Verdict
 from pipelines.store import making
 
 A_DAY_S = 24 * 60 * 60

@@ -1,1 +1,6 @@
-"""What people and other catalogues are told of a dataset: one module each."""
+"""What people and other catalogues are told of a dataset: one module each, found as it lies here.
+
+A new description is a module with a `DESCRIPTION` (`pipelines.products.Product`); nothing else
+changes. A module whose name begins with `_` helps others. Not here: the records in other people's
+formats (`pipelines.exports`).
+"""

@@ -23,10 +23,10 @@ from urllib.parse import quote
 
 from .. import tables
 from ..declarations import Dataset, Source, Split
+from ..products import Choices, Inputs, Product, Subject
+from ..progress import Advance
 from ..store import layout, writing
-from ..store.provenance import Artefact, Input
-
-CODE_VERSION = "1"  # raise when a document can change though its words and its tables do not
+from ..store.provenance import Facts, Input
 
 NOT_STATED = "not stated"  # what the catalogue says where a publisher says nothing
 
@@ -62,24 +62,23 @@ _CONTEXT: Json = {
 }
 
 
-def artefact(source: Source, dataset: Dataset, inputs: Sequence[Input]) -> Artefact:
-    """Return the Croissant document of a dataset as an artefact of its tables.
-
-    Its parameters are the document itself, as far as it is known before there is any table.
-    """
-    words = {key: value for key, value in document(source, dataset).items() if key != "@context"}
-    path = layout.croissant(dataset.name)
-    return Artefact(path, "croissant", CODE_VERSION, words, tuple(inputs))
-
-
-def write(source: Source, dataset: Dataset, inputs: Sequence[Input], goal: Path) -> None:
+def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Facts:
     """Write the Croissant document of a dataset.
 
     Raises:
         StorageError: `goal` can't be written.
     """
+    subject = inputs.subject
     with writing.atomic(goal) as partial:
-        partial.write_bytes(text(source, dataset, inputs).encode())
+        partial.write_bytes(text(subject.source, subject.dataset, inputs.known).encode())
+    advance(subject.records)
+    return {}
+
+
+def _parameters(subject: Subject, _chosen: Choices) -> dict[str, Any]:
+    """Return the document itself, as far as it is known before there is any table."""
+    found = document(subject.source, subject.dataset)
+    return {key: value for key, value in found.items() if key != "@context"}
 
 
 def text(source: Source, dataset: Dataset, inputs: Sequence[Input]) -> str:
@@ -283,3 +282,15 @@ def _records(dataset: Dataset, split: Split) -> Json:
         "key": [{"@id": f"{split.name}/{name}"} for name in ("split", "index")],
         "field": fields,
     }
+
+
+DESCRIPTION = Product(
+    name="croissant",
+    title="as Croissant 1.0: words, files and record sets, for machine-learning catalogues.",
+    scope="dataset",
+    files="lineage/{dataset}/croissant.json",
+    code_version="1",
+    write=write,
+    parameters=_parameters,
+    kind="json",
+)

@@ -1,4 +1,6 @@
-"""Tables in other people's formats: one module per format, each with one `write`.
+"""Datasets in other people's formats: one module each, found because it lies here.
 
-`records` reads one record back out of any of them.
+A new export is a module with an `EXPORT` (`pipelines.products.Product`) that names the format's own
+source and says how its readers open it; nothing else changes. A module whose name begins with `_`
+helps another. Not here: what is told of a dataset (`pipelines.descriptions`).
 """

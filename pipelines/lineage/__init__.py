@@ -1,1 +1,8 @@
-"""Where does it come from, and is it still so? Questions asked of everything together."""
+"""Where does everything come from, and is it still so? Questions asked of all artefacts together.
+
+`status` says what is up to date, `verify` what is still whole, `deep` whether it is what the
+archives say, `lock` gives one digest for all. `targets` knows which artefact a person means, and
+`trace` follows it back to the publisher (a module each for a record, a whole artefact, a row of
+figures). `openlineage` tells other catalogues. All of them read the plan: a new export or
+description needs nothing here. Not here: making or mending anything.
+"""

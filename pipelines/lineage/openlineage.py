@@ -27,9 +27,10 @@ from urllib.parse import urlsplit
 
 import pyarrow.parquet as pq
 
-from .. import __version__, statistics, tables
+from .. import __version__, products, statistics, tables
 from ..archives import ALREADY_THERE
 from ..errors import ImagesetsError
+from ..products import Column
 from ..redaction import without_secrets
 from ..store.provenance import Artefact, Input, Provenance, versions
 
@@ -65,35 +66,11 @@ _OF_SPLITS = {
     "records": [("label", _AGGREGATED)],
     "share": [("label", _AGGREGATED)],
 }
-_FROM_COLUMNS = {
-    "statistics": {
-        name: _OF_SPLITS.get(name, [("pixels", _AGGREGATED), ("label", _GROUPED)])
-        for name in statistics.COLUMNS
-    },
-    "csv": {"label": [("label", _IDENTITY)], "pixels": [("pixels", _TRANSFORMED)]},
-    "lmdb": {
-        "key": [("index", _TRANSFORMED)],
-        "data": [("pixels", _TRANSFORMED)],
-        "label": [("label", _IDENTITY)],
-    },
+_STATISTICS = {
+    name: _OF_SPLITS.get(name, [("pixels", _AGGREGATED), ("label", _GROUPED)])
+    for name in statistics.COLUMNS
 }
-_MEANINGS = {
-    "tables": tables.COLUMNS,
-    "statistics": statistics.COLUMNS,
-    "csv": {
-        "label": tables.COLUMNS["label"],
-        "pixels": "A column for each intensity, 0 to 255: row by row, channels last.",
-    },
-    "lmdb": {
-        "key": "The record's position in its split, in decimal digits.",
-        "data": "The Datum's `data`: intensities, channel by channel (CHW).",
-        "label": "The Datum's `label`: " + tables.COLUMNS["label"],
-    },
-}
-_TYPES = {  # where the file itself does not tell
-    "csv": {"label": "uint8", "pixels": "uint8"},
-    "lmdb": {"key": "string", "data": "bytes", "label": "int32"},
-}
+_KINDS = {"identity": _IDENTITY, "transformed": _TRANSFORMED}
 _FORMATS = {".parquet": "parquet", ".csv": "csv", ".json": "json"}
 
 
@@ -245,9 +222,11 @@ def _columns(
     """Return which columns an artefact has, what they were made from, and their extremes."""
     from openlineage.client.facet_v2 import data_quality_metrics_dataset, schema_dataset
 
-    meanings = _MEANINGS.get(record.stage, {})
-    types: Mapping[str, str] = _TYPES.get(record.stage, {})
+    columns = _declared(record.stage)
+    types: Mapping[str, str] = {column.name: column.type for column in columns}
+    meanings: Mapping[str, str] = {column.name: column.meaning for column in columns}
     if footer is not None:
+        meanings = tables.COLUMNS if record.stage == "tables" else statistics.COLUMNS
         schema = footer.schema.to_arrow_schema()
         types = {field.name: str(field.type) for field in schema}
     facets: dict[str, DatasetFacet] = {}
@@ -290,7 +269,19 @@ def _made_from(artefact: Artefact, found: Input, column: str) -> list[tuple[str,
         members = _members(artefact, found)
         roles = _TABLE.get(column, [])
         return [(name, kind) for wanted, kind in roles for role, name in members if role == wanted]
-    return _FROM_COLUMNS.get(artefact.stage, {}).get(column, [])
+    if artefact.stage == "statistics":
+        return _STATISTICS.get(column, [])
+    return [
+        (declared.of, _KINDS[declared.how])
+        for declared in _declared(artefact.stage)
+        if declared.name == column and declared.of
+    ]
+
+
+def _declared(stage: str) -> tuple[Column, ...]:
+    """Return the columns that an export or a description declares."""
+    product = products.known().get(stage)
+    return product.columns if product else ()
 
 
 def _members(artefact: Artefact, found: Input) -> list[tuple[str, str]]:

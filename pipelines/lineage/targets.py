@@ -1,6 +1,6 @@
 """Targets: which artefact a person means, by its path, its name, or a copy of it anywhere.
 
-Not here: reading any of its rows (`pipelines.trace`).
+Not here: reading any of its rows (`pipelines.lineage.trace`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .. import tables
-from ..declarations import Catalogue, Dataset, Source, Split
 from ..errors import UnknownName, did_you_mean
+from ..plan import Plan, Planned
 from ..store import layout
 
 
@@ -26,79 +26,47 @@ from ..store import layout
 class Target:
     """An artefact that can be traced.
 
-    kind: `archive`, `table`, `statistics`, `csv` or `lmdb`.
-    path: relative to the data folder.
-    dataset, splits: what it holds records of; nothing for an archive.
     copy: where it lies, if not at its place in the data folder.
     """
 
-    kind: str
-    path: str
-    source: Source
-    dataset: Dataset | None = None
-    splits: tuple[Split, ...] = ()
+    planned: Planned
     copy: Path | None = None
+
+    @property
+    def what(self) -> str:
+        """What it is, in one word: `archive`, `table`, `statistics`, `csv`, …."""
+        return {"archives": "archive", "tables": "table"}.get(
+            self.planned.stage, self.planned.stage
+        )
 
     def at(self, data: Path) -> Path:
         """Return where it lies: at its place in a data folder, or as a copy elsewhere."""
-        return self.copy or data / self.path
-
-    @property
-    def remedy(self) -> str:
-        """How to have it."""
-        if self.dataset is None:
-            return f"Fetch it: python -m assets fetch {self.source.name}"
-        stage = "tables" if self.kind == "table" else self.kind
-        return f"Build it: python -m assets build {self.dataset.name} --only {stage}"
+        return self.copy or data / self.planned.path
 
 
-def known(declared: Catalogue) -> dict[str, Target]:
-    """Return everything that can be traced, by its path and by its name in the graph of assets."""
-    found: dict[str, Target] = {}
-    for dataset in declared.datasets.values():
-        name, source = dataset.name, declared.source_of(dataset)
-        for split in dataset.splits.values():
-            lmdb = layout.lmdb(name, split.name)
-            for kind, path, *others in (
-                ("table", layout.table(name, split.name), f"{name}/{split.name}"),
-                ("csv", layout.csv(name, split.name), f"{name}/{split.name}_csv"),
-                ("lmdb", lmdb, lmdb.rpartition("/")[0], f"{name}/{split.name}_lmdb"),
-            ):
-                target = Target(kind, path, source, dataset, (split,))
-                found |= dict.fromkeys([path, *others], target)
-        path = layout.statistics(name)
-        target = Target("statistics", path, source, dataset, tuple(dataset.splits.values()))
-        found |= dict.fromkeys([path, f"{name}/statistics"], target)
-    for source in declared.sources.values():
-        for name in source.archives:
-            path = layout.archive(source.name, name)
-            found[path] = Target("archive", path, source)
-    return found
-
-
-def find(declared: Catalogue, data: Path, text: str) -> tuple[Target, str | None]:
+def find(plan: Plan, data: Path, text: str) -> tuple[Target, str | None]:
     """Return the artefact that is meant, and its row if one is.
 
     Raises:
         UnknownName: with the nearest name that exists.
     """
-    artefacts = known(declared)
+    known = {name: Target(planned) for name, planned in plan.named().items()}
     name, colon, row = text.rpartition(":")
     spellings = [(text, None), (name, row)] if colon else [(text, None)]
     for spelling, its_row in spellings:
-        target = artefacts.get(spelling.rstrip("/"))
-        if target := target or _at(artefacts, data, _expanded(spelling)):
+        target = known.get(spelling.rstrip("/"))
+        if target := target or _at(known, data, _expanded(spelling)):
             return target, its_row
     wanted = name or text
     path = _expanded(wanted)
-    if os.path.isfile(path) or os.path.isfile(path / "data.mdb"):
+    if any(map(os.path.isfile, _may_be(known, path))):
         raise UnknownName(
             f"{wanted} does not say what it is: Parquet files of ours do so in their metadata "
             f"(key {tables.METADATA_KEY.decode()!r}), CSV and LMDB in a file beside them "
             f"({layout.sidecar(Path(wanted).name)}). Name the artefact that it is a copy of."
         )
     raise UnknownName(
-        f"There is no artefact {wanted!r}.{did_you_mean(wanted, artefacts)} Name a split "
+        f"There is no artefact {wanted!r}.{did_you_mean(wanted, known)} Name a split "
         f"(DATASET/SPLIT), or a file that `build` makes in {data}."
     )
 
@@ -110,15 +78,23 @@ def _expanded(text: str) -> Path:
     return Path(text)
 
 
-def _at(artefacts: Mapping[str, Target], data: Path, path: Path) -> Target | None:
+def _at(known: Mapping[str, Target], data: Path, path: Path) -> Target | None:
     """Return the artefact at a path: one in its place, or a copy that says what it is."""
     here, root = path.resolve(), data.resolve()
-    if here.is_relative_to(root) and (found := artefacts.get(here.relative_to(root).as_posix())):
+    if here.is_relative_to(root) and (found := known.get(here.relative_to(root).as_posix())):
         return found
-    if os.path.isdir(here):
-        here /= "data.mdb"
-    found = artefacts.get(_told(here))
-    return replace(found, copy=here) if found else None
+    for file in _may_be(known, here):
+        if found := known.get(_told(file)):
+            return replace(found, copy=file)
+    return None
+
+
+def _may_be(known: Mapping[str, Target], path: Path) -> list[Path]:
+    """Return the files that a path may mean: itself, or of a folder the one file of an artefact."""
+    if not os.path.isdir(path):
+        return [path]
+    names = {Path(target.planned.path).name for target in known.values()}
+    return [path / name for name in sorted(names.intersection(os.listdir(path)))]
 
 
 def _told(copy: Path) -> str:

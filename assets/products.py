@@ -1,0 +1,73 @@
+"""Per dataset, or split of it: an export or a description, whatever it is.
+
+Not here: what there is of these (`pipelines.exports`, `pipelines.descriptions`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+
+from assets import metadata
+from assets.command_line.display import Display
+from assets.resources import Options, Plans, Store
+from pipelines.plan import Plan, Planned
+from pipelines.products import Product, Subject, room_of
+from pipelines.progress import Advance
+from pipelines.store import layout
+from pipelines.store.provenance import Facts
+
+
+def asset(plan: Plan, planned: Planned, product: Product, subject: Subject) -> dg.AssetsDefinition:
+    """Return the asset of an export or a description."""
+    needs = [plan.artefacts[path] for path in (*planned.needs, *planned.uses)]
+    split = subject.split if product.scope == "split" else None
+    is_export = room_of(product.name) == "exports"
+
+    @dg.asset(
+        key=planned.asset,
+        deps=list(dict.fromkeys(dg.AssetKey(needed.asset) for needed in needs)),
+        kinds={product.kind or product.name},
+        code_version=product.code_version,
+        description=metadata.about(_lead(product, subject), subject.source, subject.dataset),
+        metadata=metadata.product_columns(product, needs),
+        group_name=subject.source.name,
+        owners=metadata.OWNERS,
+        tags=metadata.tags(product.name, subject.source, subject.dataset, split),
+        output_required=not is_export,
+    )
+    def made_for_others(
+        store: Store,
+        options: Options,
+        display: dg.ResourceParam[Display],
+        plans: dg.ResourceParam[Plans],
+    ) -> Iterator[dg.MaterializeResult]:
+        if is_export and product.name not in options.exports:
+            return
+        plan = plans.by(options)
+        wanted = plan.artefacts[planned.path]
+        known = store.inputs(plan, wanted)
+
+        def build(goal: Path, advance: Advance) -> Facts:
+            names = {
+                split.name: layout.table(subject.dataset.name, split.name)
+                for split in subject.splits
+            }
+            tables = {split: store.path(path) for split, path in names.items()}
+            inputs = wanted.opened(store.path(""), known, tables)
+            return product.write(inputs, goal, product.chosen(options.chosen), advance)
+
+        made = store.make(wanted.made_from(known), display, subject.records, "records", build)
+        yield metadata.materialized([made])
+
+    return made_for_others
+
+
+def _lead(product: Product, subject: Subject) -> str:
+    """Return what an export or a description is of, and what it is."""
+    title = subject.dataset.title
+    if product.scope == "split":
+        title += f", {subject.split.name},"
+    return f"{title} {product.title}"

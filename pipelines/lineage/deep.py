@@ -1,0 +1,281 @@
+"""Deep verification: is every artefact what the archives say it must be?
+
+The archives are decoded again. Tables and statistics are held against them record by record and
+figure by figure. An export or a description is made again from them, one at a time, in scratch
+space beside the data, and its bytes must be the same; where other libraries or another machine made
+it, its records are read back and compared. So nothing has to be written here for a new one.
+
+Not here: whether files still have the bytes that were recorded (`pipelines.lineage.verify`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .. import statistics, tables
+from ..declarations import Dataset
+from ..errors import ArtefactError, ImagesetsError, StorageError
+from ..plan import Plan, Planned
+from ..products import Product, Subject
+from ..progress import Advance, silent
+from ..records import Batch
+from ..statistics.expectations import Finding
+from ..store import hashing, layout, provenance, writing
+from ..store.provenance import Artefact, Provenance
+from ..tables import comparing
+from . import differences, status
+from .verify import Verdict
+
+OTHER_BYTES = "its bytes are not those that the same libraries make of the archive"
+_DECIDE_BYTES = ("pyarrow", "numpy", "polars", "lmdb")
+
+
+def verify(
+    data: Path, plan: Plan, dataset: Dataset, whole: Collection[str], advance: Advance = silent
+) -> list[Verdict]:
+    """Decode the archives of a dataset again and compare what was made from them.
+
+    Args:
+        data: the data folder.
+        plan: all there can be of the catalogue.
+        dataset: what was made of it is compared.
+        whole: paths of what is whole by its hashes.
+        advance: is told how many records were compared.
+
+    Returns:
+        a verdict for each artefact that is whole by its hashes, but for archives: `whole` still, or
+        `changed` with what differs, or `uncompared` where not all archives are whole.
+
+    Raises:
+        MemberError, FormatError: the archives do not hold what the catalogue declares.
+        StorageError: there is no room to make an artefact again.
+    """
+    there = [one for one in plan.of([dataset]) if one.path in whole and one.subject]
+    archives = [one.path for one in plan.of([dataset], ["archives"])]
+    if there and (missing := [path for path in archives if path not in whole]):
+        why = f"not all of its archives are here and whole: {', '.join(missing)}"
+        return [Verdict(path, "uncompared", why) for path in sorted(one.path for one in there)]
+    if not there:
+        return []
+    source = plan.declared.source_of(dataset)
+    subject = Subject(source, dataset, tuple(dataset.splits.values()))
+    with _scratch(data) as scratch:
+        work = _Work(data, scratch, subject, plan.options)
+        for split in subject.splits:
+            if any(split in one.subject.splits for one in there if one.subject):
+                _decode(work, replace(subject, splits=(split,)), advance)
+            # Otherwise its members may not even be those declared now.
+        for one in there:
+            if one.stage != "tables":
+                work.verdicts[one.path] = _judge(work, one)
+    whole = {path for path, verdict in work.verdicts.items() if verdict.is_whole}
+    failing = status.failing(data, dataset, whole)
+    return [_declared(work.verdicts[one.path], failing) for one in there]
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is known so far of a dataset that is compared with its archives.
+
+    tables, sums: of each split that was decoded, made again.
+    """
+
+    data: Path
+    scratch: Path
+    subject: Subject
+    options: Mapping[str, Any]
+    tables: dict[str, Path] = field(default_factory=dict)
+    sums: dict[Path, statistics.Sums] = field(default_factory=dict)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+
+    def known(self, path: str) -> Provenance:
+        """Return the provenance of something whole."""
+        found = provenance.recorded(self.data, path)
+        if found is None:
+            raise ArtefactError(f"{path} changed while it was verified. Run the command again.")
+        return found
+
+
+def _decode(work: _Work, subject: Subject, advance: Advance) -> None:
+    """Make the table of a split again, and hold the one that is there against the archives."""
+    dataset, split = subject.dataset, subject.split
+    path, again = layout.table(dataset.name, split.name), work.scratch / f"{split.name}.parquet"
+    sums = statistics.nothing(len(dataset.classes), dataset.image.shape)
+    made = provenance.recorded(work.data, path)
+    level = tables.COMPRESSION_LEVEL
+    if made is not None:
+        level = made.parameters["compression"]["compression_level"]
+    comparison = comparing.Comparison(work.data / path, subject.source, dataset, split)
+    wrong: list[str] = []
+    records = 0
+
+    def observe(batch: Batch) -> None:
+        nonlocal records
+        statistics.add(sums, batch)
+        if made is not None and not wrong:
+            wrong.extend(filter(None, [_difference(partial(comparison.compare, records, batch))]))
+        records += len(batch)
+        advance(len(batch))
+
+    folder = work.data / layout.archives(subject.source.name)
+    tables.write(
+        subject.source, dataset, split, folder, again, observe=observe, compression_level=level
+    )
+    work.tables[split.name], work.sums[again] = again, sums
+    if made is None:
+        return
+    if not wrong:
+        wrong.extend(filter(None, [_difference(comparison.end)]))
+    if not wrong and _same_libraries(made) and hashing.sha256(again) != made.sha256:
+        wrong.append(OTHER_BYTES)
+    work.verdicts[path] = _verdict(path, next(iter(wrong), None))
+
+
+def _judge(work: _Work, planned: Planned) -> Verdict:
+    """Hold statistics, an export or a description against what it must be."""
+    made, product = work.known(planned.path), planned.product
+    if product is None or product.read is None:  # it tells which tables it was made from
+        for path in (made_from.path for made_from in made.inputs):
+            if path not in work.verdicts:
+                return Verdict(planned.path, "uncompared", f"{path} is not whole")
+            if not work.verdicts[path].is_whole:
+                why = f"it was made from {path} with wrong bytes"
+                return Verdict(planned.path, "changed", why)
+    if product is None:
+        return _verdict(planned.path, _wrong_statistics(work, made))
+    can_repeat = product.reproducible == "everywhere" or (
+        product.reproducible == "same libraries"
+        and _same_libraries(made)
+        and product.repeats_here(work.data / planned.path)
+    )
+    if not can_repeat and product.read is None:
+        why = "it can't be made again here to the same bytes"
+        return Verdict(planned.path, "uncompared", why)
+    if can_repeat and _made_again(work, planned, product, made) == made.sha256:
+        return Verdict(planned.path, "whole")
+    wrong = _differing_record(work, planned, product) if product.read else None
+    return _verdict(planned.path, wrong or (OTHER_BYTES if can_repeat else None))
+
+
+def _made_again(work: _Work, planned: Planned, product: Product, made: Provenance) -> str:
+    """Return the SHA-256 of an export or a description that is made again."""
+    subject = planned.subject or work.subject
+    if (free := shutil.disk_usage(work.scratch).free) < made.size_bytes:
+        raise StorageError(
+            f"{planned.path} has {made.size_bytes:,} bytes, but only {free:,} are free to make it "
+            f"again in {work.scratch}. Free some space."
+        )
+    goal = work.scratch / "again" / Path(planned.path).name
+    goal.parent.mkdir()
+    of_splits = {split.name: work.tables[split.name] for split in subject.splits}
+    try:
+        inputs = planned.opened(work.data, made.inputs, of_splits)
+        product.write(inputs, goal, product.chosen(work.options), silent)
+        return hashing.sha256(goal)
+    finally:
+        shutil.rmtree(goal.parent)
+
+
+def _differing_record(work: _Work, planned: Planned, product: Product) -> str | None:
+    """Return what is wrong with the first record that is not what the archives say."""
+    return _difference(partial(_first_difference, work, planned, product))
+
+
+def _first_difference(work: _Work, planned: Planned, product: Product) -> str | None:
+    subject, path = planned.subject or work.subject, work.data / planned.path
+    assert product.read is not None
+    for split in subject.splits:
+        one, index = replace(subject, splits=(split,)), 0
+        for batch in tables.batches(work.tables[split.name]):
+            for at, stored in enumerate(product.read(path, one, index, index + len(batch))):
+                for _, why in differences.of_record(stored.record, _one(batch, at)):
+                    return f"record {index + at:,}: {why}"
+            index += len(batch)
+        with contextlib.suppress(ArtefactError):
+            next(product.read(path, one, index, index + 1))
+            return "it goes on after the last record"
+    return None
+
+
+def _one(batch: Batch, at: int) -> Batch:
+    coarse = None if batch.coarse_labels is None else batch.coarse_labels[at : at + 1]
+    return Batch(batch.images[at : at + 1], batch.labels[at : at + 1], coarse)
+
+
+def _wrong_statistics(work: _Work, made: Provenance) -> str | None:
+    """Return what is wrong with statistics; those of the tables made again are right."""
+    parts = [statistics.rows(tables.info(table), sums) for table, sums in work.sums.items()]
+    expected = pa.concat_tables(parts)
+    if why := _difference(partial(_differing_statistics, work.data / made.path, expected)):
+        return why
+    again = work.scratch / "statistics.parquet"
+    artefact = Artefact(made.path, made.stage, made.code_version, made.parameters, made.inputs)
+    statistics.write(work.sums, again, known=work.sums, made_from=artefact)
+    is_right = not _same_libraries(made) or hashing.sha256(again) == made.sha256
+    return None if is_right else OTHER_BYTES
+
+
+def _differing_statistics(path: Path, expected: pa.Table) -> str | None:
+    found = pq.read_table(path).replace_schema_metadata(None)
+    expected = expected.replace_schema_metadata(None)
+    if found.equals(expected):
+        return None
+    if found.schema != expected.schema or len(found) != len(expected):
+        return "its columns or rows are not those of these statistics"
+    name = next(n for n in expected.column_names if not found[n].equals(expected[n]))
+    rows = zip(found[name].to_pylist(), expected[name].to_pylist(), strict=True)
+    row = next((n for n, (a, b) in enumerate(rows) if a != b), 0)
+    where = json.dumps({k: expected[k][row].as_py() for k in ("split", "class")})
+    return f"row {row} {where}: {name} is not what the archive says"
+
+
+def _declared(verdict: Verdict, failing: Mapping[str, Sequence[Finding]]) -> Verdict:
+    """Return a verdict that tells what the catalogue says otherwise, too."""
+    why = [f"check {f.check_name} failed: {f}" for f in failing.get(verdict.path, ())]
+    return replace(verdict, condition="undeclared", why="; ".join(why)) if why else verdict
+
+
+def _same_libraries(made: Provenance) -> bool:
+    installed = provenance.versions()
+    return all(installed.get(name) == made.run.versions.get(name) for name in _DECIDE_BYTES)
+
+
+def _difference(compare: Callable[[], str | None]) -> str | None:
+    """Return what a comparison finds; bytes that a library chokes on are a difference too."""
+    try:
+        return compare()
+    except (ImagesetsError, OSError, ValueError, pa.ArrowException) as error:
+        return f"it can't be read: {error}"
+
+
+def _verdict(path: str, difference: str | None) -> Verdict:
+    return Verdict(path, "changed", difference) if difference else Verdict(path, "whole")
+
+
+@contextlib.contextmanager
+def _scratch(data: Path) -> Iterator[Path]:
+    """Give a folder that is gone afterwards: in the data folder, or where that is read-only, else.
+
+    One process at a time has it; what a killed one left is removed first.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = data / layout.SCRATCH
+        try:
+            stack.enter_context(writing.locked(folder))
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        except (OSError, StorageError):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="imagesets-")))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        yield folder

@@ -1,0 +1,35 @@
+"""Differences between a record as it stands somewhere and as it should be, in words.
+
+Not here: deciding which of two is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..records import Batch
+
+
+def of_record(found: Batch, expected: Batch) -> Iterator[tuple[str, str]]:
+    """Yield (part, what was expected and what was found) of a record that should be another.
+
+    Coarse labels are held against each other where both have them.
+    """
+    for name, one, other in (
+        ("label", found.labels, expected.labels),
+        ("coarse label", found.coarse_labels, expected.coarse_labels),
+    ):
+        if one is not None and other is not None and one[0] != other[0]:
+            yield name, f"{name}: expected {other[0]}, found {one[0]}"
+    wrong = found.images[0] != expected.images[0]
+    if wrong.any():
+        at = tuple(int(number) for number in np.argwhere(wrong)[0])
+        axes = ("row", "column", "channel")[: 2 + (wrong.shape[-1] > 1)]
+        where = ", ".join(f"{axis} {number}" for axis, number in zip(axes, at, strict=False))
+        yield (
+            "image",
+            f"pixel in {where}: expected intensity {expected.images[0][at]}, found "
+            f"{found.images[0][at]} ({wrong.sum():,} of {wrong.size:,} differ)",
+        )

@@ -1,0 +1,136 @@
+"""Status: which artefacts are up to date, without Dagster.
+
+Not here: reading files that nobody wrote to since they were read (`pipelines.lineage.verify` does).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import polars as pl
+
+from ..declarations import Dataset
+from ..errors import StaleInput
+from ..plan import DEFAULT, AssetPath, Plan, Planned
+from ..statistics import expectations
+from ..statistics.expectations import Finding
+from ..store import layout, seen, state
+from ..store.provenance import Artefact, Input
+from ..store.state import State
+
+
+def states(data: Path, wanted: Iterable[Planned]) -> dict[str, State]:
+    """Return path → state of some artefacts, in the order of a plan.
+
+    What is made from something that is out of date is so too.
+
+    Raises:
+        MadeByNewer: the provenance of one can only be read by a newer Imagesets.
+    """
+    found: dict[str, State] = {}
+
+    def sha256(path: str) -> str | None:
+        known = found.get(path)
+        return known.record.sha256 if known and known.record and known.is_up_to_date else None
+
+    for planned in wanted:
+        found[planned.path] = state.decide(data, planned.artefact(sha256))
+    return found
+
+
+def inputs(data: Path, plan: Plan, planned: Planned) -> tuple[Input, ...]:
+    """Return what an artefact is made from, and what it shows of what is there.
+
+    Raises:
+        StaleInput: something that it is made from is not up to date.
+        MadeByNewer: its provenance can only be read by a newer Imagesets.
+    """
+
+    def made(path: str) -> Input:
+        [found] = state.inputs(data, [plan.artefacts[path].artefact(sha256)])
+        return found
+
+    def sha256(path: str) -> str | None:
+        return made(path).sha256
+
+    used = []
+    for path in planned.uses:
+        with contextlib.suppress(StaleInput):
+            used.append(made(path))
+    return (*map(made, planned.needs), *used)
+
+
+def failing(data: Path, dataset: Dataset, among: Collection[str]) -> dict[str, list[Finding]]:
+    """Return path → the blocking checks that a finished artefact does not pass, of some artefacts.
+
+    What merely warns is no failure, and takes reading all pixels to know.
+    """
+    judges: dict[str, Callable[[Path], list[Finding]]] = {
+        layout.table(dataset.name, split.name): partial(
+            expectations.of_table, dataset=dataset, split=split
+        )
+        for split in dataset.splits.values()
+    }
+    judges[layout.statistics(dataset.name)] = partial(expectations.of_statistics, dataset=dataset)
+    failing = {}
+    for path, judge in judges.items():
+        if path not in among:
+            continue
+        try:
+            found = [finding for finding in judge(data / path) if not finding.passed]
+        except (OSError, pl.exceptions.PolarsError) as error:
+            found = [Finding("readable", False, "a whole file", str(error))]
+        if found:
+            failing[path] = found
+            with contextlib.suppress(OSError):
+                seen.look_anew(data, path)  # so that the next build knows if it rotted
+    return failing
+
+
+def reasons(data: Path, plan: Plan, dataset: Dataset) -> dict[str, str]:
+    """Return what is not as it should be of a dataset, path or check → why; empty if all is."""
+    found = states(data, plan.of([dataset], DEFAULT))
+    up_to_date = {path for path, state in found.items() if state.is_up_to_date}
+    names = names_of(failing(data, dataset, up_to_date))
+    return {path: state.reason for path, state in found.items() if state.reason} | {
+        f"check {name} of {dataset.name}": "it failed" for name in names
+    }
+
+
+def in_words(data: Path, dataset: Dataset, found: Mapping[str, State]) -> str:
+    """Return one phrase for the states of a dataset's artefacts."""
+    up_to_date = {path for path, state in found.items() if state.is_up_to_date}
+    if names := names_of(failing(data, dataset, up_to_date)):
+        return f"{', '.join(names)} failed"
+    if len(up_to_date) == len(found):
+        return f"up to date ({len(found)} artefacts)"
+    if not any(state.record for state in found.values()):
+        return "nothing yet"
+    return f"{len(up_to_date)} of {len(found)} artefacts up to date"
+
+
+def names_of(failing: Mapping[str, Sequence[Finding]]) -> list[str]:
+    """Return the names of failing checks, each once."""
+    return list(dict.fromkeys(f.check_name for findings in failing.values() for f in findings))
+
+
+def versions(plan: Plan) -> dict[AssetPath, str]:
+    """Return asset → the version of what makes it: its code, and what is declared of its artefacts.
+
+    Dagster is told so of a change in the catalogue or an option, as of a change of the code.
+    """
+    made: dict[AssetPath, list[Artefact]] = {}
+    for planned in plan.artefacts.values():
+        made.setdefault(planned.asset, []).append(planned.artefact())
+
+    def version(found: list[Artefact]) -> str:
+        facts = sorted({a.path: [a.code_version, a.parameters] for a in found}.items())
+        digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        return f"{found[0].code_version}-{digest[:8]}"
+
+    return {asset: version(found) for asset, found in made.items()}

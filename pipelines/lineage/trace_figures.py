@@ -1,0 +1,142 @@
+"""Trace: statistics, or a row of them, by adding up the records again.
+
+Not here: computing the figures (`pipelines.statistics`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .. import statistics, tables
+from ..declarations import Dataset, Split
+from ..errors import (
+    FormatError,
+    MemberError,
+    TableError,
+    UnknownName,
+    did_you_mean,
+)
+from ..records import Batch, Pixels
+from .hops import Facts, Found, Way, blamed, hop_of, number_of
+from .trace_whole import table_and_members, whole_file
+
+
+def figures(way: Way, row: str | None) -> Found:
+    """Trace statistics, or a row of them, by adding up the records again."""
+    classes, splits = way.dataset.classes, way.splits
+    layout = [(split, at) for split in splits for at in range(len(classes) + 1)]
+    if row is None:
+        wanted, hop = range(len(layout)), whole_file(way, way.target)
+    else:
+        number = _rownumber_of(way, row)
+        wanted, hop = range(number, number + 1), hop_of("statistics", way.target, number)
+    facts: Facts = {}
+    image, hops, problems = None, [], []
+    try:
+        found = pq.readtable(way.here).to_pylist()
+    except (OSError, pa.ArrowException, ValueError) as error:
+        found, problems = [], [f"not readable as Parquet: {error}"]
+    split_rows = {split.name: [n for n in wanted if layout[n][0] is split] for split in splits}
+    needed = [split for split in splits if split_rows[split.name]]
+    sources = way.archives(name for split in needed for name in split.archives)
+    for split in needed:
+        table, *stored = table_and_members(way, split)
+        try:
+            if table.holds or not all(source.holds for source in sources):
+                batches = tables.batches(way.table(split).at(way.data))
+            else:
+                batches = tables.decoded(way.source, way.dataset, split, way.folder)
+            with contextlib.closing(batches):
+                rows, spans = _added_up(way, split, batches)
+        except (TableError, MemberError, FormatError, IndexError) as error:
+            problems.append(f"the records of {split.name} can't be added up again: {error}")
+        else:
+            for number in split_rows[split.name]:
+                at = layout[number][1]
+                problems.append(_figures(found, number, rows[at]))
+                if row is not None:
+                    table = replace(table, facts=spans[at])
+                    hop = replace(hop, facts=_some_figures(found, number))
+                    facts = {k: rows[at][k] for k in ("split", "label", "class", "records")}
+                    image = _mean_image(way.dataset, rows[at])
+        hops += [table, *stored]
+    return facts, image, (blamed(hop, *problems), *hops, *sources)
+
+
+def _added_up(way: Way, split: Split, batches: Iterable[Batch]) -> tuple[list[Facts], list[Facts]]:
+    """Return the rows of a split's statistics, and of which records each of them tells."""
+    dataset = way.dataset
+    shape, records = dataset.image.shape, 0
+    sums = statistics.nothing(len(dataset.classes), shape)
+    spans: list[Facts] = [{} for _ in dataset.classes]
+    for batch in batches:
+        statistics.add(sums, batch)
+        for label in np.unique(batch.labels):
+            [at] = np.nonzero(batch.labels == label)
+            spans[label].setdefault("first", records + int(at[0]))
+            spans[label]["last"] = records + int(at[-1])
+        records += len(batch)
+    about = tables.declared(way.source, dataset, split)
+    rows = statistics.rows(about, sums).to_pylist()
+    spans.append({"first": 0, "last": records - 1})
+    return rows, [{"records": r["records"]} | span for r, span in zip(rows, spans, strict=True)]
+
+
+def _some_figures(found: list[Facts], number: int) -> Facts:
+    """Return the figures of a row that are worth showing, as they stand there."""
+    row = found[number] if number < len(found) else {}
+    names = ("records", "mean_intensity", "std_intensity")
+    return {name: row[name] for name in names if row.get(name) is not None}
+
+
+def _mean_image(dataset: Dataset, row: Facts) -> Pixels | None:
+    if row["mean_image"] is None:
+        return None
+    means = np.array(row["mean_image"], np.float32).reshape(dataset.image.shape)
+    return np.rint(means).astype(np.uint8)
+
+
+def _rownumber_of(way: Way, text: str) -> int:
+    """Return which row is meant by its number, or by `SPLIT/LABEL`, `SPLIT/CLASS`, `SPLIT/total`.
+
+    Raises:
+        ArtefactError: there is no such row.
+        UnknownName: there is no such split or class.
+    """
+    classes = way.dataset.classes
+    splits = [split.name for split in way.splits]
+    size = len(classes) + 1
+    name, slash, which = text.partition("/")
+    if not slash and name not in splits:
+        return number_of(text, f"{way.dataset.name}/statistics has rows", len(splits) * size)
+    if name not in splits:
+        raise UnknownName(
+            f"{way.dataset.name} has no split {name!r}.{did_you_mean(name, splits)} "
+            f"Known: {', '.join(splits)}."
+        )
+    known = {str(label): label for label in range(len(classes))}
+    known |= {name: label for label, name in enumerate(classes) if name not in known}
+    known |= {"": len(classes), "total": len(classes)}
+    if which not in known:
+        raise UnknownName(
+            f"{way.dataset.name} has no class {which!r}.{did_you_mean(which, known)} Name one, its "
+            f"label 0 to {len(classes) - 1}, or total."
+        )
+    return splits.index(name) * size + known[which]
+
+
+def _figures(found: list[Facts], number: int, expected: Facts) -> str:
+    """Return where a row of statistics differs from what it should be."""
+    row = found[number] if number < len(found) else {}
+    wrong = [
+        f"{name}: expected {figure!s:.40}, found {row.get(name)!s:.40}"
+        for name, figure in expected.items()
+        if row.get(name) != figure
+    ]
+    return f"row {number}, {', '.join(wrong)}" if wrong else ""

@@ -1,0 +1,202 @@
+"""Trace: one record of a split, in every place where it stands.
+
+Not here: artefacts as wholes (`trace_whole`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from .. import formats, tables
+from ..archives import members
+from ..declarations import Dataset, Member, Split
+from ..errors import (
+    ArtefactError,
+    FormatError,
+    MemberError,
+    TableError,
+    UnknownName,
+    did_you_mean,
+)
+from ..products import Subject
+from ..records import Batch, Place
+from . import differences
+from .hops import Facts, Found, Hop, Way, blamed, hop_of, number_of
+from .trace_whole import member_hop, mistaken
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """A place where a record stands, and which of its parts stand there."""
+
+    hop: Hop
+    record: Batch | None = None
+    parts: tuple[str, ...] = ("label", "coarse label", "image")
+
+
+_PARTS = {"images": ("image",), "labels": ("label",), "batches": ("label", "coarse label", "image")}
+
+
+def record(way: Way, row: str) -> Found:
+    """Trace one record of a split: `INDEX`, or `SPLIT/INDEX` where an artefact holds several."""
+    dataset, (split, text) = way.dataset, _split_of(way, row)
+    index = number_of(text, f"{dataset.name}/{split.name} has records", split.records)
+    one = _Record(way, split, index)
+    exported = [_exported(one)] if way.target.planned.product else []
+    table = _row(one)
+    parts, whole, names = _stored(one)
+    sources = way.archives(names)
+    order = [table.record, whole, *(copy.record for copy in exported)]
+    if all(hop.holds for hop in sources):
+        order.insert(0, whole)
+    found = next((record for record in order if record is not None), None)
+    hops = (_held(copy, found) for copy in [*exported, table, *parts])
+    facts = {"split": split.name, "index": index}
+    if found is None:
+        return facts, None, (*hops, *sources)
+    return facts | _meaning(dataset, found), found.images[0], (*hops, *sources)
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """Which record is traced."""
+
+    way: Way
+    split: Split
+    index: int
+
+
+def _split_of(way: Way, row: str) -> tuple[Split, str]:
+    """Return the split that a row is of, and what is left of its name.
+
+    Raises:
+        UnknownName: there is no such split.
+    """
+    name, slash, index = row.rpartition("/")
+    known = {split.name: split for split in way.splits}
+    if len(known) == 1 and not slash:
+        return way.splits[0], row
+    if name not in known:
+        raise UnknownName(
+            f"{way.dataset.name} has no split {name!r}.{did_you_mean(name, known)} Name a record "
+            f"as SPLIT/INDEX. Known: {', '.join(known)}."
+        )
+    return known[name], index
+
+
+def _meaning(dataset: Dataset, record: Batch) -> Facts:
+    """Return the labels of a record and what they stand for."""
+    label = int(record.labels[0])
+    facts: Facts = {"label": label, "class": _class(dataset.classes, label)}
+    if record.coarse_labels is not None:
+        label = int(record.coarse_labels[0])
+        facts |= {"coarse_label": label, "coarse_class": _class(dataset.coarse_classes, label)}
+    return facts
+
+
+def _class(classes: Sequence[str], label: int) -> str | None:
+    return classes[label] if label < len(classes) else None
+
+
+def _exported(one: _Record) -> _Copy:
+    """Read a record of an export."""
+    way, product = one.way, one.way.target.planned.product
+    hop = hop_of(way.target.what, way.target, one.index)
+    if product is None or product.read is None:
+        return _Copy(blamed(hop, "no single record can be read back from it"))
+    subject = Subject(way.source, way.dataset, (one.split,))
+    try:
+        stored = next(product.read(way.here, subject, one.index, one.index + 1))
+    except (ArtefactError, OSError) as error:
+        return _Copy(blamed(hop, str(error)))
+    hop = replace(hop, bytes=(stored.start, stored.stop), facts=stored.facts)
+    return _Copy(hop, stored.record)
+
+
+def _row(one: _Record) -> _Copy:
+    """Read a row of the table, all its columns."""
+    way, index, target = one.way, one.index, one.way.table(one.split)
+    hop, path = hop_of("table", target, index), target.at(way.data)
+    if not path.is_file():
+        return _Copy(blamed(hop, f"{path} is not there. {target.planned.remedy}"))
+    try:
+        hop = blamed(hop, mistaken(way, one.split))
+        if tables.info(path).shape != way.dataset.image.shape:
+            return _Copy(hop)
+        found = tables.to_arrow(path, index, index + 1)
+        [columns] = found.drop_columns(["image"]).to_pylist()
+        names = ["label", "coarse_label"] if way.dataset.coarse_classes else ["label"]
+        labels = (np.array([columns[name]], np.uint8) for name in names)
+        record = Batch(found["image"].chunk(0).to_numpy_ndarray(), *labels)
+    except TableError as error:
+        return _Copy(blamed(hop, str(error)))
+    except (LookupError, TypeError, ValueError, pa.ArrowException) as error:
+        return _Copy(blamed(hop, f"damaged ({type(error).__name__}: {error})"))
+    expected = {"index": index} | _meaning(way.dataset, record)
+    problems = [
+        f"{name}: expected {wanted!r}, found {columns.get(name)!r}"
+        for name, wanted in expected.items()
+        if columns.get(name) != wanted
+    ]
+    return _Copy(blamed(replace(hop, facts=columns), *problems), record)
+
+
+def _stored(one: _Record) -> tuple[list[_Copy], Batch | None, list[str]]:
+    """Read a record in its members: the parts, the record if they are all there, the archives."""
+    way, split, index, dataset = one.way, one.split, one.index, one.way.dataset
+
+    def size_bytes(member: Member) -> int:
+        with way.opened() as open_member:
+            return members.size_bytes(open_member, member)
+
+    try:
+        places = formats.locate(dataset, split, index, size_bytes)
+    except MemberError as error:  # where one batch ends and the next begins can't be told
+        first = member_hop(way, split.members["batches"][0], "batches")
+        return [_Copy(blamed(first, str(error)))], None, list(split.archives)
+    read = [_part(way, place) for place in places]
+    parts, problems = [part for part, _ in read], [problem for _, problem in read]
+    # What can't be read is filled with something harmless, and never looked at.
+    fillers = [bytes([dataset.first_label]) * (place.stop - place.start) for place in places]
+    record = None
+    if any(parts):
+        try:
+            record = formats.assemble(dataset, _filled(parts, fillers))
+        except FormatError as error:  # a label stands for no class
+            guilty = [place.role != "images" for place in places]
+            parts = [b"" if bad else part for part, bad in zip(parts, guilty, strict=True)]
+            problems = [str(error) if bad else p for p, bad in zip(problems, guilty, strict=True)]
+            if any(parts):
+                record = formats.assemble(dataset, _filled(parts, fillers))
+    copies = []
+    for place, part, problem in zip(places, parts, problems, strict=True):
+        hop = replace(member_hop(way, place.member, place.role), bytes=(place.start, place.stop))
+        copies.append(_Copy(blamed(hop, problem), record if part else None, _PARTS[place.role]))
+    return copies, record if all(parts) else None, [place.member.archive for place in places]
+
+
+def _filled(parts: list[bytes], fillers: list[bytes]) -> list[bytes]:
+    return [part or filler for part, filler in zip(parts, fillers, strict=True)]
+
+
+def _part(way: Way, place: Place) -> tuple[bytes, str]:
+    """Return the bytes at a place, or why they can't be had."""
+    try:
+        with way.opened() as open_member:
+            return members.read_range(open_member(place.member), place.start, place.stop), ""
+    except MemberError as error:
+        return b"", str(error)
+
+
+def _held(copy: _Copy, record: Batch | None) -> Hop:
+    """Hold the parts of a record that stand at a place against the record."""
+    if copy.record is None or record is None:
+        return copy.hop
+    problems = (
+        text for part, text in differences.of_record(copy.record, record) if part in copy.parts
+    )
+    return blamed(copy.hop, *problems)

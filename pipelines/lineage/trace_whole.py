@@ -1,0 +1,109 @@
+"""Trace: an artefact as a whole, by its bytes and those of all that it was made from.
+
+Not here: single records (`trace_record`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+from .. import tables
+from ..archives import members
+from ..declarations import Member, Split
+from ..errors import (
+    MemberError,
+    TableError,
+)
+from ..store import hashing, layout, provenance
+from . import targets
+from .hops import Facts, Found, Hop, Way, blamed, hop_of
+from .targets import Target
+
+
+def whole(way: Way) -> Found:
+    """Trace a table, an export or a description as a whole."""
+    made = [] if way.target.planned.stage == "tables" else [whole_file(way, way.target)]
+    tables = [hop for split in way.splits for hop in table_and_members(way, split)]
+    sources = way.archives(name for split in way.splits for name in split.archives)
+    facts: Facts = {"records": sum(split.records for split in way.splits)}
+    if len(way.splits) == 1:
+        facts = {"split": way.splits[0].name} | facts
+    return facts, None, (*made, *tables, *sources)
+
+
+def table_and_members(way: Way, split: Split) -> list[Hop]:
+    """Verify the table of a split, and its members, as wholes."""
+    table = whole_file(way, way.table(split))
+    if table.hashes:
+        try:
+            table = blamed(table, mistaken(way, split))
+        except TableError as error:
+            table = blamed(table, str(error))
+    return [
+        table,
+        *(_read(way, m, role) for role, part in split.members.items() for m in part),
+    ]
+
+
+def whole_file(way: Way, target: Target) -> Hop:
+    """Hold the bytes of an artefact, and of what it was made from, against what was recorded."""
+    hop, path = hop_of(target.what, target), target.at(way.data)
+    if not path.is_file():
+        return blamed(hop, f"{path} is not there. {target.planned.remedy}")
+    try:
+        found = hashing.sha256(path)
+    except OSError as error:
+        return blamed(hop, str(error))
+    hop = replace(hop, hashes={"sha256": found})
+    record = provenance.recorded(way.data, target.planned.path)
+    said = targets.sidecar(target.copy) if target.copy else {}
+    if record is not None and not said:
+        said = asdict(record)
+    if not said:
+        record_path = way.data / layout.lineage(target.planned.path)
+        return blamed(hop, f"nothing says which bytes to expect: {record_path} is not there")
+    problems, known = [], way.plan.artefacts
+    if said["sha256"] != found:
+        problems.append(f"expected SHA-256 {said['sha256']}, as recorded; found {found}")
+    for made_from in said["inputs"]:
+        name, sha256 = made_from["path"], made_from["sha256"]
+        if name not in known:  # whatever a file claims: nothing else is opened
+            problems.append(f"made from {name!r:.80}, which the catalogue does not know")
+            continue
+        now = provenance.recorded(way.data, name)
+        if now is not None and now.sha256 != sha256:
+            problems.append(
+                f"made from {name} when its SHA-256 was {sha256}; now {now.sha256} is recorded"
+            )
+    return blamed(hop, *problems)
+
+
+def _read(way: Way, member: Member, role: str) -> Hop:
+    """Read a member to its end: its checksums and what is declared of it are held on the way."""
+    hop = member_hop(way, member, role)
+    try:
+        with way.opened() as open_member:
+            hop = replace(hop, bytes=(0, members.pass_by(open_member(member))))
+    except MemberError as error:
+        hop = blamed(hop, str(error))
+    return hop
+
+
+def mistaken(way: Way, split: Split) -> str:
+    """Hold what a table says of itself against the catalogue; return what is wrong.
+
+    Raises:
+        TableError: it is no table of ours.
+    """
+    found = asdict(tables.info(way.table(split).at(way.data)))
+    declared = asdict(tables.declared(way.source, way.dataset, split))
+    return "; ".join(
+        f"{name}: the catalogue declares {wanted}, found {found[name]}"
+        for name, wanted in declared.items()
+        if found[name] != wanted
+    )
+
+
+def member_hop(way: Way, member: Member, role: str) -> Hop:
+    """Return the hop of a member, of which nothing is known yet."""
+    return Hop("member", layout.archive(way.source.name, str(member)), facts={"role": role})

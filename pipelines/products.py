@@ -1,0 +1,233 @@
+"""The contract of all that is made from a dataset for others: exports and descriptions.
+
+A product is one module in `pipelines/exports` (other people's formats) or `pipelines/descriptions`
+(what people and catalogues are told). It declares itself in one `EXPORT` or `DESCRIPTION`, and is
+found because it lies there. From that follow its place in the plan, the Dagster asset with columns
+and lineage, its options everywhere, and that it is listed, built, verified, traced and told of.
+Nothing else is edited. Libraries that are heavy to import are imported inside `write` and `read`.
+
+Not here: what there is to make of which dataset (`pipelines.plan`), or making it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from .declarations import Dataset, Source, Split
+from .progress import Advance
+from .records import Batch
+from .store.provenance import Facts, Input
+
+ROOMS = {"exports": "EXPORT", "descriptions": "DESCRIPTION"}  # room → what a module declares
+
+Scope = Literal["split", "dataset"]
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column or field of a product.
+
+    type: in the words of its format.
+    of: the column of the table that it comes from; None where it is the same for all records.
+    how: whether it is taken as it is, or computed from that.
+    """
+
+    name: str
+    type: str
+    meaning: str
+    of: str | None = None
+    how: Literal["identity", "transformed"] = "identity"
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What a person may choose of a product: `<product>_<name>`, with a default.
+
+    help: a phrase for `--help` and the launchpad.
+    low, high: of a number.
+    """
+
+    name: str
+    default: bool | int
+    help: str
+    low: int = 0
+    high: int = 0
+
+    def number(self, text: str) -> int:
+        """Return a number from text.
+
+        Raises:
+            ValueError: it is none, or beyond what may be chosen.
+        """
+        if re.fullmatch(r"[+-]?\d{1,9}", text) and self.low <= int(text) <= self.high:
+            return int(text)
+        raise ValueError(f"write {self.low} to {self.high}; {self.default} is the default")
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What something is made of: one split of a dataset, or all its splits."""
+
+    source: Source
+    dataset: Dataset
+    splits: tuple[Split, ...]
+
+    @property
+    def split(self) -> Split:
+        """The one split."""
+        [split] = self.splits
+        return split
+
+    @property
+    def records(self) -> int:
+        """How many records it has."""
+        return sum(split.records for split in self.splits)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """The files that a product is made from, up to date and held open while it is written.
+
+    paths: where each lies, by the path that it has in the data folder.
+    known: their paths, sizes and SHA-256, as its provenance will tell them.
+    tables: split → its Parquet table.
+    """
+
+    subject: Subject
+    paths: Mapping[str, Path]
+    known: tuple[Input, ...]
+    tables: Mapping[str, Path]
+
+    @property
+    def table(self) -> Path:
+        """The table of the one split."""
+        return self.tables[self.subject.split.name]
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A record as it was read back from a product, and where it stands there.
+
+    record: one record.
+    start, stop: its first byte and the one after its last, in the file.
+    facts: what else tells where it is, as a key, in JSON's types.
+    """
+
+    record: Batch
+    start: int
+    stop: int
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+Choices = Mapping[str, Any]
+"""Option → what was chosen, by its name in the product."""
+
+
+def everywhere(_dataset: Dataset) -> bool:
+    """Apply to every dataset."""
+    return True
+
+
+def _nothing(_subject: Subject, _chosen: Choices) -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """All there is to know of an export or a description.
+
+    name: its stage: `--only csv`, the asset `mnist/train_csv`, its kind in the UI.
+    title: what follows the name of a dataset or split: "as CSV: …".
+    scope: whether there is one of each split, or one of each dataset.
+    files: where it lies in the data folder, with `{dataset}` and `{split}`.
+    code_version: raised when its bytes can change though nothing else does.
+    write: (inputs, goal, choices, advance) → facts; writes the file `goal`, tells how many records
+        are done, and returns what it found out.
+    needs: the stages that it is made from.
+    uses: the stages that it shows where they are there.
+    applies: whether there is one of a dataset.
+    parameters: (subject, choices) → what decides its bytes beside inputs and code, in JSON's types.
+    read: (path, subject, start, stop) → its records in order. Required where it holds any.
+    room: bytes of an image → bytes that a record takes, for the warning before a disk fills.
+    reproducible: where the same bytes come out again: `everywhere`, or with the `same libraries`;
+        what comes out so on `one machine` or `never` is no part of a lock.
+    repeats_here: (path) → whether a file like this one comes out here, for what depends on the
+        machine too.
+    extra: the optional dependency that it needs.
+    sidecar: whether a file beside it says what it was made from.
+    kind: what the UI marks it as, if not by its name.
+    """
+
+    name: str
+    title: str
+    scope: Scope
+    files: str
+    code_version: str
+    write: Callable[[Inputs, Path, Choices, Advance], Facts]
+    needs: tuple[str, ...] = ("tables",)
+    uses: tuple[str, ...] = ()
+    applies: Callable[[Dataset], bool] = everywhere
+    columns: tuple[Column, ...] = ()
+    options: tuple[Option, ...] = ()
+    parameters: Callable[[Subject, Choices], dict[str, Any]] = _nothing
+    read: Callable[[Path, Subject, int, int], Iterator[Stored]] | None = None
+    room: Callable[[int], int] = lambda _image: 0
+    reproducible: Literal["everywhere", "same libraries", "one machine", "never"] = "everywhere"
+    repeats_here: Callable[[Path], bool] = lambda _path: True
+    extra: str | None = None
+    sidecar: bool = False
+    kind: str = ""
+    libraries: tuple[str, ...] = ()
+    snippets: tuple[str, ...] = ()
+
+    def path(self, subject: Subject) -> str:
+        """Return where it lies in the data folder."""
+        split = subject.split.name if self.scope == "split" else ""
+        return self.files.format(dataset=subject.dataset.name, split=split)
+
+    def chosen(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return its own choices, by their short names, of all options there are."""
+        return {
+            option.name: options.get(f"{self.name}_{option.name}", option.default)
+            for option in self.options
+        }
+
+
+@functools.cache
+def known() -> Mapping[str, Product]:
+    """Return every product by its name, in alphabetical order.
+
+    Raises:
+        TypeError: a module in one of the rooms declares no product.
+    """
+    found = {product.name: product for room in ROOMS for product in _lying_in(room)}
+    return {name: found[name] for name in sorted(found)}
+
+
+def room_of(name: str) -> str:
+    """Return the room in which a product lies: `exports` or `descriptions`."""
+    return next(room for room in ROOMS if any(one.name == name for one in _lying_in(room)))
+
+
+@functools.cache
+def _lying_in(room: str) -> tuple[Product, ...]:
+    package = importlib.import_module(f".{room}", __package__)
+    found = []
+    for lying in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        if lying.name.rpartition(".")[2].startswith("_"):
+            continue  # a helper
+        product = getattr(importlib.import_module(lying.name), ROOMS[room], None)
+        if not isinstance(product, Product):
+            raise TypeError(
+                f"{lying.name} declares no {ROOMS[room]} = Product(…), as every module of its room "
+                "does but for helpers, whose names begin with _."
+            )
+        found.append(product)
+    return tuple(found)
