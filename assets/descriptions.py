@@ -7,11 +7,10 @@ from pathlib import Path
 import dagster as dg
 
 from assets import metadata, tables
-from assets.command_line.display import Display
 from assets.resources import Options, Store
 from pipelines.declarations import Dataset, Source
 from pipelines.descriptions import croissant
-from pipelines.progress import Advance
+from pipelines.progress import Advance, Display
 from pipelines.store.provenance import Facts
 
 

@@ -10,11 +10,10 @@ from typing import Any
 import dagster as dg
 
 from assets import metadata, tables
-from assets.command_line.display import Display
 from assets.resources import Options, Store
 from pipelines.declarations import Dataset, Source, Split
 from pipelines.exports import to_csv, to_lmdb
-from pipelines.progress import Advance
+from pipelines.progress import Advance, Display
 from pipelines.store.provenance import Artefact, Facts, Input
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import polars as pl
 
 from assets import checks
-from assets.command_line.display import Display
 from assets.settings import Settings
 from pipelines import archives, statistics, tables
 from pipelines.declarations import Catalogue, Dataset
@@ -25,6 +24,7 @@ from pipelines.errors import MadeByNewer
 from pipelines.exports import to_csv, to_lmdb
 from pipelines.lineage import verification
 from pipelines.lineage.verification import Verdict
+from pipelines.progress import Display
 from pipelines.store import layout, making, provenance, seen, state
 from pipelines.store.hashing import Sight
 from pipelines.store.provenance import Artefact, Input

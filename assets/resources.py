@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 from pydantic import Field, PrivateAttr, field_validator
 
 from assets.checks import Finding
-from assets.command_line.display import Display, Unit, size
 from assets.settings import Settings
 from pipelines import archives, tables
 from pipelines.archives.web import Identify
@@ -28,7 +27,7 @@ from pipelines.declarations import Archive, Dataset, Source, Split
 from pipelines.errors import ArchiveUnavailable, ImagesetsError
 from pipelines.lineage import openlineage
 from pipelines.lineage.openlineage import Making, Outbox
-from pipelines.progress import Watch
+from pipelines.progress import Display, Unit, Watch, size
 from pipelines.statistics import Sums
 from pipelines.statistics.duplicates import Fingerprints
 from pipelines.store import hashing, layout, making, state

@@ -8,12 +8,11 @@ from pathlib import Path
 import dagster as dg
 
 from assets import archives, checks, metadata
-from assets.command_line.display import Display
 from assets.resources import AtHand, Options, Store
 from pipelines import statistics, tables
 from pipelines.archives import artefact as archive_artefact
 from pipelines.declarations import Dataset, Source, Split
-from pipelines.progress import Advance
+from pipelines.progress import Advance, Display
 from pipelines.statistics import duplicates
 from pipelines.store import layout
 from pipelines.store.provenance import Facts

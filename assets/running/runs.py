@@ -22,13 +22,12 @@ from dagster._core.instance import types as event_log  # which prints what it ra
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
-from assets import metadata
-from assets.command_line.display import Display
-from assets.definitions import define
+from assets import graph, metadata
 from assets.running import passwords
 from assets.settings import ROOT, Settings
-from pipelines import errors
+from pipelines import catalogue, errors
 from pipelines.declarations import Dataset
+from pipelines.progress import Display
 from pipelines.redaction import without_secrets
 from pipelines.store import writing
 
@@ -115,8 +114,9 @@ def materialize(
     """
     os.environ["DAGSTER_HOME"] = str(home(settings))
     with records(settings) as instance:
-        wanted = {key.path[0] for key in selection}
-        return execute(instance, define(settings, display, wanted=wanted), selection)
+        declared = catalogue.load(settings.catalogue)
+        assets = graph.assets_of(declared, settings, wanted={key.path[0] for key in selection})
+        return execute(instance, graph.define(settings, assets, display), selection)
 
 
 def execute(
