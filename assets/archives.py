@@ -10,12 +10,12 @@ from functools import partial
 import dagster as dg
 
 from assets import metadata
-from assets.command_line.display import Display
 from assets.resources import Made, Store, Web
 from pipelines import archives
 from pipelines.archives.web import Identify
 from pipelines.declarations import Archive, Source
 from pipelines.errors import ArchiveUnavailable
+from pipelines.progress import Display
 
 AT_ONCE = 4  # archives of a source under way at once
 

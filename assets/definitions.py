@@ -1,13 +1,7 @@
-"""All definitions together: `workspace.yaml` points here.
+"""What the UI and schedules load (`workspace.yaml` points here): the assets, and what starts runs.
 
-For each source of the catalogue its archives; for each dataset its tables, statistics, exports, and
-its description for other catalogues.
-
-    mnist/archives ─┬─ mnist/train ─┬─ mnist/train_csv
-                    │               ├─ mnist/train_lmdb
-                    │               ├─ mnist/statistics
-                    │               └─ mnist/croissant
-                    └─ mnist/test ── …
+The assets link to their code. Not here: an asset (`graph`), or a job, schedule or sensor
+(`running`); a new one is named in `automated`.
 """
 
 from __future__ import annotations
@@ -16,7 +10,7 @@ import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,92 +19,9 @@ if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
 
 import dagster as dg
 
-from assets import archives, descriptions, exports, overview, statistics, tables
-from assets.command_line.display import Display
-from assets.resources import AtHand, Options, Store, Web
+from assets import graph
+from assets.running import conditions, jobs, mirrors, refresh, sensors
 from assets.settings import ROOT, Settings
-from pipelines import catalogue
-from pipelines.declarations import Catalogue
-from pipelines.lineage import openlineage
-
-# Processes that are forked off one that has imported everything start several times faster; Dagster
-# imports its storage late, so that is named too.
-_PRELOADED = (
-    "assets.definitions",
-    "dagster._core.instance.factory",
-    "dagster._core.storage.local_compute_log_manager",
-    "dagster._core.storage.migration.utils",
-    "dagster._core.storage.sqlite_storage",
-)
-EXECUTORS = {
-    "in_process": dg.in_process_executor,
-    "multiprocess": dg.multiprocess_executor.configured(
-        {"start_method": {"forkserver": {"preload_modules": list(_PRELOADED)}}},
-        name="multiprocess",
-    ),
-}
-
-
-def all_assets(
-    declared: Catalogue,
-    settings: Settings,
-    retries: dg.RetryPolicy | None = None,
-    wanted: Collection[str] = (),
-) -> Iterator[dg.AssetsDefinition]:
-    """Yield every asset of the catalogue, or those of the wanted sources and datasets' sources."""
-    for source in declared.sources.values():
-        if wanted and not {source.name, *source.datasets} & set(wanted):
-            continue
-        yield archives.asset(source, declared.identify, retries)
-        for dataset in source.datasets.values():
-            yield statistics.asset(source, dataset)
-            yield descriptions.asset(source, dataset)
-            for split in dataset.splits.values():
-                yield tables.asset(source, dataset, split)
-                yield exports.csv(source, dataset, split)
-                yield exports.lmdb(source, dataset, split)
-
-
-def define(
-    settings: Settings,
-    display: Display | None = None,
-    retries: dg.RetryPolicy | None = None,
-    adorn: Callable[[Sequence[dg.AssetsDefinition]], Sequence[Any]] = lambda made: made,
-    wanted: Collection[str] = (),
-) -> dg.Definitions:
-    """Return the definitions of the assets for some settings.
-
-    Args:
-        settings: what a person chose.
-        display: what people see the progress on.
-        retries: of archives that could not be had. Downloads try again by themselves, so where a
-            person waits for the end of the run, there are none.
-        adorn: says more of the assets.
-        wanted: sources and datasets whose assets are wanted, all if empty: defining takes time.
-    """
-    if settings.openlineage:
-        openlineage.require_client()
-    declared = catalogue.load(settings.catalogue)
-    found = overview.versions(declared, settings)
-    versions = {dg.AssetKey(asset): version for asset, version in found.items()}
-
-    def versioned(spec: dg.AssetSpec) -> dg.AssetSpec:
-        return spec.replace_attributes(code_version=versions[spec.key])
-
-    made = list(dg.map_asset_specs(versioned, all_assets(declared, settings, retries, wanted)))
-    return dg.Definitions(
-        assets=adorn(made),
-        resources={
-            "store": Store.telling(
-                openlineage.Target(settings.openlineage, settings.offline), str(settings.data)
-            ),
-            "options": Options.by(settings),
-            "web": Web(settings.mirror, settings.offline),
-            "display": display or Display(),
-            "at_hand": AtHand(),
-        },
-        executor=EXECUTORS[settings.executor],
-    )
 
 
 def automated(settings: Settings) -> dg.Definitions:
@@ -118,14 +29,25 @@ def automated(settings: Settings) -> dg.Definitions:
 
     For the UI: a run that is started by hand need not wait for them.
     """
-    from assets.running import automation  # which needs `define`
-
-    def adorn(made: Sequence[dg.AssetsDefinition]) -> Sequence[Any]:
-        return linked(list(dg.map_asset_specs(automation.conditions(settings), made)), repository())
-
-    declared = catalogue.load(settings.catalogue)
-    assets = define(settings, retries=automation.RETRIES, adorn=adorn)
-    return dg.Definitions.merge(assets, automation.definitions(settings, declared))
+    plan = settings.plan()
+    declared = plan.declared
+    when = settings.refresh_cron, settings.refresh_timezone
+    made = graph.assets_of(plan, graph.RETRIES)
+    conditioned = list(dg.map_asset_specs(conditions.adding(*when), made))
+    refreshing = refresh.job(settings, plan)
+    starting = dg.Definitions(
+        jobs=[*jobs.of_assets(plan), refreshing, jobs.verify(settings.data, plan)],
+        asset_checks=[mirrors.check(settings, declared, s) for s in declared.sources.values()],
+        schedules=[refresh.weekly(refreshing, *when)],
+        sensors=[
+            sensors.mirrors_changed(settings, declared, refreshing),
+            sensors.mirror_died(tuple(declared.sources), settings.webhook, settings.offline),
+            sensors.run_failed(settings.webhook, settings.offline),
+            conditions.sensor(),
+        ],
+    )
+    assets = linked(conditioned, repository())
+    return dg.Definitions.merge(graph.define(settings, plan, assets), starting)
 
 
 def linked(

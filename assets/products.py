@@ -11,11 +11,10 @@ from pathlib import Path
 import dagster as dg
 
 from assets import metadata
-from assets.command_line.display import Display
 from assets.resources import Options, Plans, Store
 from pipelines.plan import Plan, Planned
 from pipelines.products import Product, Subject, room_of
-from pipelines.progress import Advance
+from pipelines.progress import Advance, Display
 from pipelines.store import layout
 from pipelines.store.provenance import Facts
 

@@ -20,16 +20,15 @@ import pyarrow.parquet as pq
 from pydantic import Field, PrivateAttr, create_model, field_validator
 
 from assets.checks import Finding
-from assets.command_line.display import Display, Unit, size
 from assets.settings import Settings
 from pipelines import archives, plan
 from pipelines.archives.web import Identify
-from pipelines.declarations import Archive, Source
+from pipelines.declarations import Archive, Catalogue, Source
 from pipelines.errors import ArchiveUnavailable, ImagesetsError
 from pipelines.lineage import openlineage, status
 from pipelines.lineage.openlineage import Making, Outbox
 from pipelines.plan import Plan, Planned
-from pipelines.progress import Watch
+from pipelines.progress import Display, Unit, Watch, size
 from pipelines.statistics import Sums
 from pipelines.statistics.duplicates import Fingerprints
 from pipelines.store import hashing, layout, making
@@ -228,7 +227,8 @@ class Options(dg.ConfigurableResource[Any]):
                 Field(
                     default=settings.chosen[name],
                     description=f"{option.help[0].upper()}{option.help[1:]}.",
-                    **({} if option.low == option.high else {"ge": option.low, "le": option.high}),
+                    ge=None if isinstance(option.default, bool) else option.low,
+                    le=None if isinstance(option.default, bool) else option.high,
                 ),
             )
             for name, option in plan.options().items()

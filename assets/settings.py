@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 from pipelines import plan, redaction
 from pipelines.errors import ImagesetsError, did_you_mean
+from pipelines.plan import Plan
 
 ROOT = Path(__file__).resolve().parent.parent
 EXECUTORS = ("in_process", "multiprocess")
@@ -66,10 +67,19 @@ class Settings:
         """The folder of Dagster's own records: runs, events, schedules."""
         return self.data / "dagster"
 
+    def plan(self) -> Plan:
+        """Return all there can be of the catalogue, made as it was chosen.
+
+        Raises:
+            CatalogueError: listing every problem of every file.
+        """
+        return plan.of(plan.load(self.catalogue), self.chosen)
+
     @property
     def chosen(self) -> dict[str, bool | int]:
         """Every option, as it was chosen or by default."""
-        return {name: option.default for name, option in plan.options().items()} | self.options
+        default = {name: option.default for name, option in plan.options().items()}
+        return {**default, **self.options}
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Settings:

@@ -9,11 +9,10 @@ from typing import TypeVar
 import dagster as dg
 
 from assets import checks, metadata, tables
-from assets.command_line.display import Display
 from assets.resources import Known, Options, Plans, Store
 from pipelines import statistics
 from pipelines.declarations import Dataset, Source
-from pipelines.progress import Advance
+from pipelines.progress import Advance, Display
 from pipelines.store import layout
 from pipelines.store.provenance import Facts
 

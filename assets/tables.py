@@ -8,11 +8,11 @@ from pathlib import Path
 import dagster as dg
 
 from assets import archives, checks, metadata
-from assets.command_line.display import Display
 from assets.resources import Known, Options, Plans, Store
 from pipelines import statistics, tables
 from pipelines.declarations import Dataset, Source, Split
-from pipelines.progress import Advance
+from pipelines.plan import COMPRESSION
+from pipelines.progress import Advance, Display
 from pipelines.statistics import duplicates
 from pipelines.store import layout
 from pipelines.store.provenance import Facts
@@ -56,7 +56,7 @@ def asset(path: str, source: Source, dataset: Dataset, split: Split) -> dg.Asset
 
         def build(goal: Path, advance: Advance) -> Facts:
             store.inputs(plan, planned)
-            level = options.compression_level
+            level = options.chosen[COMPRESSION.name]
             records = tables.write(
                 source, dataset, split, folder, goal, advance, add, compression_level=level
             )

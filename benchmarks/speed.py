@@ -318,9 +318,9 @@ def dagster(bench: Bench) -> Iterator[Figure]:
     import dagster as dg
 
     from assets import checks, metadata
-    from assets.command_line.display import Display
     from assets.running import runs
     from assets.settings import Settings
+    from pipelines.progress import Display
 
     mirror = str(bench.archives)
     declared = catalogue.load(CATALOGUE)
@@ -387,9 +387,9 @@ def dagster(bench: Bench) -> Iterator[Figure]:
 
 def lineage_(bench: Bench) -> Iterator[Figure]:
     from assets import overview
-    from assets.command_line.display import Display
     from assets.running import runs
     from assets.settings import Settings
+    from pipelines.progress import Display
 
     mirror = str(bench.archives)
     declared = catalogue.load(CATALOGUE)

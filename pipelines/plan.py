@@ -35,7 +35,7 @@ DEFAULT = (*BASIC, "croissant", "csv", "lmdb")
 COMPRESSION = Option(
     "compression_level",
     tables.COMPRESSION_LEVEL,
-    "zstd's, of the tables: -7 is fast, 22 is small",
+    "zstd's, of the tables: -7 to 22",
     -7,
     22,
 )

@@ -1,26 +1,48 @@
-"""How long work proceeds: on two cores where there are two, and telling how far it is.
+"""Telling how far a long task is, to whoever shows it.
 
-Not here: what the work is. The libraries that do it (isal, hashlib, Arrow, numpy) release the GIL,
-so plain threads are enough, and results never depend on which thread was faster.
+Not here: what the task is, or how its progress looks (bars on a terminal, lines in a log).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 Advance = Callable[[int], Any]
 """Called with how much was done since the last call (bytes or records); negative when undone."""
 
+Unit = Literal["bytes", "records"]
+
 
 class Watch:
-    """Somebody who watches a piece of work; this one looks away."""
+    """Is told how far a task is; this one does nothing, for callers who show no progress."""
 
     def __call__(self, done: int) -> None:
-        """Learn how much was done since the last call: be an `Advance`."""
+        """Take how much was done since the last call: be an `Advance`."""
 
     def note(self, text: str) -> None:
-        """Learn something worth showing beside the progress."""
+        """Take something worth showing beside the progress."""
 
 
 silent = Watch()
+
+
+class Display:
+    """Shows tasks while they run; this one shows nothing, for callers who show no progress."""
+
+    @contextlib.contextmanager
+    def task(self, label: str, total: int, unit: Unit) -> Iterator[Watch]:
+        """Show a task while the block runs; give what is to be told how far it is."""
+        yield silent
+
+
+def size(number: float) -> str:
+    """Return a number of bytes as people read it, in powers of 1000."""
+    if number < 1000:
+        return f"{number:.0f} B"
+    for unit in ("kB", "MB", "GB", "TB"):
+        number /= 1000
+        if number < 999.95 or unit == "TB":
+            break
+    return f"{number:.1f} {unit}"

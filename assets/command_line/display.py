@@ -9,18 +9,16 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from pipelines.declarations import CONTROLS
 from pipelines.errors import ImagesetsError
-from pipelines.progress import Watch, silent
+from pipelines.progress import Display, Unit, Watch, size
 
 if TYPE_CHECKING:  # rich is loaded only where there is a terminal
     from rich.progress import Progress, Task, TaskID
-
-Unit = Literal["bytes", "records"]
 
 
 def plain(text: object) -> str:
@@ -49,15 +47,6 @@ def say(text: object = "", *, end: str = "\n", error: bool = False, flush: bool 
             f"What is printed can't be written: {refused.strerror or refused}. Send it to a "
             "terminal, or to a file on a disk with space."
         ) from refused
-
-
-class Display:
-    """The silent display, and what the others do."""
-
-    @contextlib.contextmanager
-    def task(self, label: str, total: int, unit: Unit) -> Iterator[Watch]:
-        """Show one piece of work while the block runs; give whom to tell how far it is."""
-        yield silent
 
 
 class Lines(Display):
@@ -173,18 +162,18 @@ def amount(number: int, unit: Unit) -> str:
     return size(number) if unit == "bytes" else f"{number:,} records"
 
 
-def size(number: float) -> str:
-    """Return a number of bytes as people read it, in powers of 1000."""
-    if number < 1000:
-        return f"{number:.0f} B"
-    for unit in ("kB", "MB", "GB", "TB"):
-        number /= 1000
-        if number < 999.95 or unit == "TB":
-            break
-    return f"{number:.1f} {unit}"
-
-
 def last_read(seconds: float) -> str:
     """Return a sentence that says since when bytes are only known from having been read before."""
     when = datetime.fromtimestamp(seconds, UTC)
     return f"bytes last read {when:%Y-%m-%d %H:%M} UTC or later; verify reads them again"
+
+
+def say_rows(rows: Sequence[Sequence[str]], right: Collection[str]) -> None:
+    """Print rows in columns, the first with their names; numbers stand to the `right`."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [
+            cell.rjust(width) if name in right else cell.ljust(width)
+            for cell, width, name in zip(row, widths, rows[0], strict=True)
+        ]
+        say("  ".join(cells).rstrip())

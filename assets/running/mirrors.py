@@ -1,11 +1,12 @@
 """Per source: what is known of its mirrors, as observations of its archives and a check of them.
 
-Not here: looking at a place (`pipelines.probes`), or when that happens (`automation`). What was
-found is kept where Dagster keeps it: the latest observation of a source's archives says what is
-known of each place, so that only what changed since then need be fetched and compared.
-"""
+Not here: looking at a place (`pipelines.archives.probes`), or when that happens (`sensors`,
+`refresh`). What was found is kept where Dagster keeps it: the latest observation of a source's
+archives says what is known of each place, so that only what changed since then need be fetched and
+compared.
 
-from __future__ import annotations
+Annotations are not postponed here: Dagster reads that of a check's context.
+"""
 
 import logging
 from collections.abc import Iterable, Mapping
@@ -201,6 +202,24 @@ def look(
         )
         for source, at in places.items()
     ]
+
+
+def check(settings: Settings, declared: Catalogue, source: Source) -> dg.AssetChecksDefinition:
+    """Return the check that a source's mirrors serve what the catalogue declares."""
+
+    @dg.asset_check(
+        asset=key(source.name),
+        name=CHECK,
+        description="Every mirror that answers serves the bytes that the catalogue declares, as "
+        "far as it can be told without fetching what did not change. Nothing depends on it.",
+    )
+    def mirrors_serve(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        before = {source.name: known(context.instance, source.name)}
+        [found] = look(declared, [source], settings, before, fetch=True)
+        context.op_execution_context.log_event(found.observation())
+        return found.result()
+
+    return mirrors_serve
 
 
 def _compared(

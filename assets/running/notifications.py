@@ -1,6 +1,6 @@
 """Telling people outside of Dagster: one POST of JSON to an address that they name.
 
-Not here: when there is something to tell (`automation`). Chat services with incoming webhooks show
+Not here: when there is something to tell (`sensors`). Chat services with incoming webhooks show
 `text`; everything else is for programs. Another way to tell goes in here.
 """
 

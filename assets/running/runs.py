@@ -22,13 +22,12 @@ from dagster._core.instance import types as event_log  # which prints what it ra
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
-from assets import metadata
-from assets.command_line.display import Display
-from assets.definitions import define
+from assets import graph, metadata
 from assets.running import passwords
 from assets.settings import ROOT, Settings
 from pipelines import errors
-from pipelines.declarations import Dataset
+from pipelines.plan import Plan
+from pipelines.progress import Display
 from pipelines.redaction import without_secrets
 from pipelines.store import writing
 
@@ -78,34 +77,8 @@ def home(settings: Settings) -> Path:
     return settings.dagster_home
 
 
-def keys(datasets: Sequence[Dataset], stages: Sequence[str]) -> list[dg.AssetKey]:
-    """Return the assets of some stages of some datasets, and those they need, in order."""
-    wanted = set(stages) | {"archives"}
-    if wanted & {"statistics", "croissant", "csv", "lmdb"}:
-        wanted.add("tables")
-    chosen = [[dataset.source, "archives"] for dataset in datasets]
-    for dataset in datasets:
-        for split in dataset.splits if "tables" in wanted else ():
-            chosen.append([dataset.name, split])
-            chosen += [[dataset.name, f"{split}_{x}"] for x in ("csv", "lmdb") if x in wanted]
-        chosen += [[dataset.name, x] for x in ("statistics", "croissant") if x in wanted]
-    return [dg.AssetKey(path) for path in dict.fromkeys(map(tuple, chosen))]
-
-
-def run(
-    settings: Settings, datasets: Sequence[Dataset], stages: Sequence[str], display: Display
-) -> list[Outcome]:
-    """Materialize the assets of some stages of some datasets; return what became of each.
-
-    Raises:
-        StorageError: the data folder can't be written to.
-        KeyboardInterrupt: Ctrl-C was pressed.
-    """
-    return materialize(settings, keys(datasets, stages), display)
-
-
 def materialize(
-    settings: Settings, selection: Sequence[dg.AssetKey], display: Display
+    settings: Settings, plan: Plan, selection: Sequence[dg.AssetKey], display: Display
 ) -> list[Outcome]:
     """Materialize some assets; return what became of each.
 
@@ -115,8 +88,8 @@ def materialize(
     """
     os.environ["DAGSTER_HOME"] = str(home(settings))
     with records(settings) as instance:
-        wanted = {key.path[0] for key in selection}
-        return execute(instance, define(settings, display, wanted=wanted), selection)
+        assets = graph.assets_of(plan, wanted={key.path[0] for key in selection})
+        return execute(instance, graph.define(settings, plan, assets, display), selection)
 
 
 def execute(

@@ -5,7 +5,7 @@ figure by figure. An export or a description is made again from them, one at a t
 space beside the data, and its bytes must be the same; where other libraries or another machine made
 it, its records are read back and compared. So nothing has to be written here for a new one.
 
-Not here: whether files still have the bytes that were recorded (`pipelines.lineage.verify`).
+Not here: whether files still have the bytes that were recorded (`pipelines.lineage.shallow`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ..store import hashing, layout, provenance, writing
 from ..store.provenance import Artefact, Provenance
 from ..tables import comparing
 from . import differences, status
-from .verify import Verdict
+from .shallow import Verdict
 
 OTHER_BYTES = "its bytes are not those that the same libraries make of the archive"
 _DECIDE_BYTES = ("pyarrow", "numpy", "polars", "lmdb")

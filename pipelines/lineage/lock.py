@@ -12,7 +12,7 @@ from ..declarations import Dataset
 from ..plan import DEFAULT, Plan, Planned
 from ..progress import Advance, silent
 from ..store import state
-from .verify import hash_files
+from .shallow import hash_files
 
 
 def locked(plan: Plan, dataset: Dataset) -> list[Planned]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..declarations import Dataset, Source, Split
-from ..records import Batch
+from ..records import Batch, Pixels
 from . import reading
 
 
@@ -63,7 +63,7 @@ def _columns(schema: pa.Schema) -> str:
     return ", ".join(f"{field.name} ({field.type})" for field in schema)
 
 
-def _differing_pixels(first: int, expected: records.Pixels, found: records.Pixels) -> str | None:
+def _differing_pixels(first: int, expected: Pixels, found: Pixels) -> str | None:
     if np.array_equal(expected, found):
         return None
     differs = (expected != found).reshape(len(expected), -1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from assets.__main__ import main
+from assets.command_line import main
 from tests.assets.project import Project, Site
 from tests.servers import serving
 

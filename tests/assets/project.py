@@ -18,11 +18,11 @@ from typing import Any
 
 import dagster as dg
 
-from assets.command_line.display import Display
 from assets.definitions import automated
 from assets.running import runs
 from assets.settings import ROOT, Settings
 from pipelines import catalogue
+from pipelines.progress import Display
 from pipelines.store import hashing, seen
 from pipelines.store.hashing import Sight
 from tests import builders

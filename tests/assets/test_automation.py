@@ -10,7 +10,8 @@ import dagster as dg
 import pytest
 
 from assets.archives import key
-from assets.definitions import automated, define
+from assets.definitions import automated
+from assets.graph import define
 from assets.running import mirrors, runs
 from assets.settings import Settings
 from pipelines.archives import fetching

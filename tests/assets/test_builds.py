@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from assets.definitions import define
+from assets.graph import define
 from assets.settings import ROOT, Settings
 from tests.assets import project as projects
 from tests.assets.project import ARCHIVES, DATASETS, Project, Snapshot, imagesets, moved

@@ -12,9 +12,10 @@ import time
 import pytest
 from rich.console import Console
 
-from assets.__main__ import _Warnings
 from assets.command_line import display
-from assets.command_line.display import Bars, Display, Lines
+from assets.command_line._main import _Warnings
+from assets.command_line.display import Bars, Lines
+from pipelines.progress import Display, Unit, size
 
 
 def test_the_silent_display_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,7 +62,7 @@ def test_work_that_fails_is_not_reported_as_done(capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize(("total", "unit"), [(3, "records"), (12_345, "bytes"), (0, "bytes")])
 def test_a_bar_takes_progress_and_setbacks(
-    capsys: pytest.CaptureFixture[str], total: int, unit: display.Unit
+    capsys: pytest.CaptureFixture[str], total: int, unit: Unit
 ) -> None:
     with Bars().task("some/thing", total, unit) as advance:
         advance(total)
@@ -93,7 +94,7 @@ def test_a_terminal_gets_bars_and_a_log_gets_lines(
     ],
 )
 def test_a_size_is_written_in_powers_of_1000(number: int, text: str) -> None:
-    assert display.size(number) == text
+    assert size(number) == text
 
 
 COMMANDS = "\x1b]0;title\x07\x1b[2J\x00\x08\r\x7f\x9b31m\u202egnp\u2066"

@@ -11,8 +11,9 @@ from dataclasses import replace
 import dagster as dg
 import pytest
 
+from assets import graph
 from assets.definitions import automated
-from assets.running import automation, runs
+from assets.running import runs
 from assets.settings import Settings
 from pipelines.errors import ImagesetsError
 from tests import builders
@@ -64,7 +65,7 @@ def fetched(
 def test_archives_that_could_not_be_had_are_tried_again_until_they_can(
     built: Project, site: Site, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(automation, "RETRIES", SOON)
+    monkeypatch.setattr(graph, "RETRIES", SOON)
     site.fails_first = 6
 
     result = fetched(built, site.url, instance)
@@ -77,7 +78,7 @@ def test_archives_that_could_not_be_had_are_tried_again_until_they_can(
 def test_they_are_given_up_after_three_more_tries(
     built: Project, site: Site, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(automation, "RETRIES", SOON)
+    monkeypatch.setattr(graph, "RETRIES", SOON)
     site.gone = True
 
     result = fetched(built, site.url, instance)
@@ -90,7 +91,7 @@ def test_they_are_given_up_after_three_more_tries(
 def test_tries_are_further_and_further_apart(
     built: Project, site: Site, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(automation, "RETRIES", SOON)
+    monkeypatch.setattr(graph, "RETRIES", SOON)
     site.gone = True
 
     result = fetched(built, site.url, instance)
@@ -105,7 +106,7 @@ def test_tries_are_further_and_further_apart(
 
 
 def test_the_tries_of_archives_are_spread_over_minutes() -> None:
-    policy = automation.RETRIES
+    policy = graph.RETRIES
     assert (policy.max_retries, policy.backoff) == (3, dg.Backoff.EXPONENTIAL)
     assert policy.jitter is dg.Jitter.PLUS_MINUS
     assert (policy.delay or 0) >= 10
@@ -129,7 +130,7 @@ def no_such_folder(project: Project, _: pytest.MonkeyPatch) -> dict[str, object]
 def test_what_will_not_pass_by_itself_is_not_tried_again(
     built: Project, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, harm: object
 ) -> None:
-    monkeypatch.setattr(automation, "RETRIES", SOON)
+    monkeypatch.setattr(graph, "RETRIES", SOON)
     settings = harm(built, monkeypatch)  # type: ignore[operator]
     mirror = None if harm is offline else str(built.publisher.mirror)
 
@@ -150,7 +151,7 @@ def test_what_will_not_pass_by_itself_is_not_tried_again(
 def test_a_broken_format_is_told_in_our_words_and_not_tried_again(
     built: Project, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(automation, "RETRIES", SOON)
+    monkeypatch.setattr(graph, "RETRIES", SOON)
     images = built.publisher.splits["tiny_digits", "train"][0]
     short = builders.gz(builders.idx(images[..., 0])[:-1])
     built.republish("tiny_digits", "train-images.gz", short)
@@ -169,7 +170,7 @@ def test_a_person_who_waits_is_told_at_once(project: Project, command: Command) 
     said = command("fetch", *project.options, "--mirror", "http://127.0.0.1:1/")
 
     assert said.code == 1
-    assert time.perf_counter() - start < automation.RETRIES.delay
+    assert time.perf_counter() - start < graph.RETRIES.delay
 
 
 # --- gone on with ---------------------------------------------------------------------------------

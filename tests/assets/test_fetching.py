@@ -15,11 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from assets.command_line.display import Display, Unit
 from assets.running import runs
 from assets.settings import ROOT, Settings
 from pipelines import catalogue
-from pipelines.progress import Watch
+from pipelines.progress import Display, Unit, Watch
 from tests import builders, servers
 from tests.assets import project, records
 from tests.assets.conftest import Command, Said
@@ -321,7 +320,7 @@ def note(event, arguments):
         opened.append(event)
 
 sys.addaudithook(note)
-from assets.__main__ import main
+from assets.command_line import main
 code = main(sys.argv[1:])
 print("\\n" + json.dumps([event for event in opened if event != "socket.gethostname"]))
 sys.exit(code)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from assets.definitions import define
+from assets.graph import define
 from assets.settings import Settings
 
 if TYPE_CHECKING:

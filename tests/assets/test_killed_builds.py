@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 
 from assets import overview
-from assets.command_line.display import Display
 from assets.settings import Settings
 from pipelines import catalogue
+from pipelines.progress import Display
 from tests.assets import truth
 from tests.assets.project import Project, made
 

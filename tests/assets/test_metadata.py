@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from assets import metadata
-from assets.definitions import all_assets, linked, repository
+from assets.definitions import linked, repository
+from assets.graph import assets_of
 from assets.settings import ROOT, Settings
 from pipelines import catalogue
 from pipelines.declarations import Catalogue
@@ -34,12 +35,12 @@ def declared() -> Catalogue:
 
 @pytest.fixture(scope="module")
 def specs(declared: Catalogue) -> dict[str, dg.AssetSpec]:
-    made = all_assets(declared, Settings())
+    made = assets_of(declared, Settings())
     return {spec.key.to_user_string(): spec for asset in made for spec in asset.specs}
 
 
 def specs_of(project: Project) -> dict[str, dg.AssetSpec]:
-    made = all_assets(catalogue.load(project.publisher.catalogue), Settings(csv_header=True))
+    made = assets_of(catalogue.load(project.publisher.catalogue), Settings(csv_header=True))
     return {spec.key.to_user_string(): spec for asset in made for spec in asset.specs}
 
 
@@ -187,7 +188,7 @@ def _code(made: object) -> set[str]:
 
 def test_assets_link_to_their_code_here_or_in_a_repository(declared: Catalogue) -> None:
     # Beta in Dagster: it must not warn, which would fail this test.
-    made = list(all_assets(declared, Settings()))[:2]
+    made = assets_of(declared, Settings())[:2]
     archives, _ = linked(made, None)
     [here] = _code(archives)
     path, _, line = here.rpartition(":")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from assets.running import automation, mirrors, notifications
+from assets.running import mirrors, notifications, sensors
 from assets.settings import Settings
 from pipelines import catalogue
 from tests.assets.conftest import Command
@@ -132,7 +132,7 @@ def test_sensors_pass_on_that_nobody_may_be_told(project: Project, listener: Lis
             dg.AssetObservation(key, metadata={"places": dg.MetadataValue.json(rows)})
         )
         declared = catalogue.load(chosen.catalogue)
-        sensor = automation._mirror_died(chosen, declared)
+        sensor = sensors.mirror_died(tuple(declared.sources), chosen.webhook, chosen.offline)
         context = dg.build_sensor_context(instance=instance)
         assert "Told of 1 file(s)" in str(sensor(context))
     assert listener.came == []

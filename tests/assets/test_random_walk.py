@@ -16,12 +16,12 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from pipelines.lineage.verification import Verdict
 
 from assets import overview
-from assets.command_line.display import Display
 from assets.settings import Settings
 from pipelines import catalogue
-from pipelines.lineage.verification import Verdict
+from pipelines.progress import Display
 from pipelines.store import hashing
 from tests.assets import truth
 from tests.assets.conftest import Command

@@ -12,9 +12,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from assets import overview
+from assets import graph, overview
 from assets.archives import key
-from assets.running import automation, mirrors, runs
+from assets.running import mirrors, runs
+from assets.running.refresh import OUTCOME
 from assets.settings import Settings
 from pipelines import catalogue
 from pipelines.exports import to_csv
@@ -67,7 +68,7 @@ def refresh(built: Project, site: Site, instance: dg.DagsterInstance) -> Refresh
         ]
         return Refreshed(
             result.success,
-            run.tags[automation.OUTCOME],
+            run.tags[OUTCOME],
             set(rebuild["made"].value) if "made" in rebuild else set(),  # type: ignore[arg-type]
             "\n".join(str(failure and failure.description) for failure in failures),
             moved(before, built.snapshot()),
@@ -356,7 +357,7 @@ def test_what_is_gone_here_and_at_the_publishers_fails_and_keeps_the_rest(
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(automation, "RETRIES", None)  # they are tested in test_executions
+    monkeypatch.setattr(graph, "RETRIES", None)  # they are tested in test_executions
     (built.data / "archives/tiny_letters/letters.zip").unlink()
     site.gone = True
 
@@ -417,9 +418,7 @@ def test_two_refreshes_at_once_both_succeed_and_make_each_artefact_once(project:
 
     assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
     with dg.DagsterInstance.from_config(str(home)) as found:
-        outcomes = [
-            run.tags[automation.OUTCOME] for run in found.get_runs() if run.job_name == "refresh"
-        ]
+        outcomes = [run.tags[OUTCOME] for run in found.get_runs() if run.job_name == "refresh"]
         made = {
             asset
             for asset in found.all_asset_keys()

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from assets.__main__ import main
+from assets.command_line import main
 from assets.running import passwords, runs
 from assets.settings import ROOT, VARIABLES, Settings
 from pipelines.errors import ImagesetsError

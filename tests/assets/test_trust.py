@@ -17,9 +17,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from assets.command_line.display import Display
 from assets.running import runs
 from assets.settings import ROOT, Settings
+from pipelines.progress import Display
 from pipelines.store import hashing, seen
 from tests.assets.conftest import Command
 from tests.assets.project import Project, environment, made, moved

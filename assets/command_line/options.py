@@ -1,0 +1,107 @@
+"""The options that several commands share, and the settings that come of them.
+
+Not here: options of one command alone; its module declares those.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from assets.settings import (
+    Settings,
+    file_or_endpoint,
+    folder,
+    folder_or_url,
+    refusal,
+    variables,
+)
+from pipelines import plan
+
+
+def settings(given: argparse.Namespace) -> Settings:
+    """Return the environment's settings, overruled by the options that were given."""
+    found = {key: value for key in variables() if (value := getattr(given, key, None)) is not None}
+    return Settings.from_environment().with_(found)
+
+
+def add_folders(parser: argparse.ArgumentParser) -> None:
+    """Add where everything lies: the data, and the catalogue."""
+    parser.add_argument(
+        "--data",
+        type=explained(folder),
+        metavar="FOLDER",
+        help="where everything is made (IMAGESETS_DATA; default: data/ of this project)",
+    )
+    parser.add_argument(
+        "--catalogue",
+        type=explained(folder),
+        metavar="FOLDER",
+        help="your own declarations instead of the built-in ones (IMAGESETS_CATALOGUE)",
+    )
+
+
+def add_contents(parser: argparse.ArgumentParser) -> None:
+    """Add what decides the bytes of artefacts."""
+    for name, option in plan.options().items():
+        spelt, variable = f"--{name.replace('_', '-')}", variables()[name]
+        if isinstance(option.default, bool):
+            parser.add_argument(
+                spelt, action=argparse.BooleanOptionalAction, help=f"{option.help} ({variable})"
+            )
+        else:
+            parser.add_argument(
+                spelt,
+                type=explained(option.number),
+                metavar="N",
+                help=f"{option.help} ({variable}; default: {option.default})",
+            )
+
+
+def add_mirrors(parser: argparse.ArgumentParser) -> None:
+    """Add where archives come from."""
+    parser.add_argument(
+        "--mirror",
+        type=explained(folder_or_url),
+        metavar="FOLDER-OR-URL",
+        help="look here first for archives, laid out <source>/<file> (IMAGESETS_MIRROR)",
+    )
+    parser.add_argument(
+        "--offline",
+        action=argparse.BooleanOptionalAction,
+        help="never open a connection (IMAGESETS_OFFLINE)",
+    )
+
+
+def add_openlineage(parser: argparse.ArgumentParser) -> None:
+    """Add who is told what is made."""
+    parser.add_argument(
+        "--openlineage",
+        type=explained(file_or_endpoint),
+        metavar="FILE-OR-URL",
+        help="tell a lineage catalogue what is made: JSON lines, or an endpoint "
+        "(IMAGESETS_OPENLINEAGE)",
+    )
+
+
+def add_datasets(parser: argparse.ArgumentParser) -> None:
+    """Add the datasets that a command is about; none stands for all."""
+    parser.add_argument("datasets", nargs="*", metavar="DATASET", help="a dataset, or a source")
+
+
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    """Add the same for a command that is about archives, which are a source's."""
+    parser.add_argument("datasets", nargs="*", metavar="SOURCE", help="a source, or a dataset")
+
+
+def explained(read: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a reader of an option's value whose refusal says why."""
+
+    def reading(text: str) -> Any:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(refusal(text, error)) from error
+
+    return reading

@@ -1,0 +1,61 @@
+"""`build`: make what is missing or out of date."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+
+from assets.command_line import display, options
+from assets.command_line.declaring import Commands
+from assets.commands import _outcomes
+from assets.commands._datasets import selected
+from assets.settings import Settings
+from pipelines import plan as planning
+
+ORDER = 2
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    parser = commands.add(
+        "build",
+        run,
+        help="make what is missing or out of date",
+        description="Make what is missing or out of date of the named datasets (all, if none is "
+        "named). What is up to date, judged by content, is left alone. The exit code is 0 only if "
+        "everything asked for is there and passed its checks.",
+        examples={
+            "build mnist fashion_mnist": "everything of two datasets",
+            "build emnist --only tables": "the tables of its six datasets",
+            "build --mirror /srv/mirror": "everything, from files you have",
+        },
+    )
+    options.add_folders(parser)
+    options.add_contents(parser)
+    options.add_mirrors(parser)
+    options.add_openlineage(parser)
+    options.add_datasets(parser)
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="STAGE",
+        help=f"only this stage and what it needs: {', '.join(planning.stages())} (may be repeated)",
+    )
+
+
+def run(settings: Settings, given: argparse.Namespace) -> int:
+    """Build the stages that were asked for."""
+    return build(settings, given.datasets, given.only)
+
+
+def build(settings: Settings, names: Sequence[str], only: Sequence[str]) -> int:
+    """Build some stages of some datasets, or all; return the exit code."""
+    start = time.perf_counter()
+    plan = settings.plan()
+    datasets, stages = selected(plan.declared, names), planning.selected(only)
+    from assets.running import jobs, runs  # after what can be refused at once
+
+    keys = jobs.keys_of(plan, datasets, stages)
+    return _outcomes.show(runs.materialize(settings, plan, keys, display.chosen()), settings, start)

@@ -1,0 +1,58 @@
+"""`list`: every dataset, and how much of it is here."""
+
+from __future__ import annotations
+
+import argparse
+
+from assets.command_line import display, options
+from assets.command_line.declaring import Commands
+from assets.command_line.display import say
+from assets.settings import Settings
+from pipelines import progress
+from pipelines.plan import DEFAULT
+from pipelines.store import hashing
+
+ORDER = 1
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    parser = commands.add(
+        "list",
+        run,
+        help="datasets, and what of them is here and up to date",
+        description="Print every dataset of the catalogue with its size, and how much of it is "
+        "here and up to date. Nothing is made.",
+        examples={"list": "what there is, and its state"},
+    )
+    options.add_folders(parser)
+    options.add_contents(parser)
+
+
+def run(settings: Settings, _given: argparse.Namespace) -> int:
+    """Print a row for each dataset."""
+    from pipelines.lineage import status
+
+    plan = settings.plan()
+    declared = plan.declared
+    rows = [("dataset", "records", "classes", "image", "archives", "here")]
+    read = []
+    for dataset in declared.datasets.values():
+        source = declared.source_of(dataset)
+        states = status.states(settings.data, plan.of([dataset], DEFAULT))
+        read += [s.sight.looked for s in states.values() if s.is_up_to_date and s.sight]
+        rows.append(
+            (
+                dataset.name,
+                " + ".join(f"{s.records:,} {name}" for name, s in dataset.splits.items()),
+                f"{len(dataset.classes)}",
+                f"{dataset.image}",
+                progress.size(sum(archive.size_bytes for archive in source.archives.values())),
+                status.in_words(settings.data, dataset, states),
+            )
+        )
+    display.say_rows(rows, right={"classes", "archives"})
+    say(f"\ndata folder: {settings.data}\ncatalogue:   {settings.catalogue}")
+    if read:
+        say(f"up to date:  {display.last_read(hashing.seconds(min(read)))}")
+    return 0

@@ -1,0 +1,119 @@
+"""`verify`: hash everything again, hold it against its provenance, and repair it if asked to."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from assets.command_line import display, options
+from assets.command_line.declaring import Commands
+from assets.command_line.display import say
+from assets.commands import _outcomes
+from assets.commands._datasets import not_built, selected
+from assets.settings import Settings
+from pipelines.progress import Display
+from pipelines.store import making
+
+if TYPE_CHECKING:
+    from pipelines.lineage.shallow import Verdict
+    from pipelines.plan import Plan
+
+ORDER = 4
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    parser = commands.add(
+        "verify",
+        run,
+        help="hash everything again, and hold it against its records",
+        description="Hash every artefact that was made of the named datasets (all, if none is "
+        "named) and hold it against its lineage record. Each is whole, missing, changed, stale "
+        "(its inputs, declaration or code moved on) or unknown (no record that can be trusted); "
+        "with --deep also undeclared (not what the catalogue says of it) or uncompared (not all "
+        "archives are here to compare it with). The exit code is 0 only if all are whole, or "
+        "were repaired.",
+        examples={"verify --deep mnist": "every record against the archive"},
+    )
+    options.add_folders(parser)
+    options.add_contents(parser)
+    options.add_mirrors(parser)
+    options.add_datasets(parser)
+    parser.add_argument(
+        "--deep",
+        action="store_true",
+        help="decode the archives too, and compare all that was made from them: byte by byte, or "
+        "record by record where other versions of the libraries made it",
+    )
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="make again what is not whole, from what is, and all that was made from it since",
+    )
+
+
+def run(settings: Settings, given: argparse.Namespace) -> int:
+    """Verify; where that is asked for, repair until all is whole or nothing changes any more."""
+    from pipelines.lineage import verify
+
+    plan = settings.plan()
+    datasets = selected(plan.declared, given.datasets)
+    screen, repaired, code = display.chosen(), set[tuple[str, str]](), 0
+    while True:  # what was repaired is verified again, since that may bring more to light
+        start = time.perf_counter()
+        verdicts = verify.verify(settings.data, plan, datasets, screen, deep=given.deep)
+        if not verdicts:
+            raise not_built(settings, given.datasets)
+        _show(verdicts, start)
+        broken = {(verdict.path, verdict.condition) for verdict in verdicts if not verdict.is_whole}
+        if not broken:
+            return code
+        if not given.repair:
+            say("The same command with --repair mends them.")
+            return 1
+        if broken <= repaired:  # it does not last: a disk or a memory that fails, another writer
+            return 1
+        repaired |= broken
+        code = _repair(settings, plan, verdicts, screen)
+
+
+def _repair(settings: Settings, plan: Plan, verdicts: Sequence[Verdict], screen: Display) -> int:
+    """Make again what is not whole, and print what became of it; return the exit code."""
+    import dagster as dg
+
+    from assets.running import runs
+    from pipelines.lineage import verify
+
+    say("\nRepairing.\n", flush=True)
+    start = time.perf_counter()
+    wanted = verify.to_mend(settings.data, plan, verdicts)
+    for verdict in verdicts:
+        if verdict.condition == "changed":
+            making.distrust(settings.data, verdict.path, verdict.sha256)
+    keys = [dg.AssetKey(asset) for asset in wanted]
+    outcomes = runs.materialize(settings, plan, keys, screen)
+    code = _outcomes.show(outcomes, settings, start)
+    say(flush=True)
+    return code
+
+
+def _show(verdicts: Sequence[Verdict], start: float) -> None:
+    uncompared = [verdict for verdict in verdicts if verdict.condition == "uncompared"]
+    broken = [verdict for verdict in verdicts if not verdict.is_whole and verdict not in uncompared]
+    for verdict in broken:
+        say(f"{verdict.path}: {verdict.condition}: {verdict.why}")
+    for why in dict.fromkeys(verdict.why for verdict in uncompared):  # a line, not one for each
+        paths = [verdict.path for verdict in uncompared if verdict.why == why]
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        say(f"{paths[0]}{more}: uncompared: {why}")
+    seconds = time.perf_counter() - start
+    if broken:
+        verb = "is" if len(broken) == 1 else "are"
+        say(f"\n{len(broken)} of {len(verdicts)} artefacts {verb} not whole ({seconds:.1f} s).")
+    elif uncompared:
+        text = f"{len(uncompared)} of {len(verdicts)} artefacts could not be compared"
+        say(f"\n{text}; all have the bytes that are recorded ({seconds:.1f} s).")
+    else:
+        say(f"All {len(verdicts)} artefacts are whole ({seconds:.1f} s).")

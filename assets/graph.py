@@ -1,0 +1,116 @@
+"""The catalogue as Dagster assets, and what these need to run.
+
+For each source of the catalogue its archives; for each dataset its tables, statistics, exports, and
+its description for other catalogues.
+
+    mnist/archives ─┬─ mnist/train ─┬─ mnist/train_csv
+                    │               ├─ mnist/train_lmdb
+                    │               ├─ mnist/statistics
+                    │               └─ mnist/croissant
+                    └─ mnist/test ── …
+
+Not here: what an asset of a stage does (a module each, beside this one), or what starts runs
+(`running`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+
+import dagster as dg
+
+from assets import archives, products, statistics, tables
+from assets.resources import Known, Options, Plans, Store, Web
+from assets.settings import Settings
+from pipelines.lineage import openlineage, status
+from pipelines.plan import Plan, Planned
+from pipelines.products import Subject
+from pipelines.progress import Display
+
+# Downloads try again by themselves: this is for runs that no person waits for.
+RETRIES = dg.RetryPolicy(
+    max_retries=3, delay=30, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
+)
+
+# Processes that are forked off one that has imported everything start several times faster; Dagster
+# imports its storage late, so that is named too.
+_PRELOADED = (
+    "assets.definitions",
+    "dagster._core.instance.factory",
+    "dagster._core.storage.local_compute_log_manager",
+    "dagster._core.storage.migration.utils",
+    "dagster._core.storage.sqlite_storage",
+)
+EXECUTORS = {
+    "in_process": dg.in_process_executor,
+    "multiprocess": dg.multiprocess_executor.configured(
+        {"start_method": {"forkserver": {"preload_modules": list(_PRELOADED)}}},
+        name="multiprocess",
+    ),
+}
+
+
+def assets_of(
+    plan: Plan, retries: dg.RetryPolicy | None = None, wanted: Collection[str] = ()
+) -> list[dg.AssetsDefinition]:
+    """Return the assets of a plan, each with the version of its code and its declaration.
+
+    Args:
+        plan: all there can be of a catalogue.
+        retries: of archives that could not be had.
+        wanted: sources and datasets whose sources alone are wanted; all, if empty.
+    """
+    versions = {dg.AssetKey(asset): version for asset, version in status.versions(plan).items()}
+
+    def versioned(spec: dg.AssetSpec) -> dg.AssetSpec:
+        return spec.replace_attributes(code_version=versions[spec.key])
+
+    return list(dg.map_asset_specs(versioned, _assets(plan, retries, wanted)))
+
+
+def _assets(
+    plan: Plan, retries: dg.RetryPolicy | None, wanted: Collection[str]
+) -> Iterator[dg.AssetsDefinition]:
+    for source in plan.declared.sources.values():
+        if not wanted or {source.name, *source.datasets} & set(wanted):
+            yield archives.asset(source, plan.declared.identify, retries)
+            for planned in plan.of(source.datasets.values()):
+                if planned.subject:
+                    yield _asset(plan, planned, planned.subject)
+
+
+def _asset(plan: Plan, planned: Planned, subject: Subject) -> dg.AssetsDefinition:
+    if planned.product:
+        return products.asset(plan, planned, planned.product, subject)
+    if planned.stage == "tables":
+        return tables.asset(planned.path, subject.source, subject.dataset, subject.split)
+    return statistics.asset(subject.source, subject.dataset)
+
+
+def define(
+    settings: Settings,
+    plan: Plan,
+    assets: Iterable[dg.AssetsDefinition] | None = None,
+    display: Display | None = None,
+) -> dg.Definitions:
+    """Return the definitions of some assets (all of the plan by default), ready to be run.
+
+    `display` shows the progress to a person who waits; by default, nothing is shown.
+    """
+    if settings.openlineage:
+        openlineage.require_client()
+    if assets is None:
+        assets = assets_of(plan)
+    target = openlineage.Target(settings.openlineage, settings.offline)
+    return dg.Definitions(
+        assets=assets,
+        resources={
+            "store": Store.telling(target, str(settings.data)),
+            "options": Options.by(settings),
+            "web": Web(settings.mirror, settings.offline),
+            "display": display or Display(),
+            "known": Known(),
+            "plans": Plans(plan.declared),
+        },
+        executor=EXECUTORS[settings.executor],
+    )

@@ -1,0 +1,85 @@
+"""Jobs that people start: they materialize assets, or verify what is here.
+
+Not here: the job `refresh`, which decides what to make (`refresh`). A new job is a function here,
+named in `definitions`.
+
+Options that change the data (a header in CSV, the level of compression) stand in the launchpad of
+the jobs that materialize assets, under `resources: options`.
+
+Annotations are not postponed here: Dagster reads that of an op's context.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import dagster as dg
+
+from assets.archives import key
+from assets.running import mirrors
+from pipelines.declarations import Dataset
+from pipelines.lineage import verify as verification
+from pipelines.lineage.shallow import Verdict
+from pipelines.plan import DEFAULT, Plan, stages
+from pipelines.progress import Display
+
+DEEP = "Decode the archives again, and compare every record of what was made from them."
+
+
+def of_assets(plan: Plan) -> Iterator[dg.JobDefinition]:
+    """Yield jobs that materialize assets, each with what they need."""
+    declared = plan.declared
+    everything = tuple(declared.datasets.values())
+
+    def job(name: str, keys: Sequence[dg.AssetKey], description: str) -> dg.JobDefinition:
+        of_mirrors = [dg.AssetCheckKey(key(name), mirrors.CHECK) for name in declared.sources]
+        selection = dg.AssetSelection.assets(*keys) - dg.AssetSelection.checks(*of_mirrors)
+        return dg.define_asset_job(name, selection, description=description)  # type: ignore
+
+    yield job("everything", keys_of(plan, everything), "All assets.")
+    for source in declared.sources.values():
+        keys = keys_of(plan, source.datasets.values())
+        yield job(f"everything_of_{source.name}", keys, f"All assets of {source.title}.")
+    for name, description in (
+        ("archives", "The publishers' archives."),
+        ("tables", "The tables, and the archives."),
+        ("exports", "CSV and LMDB, and the tables."),
+    ):
+        yield job(name, keys_of(plan, everything, stages()[name]), description)
+
+
+def keys_of(
+    plan: Plan, datasets: Iterable[Dataset], stages: Collection[str] = DEFAULT
+) -> list[dg.AssetKey]:
+    """Return the assets of some stages of some datasets, and what they need, in order."""
+    return [dg.AssetKey(asset) for asset in plan.assets(plan.of(datasets, stages))]
+
+
+def verify(data: Path, plan: Plan) -> dg.JobDefinition:
+    """Return the job that looks at what is here, and changes nothing."""
+
+    @dg.op(
+        config_schema={"deep": dg.Field(bool, default_value=False, description=DEEP)},
+        description="Hold every artefact against its record.",
+    )
+    def verify_everything(context: dg.OpExecutionContext) -> None:
+        if broken := not_whole(data, plan, deep=context.op_config["deep"]):
+            found = "\n".join(f"{v.path}: {v.condition}: {v.why}" for v in broken)
+            text = (
+                f"{found}\nThe job refresh, or python -m assets verify --repair, makes them again."
+            )
+            raise dg.Failure(text, allow_retries=False)
+
+    @dg.job(
+        name="verify", description="Is every artefact still what it was made as? Changes nothing."
+    )
+    def verifying() -> None:
+        verify_everything()
+
+    return verifying
+
+
+def not_whole(data: Path, plan: Plan, *, deep: bool = False) -> list[Verdict]:
+    """Return the artefacts that are not what they were made as, or would not be made so now."""
+    datasets = tuple(plan.declared.datasets.values())
+    found = verification.verify(data, plan, datasets, Display(), deep=deep)
+    return [verdict for verdict in found if not verdict.is_whole]

@@ -1,0 +1,124 @@
+"""The refresh: brings everything up to date, and does nothing where all is.
+
+It decides, then does: it looks at the mirrors, hashes what is here, and only where something is
+missing, changed or made by older code starts a run of the assets that need it. Where nothing is,
+it writes no artefact, materializes nothing, and says so. It goes by the settings: what a single run
+made with other options, it makes again.
+
+Not here: what an asset does, or looking at mirrors (`mirrors`).
+
+Annotations are not postponed here: Dagster reads that of an op's context.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import dagster as dg
+
+from assets import graph
+from assets.running import jobs, mirrors, runs
+from assets.settings import Settings
+from pipelines.lineage import status
+from pipelines.plan import Plan
+from pipelines.store import making
+
+OUTCOME = "imagesets/outcome"  # tag of a refresh: what it came to
+PART_OF = "imagesets/refresh"  # tag of a run that a refresh started: which one
+FETCH = (
+    "Where a mirror has another version of a file (ETag, date), fetch it and hold it against the "
+    "catalogue. It is thrown away again; what is in the data folder stays."
+)
+HASH = "Hash every artefact anew. Otherwise only those whose size or time moved are."
+
+
+def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
+    """Return the job `refresh`."""
+    declared = plan.declared
+
+    @dg.op(
+        config_schema={"fetch_changed": dg.Field(bool, default_value=True, description=FETCH)},
+        description="Look at every mirror of every archive; keep what is found.",
+    )
+    def look_at_mirrors(context: dg.OpExecutionContext) -> None:
+        before = {name: mirrors.known(context.instance, name) for name in declared.sources}
+        sources, fetch = declared.sources.values(), context.op_config["fetch_changed"]
+        for found in mirrors.look(declared, sources, settings, before, fetch=fetch):
+            context.log_event(found.observation())
+            context.log_event(found.evaluation())  # type: ignore[arg-type] # it may be logged too
+            alive = f"{sum(found.alive.values())} of {len(found.alive)} mirrors alive"
+            context.log.info(f"{found.source}: {alive}")
+            if found.trouble:
+                context.log.error(f"{found.source}: {found.trouble}")
+
+    @dg.op(
+        ins={"looked": dg.In(dg.Nothing)},
+        config_schema={"hash_everything": dg.Field(bool, default_value=True, description=HASH)},
+        description="Hash every artefact; what rotted counts as not there.",
+    )
+    def verify_artefacts(context: dg.OpExecutionContext) -> None:
+        if context.op_config["hash_everything"]:
+            for verdict in jobs.not_whole(settings.data, plan):
+                context.log.error(f"{verdict.path}: {verdict.condition}: {verdict.why}")
+                if verdict.condition == "changed":
+                    making.distrust(settings.data, verdict.path, verdict.sha256)
+
+    @dg.op(
+        ins={"verified": dg.In(dg.Nothing)},
+        description="Make what is missing, changed or made by older code; nothing else.",
+    )
+    def rebuild(context: dg.OpExecutionContext) -> None:
+        outcomes = []
+        if keys := _out_of_date(context.log, settings.data, plan):
+            assets = graph.assets_of(plan, graph.RETRIES)
+            definitions = graph.define(settings, plan, assets)
+            outcomes = runs.execute(context.instance, definitions, keys, {PART_OF: context.run_id})
+        outcome = _in_words(outcomes)
+        made = [found.asset for found in outcomes if found.state == "made"]
+        context.instance.add_run_tags(context.run_id, {OUTCOME: outcome})
+        context.add_output_metadata({"outcome": outcome, "made": made})
+        context.log.info(outcome)
+        if not all(found.is_good for found in outcomes):
+            errors = "\n".join(f"{found.asset}: {found.error}" for found in outcomes if found.error)
+            raise dg.Failure(f"{outcome}.\n{errors}", allow_retries=False)
+
+    @dg.job(
+        name="refresh",
+        description="Look at mirrors, hash what is here, make what is missing or changed.",
+    )
+    def refreshing() -> None:
+        rebuild(verify_artefacts(look_at_mirrors()))
+
+    return refreshing
+
+
+def weekly(refresh: dg.JobDefinition, cron: str, timezone: str) -> dg.ScheduleDefinition:
+    """Return the schedule of the refresh, which is off at first."""
+    return dg.ScheduleDefinition(
+        name="weekly_refresh",
+        job=refresh,
+        cron_schedule=cron,
+        execution_timezone=timezone,
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="Refreshes at the time that IMAGESETS_REFRESH_CRON says.",
+    )
+
+
+def _out_of_date(log: dg.DagsterLogManager, data: Path, plan: Plan) -> list[dg.AssetKey]:
+    """Return the assets of the datasets of which not all is as it should be; log what is not."""
+    datasets = plan.declared.datasets
+    found = {name: status.reasons(data, plan, datasets[name]) for name in datasets}
+    for path, reason in dict(item for of in found.values() for item in of.items()).items():
+        log.info(f"{path}: {reason}")
+    stale = [datasets[name] for name, reasons in found.items() if reasons]
+    return jobs.keys_of(plan, stale)
+
+
+def _in_words(outcomes: Sequence[runs.Outcome]) -> str:
+    """Return what a refresh came to, in a few words."""
+    states = [outcome.state for outcome in outcomes]
+    if not set(states) - {"up to date"}:
+        return "nothing to do"
+    bad = {state: states.count(state) for state in ("failed", "blocked") if state in states}
+    return ", ".join(
+        [f"made {states.count('made')}", *(f"{n} {state}" for state, n in bad.items())]
+    )
