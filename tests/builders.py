@@ -12,16 +12,18 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import strategies as st
 
-from pipelines import catalogue, declarations, tables
+from pipelines import catalogue, declarations, products, tables
+from pipelines.products import Product
 
 Array = npt.NDArray[np.uint8]
 
@@ -212,6 +214,12 @@ coarse_classes = ["red", "blue"]
 """
     write("tiny_colours", {"colours.tar.gz": tarred({"README": b"hello", **members})}, head + toml)
     return Publisher(catalogue, mirror, splits)
+
+
+def newer_code(patch: pytest.MonkeyPatch, product: str) -> None:
+    """Let an export or a description be made by a newer version of its code."""
+    found = cast(dict[str, Product], products.known())
+    patch.setitem(found, product, replace(found[product], code_version="newer"))
 
 
 @dataclass(frozen=True)

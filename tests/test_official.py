@@ -19,15 +19,15 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from pipelines import archives, catalogue, statistics, tables
+from pipelines import archives, catalogue, plan, statistics, tables
 from pipelines.declarations import Archive, Catalogue, Source
 from pipelines.errors import WrongBytes
-from pipelines.exports import to_csv, to_lmdb
 from pipelines.lineage import trace
 from pipelines.statistics import duplicates
 from pipelines.store import layout, making, provenance
 from tests import builders, caffe
 from tests.builders import Array
+from tests.exports import exporting
 
 BUILT_IN = Path(__file__).parent.parent / "assets" / "catalogue"
 
@@ -106,8 +106,8 @@ def build(known: Catalogue, name: str, mirror: Path, data: Path) -> None:
     for split in dataset.splits.values():
         table = data / f"{name}_{split.name}.parquet"
         tables.write(source, dataset, split, data / source.name, table)
-        to_csv.write(table, table.with_suffix(".csv"))
-        to_lmdb.write(table, data / f"{name}_{split.name}_lmdb" / "data.mdb")
+        exporting.write("csv", table, table.with_suffix(".csv"))
+        exporting.write("lmdb", table, data / f"{name}_{split.name}_lmdb" / "data.mdb")
         made.append(table)
     statistics.write(made, data / f"{name}_statistics.parquet")
 
@@ -273,8 +273,8 @@ def laid_out(
     for name, split in SPLITS:
         for here, there in (
             (f"{name}_{split}.parquet", layout.table(name, split)),
-            (f"{name}_{split}.csv", layout.csv(name, split)),
-            (f"{name}_{split}_lmdb/data.mdb", layout.lmdb(name, split)),
+            (f"{name}_{split}.csv", f"exports/{name}/{split}.csv"),
+            (f"{name}_{split}_lmdb/data.mdb", f"exports/{name}/{split}_lmdb/data.mdb"),
         ):
             (folder / there).parent.mkdir(parents=True, exist_ok=True)
             (folder / there).symlink_to(data / here)
@@ -300,9 +300,10 @@ def test_random_rows_are_traced_to_the_publishers_bytes(
     images, labels = read_elsewhere(mirror / name, split)
     prefix = PREFIX[split]
     random = np.random.default_rng(len(name) + len(split))
-    starts = (f"{name}/{split}", layout.csv(name, split), layout.lmdb(name, split))
+    everything = plan.of(known, {"compression_level": -1})
+    starts = (f"{name}/{split}", f"{name}/{split}_csv", f"{name}/{split}_lmdb")
     for number, index in enumerate(random.integers(0, len(labels), TRACED[split])):
-        chain = trace.trace(known, laid_out, f"{starts[number % 3]}:{index}")
+        chain = trace.trace(everything, laid_out, f"{starts[number % 3]}:{index}")
 
         assert [hop.problem for hop in chain.hops if not hop.holds] == []
         assert chain.image is not None
@@ -403,7 +404,9 @@ def test_random_rows_of_emnist_are_traced_to_the_publishers_bytes(
         labels = np.frombuffer(file.read(), np.uint8, offset=8)
 
     for index in np.random.default_rng(0).integers(0, 10_000, 200):
-        chain = trace.trace(known, tmp_path, f"{emnist}:{index}")
+        chain = trace.trace(
+            plan.of(known, {"compression_level": -1}), tmp_path, f"{emnist}:{index}"
+        )
 
         assert [hop.problem for hop in chain.hops if not hop.holds] == []
         assert chain.image is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from assets.definitions import automated
-from assets.settings import ROOT, VARIABLES, Settings
+from assets.settings import ROOT, Settings, variables
 from tests.assets.project import Project, environment
 from tests.assets.test_workspace import UI, free_port, served
 
@@ -77,4 +77,4 @@ def test_every_job_schedule_and_sensor_is_described() -> None:
 
 def test_every_setting_for_operators_is_described() -> None:
     for name in ("executor", "postgres", "refresh_cron", "refresh_timezone", "webhook"):
-        assert f"`{VARIABLES[name]}`" in TEXT
+        assert f"`{variables()[name]}`" in TEXT

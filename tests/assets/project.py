@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +19,9 @@ from typing import Any
 import dagster as dg
 
 from assets.definitions import automated
-from assets.running import runs
+from assets.running import jobs, runs
 from assets.settings import ROOT, Settings
-from pipelines import catalogue
+from pipelines.plan import DEFAULT, Plan
 from pipelines.progress import Display
 from pipelines.store import hashing, seen
 from pipelines.store.hashing import Sight
@@ -42,9 +42,6 @@ ARCHIVES = {
 
 Snapshot = dict[str, tuple[int, int, bytes]]
 """Path in the data folder → inode, modification time, bytes."""
-
-
-ALL_STAGES = ("archives", "tables", "statistics", "croissant", "csv", "lmdb")
 
 
 @dataclass(frozen=True)
@@ -71,24 +68,27 @@ class Project:
         return Project(publisher, folder / "data")
 
     def build(
-        self, *datasets: str, stages: Sequence[str] = ALL_STAGES, **settings: Any
+        self, *datasets: str, stages: Collection[str] = DEFAULT, **settings: Any
     ) -> dict[str, runs.Outcome]:
         """Run the assets of some datasets in this process; return what became of each asset."""
-        chosen = Settings(
-            **{
-                "data": self.data,
-                "catalogue": self.publisher.catalogue,
-                "mirror": str(self.publisher.mirror),
-                **settings,
-            }
-        )
-        declared = catalogue.load(chosen.catalogue)
-        outcomes = runs.run(chosen, declared.select(datasets or DATASETS), stages, Display())
+        mirror = str(self.publisher.mirror)
+        chosen = self.settings(mirror=mirror).with_(settings)
+        plan = chosen.plan()
+        keys = jobs.keys_of(plan, plan.declared.select(datasets or DATASETS), stages)
+        outcomes = runs.materialize(chosen, plan, keys, Display())
         return {outcome.asset: outcome for outcome in outcomes}
+
+    def settings(self, **settings: Any) -> Settings:
+        """Settings that lead to this project, mirror excepted."""
+        return Settings(self.data, self.publisher.catalogue).with_(settings)
+
+    def plan(self, **settings: Any) -> Plan:
+        """All there can be of this project's catalogue."""
+        return self.settings(**settings).plan()
 
     def definitions(self, mirror: str | None = None, **settings: Any) -> dg.Definitions:
         """What the UI loads for this project."""
-        return automated(Settings(self.data, self.publisher.catalogue, mirror, **settings))
+        return automated(self.settings(mirror=mirror, **settings))
 
     @property
     def options(self) -> list[str]:

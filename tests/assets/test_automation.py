@@ -15,10 +15,10 @@ from assets.graph import define
 from assets.running import mirrors, runs
 from assets.settings import Settings
 from pipelines.archives import fetching
-from pipelines.exports import to_csv
 from tests import builders
 from tests.assets.project import DATASETS, Project, Site
 from tests.assets.test_refresh import figures, observed
+from tests.builders import newer_code
 
 if TYPE_CHECKING:
     from dagster._core.definitions.declarative_automation.serialized_objects import (
@@ -266,7 +266,7 @@ class Daemon:
                 self._project.publisher.catalogue,
                 str(self._project.publisher.mirror),
             )
-            runs.execute(self._instance, define(settings), asked)
+            runs.execute(self._instance, define(settings, settings.plan()), asked)
         self.now += timedelta(minutes=1)
         return {key.to_user_string() for key in asked}
 
@@ -284,7 +284,7 @@ def daemon(built: Project, instance: dg.DagsterInstance) -> Daemon:
     """A daemon that has seen everything built and has nothing to do."""
     found = Daemon(built, instance)
     settings = Settings(built.data, built.publisher.catalogue, str(built.publisher.mirror))
-    definitions = define(settings)
+    definitions = define(settings, settings.plan())
     keys = definitions.resolve_asset_graph().materializable_asset_keys
     runs.execute(instance, definitions, list(keys))
     assert found.settle() == []
@@ -345,7 +345,7 @@ def test_other_bytes_go_through_to_the_last_export_of_their_source(
 def test_newer_code_asks_for_its_asset_and_what_is_below_if_its_bytes_changed(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(to_csv, "CODE_VERSION", "newer")
+    newer_code(monkeypatch, "csv")
     csv = {f"{source}/{split}_csv" for source in DATASETS for split in ("train", "test")}
     assert daemon.settle() == [csv]
 

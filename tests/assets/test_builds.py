@@ -422,7 +422,7 @@ def test_an_asset_materialized_alone_refuses_inputs_that_are_not_there_or_out_of
     before = built.snapshot()
     settings = Settings(data=built.data, catalogue=built.publisher.catalogue)
     result = (
-        define(settings)
+        define(settings, settings.plan())
         .resolve_implicit_global_asset_job_def()
         .execute_in_process(
             asset_selection=[dg.AssetKey(["tiny_digits", "train_csv"])], raise_on_error=False

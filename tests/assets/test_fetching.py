@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from assets.running import runs
+from assets.running import jobs, runs
 from assets.settings import ROOT, Settings
-from pipelines import catalogue
 from pipelines.progress import Display, Unit, Watch
 from tests import builders, servers
 from tests.assets import project, records
@@ -293,8 +292,9 @@ def test_archives_of_a_source_come_in_parallel_with_a_progress_each(
     display = Recorder()
     with serving(b"", in_pairs) as server:
         settings = Settings(tmp_path / "data", publisher.catalogue, server.url)
-        datasets = catalogue.load(publisher.catalogue).select(["tiny_digits"])
-        [outcome] = runs.run(settings, datasets, ["archives"], display)
+        plan = settings.plan()
+        keys = jobs.keys_of(plan, plan.declared.select(["tiny_digits"]), ["archives"])
+        [outcome] = runs.materialize(settings, plan, keys, display)
 
     assert outcome.state == "made"
     sizes = {

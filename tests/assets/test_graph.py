@@ -18,7 +18,7 @@ GOLDEN = Path(__file__).parent / "graph.txt"
 
 
 def resolved() -> AssetGraph:
-    return define(Settings()).resolve_asset_graph()
+    return define(Settings(), Settings().plan()).resolve_asset_graph()
 
 
 def as_text(graph: AssetGraph) -> str:

@@ -21,9 +21,8 @@ from typing import Any
 
 import pytest
 
-from assets import overview
 from assets.settings import Settings
-from pipelines import catalogue
+from pipelines.lineage import verify
 from pipelines.progress import Display
 from tests.assets import truth
 from tests.assets.project import Project, made
@@ -87,7 +86,7 @@ def test_a_build_may_be_killed_at_any_moment(
     settings = Settings(
         project.data, project.publisher.catalogue, str(project.publisher.mirror), offline=True
     )
-    declared = catalogue.load(settings.catalogue)
+    plan = settings.plan()
     chance = random.Random(0)
     project.build("tiny_digits", stages=["archives"])  # Dagster's own databases are set up
     unfinished, there = 0, set()
@@ -106,10 +105,9 @@ def test_a_build_may_be_killed_at_any_moment(
             assert sha256 in known_hashes(project.data, path), f"{path} after kill {attempt}"
         wrong = [path for path, state in truth.states(project).items() if state == "wrong"]
         assert wrong == [], f"after kill {attempt}"
-        verdicts = overview.verdicts(
-            declared, tuple(declared.datasets.values()), settings, Display(), deep=attempt % 5 == 0
-        )
-        for verdict in (verdict for them in verdicts.values() for verdict in them):
+        everything = tuple(plan.declared.datasets.values())
+        deep = attempt % 5 == 0
+        for verdict in verify.verify(project.data, plan, everything, Display(), deep=deep):
             assert verdict.condition in ("whole", "uncompared"), verdict
         if len(found) == 27:  # everything: once more from the start
             for folder in (*FOLDERS, "lineage"):

@@ -35,12 +35,12 @@ def declared() -> Catalogue:
 
 @pytest.fixture(scope="module")
 def specs(declared: Catalogue) -> dict[str, dg.AssetSpec]:
-    made = assets_of(declared, Settings())
+    made = assets_of(Settings().plan())
     return {spec.key.to_user_string(): spec for asset in made for spec in asset.specs}
 
 
 def specs_of(project: Project) -> dict[str, dg.AssetSpec]:
-    made = assets_of(catalogue.load(project.publisher.catalogue), Settings(csv_header=True))
+    made = assets_of(project.plan(csv_header=True))
     return {spec.key.to_user_string(): spec for asset in made for spec in asset.specs}
 
 
@@ -94,7 +94,7 @@ def test_a_table_tells_what_must_hold_of_its_columns(specs: dict[str, dg.AssetSp
 
 def test_the_columns_of_a_csv_are_those_of_its_header(built: Project) -> None:
     built.build("tiny_digits", stages=["csv"], csv_header=True)
-    with (built.data / layout.csv("tiny_digits", "test")).open(newline="") as file:
+    with (built.data / "exports/tiny_digits/test.csv").open(newline="") as file:
         label, *pixels = next(csv.reader(file))
     shown = list(columns(specs_of(built)["tiny_digits/test_csv"]))
     assert shown == [label, f"{pixels[0]} … {pixels[-1]}"]
@@ -188,7 +188,7 @@ def _code(made: object) -> set[str]:
 
 def test_assets_link_to_their_code_here_or_in_a_repository(declared: Catalogue) -> None:
     # Beta in Dagster: it must not warn, which would fail this test.
-    made = assets_of(declared, Settings())[:2]
+    made = assets_of(Settings().plan())[:2]
     archives, _ = linked(made, None)
     [here] = _code(archives)
     path, _, line = here.rpartition(":")

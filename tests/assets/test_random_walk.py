@@ -16,11 +16,10 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from pipelines.lineage.verification import Verdict
 
-from assets import overview
 from assets.settings import Settings
-from pipelines import catalogue
+from pipelines.lineage import verify
+from pipelines.lineage.shallow import Verdict
 from pipelines.progress import Display
 from pipelines.store import hashing
 from tests.assets import truth
@@ -89,10 +88,10 @@ class Walk:
         return (told is not None and told[1] != digest) or "does not say what" in verdict.why
 
     def verdicts(self) -> dict[str, Verdict]:
-        declared = catalogue.load(self.settings.catalogue)
-        datasets = tuple(declared.datasets.values())
-        found = overview.verdicts(declared, datasets, self.settings, Display(), deep=True)
-        return {verdict.path: verdict for them in found.values() for verdict in them}
+        plan = self.settings.plan()
+        datasets = tuple(plan.declared.datasets.values())
+        found = verify.verify(self.settings.data, plan, datasets, Display(), deep=True)
+        return {verdict.path: verdict for verdict in found}
 
     def some(self) -> str | None:
         """An artefact that is there."""

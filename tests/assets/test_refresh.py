@@ -12,15 +12,15 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from assets import graph, overview
+from assets import graph
 from assets.archives import key
 from assets.running import mirrors, runs
 from assets.running.refresh import OUTCOME
 from assets.settings import Settings
-from pipelines import catalogue
-from pipelines.exports import to_csv
+from pipelines.lineage import status
 from tests import builders
 from tests.assets.project import ARCHIVES, DATASETS, Project, Site, environment, executing, moved
+from tests.builders import newer_code
 
 DIGITS_BELOW_TEST = {
     f"tiny_digits/{asset}" for asset in ("test", "test_csv", "test_lmdb", "statistics", "croissant")
@@ -225,7 +225,7 @@ def test_bytes_that_were_changed_behind_size_and_time_are_noticed_without_readin
 def test_newer_code_makes_its_artefacts_again_and_no_others(
     refresh: Refresh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(to_csv, "CODE_VERSION", "newer")
+    newer_code(monkeypatch, "csv")
 
     found = refresh()
 
@@ -389,10 +389,9 @@ def test_where_nothing_is_yet_a_refresh_makes_everything(
 
     assert job.execute_in_process(instance=instance).success
 
-    settings = Settings(project.data, project.publisher.catalogue)
-    declared = catalogue.load(settings.catalogue)
-    for dataset in declared.datasets.values():
-        assert overview.reasons(declared, dataset, settings) == {}
+    plan = project.plan()
+    for dataset in plan.declared.datasets.values():
+        assert status.reasons(project.data, plan, dataset) == {}
 
 
 # --- two at once, and looking only ----------------------------------------------------------------

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from assets.command_line import main
 from assets.running import passwords, runs
-from assets.settings import ROOT, VARIABLES, Settings
+from assets.settings import ROOT, Settings, variables
 from pipelines.errors import ImagesetsError
 from tests import servers
 from tests.assets import records
@@ -281,7 +281,7 @@ def test_no_setting_is_refused_with_what_opens_it(
 ) -> None:
     text = form.format(user=user, password=password, user_free="folder")
     try:
-        found = Settings.from_environment({VARIABLES[key]: text})
+        found = Settings.from_environment({variables()[key]: text})
     except ImagesetsError as error:
         chain = [error, error.__cause__]
         assert not any(is_told(str(link)) for link in chain if link)
@@ -292,7 +292,7 @@ def test_no_setting_is_refused_with_what_opens_it(
 @pytest.mark.parametrize("key", ["mirror", "openlineage"])
 def test_the_refusal_of_a_password_says_how_to_write_it(key: str) -> None:
     with pytest.raises(ImagesetsError, match=r"not usable: .*Percent-encode.*%20 for a space"):
-        Settings.from_environment({VARIABLES[key]: "http://me:pass word@h/"})
+        Settings.from_environment({variables()[key]: "http://me:pass word@h/"})
 
 
 def test_a_folder_with_an_odd_name_is_taken_where_it_can_not_be_an_address(

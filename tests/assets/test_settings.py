@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from assets.settings import BUILT_IN_CATALOGUE, ROOT, VARIABLES, Settings, misspelt
+from assets.settings import BUILT_IN_CATALOGUE, ROOT, Settings, misspelt, variables
+from pipelines import plan
 from pipelines.errors import ImagesetsError
 
 
@@ -23,17 +24,18 @@ def test_without_a_setting_everything_is_in_the_project() -> None:
         "fashion_mnist",
         "mnist",
     ]
-    assert (found.mirror, found.offline, found.csv_header) == (None, False, False)
+    assert (found.mirror, found.offline, found.chosen["csv_header"]) == (None, False, False)
 
 
 def test_every_setting_has_a_variable_that_is_explained() -> None:
-    assert set(VARIABLES) == set(Settings.__dataclass_fields__)
-    for variable in VARIABLES.values():
-        assert variable in (Settings.__doc__ or "")
+    own = set(Settings.__dataclass_fields__) - {"options"}
+    assert set(variables()) == own | set(plan.options())
+    for name in own:
+        assert variables()[name] in (Settings.__doc__ or "")
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:
-    assert Settings.from_environment(dict.fromkeys(VARIABLES.values(), "")) == Settings()
+    assert Settings.from_environment(dict.fromkeys(variables().values(), "")) == Settings()
 
 
 def test_dagsters_home_is_in_the_data_folder(tmp_path: Path) -> None:
@@ -49,7 +51,8 @@ def test_dagsters_home_is_in_the_data_folder(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("switch", ["offline", "csv_header"])
 def test_a_switch_is_on_or_off_in_the_usual_words(switch: str, word: str, value: bool) -> None:
-    assert getattr(Settings.from_environment({VARIABLES[switch]: word}), switch) is value
+    found = Settings.from_environment({variables()[switch]: word})
+    assert {"offline": found.offline, **found.chosen}[switch] is value
 
 
 def test_a_refusal_tells_no_password() -> None:
@@ -73,8 +76,8 @@ def test_any_other_word_for_a_switch_is_refused_by_name(word: str) -> None:
     "settings",
     [
         Settings(),
-        Settings(Path("/d"), Path("/c"), "/m", True, True),
-        Settings(mirror="https://example.org/mirror", csv_header=True),
+        Settings(Path("/d"), Path("/c"), "/m", True),
+        Settings(mirror="https://example.org/mirror", options={"csv_header": True}),
         Settings(openlineage="http://127.0.0.1:5000"),
         Settings(openlineage="/events.jsonl"),
         Settings(refresh_cron="30 2 * * *", refresh_timezone="Europe/Paris"),
@@ -199,7 +202,7 @@ def test_a_misspelt_variable_is_told_with_the_one_that_is_meant_and_never_its_va
 def test_no_variable_that_exists_counts_as_misspelt() -> None:
     of_tests = ("IMAGESETS_TEST_BROWSER", "IMAGESETS_TEST_REGISTRIES")
     schemas = "IMAGESETS_OPENLINEAGE_SCHEMAS"
-    assert misspelt(dict.fromkeys([*VARIABLES.values(), *of_tests, schemas], "x")) == []
+    assert misspelt(dict.fromkeys([*variables().values(), *of_tests, schemas], "x")) == []
 
 
 def test_every_variable_of_this_project_counts_as_known() -> None:
@@ -210,5 +213,5 @@ def test_every_variable_of_this_project_counts_as_known() -> None:
         if path.name not in ("test_settings.py", "test_failures.py")
         for name in re.findall(r"IMAGESETS_[A-Z][A-Z_]*[A-Z]", path.read_text("utf-8"))
     }
-    assert len(used) > len(VARIABLES)
+    assert len(used) > len(variables())
     assert misspelt(dict.fromkeys(used - {"IMAGESETS_TEST", "IMAGESETS_MIROR"}, "x")) == []

@@ -10,11 +10,10 @@ import polars as pl
 import pytest
 
 from pipelines import archives, statistics, tables
-from pipelines.descriptions import croissant
-from pipelines.exports import to_csv, to_lmdb
 from pipelines.formats import cifar, idx
 from tests import builders
 from tests.assets.project import Project, made, moved
+from tests.builders import newer_code
 
 EXPORTS_AND_STATISTICS = {
     f"tiny_digits/{asset}"
@@ -117,23 +116,26 @@ def test_a_comment_in_the_catalogue_changes_nothing(built: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "again"),
+    ("stage", "again"),
     [
-        (to_csv, {"tiny_digits/train_csv", "tiny_digits/test_csv"}),
-        (to_lmdb, {"tiny_digits/train_lmdb", "tiny_digits/test_lmdb"}),
-        (statistics, {"tiny_digits/statistics"}),
-        (croissant, {"tiny_digits/croissant"}),
-        (tables, {"tiny_digits/train", "tiny_digits/test"}),
+        ("csv", {"tiny_digits/train_csv", "tiny_digits/test_csv"}),
+        ("lmdb", {"tiny_digits/train_lmdb", "tiny_digits/test_lmdb"}),
+        (statistics.figures, {"tiny_digits/statistics"}),
+        ("croissant", {"tiny_digits/croissant"}),
+        (tables.reading, {"tiny_digits/train", "tiny_digits/test"}),
         (idx, {"tiny_digits/train", "tiny_digits/test"}),
-        (archives, {"tiny_digits/archives"}),
+        (archives.fetching, {"tiny_digits/archives"}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_a_new_version_of_a_stage_makes_that_stage_again_and_nothing_else(
-    built: Project, monkeypatch: pytest.MonkeyPatch, module: object, again: set[str]
+    built: Project, monkeypatch: pytest.MonkeyPatch, stage: object, again: set[str]
 ) -> None:
     # What lies below stays: the new code made the same bytes.
-    monkeypatch.setattr(module, "CODE_VERSION", "later")
+    if isinstance(stage, str):
+        newer_code(monkeypatch, stage)
+    else:
+        monkeypatch.setattr(stage, "CODE_VERSION", "later")
     assert made(built.build("tiny_digits")) == again
 
 

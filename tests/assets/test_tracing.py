@@ -25,7 +25,7 @@ import pytest
 
 from assets.command_line import tracing
 from assets.settings import ROOT
-from pipelines import catalogue, declarations
+from pipelines import declarations
 from pipelines.errors import ArtefactError, UnknownName
 from pipelines.lineage.trace import Chain, Hop, trace
 from pipelines.store import layout, provenance
@@ -42,7 +42,7 @@ CLASSES = {
 
 
 def traced(project: Project, text: str) -> Chain:
-    return trace(catalogue.load(project.publisher.catalogue), project.data, text)
+    return trace(project.plan(), project.data, text)
 
 
 def broken(chain: Chain) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.lineage import verification
+from pipelines.lineage import shallow
 from pipelines.store import layout
 from tests.assets.conftest import Command
 from tests.assets.project import Project, moved
@@ -410,14 +410,14 @@ def test_repairing_ends_where_what_was_repaired_is_damaged_again_and_again(
 ) -> None:
     """A disk or a memory that fails: other bytes each time."""
     number = itertools.count()
-    real = verification.hash_files
+    real = shallow.hash_files
 
     def look(*arguments: Any) -> Any:
         with (built.data / CSV).open("ab") as file:
             file.write(b"%d" % next(number))
         return real(*arguments)
 
-    monkeypatch.setattr(verification, "hash_files", look)
+    monkeypatch.setattr(shallow, "hash_files", look)
     assert verify(command, built, "--repair") == (1, [(CSV, "changed")] * 2)
 
 
@@ -435,14 +435,14 @@ def test_a_folder_in_the_place_of_a_record_is_named_by_repairing(
 def test_what_somebody_makes_again_while_everything_is_read_is_whole(
     built: Project, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = verification.hash_files
+    real = shallow.hash_files
 
     def look(*arguments: Any) -> Any:
         found = real(*arguments)
         built.build("tiny_digits", csv_header=True)
         return found
 
-    monkeypatch.setattr(verification, "hash_files", look)
+    monkeypatch.setattr(shallow, "hash_files", look)
     options = [*built.options, "--csv-header"]
     assert command("verify", "tiny_digits", *options).code == 0
 

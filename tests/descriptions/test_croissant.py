@@ -17,6 +17,8 @@ import pytest
 from pipelines import catalogue, tables
 from pipelines.declarations import Dataset, Source
 from pipelines.descriptions import croissant
+from pipelines.products import Inputs, Subject
+from pipelines.progress import silent
 from pipelines.store import layout
 from pipelines.store.provenance import Input
 from tests import builders
@@ -60,8 +62,13 @@ def data(publisher: builders.Publisher, tmp_path: Path) -> Path:
                 goal = folder / layout.table(dataset.name, split.name)
                 tables.write(source, dataset, split, publisher.mirror / source.name, goal)
             known = inputs(dataset, folder)
-            croissant.write(source, dataset, known, folder / layout.croissant(dataset.name))
+            write(source, dataset, known, folder / f"lineage/{dataset.name}/croissant.json")
     return folder
+
+
+def write(source: Source, dataset: Dataset, known: list[Input], goal: Path) -> None:
+    subject = Subject(source, dataset, tuple(dataset.splits.values()))
+    croissant.write(Inputs(subject, {}, tuple(known), {}), goal, {}, silent)
 
 
 def inputs(dataset: Dataset, data: Path) -> list[Input]:
@@ -85,7 +92,7 @@ def with_tables(source: Source, dataset: Dataset, seed: str = "") -> dict[str, A
 
 
 def opened(data: Path, dataset: str) -> Any:
-    return mlcroissant.Dataset(data / layout.croissant(dataset))
+    return mlcroissant.Dataset(data / f"lineage/{dataset}/croissant.json")
 
 
 @pytest.mark.parametrize(("source", "dataset"), declared(), ids=lambda x: x.name)
@@ -171,7 +178,7 @@ def test_a_split_of_another_name_is_listed_without_saying_what_it_is_for() -> No
 def test_the_files_are_those_that_are_there(data: Path, publisher: builders.Publisher) -> None:
     described = {file.name: file for file in opened(data, "tiny_letters").metadata.file_objects}
     assert set(described) == {"letters.zip", "train.parquet", "test.parquet"}
-    folder = (data / layout.croissant("tiny_letters")).parent
+    folder = (data / "lineage/tiny_letters/croissant.json").parent
     places = {
         "letters.zip": publisher.archive("tiny_letters", "letters.zip"),
         "train.parquet": folder / described["train.parquet"].content_url,
@@ -222,9 +229,9 @@ def test_equal_tables_have_equal_versions_and_others_do_not() -> None:
 def test_the_same_tables_in_another_folder_give_the_same_bytes(
     data: Path, publisher: builders.Publisher, tmp_path: Path
 ) -> None:
-    path = layout.croissant("tiny_letters")
+    path = "lineage/tiny_letters/croissant.json"
     source = catalogue.load(publisher.catalogue).sources["tiny_letters"]
     dataset = source.datasets["tiny_letters"]
-    croissant.write(source, dataset, inputs(dataset, data), tmp_path / "elsewhere.json")
+    write(source, dataset, inputs(dataset, data), tmp_path / "elsewhere.json")
     assert (tmp_path / "elsewhere.json").read_bytes() == (data / path).read_bytes()
     assert str(tmp_path) not in (data / path).read_text()

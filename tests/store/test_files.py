@@ -46,8 +46,6 @@ def test_every_artefact_has_its_place() -> None:
     assert layout.archive("mnist", "train-images.gz") == "archives/mnist/train-images.gz"
     assert layout.table("mnist", "train") == "tables/mnist/train.parquet"
     assert layout.statistics("mnist") == "statistics/mnist.parquet"
-    assert layout.csv("mnist", "train") == "exports/mnist/train.csv"
-    assert layout.lmdb("mnist", "train") == "exports/mnist/train_lmdb/data.mdb"
     assert layout.lineage("statistics/mnist.parquet") == "lineage/statistics/mnist.parquet.json"
 
 

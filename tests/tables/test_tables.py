@@ -919,7 +919,7 @@ import json, resource, signal, sys
 from pathlib import Path
 
 from pipelines import archives, catalogue, statistics, tables
-from pipelines.exports import to_csv, to_lmdb
+from tests.exports import exporting
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 published, table, data = map(Path, sys.argv[1:4])
@@ -930,8 +930,8 @@ mirror = published / "mirror" / source.name
 [archive] = source.archives.values()
 stages = {
     "table": lambda goal: tables.write(source, dataset, dataset.splits["train"], mirror, goal),
-    "csv": lambda goal: to_csv.write(table, goal),
-    "lmdb": lambda goal: to_lmdb.write(table, goal),
+    "csv": lambda goal: exporting.write("csv", table, goal),
+    "lmdb": lambda goal: exporting.write("lmdb", table, goal),
     "archive": lambda goal: archives.obtain(archive, goal, [str(mirror / archive.name)]),
     "statistics": lambda goal: statistics.write([table], goal),
 }

@@ -13,14 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import tables
-from pipelines.catalogue import load
+from pipelines import plan, tables
 from pipelines.errors import StorageError, TableError
-from pipelines.exports import to_csv
-from pipelines.store import layout
+from pipelines.exports import mnist_csv
 from pipelines.store.provenance import Input
 from tests import builders
 from tests.builders import Array
+from tests.exports import exporting
 
 
 def written_elsewhere(images: Array, labels: Array) -> bytes:
@@ -47,10 +46,10 @@ def test_the_bytes_are_those_of_another_writer_whatever_the_batch_size(
     told: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tables.reading, "BATCH_RECORDS", batch)
-        patch.setattr(to_csv, "_LINES", lines)
+        patch.setattr(mnist_csv, "_LINES", lines)
         table = builders.tiny(folder, *records, classes=256).table(folder / "table.parquet")
 
-        count = to_csv.write(table, folder / "table.csv", advance=told.append)
+        count = exporting.write("csv", table, folder / "table.csv", advance=told.append)
 
     assert count == sum(told) == len(records[1])
     assert (folder / "table.csv").read_bytes() == written_elsewhere(*records)
@@ -74,7 +73,7 @@ def test_every_value_from_0_to_255_is_written_as_a_plain_integer(
     every = np.arange(256, dtype=np.uint8)
     tiny = builders.tiny(tmp_path, every.reshape(256, 1, 1, 1), every[::-1], classes=256)
 
-    to_csv.write(tiny.table(tmp_path / "table.parquet"), goal)
+    exporting.write("csv", tiny.table(tmp_path / "table.parquet"), goal)
 
     lines = [f"{255 - value},{value}\n" for value in range(256)]
     assert goal.read_bytes() == "".join(lines).encode()
@@ -84,16 +83,16 @@ def test_colours_stand_channels_last_after_the_fine_label(tmp_path: Path, goal: 
     pixels = np.arange(1, 13, dtype=np.uint8).reshape(1, 2, 2, 3)
     tiny = builders.tiny(tmp_path, pixels, np.array([4], np.uint8), np.array([2], np.uint8))
 
-    to_csv.write(tiny.table(tmp_path / "table.parquet"), goal)
+    exporting.write("csv", tiny.table(tmp_path / "table.parquet"), goal)
 
     assert goal.read_text() == "4,1,2,3,4,5,6,7,8,9,10,11,12\n"
 
 
 def test_a_header_is_that_of_fashion_mnist(table: Path, goal: Path) -> None:
-    to_csv.write(table, goal)
+    exporting.write("csv", table, goal)
     plain = goal.read_bytes()
 
-    to_csv.write(table, goal, header=True)
+    exporting.write("csv", table, goal, header=True)
 
     header, _, rest = goal.read_bytes().partition(b"\n")
     assert header == b"label," + b",".join(b"pixel%d" % n for n in range(1, 13))
@@ -104,7 +103,7 @@ def test_pandas_and_duckdb_read_the_same_records(table: Path, goal: Path) -> Non
     images, labels = builders.images(40), builders.labels(40, 256)
     expected = np.column_stack([labels, images.reshape(40, -1)])
 
-    to_csv.write(table, goal)
+    exporting.write("csv", table, goal)
 
     np.testing.assert_array_equal(pd.read_csv(goal, header=None).to_numpy(), expected)
     with duckdb.connect() as database:
@@ -113,8 +112,8 @@ def test_pandas_and_duckdb_read_the_same_records(table: Path, goal: Path) -> Non
 
 
 def test_the_same_table_makes_the_same_bytes(table: Path, goal: Path, tmp_path: Path) -> None:
-    to_csv.write(table, goal)
-    to_csv.write(table, tmp_path / "again.csv")
+    exporting.write("csv", table, goal)
+    exporting.write("csv", table, tmp_path / "again.csv")
 
     assert goal.read_bytes() == (tmp_path / "again.csv").read_bytes()
     assert builders.files_under(goal.parent) == ["train.csv"]
@@ -130,7 +129,7 @@ def test_a_table_that_is_none_of_ours_is_refused_and_the_old_file_stays(
     goal.write_bytes(b"old")
 
     with pytest.raises(TableError, match=r"table\.parquet is not"):
-        to_csv.write(tmp_path / "table.parquet", goal)
+        exporting.write("csv", tmp_path / "table.parquet", goal)
 
     assert goal.read_bytes() == b"old"
     assert builders.files_under(goal.parent) == ["train.csv"]
@@ -140,21 +139,17 @@ def test_a_file_in_the_place_of_the_folder_is_named(table: Path, goal: Path) -> 
     goal.parent.write_bytes(b"precious")
 
     with pytest.raises(StorageError, match=r"train\.csv can't be written"):
-        to_csv.write(table, goal)
+        exporting.write("csv", table, goal)
 
     assert goal.parent.read_bytes() == b"precious"
 
 
 @pytest.mark.parametrize("header", [True, False])
 def test_what_decides_the_bytes_of_a_csv(publisher: builders.Publisher, header: bool) -> None:
-    known = load(publisher.catalogue)
-    dataset = known.datasets["tiny_digits"]
-    inputs = (Input("tables/tiny_digits/train.parquet", "a" * 64),)
+    options = {"csv_header": header, "compression_level": -1}
+    found = plan.of(plan.load(publisher.catalogue), options)
 
-    found = to_csv.artefact(
-        known.source_of(dataset), dataset, dataset.splits["train"], inputs, header
-    )
+    made = found.artefacts["exports/tiny_digits/train.csv"].artefact(lambda _path: "a" * 64)
 
-    assert found.path == layout.csv("tiny_digits", "train")
-    assert (found.inputs, found.parameters["header"]) == (inputs, header)
-    assert found.sidecar == "exports/tiny_digits/train.csv.lineage.json"
+    assert made.inputs == (Input("tables/tiny_digits/train.parquet", "a" * 64),)
+    assert made.parameters["header"] is header

@@ -11,9 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import ArtefactError
-from pipelines.exports import records, to_csv, to_lmdb
+from pipelines.exports import _lmdb_pages as pages
+from pipelines.exports import caffe_lmdb, mnist_csv
 from tests import builders
 from tests.builders import Array
+from tests.exports import exporting
 
 SHAPE = (4, 3, 3)
 
@@ -39,13 +41,14 @@ def test_every_line_of_a_csv_is_found_with_and_without_a_header(
     header: bool,
     chunk: int,
 ) -> None:
-    monkeypatch.setattr(records, "_CHUNK_BYTES", chunk)
+    monkeypatch.setattr(mnist_csv, "_CHUNK_BYTES", chunk)
     path = tmp_path / "train.csv"
-    to_csv.write(table, path, header)
+    exporting.write("csv", table, path, header=header)
     lines = path.read_bytes().splitlines(keepends=True)[header:]
 
     for index in range(0, 300, 1 if chunk > 7 else 37):
-        record, start, stop = records.from_csv(path, index, SHAPE)
+        stored = exporting.read("csv", path, index, SHAPE)
+        record, start, stop = stored.record, stored.start, stored.stop
         np.testing.assert_array_equal(record.images[0], some[0][index], strict=True)
         assert record.labels.tolist() == [some[1][index]]
         assert path.read_bytes()[start:stop] == lines[index]
@@ -55,7 +58,7 @@ def test_every_line_of_a_csv_is_found_with_and_without_a_header(
 def test_a_last_line_may_end_in_any_way(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.csv").write_bytes(b"1,1,1,1,1\n" + text.encode())
 
-    record, *_ = records.from_csv(tmp_path / "a.csv", 1, (2, 2, 1))
+    record = exporting.read("csv", tmp_path / "a.csv", 1, (2, 2, 1)).record
 
     assert (record.labels.tolist(), record.images.ravel().tolist()) == ([3], [0, 1, 2, 255])
 
@@ -78,7 +81,7 @@ def test_a_line_that_is_no_record_is_refused(tmp_path: Path, line: str, words: l
     path.write_bytes(b"1,1,1,1,1\n" + line.encode(errors="surrogateescape"))
 
     with pytest.raises(ArtefactError) as caught:
-        records.from_csv(path, 1, (2, 2, 1))
+        exporting.read("csv", path, 1, (2, 2, 1))
 
     for word in words:
         assert word in str(caught.value)
@@ -89,7 +92,7 @@ def test_a_field_of_more_digits_than_python_reads_is_refused(tmp_path: Path) -> 
     path.write_bytes(b"9" * 4400 + b",1" * 3072 + b"\n")
 
     with pytest.raises(ArtefactError, match=r"integers 0 to 255 in record 0, found '99"):
-        records.from_csv(path, 0, (32, 32, 3))
+        exporting.read("csv", path, 0, (32, 32, 3))
 
 
 def stored(path: Path) -> dict[str, bytes]:
@@ -123,28 +126,34 @@ def test_whatever_lmdb_wrote_is_found_where_lmdb_finds_it(
 
     with path.open("rb") as file:
         for key, value in values.items():
-            found, start, stop = records._look_up(file, key.encode())
+            found, start, stop = pages._look_up(file, key.encode())
             assert (found.decode(), data[start:stop]) == (key, value)
         for key in {f"{number:08d}" for number in range(2000)} - values.keys():
-            assert records._look_up(file, key.encode())[0].decode() != key
+            assert pages._look_up(file, key.encode())[0].decode() != key
 
 
 @pytest.mark.parametrize("digits", [5, 8])
 def test_every_datum_of_an_lmdb_is_found(
-    some: tuple[Array, Array], table: Path, tmp_path: Path, digits: int
+    some: tuple[Array, Array],
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    digits: int,
 ) -> None:
     path = tmp_path / "data.mdb"
-    to_lmdb.write(table, path, digits)
+    monkeypatch.setattr(caffe_lmdb, "key_digits", lambda _dataset: digits)
+    exporting.write("lmdb", table, path)
 
     values = stored(path)
     for index in range(300):
-        record, key, start, stop = records.from_lmdb(path, index, SHAPE)
+        found = exporting.read("lmdb", path, index, SHAPE)
+        record, key, start, stop = found.record, found.facts["key"], found.start, found.stop
         assert key == f"{index:0{digits}d}"
         assert path.read_bytes()[start:stop] == values[key]
         np.testing.assert_array_equal(record.images[0], some[0][index], strict=True)
         assert record.labels.tolist() == [some[1][index]]
     with pytest.raises(ArtefactError, match=f"has no key {300:0{digits}d}"):
-        records.from_lmdb(path, 300, SHAPE)
+        exporting.read("lmdb", path, 300, SHAPE)
     assert builders.files_under(tmp_path) == ["data.mdb"]
 
 
@@ -162,31 +171,34 @@ GOOD = b"\x08\x01\x10\x02\x18\x02\x22\x04abcd\x28\x03"  # 1 channel, 2×2, "abcd
 
 
 def test_a_datum_is_read_as_protobuf_describes_it(tmp_path: Path) -> None:
-    record, *_ = records.from_lmdb(put(tmp_path / "data.mdb", GOOD), 0, (2, 2, 1))
+    record = exporting.read("lmdb", put(tmp_path / "data.mdb", GOOD), 0, (2, 2, 1)).record
 
     assert record.images.tobytes() == b"abcd"
     assert record.labels.tolist() == [3]
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
+    "value",
     [
-        (b"\x08\x03" + GOOD[2:], "expected (channels, height, width) (1, 2, 2), found (3, 2, 2)"),
-        (GOOD[:6] + b"\x22\x03abc\x28\x03", "3 bytes"),
-        (GOOD[:-2], "no Datum"),
-        (GOOD[:-1], "no Datum"),
-        (GOOD[:-1] + b"\x80\x02", "no Datum"),  # label 256
-        (b"something else", "no Datum"),
-        (b"\x28" + b"\xff" * 9, "no Datum"),
+        b"\x08\x03" + GOOD[2:],  # 3 channels
+        GOOD[:6] + b"\x22\x03abc\x28\x03",  # 3 bytes
+        GOOD[:-2],
+        GOOD[:-1],
+        GOOD[:-1] + b"\x80\x02",  # label 256
+        GOOD[:-1] + b"\x83\x00",  # a label that nobody writes so
+        GOOD + b"\x28\x03",
+        b"something else",
+        b"\x28" + b"\xff" * 9,
+        b"",
     ],
 )
-def test_a_value_that_is_no_such_datum_is_refused(tmp_path: Path, value: bytes, words: str) -> None:
+def test_a_value_that_is_no_such_datum_is_refused(tmp_path: Path, value: bytes) -> None:
     path = put(tmp_path / "data.mdb", value)
 
     with pytest.raises(ArtefactError) as caught:
-        records.from_lmdb(path, 0, (2, 2, 1))
+        exporting.read("lmdb", path, 0, (2, 2, 1))
 
-    assert words in str(caught.value)
+    assert "expected a Datum with (channels, height, width) = (1, 2, 2)" in str(caught.value)
     assert "key 00000000" in str(caught.value)
 
 
@@ -195,7 +207,7 @@ def test_what_is_no_lmdb_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "data.mdb").write_bytes(data)
 
     with pytest.raises(ArtefactError, match="no LMDB, or damaged"):
-        records.from_lmdb(tmp_path / "data.mdb", 0, SHAPE)
+        exporting.read("lmdb", tmp_path / "data.mdb", 0, SHAPE)
     assert (tmp_path / "data.mdb").read_bytes() == data
 
 
@@ -215,31 +227,31 @@ def test_a_damaged_lmdb_gives_the_record_or_is_refused(
 ) -> None:
     """The library itself would end the process where a page lies beyond the end of the file."""
     path = tmp_path_factory.mktemp("damaged") / "data.mdb"
-    to_lmdb.write(table, path)
+    exporting.write("lmdb", table, path)
     data = bytearray(path.read_bytes())
     for where, byte in flips:
         data[int(where * len(data))] = byte
     path.write_bytes(data if cut is None else data[: int(cut * len(data))])
 
     try:
-        record, key, _, stop = records.from_lmdb(path, index, SHAPE)
+        found = exporting.read("lmdb", path, index, SHAPE)
     except ArtefactError:
         return
 
-    assert key == f"{index:08d}"
-    assert stop <= path.stat().st_size
-    assert record.images.shape == (1, *SHAPE)
+    assert found.facts["key"] == f"{index:05d}"
+    assert found.stop <= path.stat().st_size
+    assert found.record.images.shape == (1, *SHAPE)
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
 def test_an_lmdb_that_is_cut_short_is_refused(table: Path, tmp_path: Path, part: float) -> None:
     path = tmp_path / "data.mdb"
-    to_lmdb.write(table, path)
+    exporting.write("lmdb", table, path)
     path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
 
     def read_all() -> None:
         for index in range(300):
-            records.from_lmdb(path, index, SHAPE)
+            exporting.read("lmdb", path, index, SHAPE)
 
     with pytest.raises(ArtefactError, match=r"damaged: expected bytes .* the end of the file"):
         read_all()

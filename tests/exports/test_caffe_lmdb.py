@@ -10,15 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import tables
-from pipelines.catalogue import load
+from pipelines import plan, tables
 from pipelines.errors import StorageError, TableError
-from pipelines.exports import to_lmdb
-from pipelines.store import layout
+from pipelines.exports import caffe_lmdb
 from pipelines.store.provenance import Input
 from tests import builders
 from tests.builders import Array
 from tests.caffe import Datum, read
+from tests.exports import exporting
 
 
 @pytest.fixture
@@ -42,12 +41,13 @@ def test_caffe_reads_what_was_written_whatever_the_batch_size(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tables.reading, "BATCH_RECORDS", batch)
         table = builders.tiny(folder, *some, classes=256).table(folder / "table.parquet")
-        count = to_lmdb.write(table, folder / "db" / "data.mdb", advance=told.append)
+        count = exporting.write("lmdb", table, folder / "db" / "data.mdb", advance=told.append)
 
     keys, images, labels = read(folder / "db")
 
     assert count == sum(told) == len(some[1])
-    assert keys == [f"{number:08d}" for number in range(count)]
+    digits = 8 if some[0].shape[-1] == 1 else 5
+    assert keys == [f"{number:0{digits}d}" for number in range(count)]
     np.testing.assert_array_equal(images, some[0])
     assert labels == some[1].tolist()
 
@@ -56,7 +56,7 @@ def test_a_value_is_byte_for_byte_what_protobuf_writes(tmp_path: Path, goal: Pat
     values = np.array([0, 1, 127, 128, 129, 254, 255], np.uint8)
     pixels = builders.images(7, 20, 10, 3)  # more than 127 bytes: their number takes two
     tiny = builders.tiny(tmp_path, pixels, values, classes=256)
-    to_lmdb.write(tiny.table(tmp_path / "table.parquet"), goal)
+    exporting.write("lmdb", tiny.table(tmp_path / "table.parquet"), goal)
 
     with (
         lmdb.open(str(goal.parent), readonly=True, lock=False) as database,
@@ -81,7 +81,7 @@ def test_the_label_is_the_fine_one(tmp_path: Path, goal: Path) -> None:
     fine, coarse = np.array([4, 0, 3], np.uint8), np.array([2, 1, 0], np.uint8)
     tiny = builders.tiny(tmp_path, builders.images(3, 2, 2, 3), fine, coarse)
 
-    to_lmdb.write(tiny.table(tmp_path / "table.parquet"), goal, key_digits=5)
+    exporting.write("lmdb", tiny.table(tmp_path / "table.parquet"), goal)
 
     keys, _, labels = read(goal.parent)
     assert keys == ["00000", "00001", "00002"]
@@ -96,9 +96,10 @@ def table(tmp_path: Path) -> Path:
 
 
 def test_keys_have_more_digits_where_the_records_need_them_and_keep_their_order(
-    table: Path, goal: Path
+    table: Path, goal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    to_lmdb.write(table, goal, key_digits=2)
+    monkeypatch.setattr(caffe_lmdb, "key_digits", lambda _dataset: 2)
+    exporting.write("lmdb", table, goal)
 
     keys, images, _ = read(goal.parent)
     assert keys == [f"{number:04d}" for number in range(1200)]
@@ -109,10 +110,11 @@ def test_keys_have_more_digits_where_the_records_need_them_and_keep_their_order(
     ("count", "digits"), [(1, 1), (9, 1), (10, 1), (11, 2), (100, 2), (101, 3), (1000, 3)]
 )
 def test_keys_have_the_digits_of_the_last_one_and_no_more(
-    tmp_path: Path, goal: Path, count: int, digits: int
+    tmp_path: Path, goal: Path, monkeypatch: pytest.MonkeyPatch, count: int, digits: int
 ) -> None:
     tiny = builders.tiny(tmp_path, builders.images(count, 2, 2), builders.labels(count, 5))
-    to_lmdb.write(tiny.table(tmp_path / "table.parquet"), goal, key_digits=1)
+    monkeypatch.setattr(caffe_lmdb, "key_digits", lambda _dataset: 1)
+    exporting.write("lmdb", tiny.table(tmp_path / "table.parquet"), goal)
 
     assert read(goal.parent)[0] == [f"{number:0{digits}d}" for number in range(count)]
 
@@ -121,23 +123,23 @@ def test_the_same_table_makes_the_same_bytes(
     table: Path, goal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tables.reading, "BATCH_RECORDS", 100)
-    to_lmdb.write(table, goal)
-    to_lmdb.write(table, tmp_path / "a longer name" / "data.mdb")
+    exporting.write("lmdb", table, goal)
+    exporting.write("lmdb", table, tmp_path / "a longer name" / "data.mdb")
 
     assert goal.read_bytes() == (tmp_path / "a longer name" / "data.mdb").read_bytes()
 
 
 def test_only_the_data_file_is_left(table: Path, goal: Path) -> None:
-    to_lmdb.write(table, goal)
+    exporting.write("lmdb", table, goal)
 
     assert builders.files_under(goal.parent) == ["data.mdb"]
 
 
 def test_the_old_database_is_replaced_not_added_to(table: Path, goal: Path, tmp_path: Path) -> None:
-    to_lmdb.write(table, goal)
+    exporting.write("lmdb", table, goal)
     small = builders.tiny(tmp_path / "small", builders.images(3), builders.labels(3, 5))
 
-    to_lmdb.write(small.table(tmp_path / "small.parquet"), goal)
+    exporting.write("lmdb", small.table(tmp_path / "small.parquet"), goal)
 
     assert read(goal.parent)[0] == ["00000000", "00000001", "00000002"]
 
@@ -149,7 +151,7 @@ def test_the_file_is_compact_in_several_transactions_as_in_one(
     """Within two hundredths of the pages that hold the records: no map, no pages left behind."""
     tiny = builders.tiny(tmp_path, builders.images(4000, 28, 28), builders.labels(4000, 5))
     monkeypatch.setattr(tables.reading, "BATCH_RECORDS", batch)
-    to_lmdb.write(tiny.table(tmp_path / "table.parquet"), goal)
+    exporting.write("lmdb", tiny.table(tmp_path / "table.parquet"), goal)
 
     with lmdb.open(str(goal.parent), readonly=True, lock=False) as database:
         stat = database.stat()
@@ -164,7 +166,7 @@ def test_images_larger_than_a_page_are_written_too(tmp_path: Path, goal: Path, s
     images = builders.images(50, side, side)
     tiny = builders.tiny(tmp_path, images, builders.labels(50, 5))
 
-    to_lmdb.write(tiny.table(tmp_path / "table.parquet"), goal)
+    exporting.write("lmdb", tiny.table(tmp_path / "table.parquet"), goal)
 
     np.testing.assert_array_equal(read(goal.parent)[1], images)
 
@@ -179,7 +181,7 @@ def test_a_table_that_is_none_of_ours_is_refused_and_the_old_file_stays(
     goal.write_bytes(b"old")
 
     with pytest.raises(TableError, match=r"table\.parquet is not"):
-        to_lmdb.write(tmp_path / "table.parquet", goal)
+        exporting.write("lmdb", tmp_path / "table.parquet", goal)
 
     assert goal.read_bytes() == b"old"
     assert builders.files_under(goal.parent) == ["data.mdb"]
@@ -190,7 +192,7 @@ def test_a_file_in_the_place_of_the_folder_is_named(table: Path, goal: Path) -> 
     goal.parent.write_bytes(b"precious")
 
     with pytest.raises(StorageError, match=r"data\.mdb can't be written"):
-        to_lmdb.write(table, goal)
+        exporting.write("lmdb", table, goal)
 
     assert goal.parent.read_bytes() == b"precious"
 
@@ -199,12 +201,10 @@ def test_a_file_in_the_place_of_the_folder_is_named(table: Path, goal: Path) -> 
 def test_what_decides_the_bytes_of_a_database(
     publisher: builders.Publisher, name: str, digits: int
 ) -> None:
-    known = load(publisher.catalogue)
-    dataset = known.datasets[name]
-    inputs = (Input(f"tables/{name}/train.parquet", "a" * 64),)
+    found = plan.of(plan.load(publisher.catalogue), {"compression_level": -1})
 
-    found = to_lmdb.artefact(known.source_of(dataset), dataset, dataset.splits["train"], inputs)
+    planned = found.artefacts[f"exports/{name}/train_lmdb/data.mdb"]
+    made = planned.artefact(lambda _path: "a" * 64)
 
-    assert found.path == layout.lmdb(name, "train")
-    assert (found.inputs, found.parameters["key_digits"]) == (inputs, digits)
-    assert found.sidecar == f"exports/{name}/train_lmdb/data.mdb.lineage.json"
+    assert made.inputs == (Input(f"tables/{name}/train.parquet", "a" * 64),)
+    assert made.parameters["key_digits"] == digits
