@@ -19,7 +19,7 @@ from pathlib import Path
 import lmdb
 import numpy as np
 
-from .. import tables
+from .. import formats, tables
 from ..declarations import Dataset, Source, Split
 from ..progress import Advance, silent
 from ..records import Batch
@@ -28,7 +28,7 @@ from ..store.provenance import Artefact, Input
 
 CODE_VERSION = "1"  # raise when the bytes of a database can change
 
-KEY_DIGITS = {"idx": 8, "cifar": 5}
+KEY_DIGITS = {name: form.caffe_key_digits for name, form in formats.known().items()}
 
 _MESSAGE_BYTES = 64  # of a key and a Datum, beside the pixels, and more than enough
 PAGE_BYTES = mmap.PAGESIZE  # as LMDB chooses it

@@ -13,6 +13,7 @@ import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from ..errors import (
     did_you_mean,
 )
 from ..exports import records
-from ..records import Batch, OpenMember, Pixels, Place
+from ..records import Batch, Members, OpenMember, Pixels, Place
 from ..store import hashing, layout, provenance
 from . import targets
 from .targets import Target
@@ -191,10 +192,7 @@ class _Copy:
 
     hop: Hop
     record: Batch | None = None
-    parts: tuple[str, ...] = ("label", "coarse label", "image")
-
-
-_PARTS = {"images": ("image",), "labels": ("label",), "batches": ("label", "coarse label", "image")}
+    parts: tuple[str, ...] = ("label", "coarse_label", "pixels")
 
 
 def _record(way: _Way, row: str) -> _Found:
@@ -299,16 +297,14 @@ def _mistaken(way: _Way, split: Split) -> str:
 
 def _stored(way: _Way, index: int) -> tuple[list[_Copy], Batch | None, list[str]]:
     """Read a record in its members: the parts, the record if they are all there, the archives."""
-    dataset, split = way.dataset, way.split
-
-    def size_bytes(member: Member) -> int:
-        with way.opened() as open_member:
-            return members.size_bytes(open_member, member)
-
+    dataset, split, form = way.dataset, way.split, formats.named(way.dataset.format)
     try:
-        places = formats.locate(dataset, split, index, size_bytes)
-    except MemberError as error:  # where one batch ends and the next begins can't be told
-        first = _member(way, split.members["batches"][0], "batches")
+        with way.opened() as open_member:
+            sizes = partial(members.size_bytes, open_member)
+            places = form.locate(dataset, split, index, Members(open_member, sizes))
+    except (MemberError, FormatError) as error:  # where the record begins can't be told
+        [role, (member, *_)] = next(iter(split.members.items()))
+        first = _member(way, member, role)
         return [_Copy(_blamed(first, str(error)))], None, list(split.archives)
     read = [_part(way, place) for place in places]
     parts, problems = [part for part, _ in read], [problem for _, problem in read]
@@ -317,17 +313,19 @@ def _stored(way: _Way, index: int) -> tuple[list[_Copy], Batch | None, list[str]
     record = None
     if any(parts):
         try:
-            record = formats.assemble(dataset, _filled(parts, fillers))
+            record = form.assemble(dataset, _filled(parts, fillers))
         except FormatError as error:  # a label stands for no class
-            guilty = [place.role != "images" for place in places]
+            guilty = [form.roles[place.role].holds != ("pixels",) for place in places]
             parts = [b"" if bad else part for part, bad in zip(parts, guilty, strict=True)]
             problems = [str(error) if bad else p for p, bad in zip(problems, guilty, strict=True)]
             if any(parts):
-                record = formats.assemble(dataset, _filled(parts, fillers))
+                record = form.assemble(dataset, _filled(parts, fillers))
     copies = []
     for place, part, problem in zip(places, parts, problems, strict=True):
         hop = replace(_member(way, place.member, place.role), bytes=(place.start, place.stop))
-        copies.append(_Copy(_blamed(hop, problem), record if part else None, _PARTS[place.role]))
+        copies.append(
+            _Copy(_blamed(hop, problem), record if part else None, form.roles[place.role].holds)
+        )
     return copies, record if all(parts) else None, [place.member.archive for place in places]
 
 
@@ -358,19 +356,19 @@ def _held(copy: _Copy, record: Batch | None) -> Hop:
 
 def _differences(found: Batch, expected: Batch) -> Iterator[tuple[str, str]]:
     """Yield (part, what was expected and what was found) of a record that should be another."""
-    for name, one, other in (
+    for part, one, other in (
         ("label", found.labels, expected.labels),
-        ("coarse label", found.coarse_labels, expected.coarse_labels),
+        ("coarse_label", found.coarse_labels, expected.coarse_labels),
     ):
         if one is not None and other is not None and one[0] != other[0]:
-            yield name, f"{name}: expected {other[0]}, found {one[0]}"
+            yield part, f"{part.replace('_', ' ')}: expected {other[0]}, found {one[0]}"
     wrong = found.images[0] != expected.images[0]
     if wrong.any():
         at = tuple(int(number) for number in np.argwhere(wrong)[0])
         axes = ("row", "column", "channel")[: 2 + (wrong.shape[-1] > 1)]
         where = ", ".join(f"{axis} {number}" for axis, number in zip(axes, at, strict=False))
         yield (
-            "image",
+            "pixels",
             f"pixel in {where}: expected intensity {expected.images[0][at]}, found "
             f"{found.images[0][at]} ({wrong.sum():,} of {wrong.size:,} differ)",
         )
