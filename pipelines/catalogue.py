@@ -42,13 +42,6 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _RESERVED = re.compile(  # other assets of a dataset, and other record sets in its Croissant
     r"archives|statistics|croissant|.*_(csv|lmdb)|splits|(coarse_)?classes"
 )
-_FILLED_IN = {"name", "source", "size_bytes"}  # fields that are no keys, or are spelt otherwise
-_KEYS = {
-    f.name for t in (Source, Dataset, Split, Image, Archive, GzipHeader) for f in fields(t)
-} - _FILLED_IN | {
-    "bytes",
-    "defaults",
-}
 
 
 def is_reserved(split: str) -> bool:
@@ -139,7 +132,7 @@ def _written(known: tuple[formats.Format, ...]) -> TypeAdapter[Any]:
     split = _with_keys(
         Split,
         {name: tuple[Text, ...] if role.several else Text | None for name, role in roles.items()},
-        {name: () if role.several else None for name, role in roles.items()},
+        **{name: () if role.several else None for name, role in roles.items()},
     )
     # mypy wants types that are known before anything runs; these follow from the formats.
     name = Literal[tuple(form.name for form in known)]  # type: ignore[valid-type]
@@ -149,9 +142,9 @@ def _written(known: tuple[formats.Format, ...]) -> TypeAdapter[Any]:
     return TypeAdapter(_with_keys(Source, {"datasets": datasets}))
 
 
-def _with_keys(kind: type, types: dict[str, Any], defaults: Mapping[str, Any] | None = None) -> Any:
+def _with_keys(kind: type, types: Mapping[str, Any], **defaults: Any) -> Any:
     """Return a declaration with more fields, or with other types of those that it has."""
-    body = {"__module__": kind.__module__, "__annotations__": types, **(defaults or {})}
+    body = {"__module__": kind.__module__, "__annotations__": types, **defaults}
     return checked(frozen=True, config=STRICT)(type(kind.__name__, (kind,), body))
 
 
@@ -163,7 +156,7 @@ def _problem(error: Mapping[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"])
     match error["type"]:
         case kind if kind in _UNKNOWN_KEY:
-            return f"{where}: unknown key.{did_you_mean(str(error['loc'][-1]), _KEYS | _roles())}"
+            return f"{where}: unknown key.{did_you_mean(str(error['loc'][-1]), _keys())}"
         case "missing":
             return f"{where}: missing key"
         case _:
@@ -183,6 +176,13 @@ def _shown(value: Any) -> str:
 def _roles() -> set[str]:
     """Return the keys of a split that name members, of whatever format."""
     return {role for form in formats.known().values() for role in form.roles}
+
+
+def _keys() -> set[str]:
+    """Return all that may be a key; some fields are none, or are spelt otherwise."""
+    kinds = (Source, Dataset, Split, Image, Archive, GzipHeader)
+    found = {field.name for kind in kinds for field in fields(kind)} | {"bytes", "defaults"}
+    return found - {"name", "source", "size_bytes"} | _roles()
 
 
 def _named(source: Any, name: str) -> Source:

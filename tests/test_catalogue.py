@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines import catalogue, declarations
+from pipelines import catalogue, declarations, formats
 from pipelines.declarations import Catalogue
 from pipelines.errors import CatalogueError, UnknownName
 from tests.builders import Publisher
@@ -361,7 +361,10 @@ BAD = [
     (replaced('"zero"', '""'), ["classes.0", "at least 1 character", "found ''"]),
     (replaced("channels = 1", "channels = 2"), ["image.channels", "1 or 3", "found 2"]),
     (replaced("height = 4", "height = 0"), ["image.height", "found 0"]),
-    (replaced('format = "idx"', 'format = "png"'), ["format", "'idx' or 'cifar'", "found 'png'"]),
+    (
+        replaced('format = "idx"', 'format = "png"'),
+        ["format: Input should be '", *formats.known(), "' or '", ", found 'png'"],
+    ),
     (_dataset("orientation", '"sideways"'), ["orientation", "found 'sideways'"]),
     (_dataset("first_label", "256"), ["first_label", "found 256"]),
     (_dataset("mean", "[33.3]"), ["mean.0", "found 33.3"]),
