@@ -17,7 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from assets.resources import Made
-from pipelines import statistics, tables
+from pipelines import formats, statistics, tables
 from pipelines.declarations import Dataset, Source, Split
 from pipelines.descriptions import _pictures
 from pipelines.plan import Planned
@@ -164,9 +164,9 @@ def table_columns(
         return dg.TableColumnConstraints(field.nullable, field.name == "index", [other[field.name]])
 
     def above(name: str) -> list[dg.TableColumnDep]:
-        role = "images" if name in ("index", "pixels") else "labels"
-        part = split.members.get(role, split.members.get("batches", ()))
-        return [dg.TableColumnDep(archives, str(member)) for member in part]
+        roles = formats.named(dataset.format).roles_of(name)
+        read = [member for role in roles for member in split.members[role]]
+        return [dg.TableColumnDep(archives, str(member)) for member in read]
 
     shape = {"pixels": f" As an array, uint8 of shape {dataset.image.shape}."}
     schema = tables.arrow_schema(source, dataset, split)

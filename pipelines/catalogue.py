@@ -1,32 +1,40 @@
-"""The catalogue: TOML files, one per source, read strictly into frozen dataclasses.
+"""TOML → declarations: one file per source, read strictly; every problem of every file at once.
 
-Not here: fetching, decoding, or where anything lies on disk. A fact about a dataset stands in TOML;
-this module only says which facts there are and refuses those that can't be true. Every problem of
-every file is reported at once.
-
-A source is one publisher's distribution: archives, mirrors, citation. A dataset is records that
-share one list of classes. A split is the train or the test part of a dataset.
+Not here: which facts there are (`declarations`), fetching, decoding, or where anything lies on
+disk. A fact about a dataset stands in TOML. The formats say which keys name a split's members, and
+which datasets they can't hold.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
-from pydantic import (
-    TypeAdapter,
-    ValidationError,
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
+
+from . import formats
+from .declarations import (
+    STRICT,
+    Archive,
+    Catalogue,
+    Dataset,
+    GzipHeader,
+    Image,
+    Member,
+    Source,
+    Split,
+    Text,
 )
-
-from .declarations import Archive, Catalogue, Dataset, GzipHeader, Image, Member, Source, Split
 from .errors import CatalogueError, did_you_mean
 
-ROLES = {"idx": ("images", "labels"), "cifar": ("batches",)}  # format → what its members are to it
+_Kind = TypeVar("_Kind", Source, Dataset, Split)
 
 MOST_IMAGE_BYTES = 2**31 - 1  # Arrow counts the bytes of a `fixed_size_binary` in an int32
 
@@ -34,20 +42,11 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _NO_NAME_FOR_A_SPLIT = (
     "a split is called train, test or the like; this name is taken or not allowed"
 )
+NOTHING = re.compile("(?!)")
 
 
-_SOURCE: TypeAdapter[Source] = TypeAdapter(Source)
-_FILLED_IN = {"name", "source", "size_bytes"}  # fields that are no keys, or are spelt otherwise
-_KEYS = {
-    f.name for t in (Source, Dataset, Split, Image, Archive, GzipHeader) for f in fields(t)
-} - _FILLED_IN | {
-    "bytes",
-    "defaults",
-}
-
-
-def load(folder: Path, reserved: re.Pattern[str] = re.compile(r"(?!)")) -> Catalogue:
-    """Read every `*.toml` of `folder`; no split may be called as `reserved` has it.
+def load(folder: Path, reserved: re.Pattern[str] = NOTHING) -> Catalogue:
+    """Read every `*.toml` of `folder`; no split may be called as something else is.
 
     Raises:
         CatalogueError: listing every problem of every file.
@@ -96,8 +95,9 @@ def _read(path: Path) -> tuple[Source | None, list[str]]:
     if not isinstance(data.get("defaults", {}), dict):
         problems.append(f"defaults: expected a table, found {_shown(data['defaults'])}")
     data = _with_defaults(data)
+    written = _written(tuple(formats.known().values()))
     try:
-        source = _SOURCE.validate_python(data, by_alias=True, by_name=False)
+        source = written.validate_python(data, by_alias=True, by_name=False)
     except ValidationError as error:
         findings = error.errors()
         problems += [_problem(finding) for finding in findings]
@@ -109,7 +109,7 @@ def _read(path: Path) -> tuple[Source | None, list[str]]:
             for step in where:
                 table = table[step]
             table.pop(key, None)
-        source = _SOURCE.validate_python(data, by_alias=True, by_name=False)
+        source = written.validate_python(data, by_alias=True, by_name=False)
     source = _named(source, path.stem)
     return source, [*problems, *_contradictions(source)]
 
@@ -127,6 +127,29 @@ def _with_defaults(data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+@functools.cache
+def _written(known: tuple[formats.Format, ...]) -> TypeAdapter[Any]:
+    """Return what reads a source as TOML has it: the roles of all formats are keys of a split."""
+    roles = {name: role for form in known for name, role in form.roles.items()}
+    split = _with_keys(
+        Split,
+        {name: tuple[Text, ...] if role.several else Text | None for name, role in roles.items()},
+        **{name: () if role.several else None for name, role in roles.items()},
+    )
+    # mypy wants types that are known before anything runs; these follow from the formats.
+    name = Literal[tuple(form.name for form in known)]  # type: ignore[valid-type]
+    splits = Mapping[str, split]  # type: ignore[valid-type]
+    dataset = _with_keys(Dataset, {"format": name, "splits": splits})
+    datasets = Mapping[str, dataset]  # type: ignore[valid-type]
+    return TypeAdapter(_with_keys(Source, {"datasets": datasets}))
+
+
+def _with_keys(kind: type, types: Mapping[str, Any], **defaults: Any) -> Any:
+    """Return a declaration with more fields, or with other types of those that it has."""
+    body = {"__module__": kind.__module__, "__annotations__": types, **defaults}
+    return checked(frozen=True, config=STRICT)(type(kind.__name__, (kind,), body))
+
+
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")
 
 
@@ -135,7 +158,7 @@ def _problem(error: Mapping[str, Any]) -> str:
     where = ".".join(str(part) for part in error["loc"])
     match error["type"]:
         case kind if kind in _UNKNOWN_KEY:
-            return f"{where}: unknown key.{did_you_mean(str(error['loc'][-1]), _KEYS)}"
+            return f"{where}: unknown key.{did_you_mean(str(error['loc'][-1]), _keys())}"
         case "missing":
             return f"{where}: missing key"
         case _:
@@ -152,29 +175,51 @@ def _shown(value: Any) -> str:
         return "tables that are nested too deeply"
 
 
-def _named(source: Source, name: str) -> Source:
-    """Return the source with every name and member filled in from the keys of the file."""
+def _roles() -> set[str]:
+    """Return the keys of a split that name members, of whatever format."""
+    return {role for form in formats.known().values() for role in form.roles}
+
+
+def _keys() -> set[str]:
+    """Return all that may be a key; some fields are none, or are spelt otherwise."""
+    kinds = (Source, Dataset, Split, Image, Archive, GzipHeader)
+    found = {field.name for kind in kinds for field in fields(kind)} | {"bytes", "defaults"}
+    return found - {"name", "source", "size_bytes"} | _roles()
+
+
+def _named(source: Any, name: str) -> Source:
+    """Return what was read as declarations, with names and members filled in from the keys."""
 
     def member(text: str) -> Member:
         archive, _, path = text.partition("/")
         return Member(archive, path, source.members.get(text))
 
-    def split(key: str, s: Split) -> Split:
-        texts = {"images": [s.images], "labels": [s.labels], "batches": s.batches}
-        members = {role: tuple(member(t) for t in ts if t) for role, ts in texts.items()}
-        return replace(s, name=key, members={role: ms for role, ms in members.items() if ms})
+    def split(key: str, found: Any, roles: Iterable[str]) -> Split:
+        texts = {role: getattr(found, role) for role in roles}
+        members = {
+            role: tuple(map(member, [text] if isinstance(text, str) else text))
+            for role, text in texts.items()
+            if text
+        }
+        return _declared(Split, found, name=key, members=members)
 
-    return replace(
+    def dataset(key: str, found: Any) -> Dataset:
+        roles = dict.fromkeys([*formats.named(found.format).roles, *sorted(_roles())])
+        splits = {k: split(k, s, roles) for k, s in found.splits.items()}
+        return _declared(Dataset, found, name=key, source=name, splits=splits)
+
+    return _declared(
+        Source,
         source,
         name=name,
         archives={key: replace(a, name=key) for key, a in source.archives.items()},
-        datasets={
-            key: replace(
-                d, name=key, source=name, splits={k: split(k, s) for k, s in d.splits.items()}
-            )
-            for key, d in source.datasets.items()
-        },
+        datasets={key: dataset(key, d) for key, d in source.datasets.items()},
     )
+
+
+def _declared(kind: type[_Kind], found: Any, **filled_in: Any) -> _Kind:
+    """Return what was read without the keys that it has in TOML alone."""
+    return kind(**{f.name: getattr(found, f.name) for f in fields(kind)} | filled_in)
 
 
 def _contradictions(source: Source) -> Iterator[str]:
@@ -229,10 +274,7 @@ def _dataset_contradictions(dataset: Dataset) -> Iterator[str]:
             yield f"{key}: a label is one byte, so there can be at most {most}"
     if not dataset.classes:
         yield "classes: there must be at least one"
-    if dataset.format == "idx" and (dataset.image.channels > 1 or dataset.coarse_classes):
-        yield "format idx has one channel and no coarse_classes"
-    if dataset.format == "cifar" and dataset.orientation != "upright":
-        yield "format cifar is always upright"
+    yield from formats.named(dataset.format).refuses(dataset)
     for key in ("mean", "std"):
         if len(getattr(dataset, key)) not in (0, dataset.image.channels):
             yield f"{key}: expected {dataset.image.channels} value(s), one per channel"
@@ -251,7 +293,7 @@ def _split_contradictions(source: Source, dataset: Dataset, split: Split) -> Ite
             yield f"{key}: expected {len(classes)} numbers, one per class, found {len(counts)}"
         elif counts and sum(counts) != split.records:
             yield f"{key}: they add up to {sum(counts):,}, but records is {split.records:,}"
-    wanted = ROLES[dataset.format]
+    wanted = formats.named(dataset.format).roles
     for role in sorted({*wanted, *split.members}):
         if role not in split.members:
             yield f"{role}: missing key (format {dataset.format} reads {' and '.join(wanted)})"

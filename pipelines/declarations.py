@@ -1,8 +1,7 @@
-"""The catalogue: TOML files, one per source, read strictly into frozen dataclasses.
+"""What may be declared: frozen dataclasses, and the types of what stands in them.
 
-Not here: fetching, decoding, or where anything lies on disk. A fact about a dataset stands in TOML;
-this module only says which facts there are and refuses those that can't be true. Every problem of
-every file is reported at once.
+Not here: reading TOML, or what contradicts itself (`catalogue`); which formats there are
+(`formats`); where anything lies on disk (`store.layout`).
 
 A source is one publisher's distribution: archives, mirrors, citation. A dataset is records that
 share one list of classes. A split is the train or the test part of a dataset.
@@ -87,10 +86,10 @@ PackagePlace = Annotated[
     AfterValidator(_line),
 ]
 
-_STRICT = ConfigDict(extra="forbid", validate_by_alias=True, validate_by_name=True)
+STRICT = ConfigDict(extra="forbid", validate_by_alias=True, validate_by_name=True)
 
 
-@dataclass(frozen=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class GzipHeader:
     """What stands in the header of a publisher's .gz file: a file name, and seconds since 1970."""
 
@@ -98,7 +97,7 @@ class GzipHeader:
     mtime: Count
 
 
-@dataclass(frozen=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Archive:
     """One file as its publisher serves it.
 
@@ -114,7 +113,7 @@ class Archive:
     name: FilledIn = ""
 
 
-@dataclass(frozen=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class MemberFacts:
     """What is known of a file inside an archive, before any decompression of its own."""
 
@@ -135,7 +134,7 @@ class Member:
         return f"{self.archive}/{self.path}" if self.path else self.archive
 
 
-@dataclass(frozen=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Image:
     """The shape of one image, in pixels."""
 
@@ -158,20 +157,17 @@ class Image:
         return f"{self.height}×{self.width}" + (f"×{self.channels}" if self.channels > 1 else "")
 
 
-@dataclass(frozen=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Split:
     """One part of a dataset.
 
     counts: records of each class, in the order of `classes`; coarse_counts likewise.
-    members: role → members, as the format wants them (see `ROLES`).
+    members: role → members, as its format has them. In TOML, every role is a key of its own.
     """
 
     records: Records
     counts: tuple[Count, ...]
     coarse_counts: tuple[Count, ...] = ()
-    images: Text | None = None
-    labels: Text | None = None
-    batches: tuple[Text, ...] = ()
     name: FilledIn = ""
     members: Annotated[Mapping[str, tuple[Member, ...]], _NO_KEY] = Field(default_factory=dict)
 
@@ -181,10 +177,11 @@ class Split:
         return tuple(dict.fromkeys(m.archive for part in self.members.values() for m in part))
 
 
-@dataclass(frozen=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Dataset:
     """Records that share one list of classes.
 
+    format: by its name, see `formats`.
     description: what the images show, for somebody who never saw them; may hold markdown.
     quirks: what surprises people who use them, a sentence or two each; likewise.
     orientation: "transposed" where images are stored column by column.
@@ -193,7 +190,7 @@ class Dataset:
     """
 
     title: Text
-    format: Literal["idx", "cifar"]
+    format: Text
     image: Image
     classes: tuple[Text, ...]
     splits: Mapping[str, Split]
@@ -208,7 +205,7 @@ class Dataset:
     source: FilledIn = ""
 
 
-@dataclass(frozen=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Source:
     """One publisher's distribution; mirrors are tried in their order.
 

@@ -1,27 +1,18 @@
-"""Bytes → arrays: one module per format, and the way back. No disk, no network, no Parquet.
+"""What flows: streams of bytes out of members, batches of records out of formats.
 
-`decode(open_member, dataset, split, batch_records)` opens the members that the split declares, in
-order, holds what their headers promise against the declaration, and yields `Batch`es of at most
-`batch_records` records: upright, channels last, labels counted from 0. Whatever the bytes break,
-it raises `FormatError`; a stream that ends early or goes on too long is never cut to fit.
-
-The way back, for one record: `locate(dataset, split, index, member_bytes)` says between which bytes
-of which members it stands, and `assemble(dataset, parts)` turns those bytes into the record.
-
-A new format is a module with these three and a `CODE_VERSION`; its name goes into `format` and
-`ROLES` of `pipelines.catalogue`, and the length of its keys into `pipelines.exports.to_lmdb`.
+Not here: how either is read (`archives`, `formats`), or what is declared (`declarations`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from .declarations import Dataset, Member, Split
+from .declarations import Member
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint8]
@@ -49,7 +40,7 @@ class Batch:
 class Place:
     """Where a part of a record stands: bytes `start` to `stop` of a member, decompressed.
 
-    role: what the member is to the format (`catalogue.ROLES`).
+    role: what the member is to the format (`formats.Format.roles`).
     """
 
     role: str
@@ -69,4 +60,15 @@ class ByteStream(Protocol):
 
 
 OpenMember = Callable[[Member], ByteStream]
-Decode = Callable[[OpenMember, Dataset, Split, int], Generator[Batch]]
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """What can be asked of the members of a split without decoding them.
+
+    open: gives a member's decompressed bytes, from its start.
+    size_bytes: tells how many there are, by reading them where that is not declared.
+    """
+
+    open: OpenMember
+    size_bytes: Callable[[Member], int]

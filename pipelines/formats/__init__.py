@@ -1,112 +1,96 @@
-"""Bytes → arrays: one module per format, and the way back. No disk, no network, no Parquet.
+"""Bytes → records: one module per format, and the way back. No disk, no network, no Parquet.
 
-`decode(open_member, dataset, split, batch_records)` opens the members that the split declares, in
-order, holds what their headers promise against the declaration, and yields `Batch`es of at most
-`batch_records` records: upright, channels last, labels counted from 0. Whatever the bytes break,
-it raises `FormatError`; a stream that ends early or goes on too long is never cut to fit.
-
-The way back, for one record: `locate(dataset, split, index, member_bytes)` says between which bytes
-of which members it stands, and `assemble(dataset, parts)` turns those bytes into the record.
-
-A new format is a module with these three and a `CODE_VERSION`; its name goes into `format` and
-`ROLES` of `pipelines.catalogue`, and the length of its keys into `pipelines.exports.to_lmdb`.
+A new format is a module here with a `FORMAT`, found because it lies here; nothing else changes. A
+module whose name begins with an underscore helps the others. `tests/formats/test_<name>.py` gives
+the contract's tests splits to try it on.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
-from collections.abc import Callable, Sequence
-from types import ModuleType
+import pkgutil
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
+from ..declarations import Dataset, Split
+from ..records import Batch, Members, OpenMember, Place
 
-from ..declarations import Dataset, Member, Split
-from ..errors import FormatError
-from ..records import Batch, ByteStream, Decode, Labels, Place
+Part = Literal["label", "coarse_label", "pixels"]
 
-
-def decoder(name: str) -> Decode:
-    """Return the `decode` of the format called `name`."""
-    decode: Decode = _module(name).decode
-    return decode
+_MADE_FROM = {"index": "pixels", "class": "label", "coarse_class": "coarse_label"}
 
 
-def locate(
-    dataset: Dataset, split: Split, index: int, member_bytes: Callable[[Member], int]
-) -> list[Place]:
-    """Return where a record stands in the members of its split.
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What members are to a format.
 
-    Args:
-        dataset: what the members hold.
-        split: which part of it.
-        index: of the record in its split.
-        member_bytes: gives the decompressed size of a member; asked only where members follow one
-            another, because how many records each of them holds is not declared.
+    holds: which parts of a record stand in them, by the names of a table's columns.
+    several: whether a split names a list of them, read one after the other, or a single one.
     """
-    places: list[Place] = _module(dataset.format).locate(dataset, split, index, member_bytes)
-    return places
+
+    holds: tuple[Part, ...]
+    several: bool = False
 
 
-def assemble(dataset: Dataset, parts: Sequence[bytes]) -> Batch:
-    """Return the one record whose bytes stand at its places, in the order of `locate`.
+@dataclass(frozen=True, slots=True, eq=False)
+class Format:
+    """How the bytes of members encode records.
+
+    name: what the catalogue calls it, and the name of its module.
+    roles: role → what its members hold. Every role is a key of a split in TOML.
+    code_version: raise it when the records can change.
+    decode: `(open_member, dataset, split, batch_records)` opens the members that the split
+        declares, in order, holds what their headers promise against the declaration, and yields
+        batches of at most `batch_records` records: upright, channels last, labels counted from 0.
+        Whatever the bytes break, it raises `FormatError`; a member that ends early or goes on too
+        long is never cut to fit.
+    locate: `(dataset, split, index, members)` says between which bytes of which members a record
+        stands. It opens members, or asks for their sizes, only where no declaration says enough,
+        because going through a compressed member takes time.
+    assemble: `(dataset, parts)` turns the bytes at those places, in their order, into that record,
+        or raises `FormatError` where a label stands for no class.
+    refuses: says, a sentence each, why a dataset can't be of this format.
+    """
+
+    name: str
+    roles: Mapping[str, Role]
+    code_version: str
+    decode: Callable[[OpenMember, Dataset, Split, int], Generator[Batch]]
+    locate: Callable[[Dataset, Split, int, Members], list[Place]]
+    assemble: Callable[[Dataset, Sequence[bytes]], Batch]
+    refuses: Callable[[Dataset], Iterable[str]] = lambda _dataset: ()
+
+    def roles_of(self, column: str) -> tuple[str, ...]:
+        """Return the roles of the members that a column of a table comes from."""
+        part = _MADE_FROM.get(column, column)
+        return tuple(name for name, role in self.roles.items() if part in role.holds)
+
+
+@functools.cache
+def known() -> Mapping[str, Format]:
+    """Return every format by its name.
 
     Raises:
-        FormatError: a label stands for no class.
+        TypeError: a module of this room declares none.
     """
-    record: Batch = _module(dataset.format).assemble(dataset, parts)
-    return record
+    names = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    return MappingProxyType({name: _declared(name) for name in names if not name.startswith("_")})
 
 
-def version(name: str) -> str:
-    """Return the code version of the format called `name`."""
-    return str(_module(name).CODE_VERSION)
+def named(name: str) -> Format:
+    """Return the format of this name, which the catalogue checked."""
+    return known()[name]
 
 
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(f".{name}", __name__)  # the catalogue checked the name
-
-
-def fill(stream: ByteStream, array: npt.NDArray[np.uint8], promised: str) -> None:
-    """Fill `array` (contiguous) from `stream`.
-
-    Raises:
-        FormatError: the stream ends before the array is full; `promised` says why it should not.
-    """
-    view = array.reshape(-1).data
-    done = 0
-    while done < len(view):
-        got = stream.readinto(view[done:])
-        if not got:
-            raise FormatError(f"{stream.name}: {promised}, but the member ends too early.")
-        done += got
-
-
-def expect_end(stream: ByteStream, promised: str) -> None:
-    """Raise `FormatError` unless `stream` is exhausted."""
-    if stream.readinto(memoryview(bytearray(1))):
-        raise FormatError(f"{stream.name}: {promised}, but the member goes on after that.")
-
-
-def shifted_labels(raw: Labels, first: int, classes: int, where: str, start: int) -> Labels:
-    """Return labels counted from 0.
-
-    Args:
-        raw: labels as the publisher counts them, uint8 of shape (records,).
-        first: the publisher's label of `classes[0]`.
-        classes: how many classes there are.
-        where: the member, for the message.
-        start: index of the first of these records in the split.
-
-    Raises:
-        FormatError: a label stands for no class.
-    """
-    outside = (raw < first) | (raw > first + classes - 1)
-    if outside.any():
-        at = int(outside.argmax())
-        raise FormatError(
-            f"{where}: record {start + at:,} has label {raw[at]}, but the {classes} declared "
-            f"classes are labelled {first} to {first + classes - 1}. Check `first_label` and "
-            "`classes` in the catalogue, or whether these are another dataset's bytes."
-        )
-    return raw - np.uint8(first) if first else raw
+def _declared(name: str) -> Format:
+    found = getattr(importlib.import_module(f".{name}", __name__), "FORMAT", None)
+    if isinstance(found, Format) and found.name == name:
+        return found
+    what = f"its FORMAT is {found!r:.80}" if found else "it declares no FORMAT"
+    raise TypeError(
+        f"{__name__}.{name} is no format: {what}. Expected FORMAT = Format(name={name!r}, …). If "
+        f"it only helps other formats, call it _{name}."
+    )

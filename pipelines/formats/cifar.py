@@ -1,6 +1,6 @@
 """The binary format of CIFAR-10 and CIFAR-100: fixed-size records without any header.
 
-Not here: tar and gzip (`pipelines.members`), Parquet (`pipelines.tables`). The publisher's other
+Not here: tar and gzip (`archives.members`), Parquet (`tables`). The publisher's other
 version, Python pickles, is never read: unpickling runs code that an archive brings along.
 
 Source of the format: https://www.cs.toronto.edu/~kriz/cifar.html, "Binary version". A record is
@@ -10,16 +10,15 @@ plane, each row by row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 
-from ..declarations import Dataset, Member, Split
+from ..declarations import Dataset, Split
 from ..errors import FormatError
-from ..records import Batch, ByteStream, OpenMember, Place
-from . import shifted_labels
-
-CODE_VERSION = "1"  # raise when the arrays can change
+from ..records import Batch, ByteStream, Members, OpenMember, Place
+from . import Format, Role
+from ._bytes import shifted_labels
 
 
 def decode(
@@ -66,15 +65,16 @@ def decode(
         )
 
 
-def locate(
-    dataset: Dataset, split: Split, index: int, member_bytes: Callable[[Member], int]
-) -> list[Place]:
-    """Return where a record stands: in the first batch that reaches so far."""
+def locate(dataset: Dataset, split: Split, index: int, members: Members) -> list[Place]:
+    """Return where a record stands: in the first batch that reaches so far.
+
+    How many records each batch holds is not declared: its size tells.
+    """
     size = _label_bytes(dataset) + dataset.image.size_bytes
     start = index * size
     *earlier, last = split.members["batches"]
     for member in earlier:
-        if start < (batch_bytes := member_bytes(member)):
+        if start < (batch_bytes := members.size_bytes(member)):
             return [Place("batches", member, start, start + size)]
         start -= batch_bytes
     return [Place("batches", last, start, start + size)]
@@ -100,6 +100,12 @@ def assemble(dataset: Dataset, parts: Sequence[bytes]) -> Batch:
     )
 
 
+def refuses(dataset: Dataset) -> Iterator[str]:
+    """Yield how no CIFAR batch could hold such a dataset."""
+    if dataset.orientation != "upright":
+        yield "format cifar is always upright"
+
+
 def _label_bytes(dataset: Dataset) -> int:
     return 2 if dataset.coarse_classes else 1
 
@@ -117,3 +123,14 @@ def _read_records(stream: ByteStream, record_bytes: int, most: int) -> memoryvie
             f"binary version with these labels."
         )
     return buffer[:done]
+
+
+FORMAT = Format(
+    name="cifar",
+    roles={"batches": Role(holds=("label", "coarse_label", "pixels"), several=True)},
+    code_version="1",
+    decode=decode,
+    locate=locate,
+    assemble=assemble,
+    refuses=refuses,
+)

@@ -1,6 +1,6 @@
 """The IDX format of MNIST, Fashion-MNIST and EMNIST: a big-endian header, then the array.
 
-Not here: gzip and zip (`pipelines.members`), Parquet (`pipelines.tables`).
+Not here: gzip and zip (`archives.members`), Parquet (`tables`).
 
 Source of the format: the MNIST homepage. Bytes 0–1 are zero, byte 2 is the element type (0x08 is
 unsigned byte), byte 3 the number of dimensions, then each dimension as a big-endian uint32, then
@@ -10,16 +10,15 @@ the elements, the last dimension varying fastest.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 
-from ..declarations import Dataset, Member, Split
+from ..declarations import Dataset, Split
 from ..errors import FormatError
-from ..records import Batch, ByteStream, OpenMember, Place
-from . import expect_end, fill, shifted_labels
-
-CODE_VERSION = "1"  # raise when the arrays can change
+from ..records import Batch, ByteStream, Members, OpenMember, Place
+from . import Format, Role
+from ._bytes import expect_end, fill, shifted_labels
 
 UNSIGNED_BYTE = 0x08
 TYPES = {
@@ -70,10 +69,11 @@ def decode(
     expect_end(images, promised)
 
 
-def locate(
-    dataset: Dataset, split: Split, index: int, _member_bytes: Callable[[Member], int]
-) -> list[Place]:
-    """Return where a record's image and its label stand: each after the header of its member."""
+def locate(dataset: Dataset, split: Split, index: int, _members: Members) -> list[Place]:
+    """Return where a record's image and its label stand.
+
+    Each stands after the header of its member, whose length the number of dimensions decides.
+    """
     [images], [labels] = split.members["images"], split.members["labels"]
     size = dataset.image.size_bytes
     start = _header_bytes(3) + index * size
@@ -98,6 +98,12 @@ def assemble(dataset: Dataset, parts: Sequence[bytes]) -> Batch:
         pixels.reshape(1, height, width, channels),
         shifted_labels(label, dataset.first_label, len(dataset.classes), "its label", 0),
     )
+
+
+def refuses(dataset: Dataset) -> Iterator[str]:
+    """Yield what no IDX member could hold of such a dataset."""
+    if dataset.image.channels > 1 or dataset.coarse_classes:
+        yield "format idx has one channel and no coarse_classes"
 
 
 def _header_bytes(dimensions: int) -> int:
@@ -135,3 +141,14 @@ def _read_header(stream: ByteStream, declared: tuple[int, ...]) -> str:
 
 def _shape(dimensions: tuple[int, ...]) -> str:
     return "(" + ", ".join(f"{size:,}" for size in dimensions) + ")"
+
+
+FORMAT = Format(
+    name="idx",
+    roles={"images": Role(holds=("pixels",)), "labels": Role(holds=("label",))},
+    code_version="1",
+    decode=decode,
+    locate=locate,
+    assemble=assemble,
+    refuses=refuses,
+)

@@ -17,19 +17,19 @@ def of_record(found: Batch, expected: Batch) -> Iterator[tuple[str, str]]:
 
     Coarse labels are held against each other where both have them.
     """
-    for name, one, other in (
+    for part, one, other in (
         ("label", found.labels, expected.labels),
-        ("coarse label", found.coarse_labels, expected.coarse_labels),
+        ("coarse_label", found.coarse_labels, expected.coarse_labels),
     ):
         if one is not None and other is not None and one[0] != other[0]:
-            yield name, f"{name}: expected {other[0]}, found {one[0]}"
+            yield part, f"{part.replace('_', ' ')}: expected {other[0]}, found {one[0]}"
     wrong = found.images[0] != expected.images[0]
     if wrong.any():
         at = tuple(int(number) for number in np.argwhere(wrong)[0])
         axes = ("row", "column", "channel")[: 2 + (wrong.shape[-1] > 1)]
         where = ", ".join(f"{axis} {number}" for axis, number in zip(axes, at, strict=False))
         yield (
-            "image",
+            "pixels",
             f"pixel in {where}: expected intensity {expected.images[0][at]}, found "
             f"{found.images[0][at]} ({wrong.sum():,} of {wrong.size:,} differ)",
         )

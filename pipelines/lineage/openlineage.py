@@ -27,7 +27,7 @@ from urllib.parse import urlsplit
 
 import pyarrow.parquet as pq
 
-from .. import __version__, products, statistics, tables
+from .. import __version__, formats, products, statistics, tables
 from ..archives import ALREADY_THERE
 from ..errors import ImagesetsError
 from ..products import Column
@@ -49,15 +49,7 @@ _IDENTITY, _TRANSFORMED = ("DIRECT", "IDENTITY"), ("DIRECT", "TRANSFORMATION")
 _AGGREGATED, _GROUPED = ("DIRECT", "AGGREGATION"), ("INDIRECT", "GROUP_BY")
 _ORDERED = ("INDIRECT", "SORT")
 
-# Where a column comes from: (column of the input, kind), or for tables (role of a member, kind).
-_TABLE = {
-    "index": [("images", _ORDERED), ("batches", _ORDERED)],
-    "label": [("labels", _TRANSFORMED), ("batches", _TRANSFORMED)],
-    "class": [("labels", _TRANSFORMED), ("batches", _TRANSFORMED)],
-    "coarse_label": [("batches", _TRANSFORMED)],
-    "coarse_class": [("batches", _TRANSFORMED)],
-    "pixels": [("images", _TRANSFORMED), ("batches", _TRANSFORMED)],
-}
+# Where a column comes from: (column of the input, kind). Of tables, their format tells.
 _OF_SPLITS = {
     "dataset": [],
     "split": [],
@@ -266,9 +258,9 @@ def _column_lineage(
 def _made_from(artefact: Artefact, found: Input, column: str) -> list[tuple[str, tuple[str, str]]]:
     """Return (column of an input, kind of transformation) for a column of an artefact."""
     if artefact.stage == "tables":
-        members = _members(artefact, found)
-        roles = _TABLE.get(column, [])
-        return [(name, kind) for wanted, kind in roles for role, name in members if role == wanted]
+        roles = formats.named(artefact.parameters["format"]).roles_of(column)
+        kind = _ORDERED if column == "index" else _TRANSFORMED
+        return [(name, kind) for role, name in _members(artefact, found) if role in roles]
     if artefact.stage == "statistics":
         return _STATISTICS.get(column, [])
     return [

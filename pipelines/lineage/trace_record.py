@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 
 from .. import formats, tables
 from ..archives import members
-from ..declarations import Dataset, Member, Split
+from ..declarations import Dataset, Split
 from ..errors import (
     ArtefactError,
     FormatError,
@@ -23,7 +24,7 @@ from ..errors import (
     did_you_mean,
 )
 from ..products import Subject
-from ..records import Batch, Place
+from ..records import Batch, Members, Place
 from . import differences
 from .hops import Facts, Found, Hop, Way, blamed, hop_of, number_of
 from .trace_whole import member_hop, mistaken
@@ -35,10 +36,7 @@ class _Copy:
 
     hop: Hop
     record: Batch | None = None
-    parts: tuple[str, ...] = ("label", "coarse label", "image")
-
-
-_PARTS = {"images": ("image",), "labels": ("label",), "batches": ("label", "coarse label", "image")}
+    parts: tuple[str, ...] = ("label", "coarse_label", "pixels")
 
 
 def record(way: Way, row: str) -> Found:
@@ -147,16 +145,15 @@ def _row(one: _Record) -> _Copy:
 
 def _stored(one: _Record) -> tuple[list[_Copy], Batch | None, list[str]]:
     """Read a record in its members: the parts, the record if they are all there, the archives."""
-    way, split, index, dataset = one.way, one.split, one.index, one.way.dataset
-
-    def size_bytes(member: Member) -> int:
-        with way.opened() as open_member:
-            return members.size_bytes(open_member, member)
-
+    way, split, dataset = one.way, one.split, one.way.dataset
+    form = formats.named(dataset.format)
     try:
-        places = formats.locate(dataset, split, index, size_bytes)
-    except MemberError as error:  # where one batch ends and the next begins can't be told
-        first = member_hop(way, split.members["batches"][0], "batches")
+        with way.opened() as open_member:
+            sizes = partial(members.size_bytes, open_member)
+            places = form.locate(dataset, split, one.index, Members(open_member, sizes))
+    except (MemberError, FormatError) as error:  # where the record begins can't be told
+        [role, (member, *_)] = next(iter(split.members.items()))
+        first = member_hop(way, member, role)
         return [_Copy(blamed(first, str(error)))], None, list(split.archives)
     read = [_part(way, place) for place in places]
     parts, problems = [part for part, _ in read], [problem for _, problem in read]
@@ -165,17 +162,19 @@ def _stored(one: _Record) -> tuple[list[_Copy], Batch | None, list[str]]:
     record = None
     if any(parts):
         try:
-            record = formats.assemble(dataset, _filled(parts, fillers))
+            record = form.assemble(dataset, _filled(parts, fillers))
         except FormatError as error:  # a label stands for no class
-            guilty = [place.role != "images" for place in places]
+            guilty = [form.roles[place.role].holds != ("pixels",) for place in places]
             parts = [b"" if bad else part for part, bad in zip(parts, guilty, strict=True)]
             problems = [str(error) if bad else p for p, bad in zip(problems, guilty, strict=True)]
             if any(parts):
-                record = formats.assemble(dataset, _filled(parts, fillers))
+                record = form.assemble(dataset, _filled(parts, fillers))
     copies = []
     for place, part, problem in zip(places, parts, problems, strict=True):
         hop = replace(member_hop(way, place.member, place.role), bytes=(place.start, place.stop))
-        copies.append(_Copy(blamed(hop, problem), record if part else None, _PARTS[place.role]))
+        copies.append(
+            _Copy(blamed(hop, problem), record if part else None, form.roles[place.role].holds)
+        )
     return copies, record if all(parts) else None, [place.member.archive for place in places]
 
 

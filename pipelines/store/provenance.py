@@ -32,9 +32,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, TypeAdapter
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
 
 from .. import __version__
+from ..declarations import MD5, SHA256
 from ..errors import MadeByNewer
 from . import hashing, layout, seen, writing
 from .hashing import Sight
@@ -70,8 +71,6 @@ def _known_facts(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 # What a record must look like to be believed: the schema in `lineage.schema.json`.
-_SHA256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
-_MD5 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{32}$")]
 _Size = Annotated[int, Field(ge=0, lt=1 << 63)]
 _Nanoseconds = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 _Time = Annotated[str, AfterValidator(_time)]
@@ -90,9 +89,9 @@ class Input:
     __pydantic_config__ = _NO_MORE
 
     path: str
-    sha256: _SHA256 | None
+    sha256: SHA256 | None
     size_bytes: _Size | None = None
-    md5: _MD5 | None = None
+    md5: MD5 | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +146,7 @@ class Provenance:
 
     path: str
     size_bytes: _Size
-    sha256: _SHA256
+    sha256: SHA256
     mtime_ns: _Nanoseconds
     stage: str
     code_version: str

@@ -84,7 +84,7 @@ class Info:
 
 def code_version(dataset: Dataset) -> str:
     """Return the version of the code that makes a dataset's tables, its format's included."""
-    return f"{CODE_VERSION}.{formats.version(dataset.format)}"
+    return f"{CODE_VERSION}.{formats.named(dataset.format).code_version}"
 
 
 def artefact(
@@ -169,7 +169,7 @@ def decoded(source: Source, dataset: Dataset, split: Split, archives: Path) -> G
     Raises:
         MemberError, FormatError: the archives don't hold what the catalogue declares.
     """
-    decode = formats.decoder(dataset.format)
+    decode = formats.named(dataset.format).decode
     rows = batch_records(dataset.image.size_bytes)
     with (
         members.opened(archives, most_bytes(source)) as open_member,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.catalogue import load
@@ -17,7 +17,7 @@ from pipelines.errors import FormatError
 from pipelines.formats import cifar
 from pipelines.records import Batch
 from tests import builders
-from tests.builders import Array, Tiny
+from tests.builders import Tiny
 
 
 def decoded(
@@ -26,39 +26,28 @@ def decoded(
     return list(cifar.decode(builders.opener(members, piece), dataset, split, batch))
 
 
-@given(
-    records=builders.some_records(channels=3),
-    coarse=st.booleans(),
-    first_label=st.sampled_from([0, 1, 251]),
-    batch=st.integers(1, 12),
-    piece=st.integers(1, 90),
-)
-@settings(deadline=None, max_examples=60)
-def test_decoding_gives_back_what_was_encoded_whatever_the_batch_size(
-    tmp_path_factory: pytest.TempPathFactory,
-    records: tuple[Array, Array],
-    coarse: bool,
-    first_label: int,
-    batch: int,
-    piece: int,
-) -> None:
-    pixels, values = records
-    groups = values % 3 if coarse else None
-    tiny = builders.tiny(
-        tmp_path_factory.mktemp("tiny"), pixels, values, groups, first_label=first_label
-    )
+@st.composite
+def splits(draw: st.DrawFn) -> Callable[[Path], tuple[Tiny, Batch]]:
+    """Any split of CIFAR batches, however its records are shared out, empty batches included."""
+    pixels, values = draw(builders.some_records(channels=3))
+    groups = values % 3 if draw(st.booleans()) else None
+    first = draw(st.sampled_from([0, 1, 251]))
+    cuts = draw(st.lists(st.integers(0, len(values)), max_size=3))
 
-    batches = decoded(tiny.dataset, tiny.split, tiny.members, batch, piece)
+    def publish(folder: Path) -> tuple[Tiny, Batch]:
+        tiny = builders.tiny(folder, pixels, values, groups, first_label=first)
+        [whole] = tiny.members.values()
+        size = len(whole) // len(values)
+        members = {
+            f"part_{number}.bin": whole[start * size : stop * size]
+            for number, (start, stop) in enumerate(
+                itertools.pairwise([0, *sorted(cuts), len(values)])
+            )
+        }
+        split = replace(tiny.split, members={"batches": tuple(map(Member, members))})
+        return replace(tiny, split=split, members=members), Batch(pixels, values, groups)
 
-    assert all(len(part) <= batch for part in batches)
-    np.testing.assert_array_equal(np.concatenate([b.images for b in batches]), pixels, strict=True)
-    np.testing.assert_array_equal(np.concatenate([b.labels for b in batches]), values, strict=True)
-    assert all(part.images.flags.c_contiguous for part in batches)
-    if groups is None:
-        assert all(part.coarse_labels is None for part in batches)
-    else:
-        found = np.concatenate([b.coarse_labels for b in batches])
-        np.testing.assert_array_equal(found, groups, strict=True)
+    return publish
 
 
 def test_the_example_in_bytes_is_read_as_the_publisher_describes_it(tmp_path: Path) -> None:
@@ -89,41 +78,6 @@ def test_the_batches_of_a_split_follow_one_another(publisher: builders.Publisher
 
     np.testing.assert_array_equal(np.concatenate([b.images for b in batches]), pixels)
     np.testing.assert_array_equal(np.concatenate([b.labels for b in batches]), fine)
-
-
-@given(
-    records=builders.some_records(channels=3),
-    coarse=st.booleans(),
-    first_label=st.sampled_from([0, 1, 251]),
-    cuts=st.lists(st.integers(0, 9), max_size=3),
-)
-@settings(deadline=None, max_examples=40)
-def test_what_stands_where_a_record_is_located_is_the_record_that_is_decoded(
-    tmp_path_factory: pytest.TempPathFactory,
-    records: tuple[Array, Array],
-    coarse: bool,
-    first_label: int,
-    cuts: list[int],
-) -> None:
-    """However the records are shared out among batches, empty ones included."""
-    groups = records[1] % 3 if coarse else None
-    tiny = builders.tiny(tmp_path_factory.mktemp("tiny"), *records, groups, first_label=first_label)
-    [whole], size = tiny.members.values(), len(tiny.members["batch.bin"]) // len(records[1])
-    edges = [0, *sorted(min(cut, len(records[1])) for cut in cuts), len(records[1])]
-    members = {
-        f"part_{number}.bin": whole[start * size : stop * size]
-        for number, (start, stop) in enumerate(itertools.pairwise(edges))
-    }
-    split = replace(tiny.split, members={"batches": tuple(map(Member, members))})
-    expected = decoded(tiny.dataset, split, members, batch=1)
-
-    for index, record in enumerate(expected):
-        [place] = cifar.locate(tiny.dataset, split, index, lambda m: len(members[str(m)]))
-        part = members[str(place.member)][place.start : place.stop]
-        found = cifar.assemble(tiny.dataset, [part])
-        np.testing.assert_array_equal(found.images, record.images, strict=True)
-        np.testing.assert_array_equal(found.labels, record.labels, strict=True)
-        np.testing.assert_array_equal(found.coarse_labels, record.coarse_labels, strict=coarse)
 
 
 RECORD = 2 + 4 * 3 * 3

@@ -1,0 +1,54 @@
+"""What formats share: reading a member exactly as far as it should go, and labels from 0."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import FormatError
+from ..records import ByteStream, Labels
+
+
+def fill(stream: ByteStream, array: npt.NDArray[np.uint8], promised: str) -> None:
+    """Fill `array` (contiguous) from `stream`.
+
+    Raises:
+        FormatError: the stream ends before the array is full; `promised` says why it should not.
+    """
+    view = array.reshape(-1).data
+    done = 0
+    while done < len(view):
+        got = stream.readinto(view[done:])
+        if not got:
+            raise FormatError(f"{stream.name}: {promised}, but the member ends too early.")
+        done += got
+
+
+def expect_end(stream: ByteStream, promised: str) -> None:
+    """Raise `FormatError` unless `stream` is exhausted."""
+    if stream.readinto(memoryview(bytearray(1))):
+        raise FormatError(f"{stream.name}: {promised}, but the member goes on after that.")
+
+
+def shifted_labels(raw: Labels, first: int, classes: int, where: str, start: int) -> Labels:
+    """Return labels counted from 0.
+
+    Args:
+        raw: labels as the publisher counts them, uint8 of shape (records,).
+        first: the publisher's label of `classes[0]`.
+        classes: how many classes there are.
+        where: the member, for the message.
+        start: index of the first of these records in the split.
+
+    Raises:
+        FormatError: a label stands for no class.
+    """
+    outside = (raw < first) | (raw > first + classes - 1)
+    if outside.any():
+        at = int(outside.argmax())
+        raise FormatError(
+            f"{where}: record {start + at:,} has label {raw[at]}, but the {classes} declared "
+            f"classes are labelled {first} to {first + classes - 1}. Check `first_label` and "
+            "`classes` in the catalogue, or whether these are another dataset's bytes."
+        )
+    return raw - np.uint8(first) if first else raw
