@@ -13,7 +13,7 @@ from assets import metadata
 from assets.command_line.display import Display
 from assets.resources import Made, Store, Web
 from pipelines import archives
-from pipelines.archives.web import Identify
+from pipelines.archives import Identify
 from pipelines.declarations import Archive, Source
 from pipelines.errors import ArchiveUnavailable
 

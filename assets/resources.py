@@ -23,7 +23,7 @@ from assets.checks import Finding
 from assets.command_line.display import Display, Unit, size
 from assets.settings import Settings
 from pipelines import archives, tables
-from pipelines.archives.web import Identify
+from pipelines.archives import Identify
 from pipelines.declarations import Archive, Dataset, Source, Split
 from pipelines.errors import ArchiveUnavailable, ImagesetsError
 from pipelines.lineage import openlineage

@@ -1,7 +1,6 @@
-"""How long work proceeds: on two cores where there are two, and telling how far it is.
+"""Reports how much of a long task is done.
 
-Not here: what the work is. The libraries that do it (isal, hashlib, Arrow, numpy) release the GIL,
-so plain threads are enough, and results never depend on which thread was faster.
+Not here: showing it, which is for whoever starts the task.
 """
 
 from __future__ import annotations
@@ -14,13 +13,13 @@ Advance = Callable[[int], Any]
 
 
 class Watch:
-    """Somebody who watches a piece of work; this one looks away."""
+    """An `Advance` that can show a note too. This one does nothing; those that show override it."""
 
     def __call__(self, done: int) -> None:
-        """Learn how much was done since the last call: be an `Advance`."""
+        """Report how much was done since the last call."""
 
     def note(self, text: str) -> None:
-        """Learn something worth showing beside the progress."""
+        """Report something worth showing beside the progress."""
 
 
-silent = Watch()
+silent = Watch()  # for callers who show no progress

@@ -1,6 +1,6 @@
 """Looking at places without fetching: is a file there, and which version of it.
 
-Not here: fetching (`pipelines.downloads`, `pipelines.archives`), or what to do about what is found.
+Not here: fetching, or what to do about what is found.
 
 A server is asked with HEAD, and where it refuses that, for one byte. What identifies the bytes it
 would send is their length, its ETag and its Last-Modified; no server is believed further than that:
@@ -16,19 +16,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-import pyarrow as pa
-import pyarrow.fs
 import requests
 import urllib3
 
 from ..declarations import Archive
 from ..errors import DownloadFailed
 from ..redaction import without_secrets
-from . import packages
+from .addresses import glance, is_web
 from .web import Patience, answer, in_words, number, politely
 
 SIDE_BY_SIDE = 16  # of which at most two go to one host
@@ -93,7 +90,7 @@ def changed(before: Probe, now: Probe) -> bool:
     return before.status == now.status == "alive" and before.version != now.version
 
 
-def judge(archive: Archive, before: Standing | None, now: Probe) -> Standing | None:
+def standing(archive: Archive, before: Standing | None, now: Probe) -> Standing | None:
     """Return the new standing of a place, or None where only fetching and comparing can tell.
 
     The first look at a place is believed if the length is right: what lies under the data folder
@@ -146,25 +143,14 @@ def _probe(place: str, patience: Patience, out_of_reach: dict[str, str]) -> Prob
     Raises:
         DownloadFailed: the file can't be had there now.
     """
-    scheme = urlsplit(place).scheme
-    if scheme in packages.CLIENTS:
-        return Probe(place, "not probed")
-    if scheme in ("http", "https"):
+    if is_web(place):
         with politely(place):
             return _over_http(place, patience, out_of_reach)
-    try:
-        if scheme:
-            store, path = pyarrow.fs.FileSystem.from_uri(place)
-            info = store.get_file_info(path)
-            if info.type is not pyarrow.fs.FileType.File:
-                raise DownloadFailed("no such file")
-            return Probe(place, "alive", info.size, last_modified=_time(info.mtime_ns))
-        stat = Path(place).stat()
-        return Probe(place, "alive", stat.st_size, last_modified=_time(stat.st_mtime_ns))
-    except FileNotFoundError:
-        raise DownloadFailed("no such file") from None
-    except (OSError, pa.ArrowException) as error:
-        raise DownloadFailed(f"{type(error).__name__}: {error}") from error
+    seen = glance(place)
+    if seen is None:
+        return Probe(place, "not probed")
+    size_bytes, modified_ns = seen
+    return Probe(place, "alive", size_bytes, last_modified=_time(modified_ns))
 
 
 def _over_http(url: str, patience: Patience, out_of_reach: dict[str, str]) -> Probe:
@@ -183,13 +169,8 @@ def _over_http(url: str, patience: Patience, out_of_reach: dict[str, str]) -> Pr
         raise DownloadFailed(problem) from error
     if found.status_code not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
         raise DownloadFailed(f"HTTP {found.status_code} {found.reason}")
-    return Probe(
-        url,
-        "alive",
-        _size_bytes(found),
-        found.headers.get("ETag"),
-        found.headers.get("Last-Modified"),
-    )
+    etag, modified = (found.headers.get(name) for name in ("ETag", "Last-Modified"))
+    return Probe(url, "alive", _size_bytes(found), etag, modified)
 
 
 def _asked(method: str, url: str, headers: dict[str, str], patience: Patience) -> requests.Response:

@@ -20,10 +20,11 @@ import pytest
 import trustme
 
 from pipelines import archives, progress
-from pipelines.archives import probes, web
+from pipelines.archives import probes
 from pipelines.archives.web import Patience
 from pipelines.declarations import Archive
 from pipelines.errors import ArchiveUnavailable, DownloadFailed, StorageError
+from pipelines.redaction import without_secrets
 from pipelines.store import writing
 from tests import builders, servers
 from tests.servers import (
@@ -693,7 +694,7 @@ def test_a_host_out_of_reach_is_tried_only_once_the_next_time(tmp_path: Path) ->
     ],
 )
 def test_a_place_is_named_without_what_opens_it(text: str, named: str) -> None:
-    assert web.without_secrets(text) == named
+    assert without_secrets(text) == named
 
 
 # --- what a failure means -------------------------------------------------------------------------
