@@ -4,8 +4,8 @@ Not here: decoding what members hold (`pipelines.formats`), deciding whether an 
 it was when it was verified (`pipelines.store`).
 
 A new kind of place to fetch from is two branches in `addresses`: how its bytes are read, and what
-it says of a file without giving it. A new kind of archive is a class in `members`. From `addresses`
-and `web` on, each module stands on those before it:
+it says of a file without giving it. A new kind of archive is a class in `members`. Each module uses
+those before it:
 
     recognition, readers → growing, packages, members → addresses, web → resuming, probes → fetching
 """
@@ -15,15 +15,5 @@ from .fetching import ALREADY_THERE, CODE_VERSION, artefact, compare, obtain, re
 from .recognition import Identify, verify
 from .web import Patience
 
-__all__ = [
-    "ALREADY_THERE",
-    "CODE_VERSION",
-    "Identify",
-    "Patience",
-    "artefact",
-    "compare",
-    "obtain",
-    "places",
-    "receive",
-    "verify",
-]
+__all__ = ["ALREADY_THERE", "CODE_VERSION", "Identify", "Patience", "artefact", "compare"]
+__all__ += ["obtain", "places", "receive", "verify"]

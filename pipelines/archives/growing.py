@@ -34,8 +34,7 @@ class Growing:
 
     def __init__(self, path: Path, advance: Advance = silent) -> None:
         """Go on with the file at `path`, or begin it."""
-        self.path = path
-        self._advance = advance
+        self._note, self._advance = note(path), advance
         self._file = _opened(path)
         self._begin()
         self._file.seek(0)
@@ -74,8 +73,7 @@ class Growing:
     def validator(self, url: str) -> str | None:
         """Return the validator that this URL's server gave for the bytes that are there."""
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            path = note(self.path)
-            noted = json.loads(path.read_text("utf-8")) if _is_ours(path) else {}
+            noted = json.loads(self._note.read_text("utf-8")) if _is_ours(self._note) else {}
             if noted["url"] == without_secrets(url):
                 return str(noted["validator"])
         return None
@@ -85,12 +83,12 @@ class Growing:
         self.forget_validator()  # and whatever else may be in its place, which is not written to
         if validator:
             noted = {"url": without_secrets(url), "validator": validator}
-            with note(self.path).open("x", encoding="utf-8") as file:
+            with self._note.open("x", encoding="utf-8") as file:
                 json.dump(noted, file)
 
     def forget_validator(self) -> None:
         """Remove the note."""
-        note(self.path).unlink(missing_ok=True)
+        self._note.unlink(missing_ok=True)
 
     def _begin(self) -> None:
         self.size, self.head = 0, b""

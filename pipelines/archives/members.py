@@ -192,12 +192,11 @@ class _Tar(contextlib.AbstractContextManager["_Tar"]):
 
     def __exit__(self, kind: object, *_: object) -> None:
         """Close the archive; if all went well, see it to its end first."""
-        with self._stack:
+        with self._stack, damage_named(self._path.name):
             if kind is None and self._tar is not None:
-                with damage_named(self._path.name):
-                    self._seek(None)
-                    while self._read(CHUNK_BYTES):
-                        pass  # to where gzip keeps its checksum
+                self._seek(None)
+                while self._read(CHUNK_BYTES):
+                    pass  # to where gzip keeps its checksum
 
     def find(self, member: Member) -> IO[bytes]:
         self._wanted.add(member.path)
@@ -225,12 +224,10 @@ class _Tar(contextlib.AbstractContextManager["_Tar"]):
         """Open the archive, from the start."""
         self._stack.close()
         self._names.clear()
-        file = self._stack.enter_context(self._path.open("rb"))
-        read: Read = file.read
-        name = self._path.name
+        name, most = self._path.name, self._most_bytes
+        read: Read = self._stack.enter_context(self._path.open("rb")).read
         if not name.endswith(".tar"):
             read = gunzipped(read, name)
-        most = self._most_bytes
         too_much = f"{name}: more than {most:,} bytes come out, far more than is declared."
         self._read = at_most(read, most, MemberError(too_much))
         self._tar = self._stack.enter_context(as_tar(self._read))

@@ -25,7 +25,7 @@ import urllib3
 from ..declarations import Archive
 from ..errors import DownloadFailed
 from ..redaction import without_secrets
-from .addresses import glance, is_web
+from .addresses import WEB, glance, scheme
 from .web import Patience, answer, in_words, number, politely
 
 SIDE_BY_SIDE = 16  # of which at most two go to one host
@@ -138,12 +138,8 @@ def look(places: Iterable[str], patience: Patience = PATIENCE) -> dict[str, Prob
 
 
 def _probe(place: str, patience: Patience, out_of_reach: dict[str, str]) -> Probe:
-    """Look at one place.
-
-    Raises:
-        DownloadFailed: the file can't be had there now.
-    """
-    if is_web(place):
+    """Look at one place; raise `DownloadFailed` where the file can't be had now."""
+    if scheme(place) in WEB:
         with politely(place):
             return _over_http(place, patience, out_of_reach)
     seen = glance(place)
@@ -158,10 +154,12 @@ def _over_http(url: str, patience: Patience, out_of_reach: dict[str, str]) -> Pr
     if problem := out_of_reach.get(host):
         raise DownloadFailed(problem)
     try:
-        found = _asked("HEAD", url, {}, patience)
-        if found.status_code in _REFUSES_HEAD:
-            # Whole files are sent by servers that know no ranges: not read.
-            found = _asked("GET", url, {"Range": "bytes=0-0"}, patience)
+        # Whole files are sent by servers that know no ranges: not read.
+        for method, headers in (("HEAD", {}), ("GET", {"Range": "bytes=0-0"})):
+            with answer(method, url, headers, patience) as (found, _):
+                pass
+            if found.status_code not in _REFUSES_HEAD:
+                break
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         problem = in_words(error, host)
         if isinstance(error, requests.ConnectionError | requests.Timeout):
@@ -173,21 +171,13 @@ def _over_http(url: str, patience: Patience, out_of_reach: dict[str, str]) -> Pr
     return Probe(url, "alive", _size_bytes(found), etag, modified)
 
 
-def _asked(method: str, url: str, headers: dict[str, str], patience: Patience) -> requests.Response:
-    """Return a server's answer without its body."""
-    with answer(method, url, headers, patience) as (response, _):
-        return response
-
-
 def _size_bytes(found: requests.Response) -> int | None:
     """Return the length of the whole file, if the answer tells it."""
     if "Content-Encoding" in found.headers:
         return None  # of what would be sent, which need not be what lies there
-    if found.status_code == HTTPStatus.PARTIAL_CONTENT:
-        text = found.headers.get("Content-Range", "").rpartition("/")[2]
-    else:
-        text = found.headers.get("Content-Length", "")
-    return number(text)
+    is_part = found.status_code == HTTPStatus.PARTIAL_CONTENT
+    text = found.headers.get("Content-Range" if is_part else "Content-Length", "")
+    return number(text.rpartition("/")[2])
 
 
 def _time(ns: int | None) -> str | None:

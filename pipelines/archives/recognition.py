@@ -52,19 +52,16 @@ def verify(path: Path, archive: Archive, identify: Identify = unknown) -> None:
     Raises:
         WrongBytes: saying what the file is instead; `WrongHash` where its length is the declared.
     """
-    with path.open("rb") as file:
-        head = file.read(HEAD_BYTES)
-    with ThreadPoolExecutor(1) as pool:
+    with path.open("rb") as file, ThreadPoolExecutor(1) as pool:
         sha256 = pool.submit(hashing.sha256, path)
-        with path.open("rb") as file:
-            md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        head = file.read(HEAD_BYTES)
+        file.seek(0)
+        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     found = Digests(path.stat().st_size, md5, sha256.result())
-    refuse_unless_declared(found, archive, head, identify)
+    require_declared(found, archive, head, identify)
 
 
-def refuse_unless_declared(
-    found: Digests, archive: Archive, head: bytes, identify: Identify
-) -> None:
+def require_declared(found: Digests, archive: Archive, head: bytes, identify: Identify) -> None:
     """Raise `WrongBytes` unless a file that measures so and begins so is the one declared."""
     if found == declared(archive):
         return

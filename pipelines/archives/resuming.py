@@ -77,7 +77,7 @@ class _Transfer:
                 self._once(have)
                 reason = f"the answer ended after {self._growing.size:,} bytes"
             except _Again as again:
-                reason, wait_s = str(again), again.wait_s
+                reason, wait_s = again.args
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 reason = web.in_words(error, host)
                 tries = 1 if isinstance(error, web.HungUp) else tries  # it has cost enough
@@ -112,12 +112,7 @@ class _Transfer:
             self._append(response, watchdog)
 
     def _goes_on(self, response: requests.Response, asked: int) -> bool:
-        """Return whether the body goes on at byte `asked`; otherwise it begins at 0.
-
-        Raises:
-            _Again: it does neither, but another request may.
-            DownloadFailed: there is no use in asking again.
-        """
+        """Return whether the body goes on at byte `asked`; raise unless it does, or begins at 0."""
         status = response.status_code
         if status == HTTPStatus.PARTIAL_CONTENT and asked:
             given = response.headers.get("Content-Range", "")
@@ -126,12 +121,11 @@ class _Transfer:
                 self._is_pieced = True
                 return True
             self._give_up_ranges()
-            raise _Again(
-                f"asked to go on at byte {asked:,}, the server answered {given or 'without saying'}"
-            )
+            answered = given or "without saying"
+            raise _Again(f"asked to go on at byte {asked:,}, the server answered {answered}", None)
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and asked:
             self._give_up_ranges()
-            raise _Again("the server says that there is nothing more to get")
+            raise _Again("the server says that there is nothing more to get", None)
         if status in _TRANSIENT:
             raise _Again(f"HTTP {status} {response.reason}", web.retry_after(response))
         if status != HTTPStatus.OK:
@@ -195,11 +189,7 @@ class _Transfer:
 
 
 class _Again(Exception):
-    """An answer after which another request may do better."""
-
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.wait_s = wait_s
+    """Another request may do better: why, and for how many seconds the server asks to wait."""
 
 
 class _Pace:
