@@ -1,6 +1,6 @@
 """Archives: the right bytes from the first place that has them, and no others under that name.
 
-Places are folders here; servers and what may go wrong with them are in `test_downloads`.
+Places are folders here; what may go wrong with servers is in `test_resuming` and `test_web`.
 """
 
 from __future__ import annotations
