@@ -12,7 +12,7 @@ import dagster as dg
 from assets import metadata
 from assets.resources import Made, Store, Web
 from pipelines import archives
-from pipelines.archives.web import Identify
+from pipelines.archives import Identify
 from pipelines.declarations import Archive, Source
 from pipelines.errors import ArchiveUnavailable
 from pipelines.progress import Display

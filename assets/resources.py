@@ -22,7 +22,7 @@ from pydantic import Field, PrivateAttr, create_model, field_validator
 from assets.checks import Finding
 from assets.settings import Settings
 from pipelines import archives, plan
-from pipelines.archives.web import Identify
+from pipelines.archives import Identify
 from pipelines.declarations import Archive, Catalogue, Source
 from pipelines.errors import ArchiveUnavailable, ImagesetsError
 from pipelines.lineage import openlineage, status

@@ -1,6 +1,6 @@
-"""How long work proceeds: on two cores where there are two, and telling how far it is.
+"""Uses more than one core: makes the next item beforehand, or runs a task in several threads.
 
-Not here: what the work is. The libraries that do it (isal, hashlib, Arrow, numpy) release the GIL,
+Not here: what is run. The libraries that do the work (isal, hashlib, Arrow, numpy) release the GIL,
 so plain threads are enough, and results never depend on which thread was faster.
 """
 
@@ -14,14 +14,9 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def _cores() -> int:
-    """Return how many cores this process may use: a container may have fewer than the machine."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-WORKERS = max(1, min(4, _cores()))
+# A container may have fewer cores than the machine; not every system tells.
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+WORKERS = min(4, _CORES)
 
 _END: Any = object()
 

@@ -85,6 +85,6 @@ def _hosts_are_as_new(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Servers on loopback are asked without a proxy, and none is remembered as out of reach."""
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, f"127.0.0.1,{os.environ.get(name, '')}".rstrip(","))
-    web._out_of_reach.clear()
+    web.out_of_reach.clear()
     yield
-    web._out_of_reach.clear()
+    web.out_of_reach.clear()

@@ -130,3 +130,22 @@ def test_an_address_as_people_write_it_is_taken(address: str) -> None:
 )
 def test_the_sentence_around_an_address_stays(text: str, told: str) -> None:
     assert without_secrets(text) == told
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://example.org/a.gz", "https://example.org/a.gz"),
+        ("https://me:word@example.org:8080/a.gz", "https://example.org:8080/a.gz"),
+        ("https://me:w@rd@example.org/a.gz", "https://example.org/a.gz"),
+        ("https://example.org/a.gz?token=word", "https://example.org/a.gz"),
+        ("s3://key:wo/rd@bucket/a.gz?region=x", "s3://bucket/a.gz?region=x"),
+        ("s3://bucket/a.gz?region=x&scheme=http: no", "s3://bucket/a.gz?region=x&scheme=http: no"),
+        ("s3://bucket/a.gz?region=x&token=word", "s3://bucket/a.gz"),
+        ("can't parse 's3://key:word@bucket/a?b=word' at 5", "can't parse 's3://bucket/a' at 5"),
+        ("https://example.org:8080/@scope/a.gz", "https://example.org:8080/@scope/a.gz"),
+        ("npm:@scope/package/a.gz", "npm:@scope/package/a.gz"),
+    ],
+)
+def test_a_place_is_named_without_what_opens_it(text: str, shown: str) -> None:
+    assert without_secrets(text) == shown

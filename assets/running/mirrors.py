@@ -18,9 +18,8 @@ import dagster as dg
 from assets.archives import key
 from assets.settings import Settings
 from pipelines import archives
-from pipelines.archives import probes
+from pipelines.archives import Identify, probes
 from pipelines.archives.probes import Probe, Standing
-from pipelines.archives.web import Identify
 from pipelines.declarations import Archive, Catalogue, Source
 from pipelines.errors import DownloadFailed
 from pipelines.redaction import without_secrets
@@ -187,7 +186,7 @@ def look(
 
     def stand(source: str, place: str, archive: Archive) -> Standing:
         earlier = before[source].get(found[place].place)
-        standing = probes.judge(archive, earlier, found[place])
+        standing = probes.standing(archive, earlier, found[place])
         if standing is None and fetch:
             standing = _compared(archive, place, found[place], settings, declared.identify)
         if standing is None and earlier:

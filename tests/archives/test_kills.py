@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines import archives
-from pipelines.archives.web import CHUNK_BYTES
+from pipelines.archives.readers import CHUNK_BYTES
 from pipelines.declarations import Archive
 from tests import builders
 from tests.servers import Handler, cut, good, serving, slow, status

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.archives import members
+from pipelines.archives import members, readers
 from pipelines.archives.members import Stream
 from pipelines.declarations import Member, MemberFacts
 from pipelines.errors import MemberError
@@ -347,7 +347,7 @@ TAILS = {
 def test_bytes_after_the_end_of_gzip_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tail: bytes, words: str, pieces: int
 ) -> None:
-    monkeypatch.setattr(members, "_CHUNK_BYTES", pieces)
+    monkeypatch.setattr(readers, "CHUNK_BYTES", pieces)
     (tmp_path / "a.gz").write_bytes(PACKED + tail)
 
     with pytest.raises(MemberError, match=rf"a\.gz: there are bytes after .*: {words}"):
@@ -358,7 +358,7 @@ def test_bytes_after_the_end_of_gzip_are_refused(
 def test_gzip_is_read_whole_wherever_its_pieces_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pieces: int
 ) -> None:
-    monkeypatch.setattr(members, "_CHUNK_BYTES", pieces)
+    monkeypatch.setattr(readers, "CHUNK_BYTES", pieces)
     (tmp_path / "a.gz").write_bytes(PACKED)
 
     assert read_member(tmp_path, "a.gz") == DATA

@@ -247,7 +247,7 @@ def test_how_long_a_look_took_is_no_part_of_the_version() -> None:
 
 
 def standing(probe: Probe, before: Standing | None = None) -> Standing:
-    found = probes.judge(ARCHIVE, before, probe)
+    found = probes.standing(ARCHIVE, before, probe)
     assert found is not None
     return found
 
@@ -264,14 +264,14 @@ def test_another_length_is_wrong_at_once_and_says_what_was_expected() -> None:
 
 
 def test_another_version_of_the_right_length_must_be_fetched_and_compared() -> None:
-    assert probes.judge(ARCHIVE, standing(ALIVE), replace(ALIVE, etag='"b"')) is None
+    assert probes.standing(ARCHIVE, standing(ALIVE), replace(ALIVE, etag='"b"')) is None
 
 
 def test_a_judgement_holds_until_the_version_changes() -> None:
     wrong = Standing(ALIVE, ALIVE.version, "other bytes")
 
     assert standing(replace(ALIVE, seconds=9), wrong).wrong == "other bytes"
-    assert probes.judge(ARCHIVE, wrong, replace(ALIVE, etag='"b"')) is None
+    assert probes.standing(ARCHIVE, wrong, replace(ALIVE, etag='"b"')) is None
 
 
 def test_a_place_that_vanishes_and_comes_back_as_it_was_is_the_same() -> None:

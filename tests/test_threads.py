@@ -1,4 +1,4 @@
-"""Working ahead and sharing: the results are those of a plain loop, only sooner."""
+"""Items made beforehand and tasks side by side: the results of a plain loop, only sooner."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import progress, threads
+from pipelines import threads
 
 PATIENCE_S = 30  # never waited for, unless a test fails
 
 
 @given(st.lists(st.none() | st.integers()))
 @settings(deadline=None, max_examples=30)
-def test_ahead_yields_the_same_items(items: list[int | None]) -> None:
+def test_prefetched_items_are_the_same(items: list[int | None]) -> None:
     assert list(threads.prefetched(items)) == items
 
 
-def test_ahead_makes_the_next_item_and_no_more_while_this_one_is_used() -> None:
+def test_the_next_item_is_made_and_no_more_while_this_one_is_used() -> None:
     made: list[int] = []
     second = threading.Event()
 
@@ -40,7 +40,7 @@ def test_ahead_makes_the_next_item_and_no_more_while_this_one_is_used() -> None:
     assert list(stream) == [1, 2, 3, 4]
 
 
-def test_ahead_raises_an_error_where_it_stands_among_the_items() -> None:
+def test_an_error_is_raised_where_it_stands_among_the_items() -> None:
     def items() -> Iterator[int]:
         yield 1
         yield 2
@@ -53,35 +53,31 @@ def test_ahead_raises_an_error_where_it_stands_among_the_items() -> None:
         next(stream)
 
 
-def test_ahead_leaves_no_thread_behind_when_it_is_abandoned() -> None:
+def test_no_thread_is_left_behind_when_the_items_are_abandoned() -> None:
     stream = threads.prefetched(iter(range(1000)))
     next(stream)
 
     stream.close()  # type: ignore[attr-defined]
 
-    assert [t.name for t in threading.enumerate() if t.name.startswith("ahead")] == []
+    assert [t.name for t in threading.enumerate() if t.name.startswith("prefetched")] == []
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
-def test_shared_results_stand_in_the_order_of_the_workers(workers: int) -> None:
+def test_results_stand_in_the_order_of_the_workers(workers: int) -> None:
     asked = [(worker, workers) for worker in range(workers)]
 
     assert threads.side_by_side(lambda worker, of: (worker, of), workers) == asked
 
 
-def test_shared_work_really_runs_side_by_side() -> None:
+def test_tasks_really_run_side_by_side() -> None:
     meet = threading.Barrier(2, timeout=PATIENCE_S)
 
     assert sorted(threads.side_by_side(lambda _worker, _of: meet.wait(), 2)) == [0, 1]
 
 
-def test_shared_raises_what_a_worker_raises() -> None:
+def test_what_a_worker_raises_is_raised() -> None:
     def task(worker: int, _workers: int) -> int:
         return 1 // worker
 
     with pytest.raises(ZeroDivisionError):
         threads.side_by_side(task, 2)
-
-
-def test_unwatched_is_an_advance_that_does_nothing() -> None:
-    assert progress.silent(5) is None

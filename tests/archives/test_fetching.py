@@ -1,6 +1,6 @@
 """Archives: the right bytes from the first place that has them, and no others under that name.
 
-Places are folders here; servers and what may go wrong with them are in `test_downloads`.
+Places are folders here; what may go wrong with servers is in `test_resuming` and `test_web`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from pipelines import archives, catalogue
-from pipelines.archives import probes, web
+from pipelines.archives import growing, probes
 from pipelines.declarations import Archive, Catalogue
 from pipelines.errors import ArchiveUnavailable, StorageError, WrongBytes
 from pipelines.progress import Watch
@@ -205,7 +205,7 @@ def test_what_is_in_the_place_of_a_staged_file_is_not_written_through(
     goal: Path, tmp_path: Path, what: str, which: str, kind: str
 ) -> None:
     goal.parent.mkdir(parents=True)
-    place = layout.staged(goal) if which == "staged" else web.note(layout.staged(goal))
+    place = layout.staged(goal) if which == "staged" else growing.note(layout.staged(goal))
     precious = tmp_path / "precious"
     precious.write_bytes(DATA[:100])  # of the archive, even: it would be gone on with
     if what == "hard link":

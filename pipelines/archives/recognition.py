@@ -1,0 +1,117 @@
+"""Is a file the archive that is declared? If not, what is it instead?
+
+A file is right when its size, MD5 and SHA-256 are those of the catalogue. Not here: where files
+come from. Another kind of file that turns up in an archive's place is a row of `_MAGIC`, or a
+sentence in `_looks`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..declarations import Archive
+from ..errors import WrongBytes, WrongHash
+from ..store import hashing
+
+HEAD_BYTES = 4096  # of a file's start: enough to say what it is instead
+
+Identify = Callable[[str], str | None]
+"""MD5 → what else has it: `source/file` of the catalogue, or a release that was superseded."""
+
+_MAGIC = {b"\x1f\x8b": "gzip", b"PK": "zip", b"\xfd7zXZ": "xz", b"\x00\x00\x08": "unpacked IDX"}
+_SUFFIXES = {".gz": "gzip", ".tgz": "gzip", ".zip": "zip"}
+
+
+def unknown(_md5: str) -> None:
+    """Be an `Identify` that knows nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """What is measured of a file to know it."""
+
+    size_bytes: int
+    md5: str
+    sha256: str
+
+
+def declared(archive: Archive) -> Digests:
+    """Return what an archive must measure."""
+    return Digests(archive.size_bytes, archive.md5, archive.sha256)
+
+
+def verify(path: Path, archive: Archive, identify: Identify = unknown) -> None:
+    """Hold a local file against its declaration, MD5 and SHA-256 side by side.
+
+    Raises:
+        WrongBytes: saying what the file is instead; `WrongHash` where its length is the declared.
+    """
+    with path.open("rb") as file, ThreadPoolExecutor(1) as pool:
+        sha256 = pool.submit(hashing.sha256, path)
+        head = file.read(HEAD_BYTES)
+        file.seek(0)
+        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    found = Digests(path.stat().st_size, md5, sha256.result())
+    require_declared(found, archive, head, identify)
+
+
+def require_declared(found: Digests, archive: Archive, head: bytes, identify: Identify) -> None:
+    """Raise `WrongBytes` unless a file that measures so and begins so is the one declared."""
+    if found == declared(archive):
+        return
+    cut = found.size_bytes < archive.size_bytes
+    damage = ": cut short" if cut else ": damaged on the way, or another file"
+    if found.md5 != archive.md5:
+        kind = WrongHash if found.size_bytes == archive.size_bytes else WrongBytes
+        raise kind(
+            f"{found.size_bytes:,} bytes with MD5 {found.md5}, but the catalogue declares "
+            f"{archive.size_bytes:,} bytes with MD5 {archive.md5}"
+            f"{instead(found.md5, head, archive, identify) or damage}."
+        )
+    raise WrongHash(
+        f"the MD5 is the declared one, but SHA-256 is {found.sha256} where the catalogue declares "
+        f"{archive.sha256} ({found.size_bytes:,} bytes, {archive.size_bytes:,} declared): "
+        "a forgery, or a slip in the catalogue.",
+        md5_is_right=True,
+    )
+
+
+def instead(md5: str, head: bytes, archive: Archive, identify: Identify) -> str:
+    """Return a clause that says what a wrong file is, or nothing where that can't be known."""
+    other = identify(md5)
+    return f". Those bytes are {other}" if other else unlike(archive.name, head)
+
+
+def unlike(name: str, head: bytes) -> str:
+    """Return a clause that says why first bytes can't be those of a file called `name`.
+
+    Nothing where they may be.
+    """
+    expected = _SUFFIXES.get(Path(name).suffix)
+    if expected is None or any(
+        kind == expected and head.startswith(magic) for magic, kind in _MAGIC.items()
+    ):
+        return ""
+    return _looks(head) or f": no {expected} file begins with {head[:4].hex()}"
+
+
+def _looks(head: bytes) -> str:
+    """Return a clause that says what the first bytes look like, or nothing."""
+    if not head:
+        return ": nothing arrived"
+    start = head.lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        title = re.search(rb"<title[^>]*>(.*?)</title", head, re.IGNORECASE | re.DOTALL)
+        text = html.unescape(title[1].decode("utf-8", "replace")) if title else ""
+        return ": an HTML page" + (f" titled {' '.join(text.split())!r}" if text else "")
+    if start.startswith((b"<?xml", b"<error", b"{", b"[")):
+        text = " ".join(head[:200].decode("utf-8", "replace").split())
+        return f": an error document, {text!r}"
+    kinds = [kind for magic, kind in _MAGIC.items() if head.startswith(magic)]
+    return f". They look like {kinds[0]}" if kinds else ""
