@@ -2,12 +2,11 @@
 
     archives → tables → statistics, exports, croissant   (checks hold them to the catalogue)
 
-One module per stage; beside them `checks`, `metadata` (what the UI shows of an asset), `resources`
-(what assets are given to work with), `automation` with `mirrors` and `notifications` (what starts
-runs, and tells people), `runs` (one run in this process), `passwords` (removes those that 0.1.0
-left in Dagster's databases), `overview` (what is here, without Dagster), `settings`. `__main__` is
-the command line; `display` and `tracing` are how it looks, `processes` keeps the UI and its daemon
-together.
+One module per stage, and beside them `checks`, `metadata` (what the UI shows of an asset),
+`resources` (what assets are given to work with), `overview` (what is here, without Dagster),
+`settings`. `graph` makes assets of the catalogue; `running` starts runs of them, and `definitions`
+is all that together, as the UI loads it. `command_line` reads what people type and shows what comes
+of it; each of the `commands` is one module.
 
-Start with `definitions.py`. How anything is made is the business of the package `pipelines`.
+Start with `graph.py`. How anything is made is the business of the package `pipelines`.
 """

@@ -200,18 +200,28 @@ def _some(names: Sequence[str]) -> str:
 
 def _metadata(finding: Finding) -> dict[str, Any]:
     """Return what Dagster shows of a finding: what was expected and found stand side by side."""
-    from assets import metadata
-
     if isinstance(finding.expected, Mapping):
         rows = [
             {"class": name, "expected": number, "found": finding.found[name]}
             for name, number in finding.expected.items()
         ]
-        return {"expected and found": metadata.table(rows)}
+        return {"expected and found": as_table(rows)}
     shown = {"expected": finding.expected, "found": finding.found, **finding.numbers}
     if finding.rows:
-        shown["same images"] = metadata.table(finding.rows)
+        shown["same images"] = as_table(finding.rows)
     return shown
+
+
+def as_table(rows: Sequence[Mapping[str, str | int]]) -> dg.TableMetadataValue:
+    """Return rows, at least one, as a table for the UI."""
+    import dagster as dg
+
+    columns = [
+        dg.TableColumn(name, "int" if isinstance(value, int) else "string")
+        for name, value in rows[0].items()
+    ]
+    records = [dg.TableRecord(dict(row)) for row in rows]
+    return dg.MetadataValue.table(records, dg.TableSchema(columns))
 
 
 def _result(name: str, expected: Any, found: Any, passed: bool | None = None) -> Finding:

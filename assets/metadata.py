@@ -116,16 +116,6 @@ def of_archives(source: Source, records: Iterable[Provenance]) -> dict[str, Any]
     return told | {"homepage": dg.MetadataValue.url(source.homepage)}
 
 
-def table(rows: Sequence[Mapping[str, str | int]]) -> dg.TableMetadataValue:
-    """Return rows, at least one, as a table for the UI."""
-    columns = [
-        dg.TableColumn(name, "int" if isinstance(value, int) else "string")
-        for name, value in rows[0].items()
-    ]
-    records = [dg.TableRecord(dict(row)) for row in rows]
-    return dg.MetadataValue.table(records, dg.TableSchema(columns))
-
-
 def of_table(path: Path) -> dict[str, Any]:
     """Return what a table shows: examples of each class."""
     sheet = _pictures.in_markdown(_pictures.contact_sheet(path), "the first records of each class")

@@ -1,6 +1,6 @@
 """How a trace looks: the chain as lines or as JSON, and the picture of the record in a terminal.
 
-Not here: following or verifying the chain (`pipelines.trace`).
+Not here: following or verifying the chain (`pipelines.lineage.trace`).
 """
 
 from __future__ import annotations

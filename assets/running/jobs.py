@@ -1,7 +1,6 @@
 """Jobs that people start: they materialize assets, or verify what is here.
 
-Not here: the job `refresh`, which decides what to make (`refresh`). A new job is a function here,
-named in `definitions`.
+Not here: the job that decides what to make (`refresh`).
 
 Options that change the data (a header in CSV, the level of compression) stand in the launchpad of
 the jobs that materialize assets, under `resources: options`.

@@ -138,7 +138,7 @@ def records(settings: Settings) -> Iterator[dg.DagsterInstance]:
                 opened = dg.DagsterInstance.from_config(str(folder))
         except OSError as error:
             raise errors.StorageError(advice.format(error=error)) from error
-        with opened as instance, _said_once():
+        with opened as instance, _losses_not_printed():
             passwords.warn(instance, settings)
             yield instance  # what the system refuses in here may be anything
     except refusals as error:
@@ -148,10 +148,12 @@ def records(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
 
 @contextlib.contextmanager
-def _said_once() -> Iterator[None]:
+def _losses_not_printed() -> Iterator[None]:
     """Keep Dagster from printing an event that it can't record, statement and all.
 
-    It raises the error too, and that is told in one sentence.
+    It raises the error too, and that is told in one sentence. What it prints goes straight to
+    `sys.stderr`, past every logger; our own warnings and progress go there as well, so stderr can't
+    be redirected as a whole. That leaves the `sys` of the one module that prints.
     """
     names = vars(event_log)
     before, names["sys"] = sys, SimpleNamespace(**vars(sys) | {"stderr": io.StringIO()})
@@ -181,41 +183,45 @@ def _outcomes(result: dg.ExecuteInProcessResult, selection: Sequence[dg.AssetKey
     warnings: defaultdict[dg.AssetKey, list[str]] = defaultdict(list)
     by_step = {"__".join(key.path): key for key in selection}  # as Dagster names their steps
     for event in result.all_events:
-        if event.event_type is DagsterEventType.ASSET_MATERIALIZATION:
-            materialization = event.step_materialization_data.materialization
-            facts: dict[str, Any] = {k: v.value for k, v in materialization.metadata.items()}
-            good[materialization.asset_key] = Outcome(
-                materialization.asset_key.to_user_string(),
-                facts["state"],
-                facts.get("dagster/row_count", 0),
-                facts["bytes"],
-                facts["seconds"],
-                facts[metadata.LAST_READ],
-            )
-        elif event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
-            check = event.asset_check_evaluation_data
-            if not check.passed and check.severity is dg.AssetCheckSeverity.WARN:
-                warnings[check.asset_key].append(f"{check.check_name}: {check.description}.")
-            elif not check.passed:
-                bad[check.asset_key] = (
-                    f"check {check.check_name} failed: {check.description}. The catalogue and the "
-                    "data contradict each other: correct one of them."
-                )
-        elif event.event_type is DagsterEventType.STEP_FAILURE:
-            bad.setdefault(by_step[str(event.step_key)], reason(event))
-        elif event.event_type is DagsterEventType.RUN_FAILURE:
-            failure = event.job_failure_data
-            if failure.failure_reason and failure.failure_reason.value == INTERRUPTED:
-                raise KeyboardInterrupt  # which Dagster kept to itself, to close its books
-    outcomes = []
-    for key in selection:
+        match event.event_type:
+            case DagsterEventType.ASSET_MATERIALIZATION:
+                found = event.step_materialization_data.materialization
+                good[found.asset_key] = _materialized(found)
+            case DagsterEventType.ASSET_CHECK_EVALUATION:
+                check = event.asset_check_evaluation_data
+                if not check.passed and check.severity is dg.AssetCheckSeverity.WARN:
+                    warnings[check.asset_key].append(f"{check.check_name}: {check.description}.")
+                elif not check.passed:
+                    bad[check.asset_key] = (
+                        f"check {check.check_name} failed: {check.description}. The catalogue and "
+                        "the data contradict each other: correct one of them."
+                    )
+            case DagsterEventType.STEP_FAILURE:
+                bad.setdefault(by_step[str(event.step_key)], reason(event))
+            case DagsterEventType.RUN_FAILURE:
+                why = event.job_failure_data.failure_reason
+                if why and why.value == INTERRUPTED:
+                    raise KeyboardInterrupt  # which Dagster kept to itself, to close its books
+
+    def outcome(key: dg.AssetKey) -> Outcome:
         name = key.to_user_string()
         if key in bad:
-            outcome = Outcome(name, "failed", error=bad[key])
-        else:
-            outcome = good.get(key, Outcome(name, "blocked"))
-        outcomes.append(replace(outcome, warnings=tuple(warnings[key])))
-    return outcomes
+            return Outcome(name, "failed", error=bad[key], warnings=tuple(warnings[key]))
+        return replace(good.get(key, Outcome(name, "blocked")), warnings=tuple(warnings[key]))
+
+    return [outcome(key) for key in selection]
+
+
+def _materialized(found: dg.AssetMaterialization) -> Outcome:
+    facts: dict[str, Any] = {name: value.value for name, value in found.metadata.items()}
+    return Outcome(
+        found.asset_key.to_user_string(),
+        facts["state"],
+        facts.get("dagster/row_count", 0),
+        facts["bytes"],
+        facts["seconds"],
+        facts[metadata.LAST_READ],
+    )
 
 
 def reason(failure: dg.DagsterEvent) -> str:

@@ -1,9 +1,6 @@
 """Sensors that start a refresh, or tell people, when something happened. All are off at first.
 
-Not here: looking at mirrors (`mirrors`), or telling (`notifications`). A new sensor is a function
-here, named in `definitions`. Whoever installs Imagesets turns on in the UI, under Automation, what
-is wanted: the schedule `weekly_refresh`, or the sensor `mirrors_changed`, or `declarative`; one of
-them is enough.
+Not here: looking at mirrors (`mirrors`), or telling (`notifications`).
 
 Annotations are not postponed here: Dagster reads that of a sensor's context.
 """

@@ -316,3 +316,12 @@ class TestPublishedConstants:
         spec, _ = checks.statistics_specs(key, published_dataset)
         assert spec.blocking
         assert spec.name == "mean_and_std_as_published"
+
+
+def test_a_table_of_rows_keeps_numbers_as_numbers() -> None:
+    shown = checks.as_table([{"class": "zero", "found": 3}, {"class": "one", "found": 4}])
+    assert [(column.name, column.type) for column in shown.schema.columns] == [
+        ("class", "string"),
+        ("found", "int"),
+    ]
+    assert [record.data["found"] for record in shown.records] == [3, 4]

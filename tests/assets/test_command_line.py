@@ -9,17 +9,20 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from assets import commands
+from assets.command_line.declaring import declared
 from assets.settings import ROOT, folder_or_url
 from tests import builders
 from tests.assets.conftest import Command
 from tests.assets.project import Project, environment, made, serving, states
 
-COMMANDS = ("list", "build", "fetch", "verify", "lock", "mirror", "statistics", "trace", "ui")
+COMMANDS = [module.__name__.rpartition(".")[2].replace("_", "-") for module in declared()]
 
 
 class TestHelp:
@@ -72,6 +75,77 @@ class TestHelp:
 
     def test_the_version_is_told(self, command: Command) -> None:
         assert re.fullmatch(r"imagesets \d+\.\d+\.\d+\n", command("--version").stdout)
+
+
+class TestOneModulePerCommand:
+    """A command is found because its module lies there; a room for more is made here."""
+
+    MODULE = """
+from assets.command_line import options
+from assets.command_line.display import say
+
+
+def add(commands):
+    parser = commands.add(
+        "count",
+        run,
+        help="count the datasets",
+        description="Print how many datasets there are.",
+        examples={"count": "how many there are"},
+    )
+    options.add_folders(parser)
+
+
+def run(settings, given):
+    from pipelines import catalogue
+
+    say(f"{len(catalogue.load(settings.catalogue).datasets)} datasets")
+    return 7
+"""
+
+    @pytest.fixture
+    @staticmethod
+    def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+        """A folder whose modules count as lying beside the commands."""
+        monkeypatch.setattr(commands, "__path__", [*commands.__path__, str(tmp_path)])
+        before = {*sys.modules}
+        yield tmp_path
+        for name in {*sys.modules} - before:
+            if name.startswith(f"{commands.__name__}."):
+                del sys.modules[name]
+
+    def test_a_module_is_all_that_a_command_takes(
+        self, room: Path, project: Project, command: Command
+    ) -> None:
+        (room / "count.py").write_text(self.MODULE)
+        (room / "_helps.py").write_text("raise AssertionError('a helper is no command')")
+
+        said = command("--help").stdout
+        assert re.search(r"^    ui .*\n    count +count the datasets$", said, re.MULTILINE)
+        assert said.endswith("  python -m assets count                        how many there are\n")
+        said = command("count", *project.options)
+        assert (said.code, said.stdout, said.stderr) == (7, "3 datasets\n", "")
+
+    def test_a_module_without_a_command_is_refused(self, room: Path, command: Command) -> None:
+        (room / "forgotten.py").write_text("def run(settings, given): ...\n")
+
+        said = command("list")
+
+        assert (said.code, said.stdout) == (1, "")
+        path, _, text = said.stderr.removeprefix("error: ").partition(" declares no command: ")
+        assert Path(path) == room / "forgotten.py"
+        assert "expected a function add(commands)" in text
+        assert "begins with _" in text
+
+    def test_help_loads_none_of_the_heavy_libraries(self) -> None:
+        code = (
+            "import sys\nfrom assets.command_line.declaring import declared\ndeclared()\n"
+            "print(*{'dagster', 'polars', 'pyarrow', 'numpy', 'rich'} & {*sys.modules})"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert done.stdout == "\n"
 
 
 class TestList:

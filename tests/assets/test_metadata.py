@@ -11,7 +11,6 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from assets import metadata
 from assets.definitions import linked, repository
 from assets.graph import assets_of
 from assets.settings import ROOT, Settings
@@ -228,12 +227,3 @@ def test_a_repository_is_one_that_people_can_look_at(
     if origin:
         git("remote", "add", "origin", origin)
     assert repository(tmp_path) == (url and (url, git("rev-parse", "HEAD")))
-
-
-def test_a_table_of_rows_keeps_numbers_as_numbers() -> None:
-    shown = metadata.table([{"class": "zero", "found": 3}, {"class": "one", "found": 4}])
-    assert [(column.name, column.type) for column in shown.schema.columns] == [
-        ("class", "string"),
-        ("found", "int"),
-    ]
-    assert [record.data["found"] for record in shown.records] == [3, 4]
