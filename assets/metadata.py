@@ -200,7 +200,7 @@ _NAMES = ("dataset", "split")  # of statistics: not computed from any column
 
 
 def product_columns(product: Product, needs: Sequence[Planned]) -> dict[str, Any]:
-    """Return the columns of an export or a description, and those of tables that each comes from."""
+    """Return the columns of an export or a description, and the tables' that each comes from."""
     keys = [dg.AssetKey(needed.asset) for needed in needs if needed.stage == "tables"]
     if not product.columns:
         return {}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines import declarations, formats
+from pipelines import declarations, formats, plan
 from pipelines.declarations import Catalogue
 from pipelines.errors import CatalogueError, UnknownName
 from tests.builders import Publisher

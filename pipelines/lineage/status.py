@@ -1,6 +1,6 @@
 """Status: which artefacts are up to date, without Dagster.
 
-Not here: reading files that nobody wrote to since they were read (`pipelines.lineage.shallow` does).
+Not here: reading again what nobody wrote to since it was read (`pipelines.lineage.shallow` does).
 """
 
 from __future__ import annotations
