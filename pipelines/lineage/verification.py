@@ -20,14 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol
+from typing import IO, Literal, Protocol
 
 import lmdb
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .. import records, statistics, tables
+from .. import statistics, tables
 from ..declarations import Dataset, Source, Split
 from ..descriptions import croissant
 from ..errors import ImagesetsError, MadeByNewer, StorageError
@@ -313,59 +312,13 @@ def _copies(
 ) -> Iterator[_Copy]:
     table = layout.table(dataset.name, split.name)
     if table in known:
-        schema = tables.arrow_schema(source, dataset, split)
-        yield _Table(table, data / table, dataset, split, schema)
+        yield tables.Comparison(table, data / table, source, dataset, split)
     csv = layout.csv(dataset.name, split.name)
     if csv in known:
         yield _Csv(csv, stack.enter_context((data / csv).open("rb")), dataset, csv_header)
     mdb = layout.lmdb(dataset.name, split.name)
     if mdb in known and not _is_repeatable(known[mdb], data):
         yield _Lmdb(mdb, stack, data / mdb, dataset, split)
-
-
-class _Table:
-    def __init__(
-        self, path: str, file: Path, dataset: Dataset, split: Split, schema: pa.Schema
-    ) -> None:
-        self.path, self._file, self._dataset, self._split = path, file, dataset, split
-        self._schema = schema
-
-    def compare(self, first: int, batch: Batch) -> str | None:
-        if first == 0 and (why := self._misdescribed()):
-            return why
-        found = tables.to_arrow(self._file, first, first + len(batch))
-        expected: dict[str, Any] = {
-            "index": np.arange(first, first + len(batch), dtype=np.uint32),
-            "label": batch.labels,
-            "class": np.array(self._dataset.classes, object)[batch.labels],
-        }
-        if batch.coarse_labels is not None:
-            expected["coarse_label"] = batch.coarse_labels
-            names = np.array(self._dataset.coarse_classes, object)
-            expected["coarse_class"] = names[batch.coarse_labels]
-        for name, column in expected.items():
-            there = found[name]
-            if pa.types.is_dictionary(there.type):
-                there = there.cast(pa.string())
-            differs = column != there.to_numpy(zero_copy_only=False)
-            if differs.any():
-                at = int(differs.argmax())
-                return (
-                    f"record {first + at:,}: {name} is {there[at]}, but the archive "
-                    f"says {column[at]}"
-                )
-        images = found["image"].combine_chunks().to_numpy_ndarray().reshape(batch.images.shape)
-        return _differing_pixels(first, batch.images, images)
-
-    def _misdescribed(self) -> str | None:
-        tables.info(self._file)  # refuses what is no table
-        found, expected = pq.read_schema(self._file), self._schema
-        if not found.equals(expected):
-            return f"its columns are {_columns(found)}; expected {_columns(expected)}"
-        return None if found.metadata == expected.metadata else "its metadata are of another table"
-
-    def end(self) -> str | None:
-        return _too_many(tables.info(self._file).records, self._split.records)
 
 
 class _Csv:
@@ -435,22 +388,6 @@ class _Lmdb:
         if self._broken:
             return self._broken
         return _too_many(int(self._database.stat()["entries"]), self._split.records)
-
-
-def _columns(schema: pa.Schema) -> str:
-    return ", ".join(f"{field.name} ({field.type})" for field in schema)
-
-
-def _differing_pixels(first: int, expected: records.Pixels, found: records.Pixels) -> str | None:
-    if np.array_equal(expected, found):
-        return None
-    differs = (expected != found).reshape(len(expected), -1)
-    at = int(differs.any(axis=1).argmax())
-    y, x, channel = np.unravel_index(int(differs[at].argmax()), expected.shape[1:])
-    return (
-        f"record {first + at:,}: pixel (row {y}, column {x}, channel {channel}) is "
-        f"{found[at, y, x, channel]}, but the archive says {expected[at, y, x, channel]}"
-    )
 
 
 def _too_many(found: int, expected: int) -> str | None:

@@ -1,0 +1,92 @@
+"""Comparing: a finished table held against records that were decoded again.
+
+Not here: decoding, or what follows from a difference (`pipelines.lineage` does both).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..declarations import Dataset, Source, Split
+from ..records import Batch, Pixels
+from .about import arrow_schema, info, opened
+from .reading import to_arrow
+
+
+class Comparison:
+    """Holds the table at `file` against the batches of its split, one after the other.
+
+    `path` is what the table is called in the data folder.
+    """
+
+    def __init__(
+        self, path: str, file: Path, source: Source, dataset: Dataset, split: Split
+    ) -> None:
+        """Read nothing yet."""
+        self.path, self._file, self._dataset, self._split = path, file, dataset, split
+        self._schema = arrow_schema(source, dataset, split)
+
+    def compare(self, first: int, batch: Batch) -> str | None:
+        """Return what differs between these records and the table's; `first` is an index.
+
+        Raises:
+            TableError: it is no table of ours, or has no such rows.
+        """
+        if first == 0 and (why := self._misdescribed()):
+            return why
+        found = to_arrow(self._file, first, first + len(batch))
+        expected: dict[str, Any] = {
+            "index": np.arange(first, first + len(batch), dtype=np.uint32),
+            "label": batch.labels,
+            "class": np.array(self._dataset.classes, object)[batch.labels],
+        }
+        if batch.coarse_labels is not None:
+            expected["coarse_label"] = batch.coarse_labels
+            names = np.array(self._dataset.coarse_classes, object)
+            expected["coarse_class"] = names[batch.coarse_labels]
+        for name, column in expected.items():
+            there = found[name]
+            if pa.types.is_dictionary(there.type):
+                there = there.cast(pa.string())
+            differs = column != there.to_numpy(zero_copy_only=False)
+            if differs.any():
+                at = int(differs.argmax())
+                return (
+                    f"record {first + at:,}: {name} is {there[at]}, but the archive "
+                    f"says {column[at]}"
+                )
+        images = found["image"].combine_chunks().to_numpy_ndarray().reshape(batch.images.shape)
+        return _differing_pixels(first, batch.images, images)
+
+    def _misdescribed(self) -> str | None:
+        found, expected = opened(self._file).file.schema_arrow, self._schema
+        if not found.equals(expected):
+            return f"its columns are {_columns(found)}; expected {_columns(expected)}"
+        return None if found.metadata == expected.metadata else "its metadata are of another table"
+
+    def end(self) -> str | None:
+        """Return what the table has beyond the last record."""
+        found, expected = info(self._file).records, self._split.records
+        if found == expected:
+            return None
+        return f"it has {found:,} records, but the archive {expected:,}"
+
+
+def _columns(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} ({field.type})" for field in schema)
+
+
+def _differing_pixels(first: int, expected: Pixels, found: Pixels) -> str | None:
+    if np.array_equal(expected, found):
+        return None
+    differs = (expected != found).reshape(len(expected), -1)
+    at = int(differs.any(axis=1).argmax())
+    y, x, channel = np.unravel_index(int(differs[at].argmax()), expected.shape[1:])
+    return (
+        f"record {first + at:,}: pixel (row {y}, column {x}, channel {channel}) is "
+        f"{found[at, y, x, channel]}, but the archive says {expected[at, y, x, channel]}"
+    )
