@@ -116,7 +116,7 @@ def _decode(work: _Work, subject: Subject, advance: Advance) -> None:
     level = tables.COMPRESSION_LEVEL
     if made is not None:
         level = made.parameters["compression"]["compression_level"]
-    comparison = comparing.Comparison(work.data / path, subject.source, dataset, split)
+    comparison = comparing.Comparison(path, work.data / path, subject.source, dataset, split)
     wrong: list[str] = []
     records = 0
 

@@ -1,28 +1,30 @@
-"""Tables: a split as one Parquet file, one row per record, and back as numpy or Arrow."""
+"""Tables: a split as one Parquet file, one row per record, and back as numpy or Arrow.
 
-from .reading import (
+A table's columns and metadata are told in `about`, made in `writing`, read in `reading` (the pixels
+by `pages`), and held against decoded records in `comparing`. Not here: where records come from
+(`pipelines.formats`), what is computed from them (`pipelines.statistics`). Whatever changes the
+bytes of a table raises `CODE_VERSION`.
+"""
+
+from .about import (
     BATCH_BYTES,
     BATCH_RECORDS,
     CODE_VERSION,
     COLUMNS,
     COMPRESSION_LEVEL,
     METADATA_KEY,
-    UNDECLARED_BYTES,
     Info,
     arrow_schema,
     artefact,
     batch_records,
-    batches,
     code_version,
     declared,
-    decoded,
     description,
     info,
-    most_bytes,
-    read,
-    to_arrow,
-    write,
 )
+from .comparing import Comparison
+from .reading import batches, read, to_arrow
+from .writing import UNDECLARED_BYTES, decoded, most_bytes, write
 
 __all__ = [
     "BATCH_BYTES",
@@ -32,6 +34,7 @@ __all__ = [
     "COMPRESSION_LEVEL",
     "METADATA_KEY",
     "UNDECLARED_BYTES",
+    "Comparison",
     "Info",
     "arrow_schema",
     "artefact",

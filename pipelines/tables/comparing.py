@@ -1,4 +1,7 @@
-"""TEMP."""
+"""Comparing: a finished table held against records that were decoded again.
+
+Not here: decoding, or what follows from a difference (`pipelines.lineage` does both).
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,35 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..declarations import Dataset, Source, Split
 from ..records import Batch, Pixels
-from . import reading
+from .about import arrow_schema, info, opened
+from .reading import to_arrow
 
 
 class Comparison:
-    """A table that is held against decoded batches, one after the other."""
+    """Holds the table at `file` against the batches of its split, one after the other.
 
-    def __init__(self, file: Path, source: Source, dataset: Dataset, split: Split) -> None:
-        self._file, self._dataset, self._split = file, dataset, split
-        self._schema = reading.arrow_schema(source, dataset, split)
+    `path` is what the table is called in the data folder.
+    """
+
+    def __init__(
+        self, path: str, file: Path, source: Source, dataset: Dataset, split: Split
+    ) -> None:
+        """Read nothing yet."""
+        self.path, self._file, self._dataset, self._split = path, file, dataset, split
+        self._schema = arrow_schema(source, dataset, split)
 
     def compare(self, first: int, batch: Batch) -> str | None:
+        """Return what differs between these records and the table's; `first` is an index.
+
+        Raises:
+            TableError: it is no table of ours, or has no such rows.
+        """
         if first == 0 and (why := self._misdescribed()):
             return why
-        found = reading.to_arrow(self._file, first, first + len(batch))
+        found = to_arrow(self._file, first, first + len(batch))
         expected: dict[str, Any] = {
             "index": np.arange(first, first + len(batch), dtype=np.uint32),
             "label": batch.labels,
@@ -49,14 +63,17 @@ class Comparison:
         return _differing_pixels(first, batch.images, images)
 
     def _misdescribed(self) -> str | None:
-        reading.info(self._file)  # refuses what is no table
-        found, expected = pq.read_schema(self._file), self._schema
+        found, expected = opened(self._file).file.schema_arrow, self._schema
         if not found.equals(expected):
             return f"its columns are {_columns(found)}; expected {_columns(expected)}"
         return None if found.metadata == expected.metadata else "its metadata are of another table"
 
     def end(self) -> str | None:
-        return _too_many(reading.info(self._file).records, self._split.records)
+        """Return what the table has beyond the last record."""
+        found, expected = info(self._file).records, self._split.records
+        if found == expected:
+            return None
+        return f"it has {found:,} records, but the archive {expected:,}"
 
 
 def _columns(schema: pa.Schema) -> str:
@@ -73,7 +90,3 @@ def _differing_pixels(first: int, expected: Pixels, found: Pixels) -> str | None
         f"record {first + at:,}: pixel (row {y}, column {x}, channel {channel}) is "
         f"{found[at, y, x, channel]}, but the archive says {expected[at, y, x, channel]}"
     )
-
-
-def _too_many(found: int, expected: int) -> str | None:
-    return f"it has {found:,} records, but the archive {expected:,}" if found != expected else None

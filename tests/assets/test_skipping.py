@@ -122,7 +122,7 @@ def test_a_comment_in_the_catalogue_changes_nothing(built: Project) -> None:
         ("lmdb", {"tiny_digits/train_lmdb", "tiny_digits/test_lmdb"}),
         (statistics.figures, {"tiny_digits/statistics"}),
         ("croissant", {"tiny_digits/croissant"}),
-        (tables.reading, {"tiny_digits/train", "tiny_digits/test"}),
+        (tables.about, {"tiny_digits/train", "tiny_digits/test"}),
         (idx, {"tiny_digits/train", "tiny_digits/test"}),
         (archives.fetching, {"tiny_digits/archives"}),
     ],

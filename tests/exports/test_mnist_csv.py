@@ -45,7 +45,7 @@ def test_the_bytes_are_those_of_another_writer_whatever_the_batch_size(
     folder = tmp_path_factory.mktemp("csv")
     told: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables.reading, "BATCH_RECORDS", batch)
+        patch.setattr(tables.about, "BATCH_RECORDS", batch)
         patch.setattr(mnist_csv, "_LINES", lines)
         table = builders.tiny(folder, *records, classes=256).table(folder / "table.parquet")
 

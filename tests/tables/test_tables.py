@@ -57,9 +57,8 @@ def goal(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def seven_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Small batches: row groups of seven records, of which three are decoded at once."""
-    monkeypatch.setattr(tables.reading, "BATCH_RECORDS", 7)
-    monkeypatch.setattr(tables.reading, "_READ_RECORDS", 3)
+    """Small batches: row groups of seven records."""
+    monkeypatch.setattr(tables.about, "BATCH_RECORDS", 7)
 
 
 @pytest.fixture
@@ -262,7 +261,7 @@ def test_whatever_is_written_is_read(
     folder = tmp_path_factory.mktemp("any")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables.reading, "BATCH_RECORDS", batch)
+        patch.setattr(tables.about, "BATCH_RECORDS", batch)
         table = builders.tiny(folder, *records).table(folder / "table.parquet")
 
     same(tables.read(table), *records, None)
@@ -324,12 +323,11 @@ def test_a_table_with_row_groups_of_any_size_reads_as_numpy_slices(
     expected = (images[start:stop], labels[start:stop], coarse[start:stop])
     folder = tmp_path_factory.mktemp("any")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables.reading, "BATCH_RECORDS", written)
+        patch.setattr(tables.about, "BATCH_RECORDS", written)
         ours = builders.tiny(folder, images, labels, coarse).table(folder / "ours.parquet")
         theirs = folder / "theirs.parquet"
         pq.write_table(pq.read_table(ours), theirs, row_group_size=rewritten)
-        patch.setattr(tables.reading, "BATCH_RECORDS", most)
-        patch.setattr(tables.reading, "_READ_RECORDS", most)
+        patch.setattr(tables.about, "BATCH_RECORDS", most)
         for path in (ours, theirs):
             same(tables.read(path, start, stop), *expected)
             streamed = list(tables.batches(path, start, stop))
@@ -344,6 +342,29 @@ def test_a_table_with_row_groups_of_any_size_reads_as_numpy_slices(
             assert sum(map(len, chunks)) == stop - start
             if chunks:
                 np.testing.assert_array_equal(np.concatenate(chunks), expected[0], strict=True)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"compression": "snappy"},
+        {"compression": "none"},
+        {"compression": "zstd", "data_page_version": "2.0"},
+        {"compression": "zstd", "write_page_checksum": True},
+        {"compression": "zstd", "use_dictionary": ["pixels"]},
+        {"compression": "zstd", "use_dictionary": False, "data_page_size": 100},
+        {"compression": "zstd", "column_encoding": "BYTE_STREAM_SPLIT", "use_dictionary": False},
+    ],
+    ids=str,
+)
+def test_a_table_that_was_written_again_in_another_way_holds_the_same_records(
+    colours: Path, publisher: Publisher, how: dict[str, Any]
+) -> None:
+    if encoding := how.get("column_encoding"):
+        how = how | {"column_encoding": {"pixels": encoding}}
+    pq.write_table(pq.read_table(colours), colours, **how)
+
+    same(tables.read(colours), *publisher.splits["tiny_colours", "train"])
 
 
 def test_what_was_read_is_the_callers_own(colours: Path) -> None:
@@ -396,6 +417,19 @@ def test_a_streamed_batch_is_a_view_of_arrows_memory(
         assert not batch.images.flags.writeable
         with pytest.raises(ValueError, match="read-only"):
             batch.images[0] = 0
+
+
+def test_the_pixels_of_a_table_of_ours_are_decompressed_straight_into_the_array(
+    colours: Path, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrow's reader, which copies them once more, is only for what something else wrote."""
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", None)
+
+    same(tables.read(colours), *publisher.splits["tiny_colours", "train"])
+
+    pq.write_table(pq.read_table(colours), colours, compression="snappy")
+    with pytest.raises(TypeError):
+        tables.read(colours)
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 30), (9, 23)])
@@ -663,6 +697,21 @@ def test_a_bit_that_flips_in_the_footer_gives_the_same_records_or_a_refusal(
             found = tables.read(table)
             assert found.images.tobytes() == images.tobytes(), at
             np.testing.assert_array_equal(found.labels, labels)
+
+
+def test_a_bit_that_flips_in_a_pages_header_gives_the_same_records_or_a_refusal(
+    tmp_path: Path,
+) -> None:
+    images, labels = builders.images(5), builders.labels(5, 5)
+    table = builders.tiny(tmp_path, images, labels).table(tmp_path / "table.parquet")
+    good = table.read_bytes()
+    header = pq.read_metadata(table).row_group(0).column(3).data_page_offset
+    for at in range(8 * header, 8 * (header + 24)):
+        bad = bytearray(good)
+        bad[at // 8] ^= 1 << at % 8
+        table.write_bytes(bad)
+        with contextlib.suppress(TableError):
+            assert tables.read(table).images.tobytes() == images.tobytes(), at
 
 
 def test_a_table_that_was_cut_short_is_refused(colours: Path) -> None:

@@ -1,0 +1,115 @@
+"""The pixels of a table, decompressed page by page into the array that wants them.
+
+Parquet keeps a column as pages, each a header and its values, compressed. Our pixels are never
+null, so a page of ours *is* a piece of the array once it is decompressed; Arrow's reader would copy
+every value once more, and can share work between threads by row group only. Not here: any other
+column, and pages that are damaged or that something else laid out otherwise: those are Arrow's.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from ..records import Pixels
+from .about import Group, Opened
+
+_HEADER_BYTES = 64  # more than any header of ours has
+_HEADER = re.compile(  # Thrift's compact protocol: what a field is, then what it holds
+    rb"\x15\x00"  # a data page
+    rb"\x15(?P<size>[\x80-\xff]{0,4}[\x00-\x7f])"
+    rb"\x15(?P<compressed>[\x80-\xff]{0,4}[\x00-\x7f])"
+    rb"\x2c\x15(?P<records>[\x80-\xff]{0,4}[\x00-\x7f])"
+    rb"\x15\x00"  # PLAIN: the values as they are
+    rb"\x15\x06\x15\x06(\x1c\x00)?\x00\x00"  # no levels, no statistics, no checksum
+)
+
+
+class _Page(NamedTuple):
+    first: int  # record
+    records: int
+    at: int  # position of the compressed bytes in the file
+    compressed_bytes: int
+
+
+class _Other(Exception):
+    """A page is not laid out as ours are."""
+
+
+def filler(images: Pixels, table: Opened, groups: list[Group], start: int) -> Callable[[], bool]:
+    """Return what puts a table's images, from record `start` on, into an array.
+
+    Any number of threads may call it at once: they share the pages. It returns whether all pages
+    that it met were laid out as ours are; where one was not, the array is not filled.
+
+    Args:
+        images: uint8 of shape (records, height, width, channels).
+        table: where they are read.
+        groups: the row groups that hold those records.
+        start: the first record.
+    """
+    stop, width = start + len(images), table.about.record_bytes
+    flat = images.reshape(len(images), width)
+    pages, lock = _pages(table, groups), threading.Lock()
+
+    def fill() -> bool:
+        codec = pa.Codec("zstd")
+        try:
+            while True:
+                with lock:
+                    page = next(pages, None)
+                if page is None:
+                    return True
+                first, last = page.first, page.first + page.records
+                low, high = max(first, start), min(last, stop)
+                if low < high:
+                    compressed = table.source.read_at(page.compressed_bytes, page.at)
+                    values = codec.decompress(compressed, page.records * width)
+                    found = np.frombuffer(values, np.uint8).reshape(-1, width)
+                    flat[low - start : high - start] = found[low - first : high - first]
+        except (_Other, OSError, pa.ArrowException):
+            return False
+
+    return fill
+
+
+def _pages(table: Opened, groups: list[Group]) -> Iterator[_Page]:
+    """Yield the pages of the pixels in some row groups, in order.
+
+    Raises:
+        _Other: they are not laid out as ours are.
+    """
+    width, at = table.about.record_bytes, table.file.schema_arrow.get_field_index("pixels")
+    kind = table.file.schema.column(at)
+    found = (kind.path, kind.physical_type, kind.length, kind.max_definition_level)
+    if found != ("pixels", "FIXED_LEN_BYTE_ARRAY", width, 0):
+        raise _Other
+    for group in groups:
+        column = table.file.metadata.row_group(group.number).column(at)
+        if column.compression != "ZSTD" or column.has_dictionary_page:
+            raise _Other
+        first, stop = group.first, group.first + group.records
+        position = column.data_page_offset
+        end = position + column.total_compressed_size
+        while first < stop:
+            header = _HEADER.match(table.source.read_at(_HEADER_BYTES, position))
+            if header is None:
+                raise _Other
+            position += header.end()
+            size, compressed, records = map(_number, header.group("size", "compressed", "records"))
+            is_whole = size == records * width and 0 < compressed <= end - position
+            if not is_whole or not 0 < records <= stop - first:
+                raise _Other
+            yield _Page(first, records, position, compressed)
+            position, first = position + compressed, first + records
+
+
+def _number(text: bytes) -> int:
+    """Return what Thrift's variable-length text says: seven bits a byte, the lowest is the sign."""
+    value = sum((byte & 127) << 7 * at for at, byte in enumerate(text))
+    return (value >> 1) ^ -(value & 1)

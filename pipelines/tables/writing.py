@@ -1,0 +1,126 @@
+"""Writing a table: batches of records into one Parquet file, a row group each.
+
+Everything streams: memory does not grow with the number of records. Not here: where records come
+from (`pipelines.formats`), what is computed from them (`pipelines.statistics`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .. import formats
+from ..archives import members
+from ..declarations import Dataset, Source, Split
+from ..progress import Advance, silent
+from ..records import Batch, Labels
+from ..store import writing
+from ..threads import prefetched
+from .about import COMPRESSION_LEVEL, arrow_schema, batch_records
+
+UNDECLARED_BYTES = 64 << 20  # readmes and the like, that nobody reads, in an archive
+
+
+def write(
+    source: Source,
+    dataset: Dataset,
+    split: Split,
+    archives: Path,
+    goal: Path,
+    advance: Advance = silent,
+    observe: Callable[[Batch], object] | None = None,
+    *,
+    compression_level: int = COMPRESSION_LEVEL,
+    decode_ahead: bool = True,
+) -> int:
+    """Decode a split from the archives in a folder and write its table; return the records.
+
+    Args:
+        source: whose archives they are.
+        dataset: what they hold.
+        split: which part of it.
+        archives: folder of the archives.
+        goal: where the table goes.
+        advance: is told how many records were written.
+        observe: is shown every batch once, in order; it must not keep the arrays.
+        compression_level: zstd's, -7 to 22.
+        decode_ahead: decode in a second thread. Without, a split takes one thread: best where as
+            many splits as there are cores are written side by side.
+
+    Raises:
+        MemberError, FormatError: the archives don't hold what the catalogue declares.
+        StorageError: `goal` can't be written.
+    """
+    schema = arrow_schema(source, dataset, split)
+    rows = batch_records(dataset.image.size_bytes)
+    records = 0
+    with (
+        writing.atomic(goal) as partial,
+        contextlib.closing(decoded(source, dataset, split, archives)) as found,
+        contextlib.closing(prefetched(found) if decode_ahead else found) as upcoming,
+        pq.ParquetWriter(
+            partial,
+            schema,
+            use_dictionary=["label", "class", "coarse_label", "coarse_class"],
+            column_encoding={"index": "DELTA_BINARY_PACKED", "pixels": "PLAIN"},
+            write_statistics=["index", "label", "coarse_label"],
+            compression="zstd",
+            compression_level=compression_level,
+        ) as writer,
+    ):
+        for batch in upcoming:
+            writer.write_batch(_to_arrow(batch, records, schema, dataset), row_group_size=rows)
+            if observe is not None:
+                observe(batch)
+            records += len(batch)
+            advance(len(batch))
+    return records
+
+
+def decoded(source: Source, dataset: Dataset, split: Split, archives: Path) -> Generator[Batch]:
+    """Yield the batches of a split as they become its table, from the archives in a folder.
+
+    Raises:
+        MemberError, FormatError: the archives don't hold what the catalogue declares.
+    """
+    decode = formats.named(dataset.format).decode
+    rows = batch_records(dataset.image.size_bytes)
+    with (
+        members.opened(archives, most_bytes(source)) as open_member,
+        contextlib.closing(decode(open_member, dataset, split, rows)) as batches,
+    ):
+        yield from batches
+
+
+def most_bytes(source: Source) -> int:
+    """Return more than all decompressed members of a source can have together."""
+    declared = sum(
+        split.records * (dataset.image.size_bytes + 2)
+        for dataset in source.datasets.values()
+        for split in dataset.splits.values()
+    )
+    return declared + UNDECLARED_BYTES
+
+
+def _to_arrow(batch: Batch, start: int, schema: pa.Schema, dataset: Dataset) -> pa.RecordBatch:
+    records = len(batch)
+    columns = {
+        "index": pa.array(np.arange(start, start + records, dtype=np.uint32)),
+        **_label_columns("", batch.labels, dataset.classes),
+        "pixels": pa.Array.from_buffers(
+            schema.field("pixels").type, records, [None, pa.py_buffer(batch.images)]
+        ),
+    }
+    if batch.coarse_labels is not None:
+        columns |= _label_columns("coarse_", batch.coarse_labels, dataset.coarse_classes)
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _label_columns(prefix: str, labels: Labels, classes: tuple[str, ...]) -> dict[str, pa.Array]:
+    meaning = pa.DictionaryArray.from_arrays(pa.array(labels.astype(np.int32)), pa.array(classes))
+    return {f"{prefix}label": pa.array(labels), f"{prefix}class": meaning}
