@@ -18,9 +18,10 @@ from pipelines import catalogue, descriptions, exports, plan, products
 from tests import builders
 from tests.assets.conftest import Command
 from tests.assets.project import Project, made
+from tests.assets.test_verify import rerecord
 
 EXPORT = '''
-"""Portable greymaps, one after the other: a header each, then the pixels; the label is a comment."""
+"""Portable greymaps, one after the other; the label is a comment in the header of each."""
 
 import re
 
@@ -54,7 +55,8 @@ def read(path, subject, start, stop):
         pixels = np.frombuffer(data[header.end():at], np.uint8)
         if index >= start:
             shape = (1, *subject.dataset.image.shape)
-            yield Stored(Batch(pixels.reshape(shape), np.array([int(header[1])], np.uint8)), first, at)
+            label = np.array([int(header[1])], np.uint8)
+            yield Stored(Batch(pixels.reshape(shape), label), first, at)
 
 
 EXPORT = Product(
@@ -120,7 +122,7 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Add]:
 
     yield adding
     forget()
-    for name, room in rooms.items():
+    for room in rooms.values():
         sys.modules.pop(f"{room.__name__}.added", None)
         if hasattr(room, "added"):
             del room.added
@@ -185,9 +187,7 @@ def test_a_wrong_byte_of_an_added_export_is_found_whatever_its_provenance_says(
     said = command("trace", f"{PGM}:11", *project.options)
     assert (said.code, "BROKEN  greymaps" in said.stdout) == (1, True)
 
-    lineage = project.data / f"lineage/{PGM}.json"
-    lineage.unlink()
-    project.forge(PGM)
+    rerecord(project, PGM)
     assert command("verify", *project.options).code == 0, "its provenance agrees with it"
     said = command("verify", "--deep", *project.options)
     assert said.code == 1

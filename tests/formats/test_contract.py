@@ -20,11 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assets import metadata
-from pipelines import catalogue, formats, tables
+from pipelines import catalogue, formats, plan, tables
 from pipelines.declarations import Split
 from pipelines.errors import CatalogueError, FormatError
 from pipelines.formats import Format
-from pipelines import plan
 from pipelines.lineage import trace
 from pipelines.records import Batch, Members
 from tests import builders
