@@ -51,7 +51,7 @@ def processes() -> ForkServerContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["pipelines.archives", "tests.test_kills", "assets.runs", "tests.assets.project", "sqlite3"]
+        ["pipelines.archives", "tests.test_kills", "tests.assets.forked", "sqlite3"]
     )
     return context
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from assets.__main__ import main
+from tests.assets import forked as forked_processes
+from tests.assets.forked import Forked
 from tests.assets.project import Project, Site
 from tests.servers import serving
 
@@ -92,3 +95,14 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
         return Said(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def forked(processes: ForkServerContext) -> Callable[..., Forked]:
+    """Start `python -m assets` in a process of its own: for streams, signals and exit codes."""
+
+    def start(*arguments: str, **variables: str) -> Forked:
+        run = forked_processes.command
+        return Forked(processes, run, list(arguments), variables=variables)
+
+    return start

@@ -25,7 +25,10 @@ from assets.settings import ROOT, Settings
 from pipelines import catalogue, hashing, seen
 from pipelines.hashing import Sight
 from tests import builders
+from tests.assets import dagster_storage
 from tests.servers import Handler, good, status
+
+dagster_storage.work_less()
 
 DATASETS = ("tiny_colours", "tiny_digits", "tiny_letters")
 ARCHIVES = {
