@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -37,11 +37,14 @@ class Forked:
         run: Callable[..., object],
         *arguments: object,
         variables: Mapping[str, str],
+        stderr: str | None = None,
     ) -> None:
+        """Start it; `stderr` may be a terminal."""
         self._folder = tempfile.TemporaryDirectory()
-        self._streams = [Path(self._folder.name) / name for name in ("stdout", "stderr")]
+        self._out, self._err = (Path(self._folder.name) / name for name in ("stdout", "stderr"))
+        streams = (str(self._out), stderr or str(self._err))
         self.process: BaseProcess = processes.Process(
-            target=_alone, args=(run, arguments, environment(**variables), self._streams)
+            target=_alone, args=(run, arguments, environment(**variables), streams)
         )
         self.process.start()
 
@@ -54,7 +57,8 @@ class Forked:
         is_late = self.process.is_alive()
         self.process.kill()
         self.process.join()
-        out, err = (path.read_text() if path.exists() else "" for path in self._streams)
+        printed = (self._out, self._err)
+        out, err = (path.read_text() if path.exists() else "" for path in printed)
         self._folder.cleanup()
         assert not is_late, f"it goes on after {within(timeout):g} s: {out}{err}"
         return subprocess.CompletedProcess([], self.process.exitcode or 0, out, err)
@@ -64,17 +68,17 @@ def _alone(
     run: Callable[..., object],
     arguments: tuple[object, ...],
     variables: dict[str, str],
-    streams: list[Path],
+    streams: tuple[str, str],
 ) -> None:
     """Run as a process does that a shell has started: with its own environment and streams."""
     os.environ.clear()
     os.environ.update(variables)
     for number, path in enumerate(streams, start=1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), number)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOCTTY, 0o600), number)
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
     sys.exit(run(*arguments))
 
 
-def command(arguments: list[str]) -> int:
+def command_line(arguments: Sequence[str]) -> int:
     """Do what `python -m assets` does with these arguments."""
     return main(arguments)

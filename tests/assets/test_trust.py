@@ -18,7 +18,7 @@ from assets import runs
 from assets.display import Display
 from assets.settings import Settings
 from pipelines import hashing, seen
-from tests.assets.conftest import Command
+from tests.assets.conftest import Command, Start
 from tests.assets.forked import Forked
 from tests.assets.project import Project, made, moved
 from tests.assets.test_verify import (
@@ -301,7 +301,7 @@ def test_damage_in_data_made_by_0_1_0_is_healed(
 
 
 def test_refreshing_and_repairing_beside_builds_makes_none_of_them_fail(
-    built: Project, forked: Callable[..., Forked]
+    built: Project, forked: Start
 ) -> None:
     """Real processes on one data folder: two that build with options in turn, one that repairs."""
 
