@@ -18,6 +18,7 @@ from pipelines.errors import ImagesetsError
 from tests import builders
 from tests.assets.conftest import Command
 from tests.assets.project import DATASETS, Project, Site, executing
+from tests.waiting import within
 
 SOON = dg.RetryPolicy(max_retries=3, delay=0.05, backoff=dg.Backoff.EXPONENTIAL)
 
@@ -217,7 +218,7 @@ def test_a_process_for_each_step_makes_the_same(
         env={**os.environ, "IMAGESETS_EXECUTOR": "multiprocess"},
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=within(60),
         check=False,
     )
     assert done.returncode == 0, done.stderr
