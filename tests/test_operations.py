@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from assets.definitions import automated
+from assets.running import runs
 from assets.settings import ROOT, Settings, variables
 from tests.assets.project import Project, environment
-from tests.assets.test_workspace import UI, free_port, served
+from tests.assets.test_workspace import UI, free_port, served, without_daemon
+from tests.waiting import within
 
 TEXT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 [SCRIPT] = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -27,8 +29,9 @@ def test_the_script_launches_follows_and_tells_how_it_ended(
     project: Project, tmp_path: Path
 ) -> None:
     port = free_port()
-    command = ["-m", "assets", "ui", "--port", str(port), *project.options, *project.mirror]
-    with served(command, port, tmp_path, PYTHONPATH=str(ROOT)) as ui:
+    chosen = Settings(project.data, project.publisher.catalogue, str(project.publisher.mirror))
+    variables = {**chosen.as_environment(), "DAGSTER_HOME": str(runs.home(chosen))}
+    with served(without_daemon(port), port, tmp_path, **variables) as ui:
         done = _follow(ui, tmp_path, "everything_of_tiny_letters")
         assert done.returncode == 0, done.stderr + done.stdout
         assert "tiny_letters/train_csv Materialized" in done.stdout
@@ -60,7 +63,7 @@ def _follow(ui: UI, folder: Path, *arguments: str) -> subprocess.CompletedProces
         env=environment(DAGSTER_URL=ui.url),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=within(60),
         check=False,
     )
 

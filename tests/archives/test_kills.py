@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import random
 import threading
 import time
@@ -16,8 +17,9 @@ from pipelines.archives.readers import CHUNK_BYTES
 from pipelines.declarations import Archive
 from tests import builders
 from tests.servers import Handler, cut, good, serving, slow, status
+from tests.waiting import within
 
-KILLS = 200
+KILLS = {"dev": 60, "ci": 100, "nightly": 400}[os.environ.get("HYPOTHESIS_PROFILE", "dev")]
 DATA = builders.gz(np.random.default_rng(1).bytes(4 * CHUNK_BYTES))
 ARCHIVE = Archive(
     name="file.gz",
@@ -103,7 +105,7 @@ def test_a_process_that_waits_goes_on_where_another_failed(
     def fail_late(handler: Handler, data: bytes) -> None:
         cut(10_000)(handler, data)
         handler.wfile.flush()
-        begun.wait(30)
+        begun.wait(within(30))
 
     with serving(DATA, fail_late, status(403), good()) as server:
         both = [processes.Process(target=obtain, args=(goal, server.url)) for _ in range(2)]
@@ -112,7 +114,7 @@ def test_a_process_that_waits_goes_on_where_another_failed(
         time.sleep(0.3)  # one downloads, the other waits for the lock
         begun.set()
         for process in both:
-            process.join(60)
+            process.join(within(60))
     assert sorted(process.exitcode or 0 for process in both) == [0, 1]
     assert [request.get("Range") for request in server.requests] == [None, *["bytes=10000-"] * 2]
     assert goal.read_bytes() == DATA
@@ -128,7 +130,7 @@ def test_two_processes_that_want_the_same_archive_download_it_once(
         for process in both:
             process.start()
         for process in both:
-            process.join(60)
+            process.join(within(60))
     assert [process.exitcode for process in both] == [0, 0]
     assert goal.read_bytes() == DATA
     assert len(server.requests) == 1

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from assets.command_line import main
+from tests.assets.forked import Forked, command_line
 from tests.assets.project import Project, Site
 from tests.servers import serving
 
@@ -76,6 +78,7 @@ class Said:
 
 
 Command = Callable[..., Said]
+Start = Callable[..., Forked]
 
 
 @pytest.fixture
@@ -92,3 +95,18 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
         return Said(code, captured.out, captured.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def forked(processes: ForkServerContext) -> Start:
+    """Start `python -m assets` in a process of its own: for streams, signals and exit codes."""
+
+    def start(
+        *arguments: str,
+        run: Callable[[Sequence[str]], object] = command_line,
+        stderr: str | None = None,
+        **variables: str,
+    ) -> Forked:
+        return Forked(processes, run, arguments, variables=variables, stderr=stderr)
+
+    return start

@@ -26,7 +26,11 @@ from pipelines.progress import Display
 from pipelines.store import hashing, seen
 from pipelines.store.hashing import Sight
 from tests import builders
+from tests.assets import dagster_storage
 from tests.servers import Handler, good, status
+from tests.waiting import within
+
+dagster_storage.work_less()
 
 DATASETS = ("tiny_colours", "tiny_digits", "tiny_letters")
 ARCHIVES = {
@@ -215,7 +219,7 @@ def imagesets(*arguments: str, **variables: str) -> subprocess.CompletedProcess[
         env=environment(**variables),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=within(60),
         check=False,
     )
 
@@ -247,7 +251,7 @@ def serving(folder: Path, *, stall: bool = False) -> Iterator[Server]:
             self.wfile.write(data[: len(data) // 2])
             self.wfile.flush()
             server.stalled.set()
-            over.wait(60)
+            over.wait(within(60))
 
         def log_message(self, *_: object) -> None:
             pass

@@ -22,10 +22,11 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from assets.settings import ROOT
 from tests.assets.project import Project, environment
+from tests.waiting import within
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SCREENSHOTS = ROOT / "build" / "screenshots"
-PATIENCE_S = 60
+PATIENCE_S = within(60)
 QUIET = [
     "--no-sandbox",
     "--disable-gpu",
@@ -114,13 +115,14 @@ def ui(
     try:
         url = f"http://127.0.0.1:{port}"
         answers(url)
-        page = browser.new_page(viewport={"width": 1500, "height": 1400})
+        # What moves on a page takes as much time as all the rest.
+        page = browser.new_page(viewport={"width": 1500, "height": 1400}, reduced_motion="reduce")
         page.set_default_timeout(1000 * PATIENCE_S)
         yield Ui(url, page)
         page.close()
     finally:
         os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
+        process.wait(within(30))
 
 
 def answers(url: str) -> None:

@@ -20,6 +20,7 @@ import pytest
 from assets.graph import define
 from assets.settings import ROOT, Settings
 from tests.assets import project as projects
+from tests.assets.conftest import Start
 from tests.assets.project import ARCHIVES, DATASETS, Project, Snapshot, imagesets, moved
 
 RECORDS = {"train": 30, "test": 12}
@@ -65,11 +66,13 @@ class Built:
 
 
 @pytest.fixture(scope="module")
-def twice(_published_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def twice(
+    _published_once: Project, forked: Start, tmp_path_factory: pytest.TempPathFactory
+) -> Built:
     project = _published_once.copied_to(tmp_path_factory.mktemp("twice") / "project")
     first = imagesets("build", *project.options, *project.mirror)
     after_first = project.snapshot()
-    second = imagesets("build", *project.options, *project.mirror)
+    second = forked("build", *project.options, *project.mirror).communicate()
     return Built(
         project,
         (first.stdout, second.stdout),

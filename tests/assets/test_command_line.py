@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from assets import commands
 from assets.command_line.declaring import declared
 from assets.settings import ROOT, folder_or_url
 from tests import builders
-from tests.assets.conftest import Command
+from tests.assets.conftest import Command, Start
 from tests.assets.project import Project, environment, made, serving, states
+from tests.waiting import within
 
 COMMANDS = [module.__name__.rpartition(".")[2].replace("_", "-") for module in declared()]
 
@@ -383,21 +385,16 @@ class TestStatistics:
         assert "python -m assets build" in said.stderr
 
 
-def test_a_terminal_gets_bars_and_nothing_of_dagsters(project: Project) -> None:
+def test_a_terminal_gets_bars_and_nothing_of_dagsters(project: Project, forked: Start) -> None:
     ours, theirs = pty.openpty()
     arguments = ["build", "tiny_digits", *project.options, *project.mirror]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "assets", *arguments],
-        cwd=ROOT,
-        env=environment(TERM="xterm-256color", COLUMNS="80"),
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        text=True,
-    )
-    os.close(theirs)
-    shown = _all_of(ours)
-    out, _ = process.communicate(timeout=30)
-    assert process.returncode == 0
+    terminal = {"stderr": os.ttyname(theirs), "TERM": "xterm-256color", "COLUMNS": "80"}
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(_all_of, ours)
+        done = forked(*arguments, **terminal).communicate(timeout=30)
+        os.close(theirs)
+        out, shown = done.stdout, reading.result()
+    assert done.returncode == 0
     assert "\x1b" not in out
     assert set(states(out).values()) == {"made"}
     assert "━" in shown
@@ -413,27 +410,15 @@ def test_a_terminal_gets_bars_and_nothing_of_dagsters(project: Project) -> None:
     assert re.search(rf"{erased}{cursor_shown}$", shown), "the last bar stays on the screen"
 
 
-def test_ctrl_c_ends_a_build_in_the_middle_and_nothing_is_half_made(project: Project) -> None:
+def test_ctrl_c_ends_a_build_in_the_middle_and_nothing_is_half_made(
+    project: Project, forked: Start
+) -> None:
     with serving(project.publisher.mirror, stall=True) as server:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "assets", "build", "tiny_digits"),
-                *project.options,
-                *("--mirror", server.url),
-            ],
-            cwd=ROOT,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            assert server.stalled.wait(30), "nothing was fetched"
-            process.send_signal(signal.SIGINT)
-            out, err = process.communicate(timeout=20)
-        finally:
-            process.kill()
-            process.wait()
+        process = forked("build", "tiny_digits", *project.options, "--mirror", server.url)
+        assert server.stalled.wait(within(30)), "nothing was fetched"
+        process.send_signal(signal.SIGINT)
+        done = process.communicate(timeout=20)
+    out, err = done.stdout, done.stderr
     files = [path for path in project.data.rglob("*") if path.is_file()]
     left = [path.name for path in files if "dagster" not in path.parts]
     assert left, "what had arrived is kept"
@@ -441,7 +426,7 @@ def test_ctrl_c_ends_a_build_in_the_middle_and_nothing_is_half_made(project: Pro
     assert "interrupted" in err
     assert "Traceback" not in err
     assert "dagster" not in out + err
-    assert process.returncode == 130
+    assert done.returncode == 130
     assert "tiny_digits/train" in made(project.build("tiny_digits"))
 
 
@@ -488,21 +473,16 @@ class TestRoughTreatment:
         assert process.stderr is not None
         with process.stderr as stderr:
             assert stderr.read() == b""
-        assert process.wait(30) == 141
+        assert process.wait(within(30)) == 141
 
     @pytest.mark.parametrize(
         ("option", "text"), [("--data", ""), ("--catalogue", " "), ("--mirror", " ")]
     )
-    def test_a_setting_that_is_a_slip_is_refused(self, option: str, text: str) -> None:
-        said = subprocess.run(
-            [sys.executable, "-m", "assets", "build", "mnist", option, text],
-            cwd=ROOT,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert said.returncode == 2
+    def test_a_setting_that_is_a_slip_is_refused(
+        self, command: Command, option: str, text: str
+    ) -> None:
+        said = command("build", "mnist", option, text)
+        assert said.code == 2
         assert f"argument {option}: {text!r}: " in said.stderr
 
     def test_a_file_url_is_a_folder(self) -> None:

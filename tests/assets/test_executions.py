@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,8 +16,11 @@ from assets.running import runs
 from assets.settings import Settings
 from pipelines.errors import ImagesetsError
 from tests import builders
+from tests.assets import records
 from tests.assets.conftest import Command
-from tests.assets.project import DATASETS, Project, Site, executing
+from tests.assets.project import DATASETS, Project, Site, environment, executing
+from tests.assets.test_secrets import SECRETS, guarded
+from tests.waiting import within
 
 SOON = dg.RetryPolicy(max_retries=3, delay=0.05, backoff=dg.Backoff.EXPONENTIAL)
 
@@ -210,24 +212,36 @@ def test_a_run_that_failed_goes_on_from_the_failure(
 # --- in several processes -------------------------------------------------------------------------
 
 
-def test_a_process_for_each_step_makes_the_same(
-    project: Project, on_disk: dg.DagsterInstance
+def test_a_process_for_each_step_makes_the_same_and_records_nothing_that_opens_an_address(
+    project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = subprocess.run(
-        executing("everything_of_tiny_letters"),
-        env={**os.environ, "IMAGESETS_EXECUTOR": "multiprocess"},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    with guarded(project, monkeypatch) as (server, mirror, endpoint):
+        chosen = Settings(
+            project.data,
+            project.publisher.catalogue,
+            mirror,
+            openlineage=endpoint,
+            executor="multiprocess",
+        )
+        done = subprocess.run(
+            executing("everything_of_tiny_letters"),
+            env=environment(DAGSTER_HOME=str(runs.home(chosen)), **chosen.as_environment()),
+            capture_output=True,
+            text=True,
+            timeout=within(60),
+            check=False,
+        )
     assert done.returncode == 0, done.stderr
-    [run] = on_disk.get_runs()
-    ended = [
-        entry.dagster_event.pid
-        for entry in on_disk.all_logs(run.run_id)
-        if entry.dagster_event and entry.dagster_event.event_type_value == "STEP_SUCCESS"
-    ]
+    assert (server.opened, server.events) == (1, 2 * 9), "nine artefacts: a start and an end each"
+    assert [secret for secret in SECRETS if secret in done.stdout + done.stderr] == []
+    assert records.holding(project.data, *SECRETS) == []
+    with dg.DagsterInstance.from_config(str(chosen.dagster_home)) as instance:
+        [run] = instance.get_runs()
+        ended = [
+            entry.dagster_event.pid
+            for entry in instance.all_logs(run.run_id)
+            if entry.dagster_event and entry.dagster_event.event_type_value == "STEP_SUCCESS"
+        ]
     assert len(set(ended)) == len(ended) > 1, "each step has its own process"
 
     in_one = replace(project, data=project.data.with_name("in one process"))

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import re
+import resource
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
@@ -19,9 +21,11 @@ from assets.running import runs
 from assets.settings import ROOT, Settings
 from pipelines.declarations import CONTROLS
 from tests import builders
-from tests.assets.conftest import Command
-from tests.assets.project import Project, environment, imagesets, states
+from tests.assets.conftest import Command, Start
+from tests.assets.forked import command_line
+from tests.assets.project import Project, environment, states
 from tests.servers import Handler, serving
+from tests.waiting import within
 
 BELOW_TRAIN = [
     f"tiny_digits/{asset}" for asset in ("train_csv", "train_lmdb", "statistics", "croissant")
@@ -54,9 +58,9 @@ class TestAWrongArchive:
 
     @pytest.fixture(scope="class")
     @staticmethod
-    def said(project: Project, page: bytes) -> tuple[int, str, str]:
+    def said(project: Project, page: bytes, forked: Start) -> tuple[int, str, str]:
         datasets = ("tiny_digits", "tiny_letters")
-        done = imagesets("build", *datasets, *project.options, *project.mirror)
+        done = forked("build", *datasets, *project.options, *project.mirror).communicate()
         return done.returncode, done.stdout, done.stderr
 
     def test_the_exit_code_is_1(self, said: tuple[int, str, str]) -> None:
@@ -298,29 +302,21 @@ def test_damaged_records_of_dagster_are_named_and_do_no_harm(
     assert built.snapshot() == before
 
 
-def with_files_of_at_most(
-    blocks: int, *words: str, project: Project
-) -> subprocess.CompletedProcess[str]:
-    """Run a command on a project, in a process that may write no file of more blocks of 1 KiB."""
-    command = [sys.executable, "-m", "assets", *words, *project.options, *project.mirror]
-    return subprocess.run(
-        ["bash", "-c", f'ulimit -f {blocks} && exec "$@"', "bash", *command],
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def with_files_of_at_most(arguments: Sequence[str]) -> int:
+    """Run a command in a process that may write no file of more than so many KiB."""
+    size, *words = arguments
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(size) << 10, int(size) << 10))
+    return command_line(words)
 
 
 def test_artefacts_that_the_disk_has_no_room_for_are_named_and_not_half_made(
-    tmp_path: Path,
+    tmp_path: Path, forked: Start
 ) -> None:
     # A limit on the size of a file stands in for a full disk: only large files hit it, and
     # LMDB reports both alike, as an input/output error.
     large = Project(builders.publish(tmp_path / "published", train=40_000), tmp_path / "data")
-    done = with_files_of_at_most(1200, "build", "tiny_digits", "--only", "exports", project=large)
+    words = ["build", "tiny_digits", "--only", "exports", *large.options, *large.mirror]
+    done = forked("1200", *words, run=with_files_of_at_most).communicate()
     assert done.returncode == 1
     found = states(done.stdout)
     bad = {asset for asset, state in found.items() if state != "made"}
@@ -462,7 +458,7 @@ def test_output_that_can_not_be_written_is_told_in_a_sentence(project: Project) 
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=within(60),
             check=False,
         )
     assert done.returncode == 1
@@ -470,9 +466,12 @@ def test_output_that_can_not_be_written_is_told_in_a_sentence(project: Project) 
     assert line.startswith("error: What is printed can't be written: No space left on device.")
 
 
-def test_a_disk_without_room_for_dagsters_records_is_told_once(project: Project) -> None:
+def test_a_disk_without_room_for_dagsters_records_is_told_once(
+    project: Project, forked: Start
+) -> None:
     # A limit on the size of files, which the events of a run outgrow; its tables do not.
-    done = with_files_of_at_most(150, "build", "tiny_digits", "--only", "tables", project=project)
+    words = ["build", "tiny_digits", "--only", "tables", *project.options, *project.mirror]
+    done = forked("150", *words, run=with_files_of_at_most).communicate()
     assert done.returncode == 1
     assert (project.data / "archives/tiny_digits/train-images.gz").exists(), "the run had begun"
     *progress, last = done.stderr.splitlines()

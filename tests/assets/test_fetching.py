@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import signal
-import subprocess
+import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from assets.running import jobs, runs
-from assets.settings import ROOT, Settings
+from assets.settings import Settings
 from pipelines.progress import Display, Unit, Watch
 from tests import builders, servers
 from tests.assets import project, records
-from tests.assets.conftest import Command, Said
+from tests.assets.conftest import Command, Said, Start
+from tests.assets.forked import command_line
 from tests.builders import Publisher
 from tests.servers import Handler, cut, good, serving, status
+from tests.waiting import within
 
 DIGITS = ("test-images.gz", "test-labels.gz", "train-images.gz", "train-labels.gz")
 ARCHIVES = sorted(
@@ -308,29 +310,30 @@ def test_archives_of_a_source_come_in_parallel_with_a_progress_each(
 
 # --- offline --------------------------------------------------------------------------------------
 
-# Runs the command line in a process in which Python itself notes every socket that is opened, but
-# for the pairs of Unix sockets that Dagster's event loop wakes itself up with.
-WATCHED = """
-import json, socket, sys
-import urllib3.util.connection  # binds a socket to ::1 while it is imported, to know if it can
-opened = []
 
-def note(event, arguments):
-    if event.startswith("socket.") and arguments[1:2] != (socket.AF_UNIX,):
-        opened.append(event)
+def watched(arguments: Sequence[str]) -> int:
+    """Run a command in a process in which Python itself notes every socket that is opened.
 
-sys.addaudithook(note)
-from assets.command_line import main
-code = main(sys.argv[1:])
-print("\\n" + json.dumps([event for event in opened if event != "socket.gethostname"]))
-sys.exit(code)
-"""
+    But for the pairs of Unix sockets that Dagster's event loop wakes itself up with.
+    """
+    opened = []
+
+    def note(event: str, found: tuple[Any, ...]) -> None:
+        if event.startswith("socket.") and found[1:2] != (socket.AF_UNIX,):
+            opened.append(event)
+
+    sys.addaudithook(note)
+    code = command_line(arguments)
+    sys.stdout.write(
+        "\n" + json.dumps([event for event in opened if event != "socket.gethostname"]) + "\n"
+    )
+    return code
 
 
 @pytest.mark.parametrize("mirror", [None, "http://127.0.0.1:9/", "s3://bucket/", "empty"])
 @pytest.mark.parametrize("command", ["fetch", "mirror"])
 def test_offline_says_what_is_missing_and_where_to_put_it_and_opens_no_socket(
-    publisher: Publisher, tmp_path: Path, command: str, mirror: str | None
+    publisher: Publisher, tmp_path: Path, forked: Start, command: str, mirror: str | None
 ) -> None:
     toml = publisher.toml("tiny_letters")
     toml.write_text(toml.read_text().replace("mirrors = []", 'mirrors = ["http://127.0.0.1:9/"]'))
@@ -339,14 +342,7 @@ def test_offline_says_what_is_missing_and_where_to_put_it_and_opens_no_socket(
     arguments += ["--catalogue", str(publisher.catalogue), "--data", str(tmp_path / "data")]
     arguments += ["--offline", *(["--mirror", mirror] if mirror else [])]
 
-    done = subprocess.run(
-        [sys.executable, "-c", WATCHED, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "DAGSTER_HOME": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = forked(*arguments, run=watched).communicate()
 
     assert done.returncode == 1, done.stderr
     assert json.loads(done.stdout.splitlines()[-1]) == []
@@ -371,7 +367,7 @@ def test_a_file_put_where_the_error_said_is_taken(
 
 
 def test_ctrl_c_does_not_wait_for_a_server_that_stalls_and_fetch_goes_on_later(
-    run: Run, publisher: Publisher, tmp_path: Path
+    run: Run, publisher: Publisher, tmp_path: Path, forked: Start
 ) -> None:
     data = publisher.archive("tiny_letters", "letters.zip").read_bytes()
     stalls, over = threading.Event(), threading.Event()
@@ -380,21 +376,18 @@ def test_ctrl_c_does_not_wait_for_a_server_that_stalls_and_fetch_goes_on_later(
         cut(500)(handler, data)
         handler.wfile.flush()
         stalls.set()
-        over.wait(60)
+        over.wait(within(60))
 
     arguments = ["fetch", "tiny_letters", "--catalogue", str(publisher.catalogue)]
     with serving(data, stalled, good()) as server:
         arguments += ["--data", str(tmp_path / "data"), "--mirror", server.url]
-        command = [sys.executable, "-m", "assets", *arguments]
-        quiet = subprocess.DEVNULL
-        with subprocess.Popen(command, cwd=ROOT, stdout=quiet, stderr=quiet) as process:
-            assert stalls.wait(30)
-            process.send_signal(signal.SIGINT)
-            try:
-                assert process.wait(15) != 0
-            finally:
-                process.kill()
-                over.set()
+        process = forked(*arguments)
+        assert stalls.wait(within(30))
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.communicate(timeout=15).returncode != 0
+        finally:
+            over.set()
         assert run("fetch", "tiny_letters", "--mirror", server.url).code == 0
     assert server.requests[-1]["Range"] == "bytes=500-"
     assert right(tmp_path / "data" / "archives", publisher) == ["tiny_letters/letters.zip"]
@@ -405,28 +398,17 @@ def test_ctrl_c_does_not_wait_for_a_server_that_stalls_and_fetch_goes_on_later(
 
 @pytest.mark.parametrize("command", ["fetch", "mirror"])
 def test_two_commands_at_once_both_succeed_and_download_once(
-    publisher: Publisher, tmp_path: Path, command: str
+    publisher: Publisher, tmp_path: Path, forked: Start, command: str
 ) -> None:
     data = publisher.archive("tiny_letters", "letters.zip").read_bytes()
     arguments = [command, *([str(tmp_path / "for others")] if command == "mirror" else [])]
     arguments += ["tiny_letters", "--catalogue", str(publisher.catalogue)]
-    with serving(data, servers.slow(4 * len(data))) as server, contextlib.ExitStack() as stack:
+    with serving(data, servers.slow(4 * len(data))) as server:
         arguments += ["--data", str(tmp_path / "data"), "--mirror", server.url]
-        both = [
-            stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-m", "assets", *arguments],
-                    cwd=ROOT,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    text=True,
-                )
-            )
-            for _ in range(2)
-        ]
-        said = [process.communicate(timeout=60) for process in both]
+        both = [forked(*arguments) for _ in range(2)]
+        said = [process.communicate() for process in both]
 
-    assert [process.returncode for process in both] == [0, 0], said
+    assert [done.returncode for done in said] == [0, 0], said
     assert len(server.requests) == 1
     goals = {"fetch": tmp_path / "data" / "archives", "mirror": tmp_path / "for others"}
     assert right(goals[command], publisher) == ["tiny_letters/letters.zip"]

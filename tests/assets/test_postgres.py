@@ -20,9 +20,11 @@ import pytest
 from assets.running import runs
 from assets.settings import Settings
 from pipelines.errors import ImagesetsError, StorageError
-from tests.assets.project import Project, imagesets, states
+from tests.assets.conftest import Start
+from tests.assets.project import Project, states
 from tests.assets.test_secrets import PASSWORD, TOKEN, as_before
 from tests.assets.test_workspace import free_port
+from tests.waiting import within
 
 psycopg2 = pytest.importorskip("psycopg2", reason="PostgreSQL's driver: the extra `postgres`")
 pytest.importorskip("dagster_postgres", reason="Dagster on PostgreSQL: the extra `postgres`")
@@ -71,13 +73,13 @@ def server() -> Iterator[str]:
             yield f"postgresql+psycopg2://imagesets@127.0.0.1:{port}/postgres"
         finally:
             process.send_signal(signal.SIGINT)  # fast shutdown
-            process.wait(30)
+            process.wait(within(30))
     finally:
         shutil.rmtree(folder)
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + within(60)
     while True:
         try:
             psycopg2.connect(
@@ -91,10 +93,12 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
             return
 
 
-def test_runs_of_the_command_line_are_in_the_database(project: Project, server: str) -> None:
+def test_runs_of_the_command_line_are_in_the_database(
+    project: Project, server: str, forked: Start
+) -> None:
     arguments = ["build", "tiny_letters", *project.options, *project.mirror]
 
-    first, second = (imagesets(*arguments, IMAGESETS_POSTGRES=server) for _ in range(2))
+    first, second = (forked(*arguments, IMAGESETS_POSTGRES=server).communicate() for _ in range(2))
 
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert set(states(first.stdout).values()) == {"made"}
@@ -111,15 +115,16 @@ def test_runs_of_the_command_line_are_in_the_database(project: Project, server: 
 
 
 def test_recorded_passwords_are_removed_from_the_database(
-    project: Project, server: str, monkeypatch: pytest.MonkeyPatch
+    project: Project, server: str, forked: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMAGESETS_POSTGRES", server)
     as_before(project, f"http://me:{PASSWORD}@example.org/mirror?token={TOKEN}", postgres=server)
 
     arguments = ["fetch", "tiny_letters", *project.options, *project.mirror]
-    told = imagesets(*arguments, IMAGESETS_POSTGRES=server)
+    told = forked(*arguments, IMAGESETS_POSTGRES=server).communicate()
     assert told.stderr.count("python -m assets forget-passwords") == 1, told.stderr
-    said = imagesets("forget-passwords", *project.options, IMAGESETS_POSTGRES=server)
+    words = ["forget-passwords", *project.options]
+    said = forked(*words, IMAGESETS_POSTGRES=server).communicate()
 
     assert said.returncode == 0, said.stderr
     assert "what opens http://example.org/mirror" in said.stdout
@@ -131,7 +136,7 @@ def test_recorded_passwords_are_removed_from_the_database(
         bodies += [body for (body,) in cursor.fetchall()]
     assert any("example.org" in body for body in bodies)
     assert [body for body in bodies if PASSWORD in body or TOKEN in body] == []
-    again = imagesets(*arguments, IMAGESETS_POSTGRES=server)
+    again = forked(*arguments, IMAGESETS_POSTGRES=server).communicate()
     assert (again.returncode, "forget-passwords" in again.stderr) == (0, False), again.stderr
 
 

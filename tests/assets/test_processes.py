@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from assets.settings import ROOT
+from tests.waiting import within
 
 # A process that starts another one, says so in a file, and ends in the way that is asked for.
 MEMBER = """
@@ -47,7 +48,7 @@ def alive(pid: int) -> bool:
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + within(seconds)
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -79,7 +80,7 @@ def test_told_to_stop_all_end(tmp_path: Path, number: signal.Signals) -> None:
 
     family.process.send_signal(number)
 
-    assert family.process.communicate(timeout=30)[0] == "stopped\n"
+    assert family.process.communicate(timeout=within(30))[0] == "stopped\n"
     assert family.process.returncode == 0
     assert family.none_left()
 
@@ -87,7 +88,7 @@ def test_told_to_stop_all_end(tmp_path: Path, number: signal.Signals) -> None:
 def test_when_one_ends_all_end_and_it_is_said_which(tmp_path: Path) -> None:
     family = Family(tmp_path, "long", "short")
 
-    assert family.process.communicate(timeout=30)[0] == "1 ended\n"
+    assert family.process.communicate(timeout=within(30))[0] == "1 ended\n"
     assert family.none_left()
 
 
@@ -96,7 +97,7 @@ def test_one_that_does_not_want_to_end_is_forced_to(tmp_path: Path) -> None:
 
     family.process.terminate()
 
-    assert family.process.communicate(timeout=30)[0] == "stopped\n"
+    assert family.process.communicate(timeout=within(30))[0] == "stopped\n"
     assert family.none_left()
 
 
@@ -105,7 +106,7 @@ def test_when_the_parent_is_killed_its_members_are_told_to_end(tmp_path: Path) -
     members = family.pids[::2]
 
     family.process.kill()
-    family.process.wait(30)
+    family.process.wait(within(30))
     if family.process.stdout:
         family.process.stdout.close()
 
@@ -121,5 +122,5 @@ def test_a_shell_that_makes_it_ignore_ctrl_c_does_not_keep_its_members_alive(
 
     family.process.terminate()
 
-    assert family.process.communicate(timeout=30)[0] == "stopped\n"
+    assert family.process.communicate(timeout=within(30))[0] == "stopped\n"
     assert family.none_left()

@@ -26,9 +26,10 @@ from tests.assets import truth
 from tests.assets.conftest import Command
 from tests.assets.project import DATASETS, Project
 from tests.assets.test_verify import flip, rerecord
+from tests.waiting import within
 
 # A step takes about half a second where the machine has nothing else to do.
-STEPS = {"dev": 40, "ci": 100, "nightly": 500}[os.environ.get("HYPOTHESIS_PROFILE", "dev")]
+STEPS = {"dev": 25, "ci": 60, "nightly": 500}[os.environ.get("HYPOTHESIS_PROFILE", "dev")]
 SEED = int(os.environ.get("IMAGESETS_TEST_WALK", "0"))  # another number, another walk
 
 
@@ -189,7 +190,7 @@ class Walk:
         process = self.processes.Process(target=self.project.build)
         process.start()
         before, changes = self.files(), self.chance.randint(1, 20)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + within(30)
         while process.is_alive() and changes and time.monotonic() < deadline:
             if before != (before := self.files()):
                 changes -= 1

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 from assets.settings import ROOT
-from tests.assets.project import Project, environment, imagesets
+from tests.assets.conftest import Command, Start
+from tests.assets.project import Project, environment
+from tests.waiting import within
 
 LOCKED = Path(__file__).with_name("official.lock")
 
@@ -37,7 +39,7 @@ def test_another_machine_would_make_the_same_bytes(built: Project, tmp_path: Pat
         preexec_fn=restrict,
         capture_output=True,
         check=True,
-        timeout=60,
+        timeout=within(60),
     )
     before, after = built.snapshot(), there.snapshot()
     assert before.keys() == after.keys()
@@ -46,7 +48,9 @@ def test_another_machine_would_make_the_same_bytes(built: Project, tmp_path: Pat
             assert after[path][2] == before[path][2], path
 
 
-def test_another_day_makes_the_same_bytes(mirror: Path, tmp_path: Path) -> None:
+def test_another_day_makes_the_same_bytes(
+    mirror: Path, tmp_path: Path, forked: Start, command: Command
+) -> None:
     """From the official archives, the very bytes of the day on which they last changed.
 
     They change with the code, a declaration or a library. After such a change:
@@ -54,8 +58,9 @@ def test_another_day_makes_the_same_bytes(mirror: Path, tmp_path: Path) -> None:
     """
     options = ["--data", str(tmp_path / "data")]
     datasets = ["mnist", "fashion_mnist"]
-    built = imagesets("build", *datasets, "--offline", "--mirror", str(mirror), *options)
+    start = forked("build", *datasets, "--offline", "--mirror", str(mirror), *options)
+    built = start.communicate()
     assert built.returncode == 0, built.stderr
-    said = imagesets("lock", "--check", str(LOCKED), *options)
-    assert said.returncode == 0, said.stdout + said.stderr
+    said = command("lock", "--check", str(LOCKED), *options)
+    assert said.code == 0, said.stdout + said.stderr
     assert said.stdout.splitlines() == [f"{dataset}: as locked" for dataset in datasets]

@@ -6,23 +6,21 @@ import errno
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
 
 from assets.running import runs
-from assets.settings import ROOT, Settings
+from assets.settings import Settings
 from pipelines.progress import Display
 from pipelines.store import hashing, seen
-from tests.assets.conftest import Command
-from tests.assets.project import Project, environment, made, moved
+from tests.assets.conftest import Command, Start
+from tests.assets.forked import Forked
+from tests.assets.project import Project, made, moved
 from tests.assets.test_verify import (
     ARCHIVE,
     CROISSANT,
@@ -302,27 +300,21 @@ def test_damage_in_data_made_by_0_1_0_is_healed(
     assert command("lock", *made_by_0_1_0.options).stdout == LOCKED_BY_0_1_0
 
 
-def test_refreshing_and_repairing_beside_builds_makes_none_of_them_fail(built: Project) -> None:
+def test_refreshing_and_repairing_beside_builds_makes_none_of_them_fail(
+    built: Project, forked: Start
+) -> None:
     """Real processes on one data folder: two that build with options in turn, one that repairs."""
-    arguments = [*built.options, *built.mirror, "tiny_digits"]
 
-    def start(*command: str) -> subprocess.Popen[Any]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "assets", *command, *arguments],
-            cwd=ROOT,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+    def start(*command: str) -> Forked:
+        return forked(*command, *built.options, *built.mirror, "tiny_digits")
 
     for _ in range(2):
         for path in (TABLE, CSV, LMDB, STATISTICS):
             flip(built.data / path)
         working = [start("build"), start("verify", "--repair"), start("build")]
-        said = [process.communicate(timeout=200)[0] for process in working]
-        assert [process.returncode for process in working[::2]] == [0, 0], said
-        assert not any("choose another data folder" in text for text in said), said
-    last = start("verify", "--deep")
-    text = last.communicate(timeout=200)[0]
-    assert last.returncode == 0, text
+        said = [process.communicate(timeout=200) for process in working]
+        assert [done.returncode for done in said[::2]] == [0, 0], said
+        for done in said:
+            assert "choose another data folder" not in done.stdout + done.stderr, said
+    last = start("verify", "--deep").communicate(timeout=200)
+    assert last.returncode == 0, last

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import shutil
 import socket
 import subprocess
@@ -14,15 +13,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from assets.running import mirrors
 from assets.settings import ROOT
 from tests.assets.project import Project, environment
+from tests.waiting import within
 
 T = TypeVar("T")
 
@@ -67,7 +66,7 @@ class UI:
             json.dumps({"query": query, "variables": variables}).encode(),
             {"Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=within(30)) as response:
             answer = json.load(response)
         assert "errors" not in answer, answer
         return answer["data"]
@@ -87,7 +86,7 @@ def served(command: Sequence[str], port: int, cwd: Path, **variables: str) -> It
         )
         try:
             url = f"http://127.0.0.1:{port}"
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + within(60)
             while True:
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
@@ -101,7 +100,7 @@ def served(command: Sequence[str], port: int, cwd: Path, **variables: str) -> It
         finally:
             process.terminate()
             try:
-                process.wait(20)
+                process.wait(within(20))
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
@@ -115,6 +114,12 @@ def free_port() -> int:
     return port
 
 
+def without_daemon(port: int) -> list[str]:
+    """The command of Dagster's own that serves the UI, where nobody waits for sensors."""
+    where = ["-w", str(WORKSPACE), "--host", "127.0.0.1", "--port", str(port)]
+    return ["-m", "dagster_webserver", *where, "--log-level", "warning"]
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """A Dagster home of the test's own, set up as the project's."""
@@ -124,91 +129,93 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_workspace_loads_from_another_folder_with_every_asset(
-    tmp_path: Path, home: Path
-) -> None:
-    # Of Dagster's commands, `job list` is the one that takes a workspace and names its assets.
-    done = subprocess.run(
-        [sys.executable, "-m", "dagster", "job", "list", "-w", str(WORKSPACE)],
-        cwd=tmp_path,
-        env=environment(DAGSTER_HOME=str(home)),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = set(re.findall(r"^ +(\w+__\w+)$", done.stdout, re.MULTILINE))
-    golden = (Path(__file__).parent / "graph.txt").read_text().splitlines()
-    assets = {line.partition(" ")[0].replace("/", "__") for line in golden}
-    assert assets <= found
-    assert len(assets) == ALL
-    assert {name.rpartition("archives_")[2] for name in found - assets} == {mirrors.CHECK}
-
-
 def test_the_ui_serves_every_asset_from_another_folder(tmp_path: Path, home: Path) -> None:
     port = free_port()
-    command = ["-m", "dagster_webserver", "-w", str(WORKSPACE)]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--log-level", "warning"]
-    with served(command, port, tmp_path, DAGSTER_HOME=str(home)) as ui:
+    with served(without_daemon(port), port, tmp_path, DAGSTER_HOME=str(home)) as ui:
         [entry] = ui.ask(LOCATIONS)["workspaceOrError"]["locationEntries"]
         assert entry["locationOrLoadError"] == {"__typename": "RepositoryLocation"}
         assert entry["name"] == "imagesets"
         nodes = ui.ask(ASSETS)["assetNodes"]
-    assert len(nodes) == ALL
     by_key = {"/".join(node["assetKey"]["path"]): node for node in nodes}
+    golden = (Path(__file__).parent / "graph.txt").read_text().splitlines()
+    assert {*by_key} == {line.partition(" ")[0] for line in golden}
+    assert len(nodes) == ALL
     letters = by_key["emnist_letters/train"]
     assert letters["groupName"] == "emnist"
     assert letters["dependencyKeys"] == [{"path": ["emnist", "archives"]}]
 
 
-def test_the_command_ui_obeys_the_options_and_shows_and_makes_what_builds_make(
-    built: Project, tmp_path: Path
-) -> None:
-    csv = built.data / "exports/tiny_digits/test.csv"
-    csv.unlink()
-    port = free_port()
+@dataclass
+class Day:
+    """What a UI of the command `ui` showed and did, from its start to its end."""
+
+    url: str
+    project: Project
+    assets: int = 0
+    earlier: list[dict[str, str]] = field(default_factory=list)
+    materialized: str = ""
+    automation: Any = None
+    refreshes: list[str] = field(default_factory=list)
+    family: str = ""
+    left: list[int] = field(default_factory=list)
+    log: str = ""
+
+
+@pytest.fixture(scope="module")
+def day(_built_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Day:
+    """Somebody opens the UI with `--csv-header`, makes a CSV, and turns a sensor on."""
+    folder, port = tmp_path_factory.mktemp("day"), free_port()
+    project = _built_once.copied_to(folder / "project")
+    found = Day(f"http://127.0.0.1:{port}", project)
+    (project.data / "exports/tiny_digits/test.csv").unlink()
     command = ["-m", "assets", "ui", "--port", str(port), "--csv-header"]
-    command += [*built.options, *built.mirror]
-    with served(command, port, tmp_path, PYTHONPATH=str(ROOT)) as ui:
-        assert len(ui.ask(ASSETS)["assetNodes"]) == 27
-        [earlier] = ui.ask(RUNS)["runsOrError"]["results"]
-        assert earlier["status"] == "SUCCESS", "the run of the command line is there"
+    command += [*project.options, *project.mirror]
+    # Nobody listens there: events of the runs are lost, and the runs go on.
+    variables = {"PYTHONPATH": str(ROOT), "IMAGESETS_OPENLINEAGE": "http://me:s3cr3tpw@127.0.0.1:1"}
+    with served(command, port, folder, **variables) as ui:
+        found.assets = len(ui.ask(ASSETS)["assetNodes"])
+        found.earlier = _runs(ui)
         launched = ui.ask(LAUNCH, params=_materialize(["tiny_digits", "test_csv"]))["launchRun"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
-        assert _outcome(ui, launched["run"]["runId"]) == "SUCCESS"
-    assert csv.read_text().startswith("label,pixel1,"), "--csv-header reached the run"
-    said = (tmp_path / "ui.log").read_text()
-    assert f"http://127.0.0.1:{port}" in said
-    assert "Traceback" not in said
+        found.materialized = _outcome(ui, launched["run"]["runId"])
 
-
-def test_the_command_ui_runs_what_is_turned_on_and_leaves_no_process_behind(
-    built: Project, tmp_path: Path
-) -> None:
-    (built.data / "exports/tiny_digits/test.csv").unlink()
-    port = free_port()
-    command = ["-m", "assets", "ui", "--port", str(port), *built.options, *built.mirror]
-    with served(command, port, tmp_path, PYTHONPATH=str(ROOT)) as ui:
-        found = ui.ask(AUTOMATION)
-        [schedule] = found["schedulesOrError"]["results"]
-        assert schedule["name"] == "weekly_refresh"
-        assert schedule["scheduleState"]["status"] == "STOPPED"
-        sensors = {sensor["name"]: sensor for sensor in found["sensorsOrError"]["results"]}
-        assert set(sensors) == {"mirrors_changed", "mirror_died", "run_failed", "declarative"}
-        assert {sensor["sensorState"]["status"] for sensor in sensors.values()} == {"STOPPED"}
-
+        (project.data / "tables/tiny_letters/test.parquet").unlink()
+        found.automation = ui.ask(AUTOMATION)
         ui.ask(TURN_ON, selector={**REPOSITORY, "sensorName": "mirrors_changed"})
         runs = _wait(lambda: [run for run in _runs(ui) if run["jobName"] == "refresh"])
-
-        assert len(runs) == 1, "the daemon started it"
-        assert _outcome(ui, runs[0]["runId"]) == "SUCCESS"
-        assert (built.data / "exports/tiny_digits/test.csv").exists()
+        found.refreshes = [_outcome(ui, run["runId"]) for run in runs]
         family = _descendants(ui.pid)
-        names = " ".join(_command_line(pid) for pid in family)
-        assert "dagster_webserver" in names
-        assert "dagster._daemon" in names
-    assert [pid for pid in family if _command_line(pid)] == []
+        found.family = " ".join(_command_line(pid) for pid in family)
+    found.left = [pid for pid in family if _command_line(pid)]
+    found.log = (folder / "ui.log").read_text()
+    return found
+
+
+def test_the_command_ui_obeys_the_options_and_shows_and_makes_what_builds_make(day: Day) -> None:
+    assert day.assets == 27
+    [earlier] = day.earlier
+    assert earlier["status"] == "SUCCESS", "the run of the command line is there"
+    assert day.materialized == "SUCCESS"
+    csv = day.project.data / "exports/tiny_digits/test.csv"
+    assert csv.read_text().startswith("label,pixel1,"), "--csv-header reached the run"
+    assert day.url in day.log
+    assert "Traceback" not in day.log
+    assert "s3cr3tpw" not in day.log
+
+
+def test_the_command_ui_runs_what_is_turned_on_and_leaves_no_process_behind(day: Day) -> None:
+    [schedule] = day.automation["schedulesOrError"]["results"]
+    assert schedule["name"] == "weekly_refresh"
+    assert schedule["scheduleState"]["status"] == "STOPPED"
+    sensors = {sensor["name"]: sensor for sensor in day.automation["sensorsOrError"]["results"]}
+    assert set(sensors) == {"mirrors_changed", "mirror_died", "run_failed", "declarative"}
+    assert {sensor["sensorState"]["status"] for sensor in sensors.values()} == {"STOPPED"}
+
+    assert day.refreshes == ["SUCCESS"], "the daemon started it, once"
+    assert (day.project.data / "tables/tiny_letters/test.parquet").exists()
+    assert "dagster_webserver" in day.family
+    assert "dagster._daemon" in day.family
+    assert day.left == []
 
 
 def _runs(ui: UI) -> list[dict[str, str]]:
@@ -218,7 +225,7 @@ def _runs(ui: UI) -> list[dict[str, str]]:
 
 def _wait(condition: Callable[[], T], seconds: float = 90) -> T:
     """Return what a condition gives, once that is something."""
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + within(seconds)
     while not (found := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.3)
@@ -259,11 +266,11 @@ def _materialize(*keys: list[str]) -> dict[str, Any]:
 
 
 def _outcome(ui: UI, run_id: str) -> str:
-    """How a run ended; runs are polled for at most a minute."""
-    deadline = time.monotonic() + 60
+    """How a run ended; runs are polled for a few minutes at most."""
+    deadline = time.monotonic() + within(60)
     while time.monotonic() < deadline:
         runs = {run["runId"]: run["status"] for run in ui.ask(RUNS)["runsOrError"]["results"]}
         if runs[run_id] in ("SUCCESS", "FAILURE", "CANCELED"):
             return str(runs[run_id])
         time.sleep(0.2)
-    return "still running after a minute"
+    return "still running"

@@ -1,0 +1,49 @@
+"""Dagster's own records of runs, with less work for the same records: a whole build takes half.
+
+For each statement that Dagster sends to SQLite it makes SQLAlchemy's engine anew, which then
+compiles the statement anew; and for each database that it sets up it reads its hundred scripts of
+migrations four times. Here each is made once for a process, and used again. Nothing is kept of a
+database: every connection is a new one, to the file that is there then.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
+from dagster._core.storage.runs.sqlite import sqlite_run_storage
+from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.pool import NullPool
+
+
+def work_less() -> None:
+    """Let this process do so, from here on."""
+    for storage in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
+        assert storage.create_engine in (create_engine, _engine), "Dagster does otherwise by now"
+        storage.create_engine = _engine
+    ScriptDirectory.from_config = _scripts
+
+
+def _engine(url: str, *, poolclass: type, connect_args: dict[str, Any] | None = None) -> Engine:
+    assert poolclass is NullPool, "no connection may be used twice"
+    return _engine_once(url, tuple((connect_args or {}).items()))
+
+
+@functools.lru_cache(maxsize=64)
+def _engine_once(url: str, connect_args: tuple[tuple[str, Any], ...]) -> Engine:
+    return create_engine(url, poolclass=NullPool, connect_args=dict(connect_args))
+
+
+def _scripts(config: Config) -> ScriptDirectory:
+    folder = str(config.get_main_option("script_location"))
+    if folder not in _known_scripts:
+        _known_scripts[folder] = _read_scripts(config)
+    return _known_scripts[folder]
+
+
+_known_scripts: dict[str, ScriptDirectory] = {}
+_read_scripts = ScriptDirectory.from_config
