@@ -16,13 +16,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import alembic.command  # noqa: F401 -- what a build would import itself, half a second's worth
-import assets.overview  # noqa: F401
 import dagster._core.execution.execute_in_process
 import dagster._core.storage.sqlite_storage  # noqa: F401
 import pandas  # noqa: F401 -- pyarrow does where it is installed
 import upath  # noqa: F401
 
-from assets.__main__ import main
+import pipelines.lineage.verify  # noqa: F401
+from assets.command_line import main
 from tests.assets.project import environment
 from tests.waiting import within
 
