@@ -125,7 +125,7 @@ def test_a_comment_in_the_catalogue_changes_nothing(built: Project) -> None:
         (croissant, {"tiny_digits/croissant"}),
         (tables, {"tiny_digits/train", "tiny_digits/test"}),
         (idx, {"tiny_digits/train", "tiny_digits/test"}),
-        (archives, {"tiny_digits/archives"}),
+        (archives.fetching, {"tiny_digits/archives"}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
