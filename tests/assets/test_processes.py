@@ -30,7 +30,7 @@ time.sleep(1 if kind == "short" else 120)
 """
 PARENT = """
 import sys
-from assets import processes
+from assets.command_line import processes
 processes.PATIENCE_S = 3.0
 folder, *kinds = sys.argv[1:]
 command = [sys.executable, "-c", {member!r}]
