@@ -153,7 +153,7 @@ def _list(settings: Settings, _options: argparse.Namespace) -> int:
                 state,
             )
         )
-    _print_columns(rows, right={"classes", "archives"})
+    say(display.columns(rows, right={"classes", "archives"}))
     say(f"\ndata folder: {settings.data}\ncatalogue:   {settings.catalogue}")
     if read:
         say(f"up to date:  {display.last_read(hashing.seconds(min(read)))}")
@@ -179,7 +179,7 @@ def _told(outcomes: Sequence[Outcome], settings: Settings, start: float) -> int:
         size = display.size(outcome.size_bytes) if outcome.size_bytes else ""
         took = f"{outcome.seconds:.2f}" if outcome.state == "made" else ""
         rows.append((outcome.asset, records, size, took, outcome.state))
-    _print_columns(rows, right={"records", "size", "seconds"})
+    say(display.columns(rows, right={"records", "size", "seconds"}))
     seconds = time.perf_counter() - start
     made = sum(outcome.state == "made" for outcome in outcomes)
     bad = [outcome for outcome in outcomes if not outcome.is_good]
@@ -379,8 +379,9 @@ def _statistics(settings: Settings, options: argparse.Namespace) -> int:
     for dataset in _selected(declared, options.datasets):
         path = settings.data / layout.statistics(dataset.name)
         if path.exists():
-            text = statistics.counts_as_text(path)
+            header, *lines, totals = statistics.counts_as_rows(path)
             say(end="\n" * bool(printed))
+            text = display.columns([header, *lines, None, totals], right=header[1:])
             say(f"{dataset.title}\n\n{text}")
             printed += 1
         elif options.datasets:
@@ -513,16 +514,6 @@ def _without_secrets(text: str, arguments: Sequence[str]) -> str:
             for repeated in (argument, repr(argument)[1:-1]):
                 text = text.replace(repeated, redaction.named(argument))
     return redaction.without_secrets(text)
-
-
-def _print_columns(rows: Sequence[Sequence[str]], right: set[str]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if name in right else cell.ljust(width)
-            for cell, width, name in zip(row, widths, rows[0], strict=True)
-        ]
-        say("  ".join(cells).rstrip())
 
 
 def _explained(read: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import polars as pl
 
-from assets import checks
 from assets.command_line.display import Display
 from assets.settings import Settings
 from pipelines import archives, statistics, tables
@@ -25,6 +24,7 @@ from pipelines.errors import MadeByNewer
 from pipelines.exports import to_csv, to_lmdb
 from pipelines.lineage import verification
 from pipelines.lineage.verification import Verdict
+from pipelines.statistics import expectations
 from pipelines.store import layout, making, provenance, seen, state
 from pipelines.store.hashing import Sight
 from pipelines.store.provenance import Artefact, Input
@@ -250,18 +250,18 @@ def reasons(declared: Catalogue, dataset: Dataset, settings: Settings) -> dict[s
 
 def _failing_checks(
     dataset: Dataset, settings: Settings, among: set[str]
-) -> dict[str, list[checks.Finding]]:
+) -> dict[str, list[expectations.Finding]]:
     """Return path → the blocking checks that a finished artefact does not pass, of some artefacts.
 
     What merely warns is no failure, and takes reading all pixels to know.
     """
-    judges: dict[str, Callable[[Path], list[checks.Finding]]] = {
+    judges: dict[str, Callable[[Path], list[expectations.Finding]]] = {
         layout.table(dataset.name, split.name): partial(
-            checks.of_table, dataset=dataset, split=split
+            expectations.of_table, dataset=dataset, split=split
         )
         for split in dataset.splits.values()
     }
-    judges[layout.statistics(dataset.name)] = partial(checks.of_statistics, dataset=dataset)
+    judges[layout.statistics(dataset.name)] = partial(expectations.of_statistics, dataset=dataset)
     failing = {}
     for path, judge in judges.items():
         if path not in among:
@@ -269,7 +269,7 @@ def _failing_checks(
         try:
             found = [finding for finding in judge(settings.data / path) if not finding.passed]
         except (OSError, pl.exceptions.PolarsError) as error:
-            found = [checks.Finding("readable", False, "a whole file", str(error))]
+            found = [expectations.Finding("readable", False, "a whole file", str(error))]
         if found:
             failing[path] = found
             with contextlib.suppress(OSError):
@@ -277,6 +277,6 @@ def _failing_checks(
     return failing
 
 
-def _names(failing: Mapping[str, Sequence[checks.Finding]]) -> list[str]:
+def _names(failing: Mapping[str, Sequence[expectations.Finding]]) -> list[str]:
     """Return the names of failing checks, each once."""
     return list(dict.fromkeys(f.check_name for findings in failing.values() for f in findings))

@@ -19,7 +19,6 @@ import dagster as dg
 import pyarrow.parquet as pq
 from pydantic import Field, PrivateAttr, field_validator
 
-from assets.checks import Finding
 from assets.command_line.display import Display, Unit, size
 from assets.settings import Settings
 from pipelines import archives, tables
@@ -31,6 +30,7 @@ from pipelines.lineage.openlineage import Making, Outbox
 from pipelines.progress import Watch
 from pipelines.statistics import Sums
 from pipelines.statistics.duplicates import Fingerprints
+from pipelines.statistics.expectations import Finding
 from pipelines.store import hashing, layout, making, state
 from pipelines.store.provenance import Artefact, Facts, Input, Provenance
 

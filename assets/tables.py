@@ -14,7 +14,7 @@ from pipelines import statistics, tables
 from pipelines.archives import artefact as archive_artefact
 from pipelines.declarations import Dataset, Source, Split
 from pipelines.progress import Advance
-from pipelines.statistics import duplicates
+from pipelines.statistics import duplicates, expectations
 from pipelines.store import layout
 from pipelines.store.provenance import Facts
 
@@ -70,8 +70,8 @@ def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition
         with store.judging(made) as findings:
             prints = duplicates.fingerprints(made.path)
             at_hand.fingerprints[made.record.sha256] = prints
-            findings.extend(checks.of_table(made.path, dataset, split))
-            findings.append(checks.duplicates_within(made.path, prints))
+            findings.extend(expectations.of_table(made.path, dataset, split))
+            findings.append(expectations.duplicates_within(made.path, prints))
             told = metadata.of_table(made.path)
         return metadata.materialized([made], told, checks.results(findings))
 

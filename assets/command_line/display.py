@@ -9,7 +9,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -182,6 +182,23 @@ def size(number: float) -> str:
         if number < 999.95 or unit == "TB":
             break
     return f"{number:.1f} {unit}"
+
+
+def columns(rows: Sequence[Sequence[str] | None], right: Collection[str]) -> str:
+    """Return rows in columns, the first with their names; None draws a line.
+
+    The columns that `right` names hold numbers, which stand to the right.
+    """
+    texts = [row for row in rows if row is not None]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    lines = [row or ["─" * width for width in widths] for row in rows]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if name in right else cell.ljust(width)
+            for cell, width, name in zip(line, widths, texts[0], strict=True)
+        ).rstrip()
+        for line in lines
+    )
 
 
 def last_read(seconds: float) -> str:
