@@ -128,7 +128,7 @@ def of_statistics(path: Path) -> dict[str, Any]:
     found = found.drop_nulls("class").with_columns(pl.col("mean_intensity").fill_null(0))
     splits = found.partition_by("split", as_dict=True, maintain_order=True)
     names = next(iter(splits.values()))["class"].to_list()
-    shown = {"classes": statistics.counts_as_text(path, markdown=True)}
+    shown = {"classes": statistics.counts_as_markdown(path)}
     for title, figure in (("records", "records"), ("mean intensity (0–255)", "mean_intensity")):
         series = {str(name): part[figure].to_list() for (name,), part in splits.items()}
         shown[title] = _pictures.in_markdown(_pictures.bars(names, series), title)

@@ -19,7 +19,6 @@ import dagster as dg
 import pyarrow.parquet as pq
 from pydantic import Field, PrivateAttr, create_model, field_validator
 
-from assets.checks import Finding
 from assets.settings import Settings
 from pipelines import archives, plan
 from pipelines.archives import Identify
@@ -31,6 +30,7 @@ from pipelines.plan import Plan, Planned
 from pipelines.progress import Display, Unit, Watch, size
 from pipelines.statistics import Sums
 from pipelines.statistics.duplicates import Fingerprints
+from pipelines.statistics.expectations import Finding
 from pipelines.store import hashing, layout, making
 from pipelines.store.provenance import Artefact, Facts, Input, Provenance
 

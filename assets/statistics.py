@@ -13,6 +13,7 @@ from assets.resources import Known, Options, Plans, Store
 from pipelines import statistics
 from pipelines.declarations import Dataset, Source
 from pipelines.progress import Advance, Display
+from pipelines.statistics import expectations
 from pipelines.store import layout
 from pipelines.store.provenance import Facts
 
@@ -67,8 +68,8 @@ def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
 
         made = store.make(artefact, display, records, "records", build)
         with store.judging(made) as findings:
-            findings.extend(checks.of_statistics(made.path, dataset))
-            findings.extend(checks.leaks(list(paths.values()), prints))
+            findings.extend(expectations.of_statistics(made.path, dataset))
+            findings.extend(expectations.leaks(list(paths.values()), prints))
             told = metadata.of_statistics(made.path)
         return metadata.materialized([made], told, checks.results(findings))
 

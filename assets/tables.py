@@ -13,7 +13,7 @@ from pipelines import statistics, tables
 from pipelines.declarations import Dataset, Source, Split
 from pipelines.plan import COMPRESSION
 from pipelines.progress import Advance, Display
-from pipelines.statistics import duplicates
+from pipelines.statistics import duplicates, expectations
 from pipelines.store import layout
 from pipelines.store.provenance import Facts
 
@@ -70,8 +70,8 @@ def asset(path: str, source: Source, dataset: Dataset, split: Split) -> dg.Asset
         with store.judging(made) as findings:
             prints = duplicates.fingerprints(made.path)
             known.fingerprints[made.record.sha256] = prints
-            findings.extend(checks.of_table(made.path, dataset, split))
-            findings.append(checks.duplicates_within(made.path, prints))
+            findings.extend(expectations.of_table(made.path, dataset, split))
+            findings.append(expectations.duplicates_within(made.path, prints))
             told = metadata.of_table(made.path)
         return metadata.materialized([made], told, checks.results(findings))
 

@@ -41,7 +41,7 @@ from benchmarks import floor, memory
 from pipelines import archives, catalogue, statistics, tables
 from pipelines.declarations import Dataset, Source, Split
 from pipelines.exports import to_csv, to_lmdb
-from pipelines.statistics import duplicates
+from pipelines.statistics import duplicates, expectations
 from pipelines.store import hashing, layout
 
 CATALOGUE = Path(_root) / "assets" / "catalogue"
@@ -319,7 +319,7 @@ def peaks(bench: Bench) -> Iterator[Figure]:
 def dagster(bench: Bench) -> Iterator[Figure]:
     import dagster as dg
 
-    from assets import checks, metadata
+    from assets import metadata
     from assets.running import runs
     from assets.settings import Settings
     from pipelines.progress import Display
@@ -338,10 +338,10 @@ def dagster(bench: Bench) -> Iterator[Figure]:
 
     shown: list[tuple[float, float]] = []  # what checks and pictures take: ours, not Dagster's
     for module, name in (
-        (checks, "of_table"),
-        (checks, "of_statistics"),
-        (checks, "duplicates_within"),
-        (checks, "leaks"),
+        (expectations, "of_table"),
+        (expectations, "of_statistics"),
+        (expectations, "duplicates_within"),
+        (expectations, "leaks"),
         (duplicates, "fingerprints"),
         (metadata, "of_table"),
         (metadata, "of_statistics"),

@@ -162,18 +162,24 @@ def amount(number: int, unit: Unit) -> str:
     return size(number) if unit == "bytes" else f"{number:,} records"
 
 
+def columns(rows: Sequence[Sequence[str] | None], right: Collection[str]) -> str:
+    """Return rows in columns, the first with their names; None draws a line.
+
+    The columns that `right` names hold numbers, which stand to the right.
+    """
+    texts = [row for row in rows if row is not None]
+    widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
+    lines = [row or ["─" * width for width in widths] for row in rows]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if name in right else cell.ljust(width)
+            for cell, width, name in zip(line, widths, texts[0], strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
 def last_read(seconds: float) -> str:
     """Return a sentence that says since when bytes are only known from having been read before."""
     when = datetime.fromtimestamp(seconds, UTC)
     return f"bytes last read {when:%Y-%m-%d %H:%M} UTC or later; verify reads them again"
-
-
-def say_rows(rows: Sequence[Sequence[str]], right: Collection[str]) -> None:
-    """Print rows in columns, the first with their names; numbers stand to the `right`."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if name in right else cell.ljust(width)
-            for cell, width, name in zip(row, widths, rows[0], strict=True)
-        ]
-        say("  ".join(cells).rstrip())

@@ -49,4 +49,4 @@ def _show_table(outcomes: Sequence[Outcome]) -> None:
         size = progress.size(outcome.size_bytes) if outcome.size_bytes else ""
         took = f"{outcome.seconds:.2f}" if outcome.state == "made" else ""
         rows.append((outcome.asset, records, size, took, outcome.state))
-    display.say_rows(rows, right={"records", "size", "seconds"})
+    say(display.columns(rows, right={"records", "size", "seconds"}))

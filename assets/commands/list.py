@@ -51,7 +51,7 @@ def run(settings: Settings, _given: argparse.Namespace) -> int:
                 status.in_words(settings.data, dataset, states),
             )
         )
-    display.say_rows(rows, right={"classes", "archives"})
+    say(display.columns(rows, right={"classes", "archives"}))
     say(f"\ndata folder: {settings.data}\ncatalogue:   {settings.catalogue}")
     if read:
         say(f"up to date:  {display.last_read(hashing.seconds(min(read)))}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from assets.command_line import options
+from assets.command_line import display, options
 from assets.command_line.declaring import Commands
 from assets.command_line.display import say
 from assets.commands._datasets import not_built, selected
@@ -38,8 +38,9 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     for dataset in selected(declared, given.datasets):
         path = settings.data / layout.statistics(dataset.name)
         if path.exists():
-            text = statistics.counts_as_text(path)
+            header, *lines, totals = statistics.counts_as_rows(path)
             say(end="\n" * bool(printed))
+            text = display.columns([header, *lines, None, totals], right=header[1:])
             say(f"{dataset.title}\n\n{text}")
             printed += 1
         elif given.datasets:

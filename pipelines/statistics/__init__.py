@@ -1,20 +1,22 @@
-"""Statistics: what is counted and judged."""
+"""Statistics: what is counted of tables, and judged of what was made.
+
+Records are added up in `sums`, which `figures` turns into a file of statistics; `duplicates` finds
+records with the same pixels; `expectations` judges all of that. Not here: reading archives, or who
+is told. A new figure is a column in `figures`, and raises its `CODE_VERSION`.
+"""
 
 from .figures import (
     CODE_VERSION,
     COLUMNS,
-    Counters,
-    Sums,
-    add,
     arrow_schema,
     artefact,
     counts,
-    counts_as_text,
-    nothing,
+    counts_as_markdown,
+    counts_as_rows,
     rows,
-    summarise,
     write,
 )
+from .sums import Counters, Sums, add, nothing, summarise
 
 __all__ = [
     "CODE_VERSION",
@@ -25,7 +27,8 @@ __all__ = [
     "arrow_schema",
     "artefact",
     "counts",
-    "counts_as_text",
+    "counts_as_markdown",
+    "counts_as_rows",
     "nothing",
     "rows",
     "summarise",

@@ -1,9 +1,11 @@
-"""What must hold of each asset, as asset checks that block whatever lies downstream.
+"""Expectations: what must hold of finished tables and statistics, whoever made them and when.
 
-Some checks only warn: of what the publishers' data is known to do, and people had better know.
+A judgement reads a finished file, holds it against the catalogue, and returns a `Finding`. Some
+only warn: of what the publishers' data is known to do, and people had better know. Not here: what
+bytes must hold before anything is made of them (their readers refuse those), or who is told.
 
-Not here: what bytes must hold before anything is made of them (`pipelines` refuses those). A check
-reads the finished artefact and holds it against the catalogue, whether it was made now or before.
+A new expectation is a function here that returns findings. Findings may be kept by the SHA-256 of
+what was judged and `VERSION`.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ import polars as pl
 from ..declarations import Dataset, Split
 from . import duplicates
 from .duplicates import Fingerprints
+
+VERSION = "1"  # raise when what is expected, or how it is told, can change
 
 TABLE_CHECKS = {
     "records_as_declared": "The table has as many rows as the catalogue declares.",

@@ -1,7 +1,6 @@
 """Statistics: how many records each class has, and how bright they are.
 
-Not here: reading archives, or judging the figures (asset checks do). Everything is accumulated in
-integers, so the result does not depend on the order or the size of the batches.
+Not here: adding records up (`sums`), or judging the figures (`expectations`).
 
 A row stands for a class of a split, or for all classes of a split together; `COLUMNS` defines each
 figure. An intensity is one channel of one pixel. `channel_…` columns hold the same per channel, as
@@ -13,13 +12,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,9 +25,10 @@ from .. import tables
 from ..declarations import Dataset, Source
 from ..errors import TableError
 from ..progress import Advance, silent
-from ..records import Batch, Pixels
+from ..records import Pixels
 from ..store import layout, writing
 from ..store.provenance import Artefact, Input
+from .sums import Counters, Sums, summarise
 
 CODE_VERSION = "2"  # raise when a figure or a column can change
 
@@ -52,39 +50,6 @@ COLUMNS = {
     **{f"channel_{name}": f"For each channel: {text}" for name, text in _FIGURES.items()},
     "mean_image": "For each pixel and channel, the mean over the records; 0–255.",
 }
-
-Counters = npt.NDArray[np.uint64]
-
-_BLOCK_RECORDS = 256  # added up at once: 256 × 255 fits into uint16, and they stay in the cache
-
-
-@dataclass(frozen=True, slots=True)
-class Sums:
-    """All that the statistics need to know of some records, in integers; two of them can be added.
-
-    records, nonzero: uint64 of shape (classes,): records, and intensities that are not 0.
-    sum, squares: uint64 of shape (classes, height, width, channels): the sums of the intensities
-        and of their squares, for each pixel and channel.
-    least, most: uint8 of the same shape: the smallest and the largest intensity.
-    """
-
-    records: Counters
-    sum: Counters
-    squares: Counters
-    nonzero: Counters
-    least: Pixels
-    most: Pixels
-
-    def __add__(self, other: Sums) -> Sums:
-        """Return the sums of both parts together."""
-        return Sums(
-            self.records + other.records,
-            self.sum + other.sum,
-            self.squares + other.squares,
-            self.nonzero + other.nonzero,
-            np.minimum(self.least, other.least),
-            np.maximum(self.most, other.most),
-        )
 
 
 def artefact(source: Source, dataset: Dataset, inputs: tuple[Input, ...]) -> Artefact:
@@ -145,46 +110,6 @@ def write(
     with writing.atomic(goal) as partial:
         pq.write_table(table, partial, compression="zstd", compression_level=1)
     return int(table.num_rows)
-
-
-def summarise(path: Path, advance: Advance = silent) -> Sums:
-    """Return the sums of a whole table; the next row group is read while one is added up."""
-    about = tables.info(path)
-    total = nothing(len(about.classes), about.shape)
-    for batch in tables.batches(path):
-        add(total, batch)
-        advance(len(batch))
-    return total
-
-
-def nothing(classes: int, shape: tuple[int, int, int]) -> Sums:
-    """Return the sums of no records."""
-    return Sums(
-        records=np.zeros(classes, np.uint64),
-        sum=np.zeros((classes, *shape), np.uint64),
-        squares=np.zeros((classes, *shape), np.uint64),
-        nonzero=np.zeros(classes, np.uint64),
-        least=np.full((classes, *shape), 255, np.uint8),
-        most=np.zeros((classes, *shape), np.uint8),
-    )
-
-
-def add(total: Sums, batch: Batch) -> None:
-    """Add the records of a batch to `total`, in place."""
-    order = np.argsort(batch.labels, kind="stable")
-    labels = batch.labels[order]
-    starts = np.searchsorted(labels, np.arange(len(total.records) + 1))
-    for label in np.unique(labels).tolist():  # as uint8, 255 + 1 would be 0
-        images = batch.images[order[starts[label] : starts[label + 1]]]
-        total.records[label] += np.uint64(len(images))
-        total.nonzero[label] += np.uint64(np.count_nonzero(images))
-        np.minimum(total.least[label], images.min(axis=0), out=total.least[label])
-        np.maximum(total.most[label], images.max(axis=0), out=total.most[label])
-        for start in range(0, len(images), _BLOCK_RECORDS):
-            block = images[start : start + _BLOCK_RECORDS].astype(np.uint16)
-            total.sum[label] += block.sum(axis=0, dtype=np.uint16)
-            block *= block  # 255 × 255 fits too
-            total.squares[label] += block.sum(axis=0, dtype=np.uint32)
 
 
 def rows(about: tables.Info, sums: Sums) -> pa.Table:
@@ -300,17 +225,19 @@ def _figures(
     }
 
 
-def counts_as_text(path: Path, markdown: bool = False) -> str:
-    """Return the classic table, category × split with totals, for people to read."""
+def counts_as_rows(path: Path) -> list[list[str]]:
+    """Return the classic table, category × split with totals, as text; the first row has names.
+
+    Raises:
+        TableError: the file is damaged, or none of ours.
+    """
     found = counts(path)
-    header = ["category", *found.columns[1:]]
     lines = [[name, *(f"{number:,}" for number in numbers)] for name, *numbers in found.rows()]
-    if markdown:
-        rule = ["---", *("---:" for _ in header[1:])]
-        return "\n".join("| " + " | ".join(line) + " |" for line in [header, rule, *lines])
-    widths = [max(len(line[at]) for line in [header, *lines]) for at in range(len(header))]
-    lines.insert(-1, ["─" * width for width in widths])
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])])
-        for line in [header, *lines]
-    )
+    return [["category", *found.columns[1:]], *lines]
+
+
+def counts_as_markdown(path: Path) -> str:
+    """Return the classic table as markdown."""
+    header, *lines = counts_as_rows(path)
+    rule = ["---", *("---:" for _ in header[1:])]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [header, rule, *lines])

@@ -138,3 +138,14 @@ def test_a_warning_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
     record = logging.LogRecord("pipelines.x", 30, "x.py", 1, "%s", (f"w{COMMANDS}",), None)
     _Warnings(logging.WARNING).emit(record)
     assert capsys.readouterr().err == f"w{SHOWN}\n"
+
+
+def test_columns_are_as_wide_as_their_longest_cell_and_numbers_stand_to_the_right() -> None:
+    rows = [["category", "train", ""], ["class 0", "1,000", "made"], None, ["total", "12,005", ""]]
+
+    assert display.columns(rows, right={"train"}).splitlines() == [
+        "category   train",
+        "class 0    1,000  made",
+        "────────  ──────  ────",
+        "total     12,005",
+    ]

@@ -1,0 +1,89 @@
+"""Sums: all that the statistics need to know of records, in integers, added up batch by batch.
+
+Integers do not care for the order or the size of the batches. Not here: what the figures are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import tables
+from ..progress import Advance, silent
+from ..records import Batch, Pixels
+
+Counters = npt.NDArray[np.uint64]
+
+_BLOCK_RECORDS = 256  # added up at once: 256 × 255 fits into uint16, and they stay in the cache
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """All that the statistics need to know of some records, in integers; two of them can be added.
+
+    records, nonzero: uint64 of shape (classes,): records, and intensities that are not 0.
+    sum, squares: uint64 of shape (classes, height, width, channels): the sums of the intensities
+        and of their squares, for each pixel and channel.
+    least, most: uint8 of the same shape: the smallest and the largest intensity.
+    """
+
+    records: Counters
+    sum: Counters
+    squares: Counters
+    nonzero: Counters
+    least: Pixels
+    most: Pixels
+
+    def __add__(self, other: Sums) -> Sums:
+        """Return the sums of both parts together."""
+        return Sums(
+            self.records + other.records,
+            self.sum + other.sum,
+            self.squares + other.squares,
+            self.nonzero + other.nonzero,
+            np.minimum(self.least, other.least),
+            np.maximum(self.most, other.most),
+        )
+
+
+def summarise(path: Path, advance: Advance = silent) -> Sums:
+    """Return the sums of a whole table; the next row group is read while one is added up."""
+    about = tables.info(path)
+    total = nothing(len(about.classes), about.shape)
+    for batch in tables.batches(path):
+        add(total, batch)
+        advance(len(batch))
+    return total
+
+
+def nothing(classes: int, shape: tuple[int, int, int]) -> Sums:
+    """Return the sums of no records."""
+    return Sums(
+        records=np.zeros(classes, np.uint64),
+        sum=np.zeros((classes, *shape), np.uint64),
+        squares=np.zeros((classes, *shape), np.uint64),
+        nonzero=np.zeros(classes, np.uint64),
+        least=np.full((classes, *shape), 255, np.uint8),
+        most=np.zeros((classes, *shape), np.uint8),
+    )
+
+
+def add(total: Sums, batch: Batch) -> None:
+    """Add the records of a batch to `total`, in place."""
+    order = np.argsort(batch.labels, kind="stable")
+    labels = batch.labels[order]
+    starts = np.searchsorted(labels, np.arange(len(total.records) + 1))
+    for label in np.unique(labels).tolist():  # as uint8, 255 + 1 would be 0
+        images = batch.images[order[starts[label] : starts[label + 1]]]
+        total.records[label] += np.uint64(len(images))
+        total.nonzero[label] += np.uint64(np.count_nonzero(images))
+        np.minimum(total.least[label], images.min(axis=0), out=total.least[label])
+        np.maximum(total.most[label], images.max(axis=0), out=total.most[label])
+        for start in range(0, len(images), _BLOCK_RECORDS):
+            block = images[start : start + _BLOCK_RECORDS].astype(np.uint16)
+            total.sum[label] += block.sum(axis=0, dtype=np.uint16)
+            block *= block  # 255 × 255 fits too
+            total.squares[label] += block.sum(axis=0, dtype=np.uint32)
