@@ -100,7 +100,8 @@ class Settings:
 
     def with_(self, given: Mapping[str, Any]) -> Settings:
         """Return these settings, overruled by some: by the name of the setting or the option."""
-        options = {name: given[name] for name in plan.options() if name in given}
+        known = plan.options()
+        options = {name: given[name] for name in known if name in given}
         own = {name: value for name, value in given.items() if name not in options}
         return replace(self, **own, options={**self.options, **options})
 

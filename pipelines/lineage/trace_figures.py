@@ -39,7 +39,7 @@ def figures(way: Way, row: str | None) -> Found:
     facts: Facts = {}
     image, hops, problems = None, [], []
     try:
-        found = pq.readtable(way.here).to_pylist()
+        found = pq.read_table(way.here).to_pylist()
     except (OSError, pa.ArrowException, ValueError) as error:
         found, problems = [], [f"not readable as Parquet: {error}"]
     split_rows = {split.name: [n for n in wanted if layout[n][0] is split] for split in splits}
