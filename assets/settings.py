@@ -101,9 +101,10 @@ class Settings:
     def with_(self, given: Mapping[str, Any]) -> Settings:
         """Return these settings, overruled by some: by the name of the setting or the option."""
         known = plan.options()
-        options = {name: given[name] for name in known if name in given}
-        own = {name: value for name, value in given.items() if name not in options}
-        return replace(self, **own, options={**self.options, **options})
+        own = {name: value for name, value in given.items() if name not in known}
+        chosen = {**self.options, **{name: given[name] for name in known if name in given}}
+        options = {name: value for name, value in chosen.items() if value != known[name].default}
+        return replace(self, **own, options=options)
 
     def as_environment(self) -> dict[str, str]:
         """Return the variables that say the same, for a process of our own."""

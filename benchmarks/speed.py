@@ -42,7 +42,7 @@ from pipelines import archives, catalogue, statistics, tables
 from pipelines.declarations import Dataset, Source, Split
 from pipelines.exports import to_csv, to_lmdb
 from pipelines.statistics import duplicates, expectations
-from pipelines.store import hashing, layout
+from pipelines.store import hashing, layout, making
 
 CATALOGUE = Path(_root) / "assets" / "catalogue"
 STAGES = ("archives", "tables", "statistics", "csv", "lmdb")
@@ -396,17 +396,17 @@ def lineage_(bench: Bench) -> Iterator[Figure]:
     mirror = str(bench.archives)
     declared = catalogue.load(CATALOGUE)
     datasets = declared.select(SOURCES)
-    making: list[tuple[float, float]] = []
+    makings: list[tuple[float, float]] = []
     building: list[tuple[float, float]] = []
     make = making.make
 
-    def clocked_make(data: Path, artefact: Any, build: Callable[[Path], Any], run_id: Any) -> Any:
+    def clocked_make(store: Any, artefact: Any, build: Callable[[Path], Any], run_id: Any) -> Any:
         def clocked_build(path: Path) -> Any:
             with _noted(building):
                 return build(path)
 
-        with _noted(making):
-            return make(data, artefact, clocked_build, run_id)
+        with _noted(makings):
+            return make(store, artefact, clocked_build, run_id)
 
     look_through = hashing.look_through
 
@@ -421,10 +421,10 @@ def lineage_(bench: Bench) -> Iterator[Figure]:
     try:
         for number in range(bench.repeats + 1):  # the first one imports, and is thrown away
             chosen = Settings(data=bench.work / f"lineage{number}", mirror=mirror, offline=True)
-            making.clear()
+            makings.clear()
             building.clear()
             build = timed(lambda chosen=chosen: runs.run(chosen, datasets, STAGES, Display()))
-            shares.append((_covered(making) - _covered(building)) / build.wall_s)
+            shares.append((_covered(makings) - _covered(building)) / build.wall_s)
             built.append(build)
             reference.append(timed(partial(sha256sum, artefacts(chosen.data))))
             for times, is_deep in ((shallow, False), (deep, True)):

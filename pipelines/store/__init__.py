@@ -1,7 +1,13 @@
 """Where everything lies, and what is known of it: the data folder, provenance, what was seen.
 
-`layout` says where things are, `writing` is the only writer, `hashing` reads a file's SHA-256 and
-tells whether it changed since, `seen` keeps that between processes. `provenance` is what is known
-of how an artefact was made; `state` decides by it whether there is anything to do, and `making`
-does it. Not here: what files contain.
+`Store` is where artefacts are kept, `Folder` the only one there is. `layout` names the places in
+it, `writing` is the only writer, `hashing` reads SHA-256, `seen` keeps that between processes.
+`artefacts` says what shall be made, `provenance` what is known of one that was; `state` decides by
+them whether there is anything to do, and `making` does it. Not here: what files contain.
 """
+
+from .artefacts import Artefact, Facts, Input
+from .folder import Folder, Store
+from .provenance import Provenance
+
+__all__ = ["Artefact", "Facts", "Folder", "Input", "Provenance", "Store"]

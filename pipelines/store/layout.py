@@ -1,14 +1,15 @@
-"""Where things live under the data folder, and the one writer of everything there.
+"""Where everything lies in a store.
 
-Not here: what the files contain. All paths of artefacts are relative to the data folder and use
-`/`, so that they mean the same on every machine.
+Not here: writing it (`writing`), or what the files contain. All paths are relative to the store and
+use `/`, so that they mean the same on every machine. A new kind of artefact gets a function here
+that names its path, below a folder that its provenance may speak of (`lineage.schema.json`).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-LINEAGE = "lineage"  # the folder of the records of artefacts
+LINEAGE = "lineage"  # the folder of the provenance of artefacts
 SCRATCH = ".imagesets-scratch"  # artefacts are made again here; nobody else calls a folder so
 
 
@@ -53,17 +54,17 @@ def croissant(dataset: str) -> str:
 
 
 def lineage(artefact: str) -> str:
-    """Return the path of an artefact's lineage record, the latest."""
+    """Return the path of an artefact's provenance, the latest."""
     return f"{LINEAGE}/{artefact}.json"
 
 
 def pending_lineage(artefact: str) -> str:
-    """Return the path of a record that waits for its artefact to take its place."""
+    """Return the path of provenance that waits for its artefact to take its place."""
     return f"{LINEAGE}/{artefact}.json.next"
 
 
 def past_lineage(artefact: str, ended: str) -> str:
-    """Return the path of the record of an earlier materialization, by the time of its end."""
+    """Return the path of the provenance of an earlier materialization, by the time of its end."""
     return f"{LINEAGE}/history/{artefact}/{ended.replace('-', '').replace(':', '')}.json"
 
 

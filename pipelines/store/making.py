@@ -1,292 +1,155 @@
-"""Lineage: which bytes each artefact was made from, by what, and whether it is still up to date.
+"""Making: brings an artefact up to date, and lets what was made from wrong bytes be made again.
 
-Not here: making anything, reading an artefact's content again (`pipelines.verification`), or when
-its file was last read (`pipelines.seen`). An artefact is up to date when its record says that the
-same code made it from the same inputs with the same parameters, and its own bytes are still those
-recorded; of an archive, those that the catalogue declares. Only content decides.
+What an artefact is made from is hashed while it is used (`inputs`), and compared before the result
+takes its place: nothing is kept that was made from other bytes than its provenance would say. The
+new artefact and its provenance appear together: `provenance` says how.
 
-    data/tables/mnist/train.parquet                                 an artefact
-    data/lineage/tables/mnist/train.parquet.json                    its record: the latest
-    data/lineage/history/tables/mnist/train.parquet/<time>.json     the records before
-
-`lineage.schema.json` describes a record. An artefact and its record appear together: the record is
-written as `….json.next`, the artefact takes its place, the record takes its own. Wherever a process
-dies in between, `.next` is the record of the artefact if it knows its bytes, and nothing if not.
-
-What an artefact is made from is opened once, hashed while it is used, and compared before the
-result takes its place: nothing is kept that was made from other bytes than its record would say.
+Not here: deciding whether there is anything to do (`state`), or what an artefact holds: whoever
+calls gives a function that writes it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import platform
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
-from ..errors import StaleInput
-from . import hashing, layout, seen, writing
-from .hashing import Identity, Sight, now
-from .provenance import (
-    Artefact,
-    Facts,
-    Input,
-    Provenance,
-    Run,
-    as_recorded,
-    dump,
-    latest,
-    load,
-    logger,
-    promote,
-    read_bytes,
-    recorded,
-    retire,
-    settle,
-    sidecar,
-    versions,
-)
+from . import clock, hashing, inputs, layout, provenance, seen, writing
+from .artefacts import Artefact, Facts, Input
+from .folder import Store
+from .provenance import Provenance, Run, logger
 from .state import State, decide
 
 
 def make(
-    data: Path, artefact: Artefact, build: Callable[[Path], Facts], run_id: str | None = None
+    store: Store, artefact: Artefact, build: Callable[[Path], Facts], run_id: str | None = None
 ) -> tuple[Provenance, State]:
-    """Bring an artefact up to date; return its record, and the state it was in before.
+    """Bring an artefact up to date; return its provenance, and the state it was in before.
 
     Args:
-        data: the data folder.
+        store: where it is kept.
         artefact: what to make.
-        build: writes the artefact to the path it is given (`files.staged`), and to the disk, from
-            where it is moved into its place; called only if need be. Leaves that path empty where
-            the artefact is right as it is. When it raises, what was fetched stays: to go on with.
+        build: writes the artefact to the path it is given (`layout.staged`), and to the disk, from
+            where it is moved into its place; called only if need be. A folder is there already,
+            empty, and is flushed afterwards. A file may be left out where the artefact is right as
+            it is. When it raises, what was fetched stays: to go on with.
         run_id: the Dagster run that this is part of.
 
     Raises:
         StaleInput: what it is made from is not there, or not what it was, or changed meanwhile.
-        MadeByNewer: its record can only be read by a newer Imagesets.
+        MadeByNewer: its provenance can only be read by a newer Imagesets.
     """
-    before = decide(data, artefact)
-    if before.record and before.is_up_to_date and before.record == load(data, artefact.path):
-        return before.record, before
-    with writing.locked(data / artefact.path):
-        before = decide(data, artefact)  # another process may just have made it
-        if before.record and before.is_up_to_date:
-            settle(data, before.record)
-            return before.record, before
-        return _make(data, artefact, before, build, run_id), before
+    before = decide(store, artefact)
+    known = before.provenance
+    if known and before.is_up_to_date and known == provenance.load(store, artefact.path):
+        return known, before
+    with writing.locked(store.local(artefact.path)):
+        before = decide(store, artefact)  # another process may just have made it
+        if before.provenance and before.is_up_to_date:
+            provenance.settle(store, before.provenance)
+            if artefact.is_folder:
+                writing.remove(_staged(store, artefact))  # the old one, where a process died
+            return before.provenance, before
+        return _make(store, artefact, before, build, run_id), before
 
 
-def distrust(data: Path, path: str, sha256: str | None) -> None:
-    """Make sure that an artefact whose bytes were found wrong is made again.
-
-    Whatever contradicts its record is made again anyway; a record that agrees with wrong bytes
-    becomes one of the past, and with it those of all that was made from them.
-
-    Args:
-        data: the data folder.
-        path: of the artefact.
-        sha256: of its bytes when they were found wrong. Where other bytes are there by now, nothing
-            is done: somebody made it again.
-
-    Raises:
-        StorageError: the folder of records can't be written to.
-        MadeByNewer: its record can only be read by a newer Imagesets.
-    """
-    with writing.locked(data / path):
-        record = recorded(data, path)
-        if record is None or record.sha256 != sha256 or seen.look(data, path).sha256 != sha256:
-            return
-        settle(data, record)
-        retire(data, path)
-    _doubt(data, made_since(data, record))
-
-
-def made_since(data: Path, record: Provenance) -> list[Provenance]:
-    """Return the records of all that was made from an artefact since it was made itself.
-
-    When its bytes are found changed, nobody knows since when: all of that is in doubt.
-    """
-    later = [r for r in latest(data) if r.run.ended_s >= record.run.ended_s]
-    found: dict[str, Provenance] = {}
-    while more := {
-        r.path: r
-        for r in later
-        if r.path not in {record.path, *found}
-        and any(made_from.path in {record.path, *found} for made_from in r.inputs)
-    }:
-        found |= more
-    return list(found.values())
+def _staged(store: Store, artefact: Artefact) -> Path:
+    return layout.staged(store.local(artefact.path))
 
 
 def _make(
-    data: Path,
+    store: Store,
     artefact: Artefact,
     before: State,
     build: Callable[[Path], Facts],
     run_id: str | None,
 ) -> Provenance:
-    """Make an artefact that nobody else is making, and return its record."""
-    goal = data / artefact.path
-    staged = layout.staged(goal)
-    record_paths = (layout.lineage(artefact.path), layout.pending_lineage(artefact.path))
-    for path in (staged, *(data / name for name in (*record_paths, artefact.sidecar) if name)):
-        writing.sweep(path)
+    """Make an artefact that nobody else is making, and return its provenance."""
+    staged = _prepared(store, artefact)
     logger.info("%s: making it, because %s", artefact.path, before.reason)
-    started = now()
+    started = clock.now()
     try:
-        with _held(data, artefact.inputs) as compare:
+        with inputs.held(store, artefact.inputs) as compare:
             try:
                 facts = build(staged)
             except Exception:
                 compare()  # bytes that changed are the reason, if there are any
                 raise
             compare()
-        if before.condition == "changed" and before.record is not None:
-            _doubt(data, made_since(data, before.record))
-        return _take(data, artefact, before.record, facts, started, run_id)
+        if before.condition == "changed" and before.provenance is not None:
+            _doubt(store, made_since(store, before.provenance))
+        return _take(store, artefact, before.provenance, facts, started, run_id)
     except BaseException:
         writing.forget_empty(staged)
-        if artefact.inputs:
+        if artefact.inputs or artefact.is_folder:
             with contextlib.suppress(OSError):
-                staged.unlink()  # only what was fetched can be gone on with
+                writing.remove(staged)  # only what was fetched can be gone on with
         raise
 
 
-@contextlib.contextmanager
-def _held(data: Path, made_from: Sequence[Input]) -> Iterator[Callable[[], None]]:
-    """Hold what an artefact is made from open while it is used, and hash it meanwhile.
-
-    While a file is held open, no other one can have its inode: so when its identity stands at the
-    end, whoever opened its path in between read the bytes that were hashed.
-
-    Gives a function that waits for the hashes and compares them with those expected.
-
-    Raises:
-        StaleInput: something is not there, holds other bytes, or changed while it was used.
-    """
-    stop = threading.Event()
-
-    def look(file: BinaryIO) -> Sight:
-        return hashing.remembered(file.fileno()) or hashing.look_through(file, stop)
-
-    with contextlib.ExitStack() as stack:
-        files_ = [stack.enter_context(_opened(data, one.path)) for one in made_from]
-        identities = [hashing.identity(file) for file in files_]
-        pool = stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="inputs"))
-        stack.callback(stop.set)  # before the thread is waited for, and that before files close
-        looks = [pool.submit(look, file) for file in files_]
-        held = list(zip(made_from, files_, identities, looks, strict=True))
-
-        def compare() -> None:
-            for one, file, identity, looking in held:
-                path = data / one.path
-                try:
-                    sight = looking.result()
-                    stands = identity == hashing.identity(file) == Identity.of(path.stat())
-                except OSError as error:
-                    seen.note_unreadable(data, one.path)
-                    raise _unreadable(one.path, error) from error
-                if not stands or sight.identity != identity:
-                    raise StaleInput(
-                        f"{one.path} was changed or replaced while it was used. Nothing was made "
-                        "from it. Build again when nobody else writes to this data folder."
-                    )
-                seen.note(data, one.path, sight)
-                _hold(one.path, one.sha256, sight)
-
-        yield compare
-
-
-def read_again(data: Path, record: Provenance) -> None:
-    """Read an artefact anew, where its content gives trouble: perhaps it is not what was recorded.
-
-    Raises:
-        StaleInput: it is not, or it can't be read. The next build knows that.
-    """
-    try:
-        sight = seen.look_anew(data, record.path)
-    except OSError as error:
-        raise _unreadable(record.path, error) from error
-    _hold(record.path, record.sha256, sight)
-
-
-def _hold(path: str, sha256: str | None, sight: Sight) -> None:
-    """Raise `StaleInput` unless the bytes that were seen are those expected."""
-    if sight.sha256 != sha256:
-        raise StaleInput(
-            f"{path} changed since it was made: expected SHA-256 {sha256}, found {sight.sha256}. "
-            "Nothing was made from it. Build again: what changed is made anew first."
-        )
-
-
-def _unreadable(path: str, error: OSError) -> StaleInput:
-    return StaleInput(
-        f"{path} can't be read to its end ({error.strerror}). Nothing was made from it. Build "
-        "again: what can't be read is made anew first."
-    )
-
-
-@contextlib.contextmanager
-def _opened(data: Path, path: str) -> Iterator[BinaryIO]:
-    """Open something that an artefact is made from.
-
-    Raises:
-        StaleInput: it can't be opened.
-    """
-    with contextlib.ExitStack() as stack:
-        try:
-            file = stack.enter_context(hashing.opened(data / path))
-        except OSError as error:
-            raise StaleInput(
-                f"{path} must be made first: it can't be read ({error.strerror}). Build or "
-                "materialize the stages before this one too."
-            ) from error
-        yield file
+def _prepared(store: Store, artefact: Artefact) -> Path:
+    """Remove what killed processes left; return the path at which the artefact is made."""
+    staged = _staged(store, artefact)
+    places = (layout.lineage(artefact.path), layout.pending_lineage(artefact.path))
+    for path in (*places, artefact.sidecar):
+        if path is not None:
+            writing.sweep(store.local(path))
+    writing.sweep(staged)
+    if artefact.is_folder:
+        with writing.storage_errors(staged):
+            writing.remove(staged)
+            staged.mkdir()
+    return staged
 
 
 def _take(
-    data: Path,
+    store: Store,
     artefact: Artefact,
     old: Provenance | None,
     facts: Facts,
     started: str,
     run_id: str | None,
 ) -> Provenance:
-    """Give what was made its record and its place; `old` is the record before."""
-    goal = data / artefact.path
-    staged = layout.staged(goal)
+    """Give what was made its provenance and its place; `old` is the provenance before."""
+    goal, staged = store.local(artefact.path), _staged(store, artefact)
     made = staged if staged.exists() else goal
     sight = hashing.remembered(made) or hashing.look(made)
     size_bytes, sha256 = sight.identity.size_bytes, sight.sha256
     if made == goal and old is not None and old.sha256 == sha256:
         facts = old.facts  # as it was: what is known of it still holds
-    record = Provenance(
+    known = Provenance(
         path=artefact.path,
         size_bytes=size_bytes,
         sha256=sha256,
         mtime_ns=sight.identity.mtime_ns,
         stage=artefact.stage,
         code_version=artefact.code_version,
-        parameters=as_recorded(artefact.parameters),
+        parameters=provenance.as_json(artefact.parameters),
         inputs=artefact.inputs or _origin(artefact, facts, size_bytes, sha256),
         facts=dict(facts),
-        run=Run(run_id, started, now(), platform.node(), dict(versions())),
+        run=Run(
+            run_id,
+            started,
+            clock.now(),
+            platform.node(),
+            dict(provenance.versions(artefact.libraries)),
+        ),
+        format=artefact.format,
+        files=sight.files,
     )
-    with writing.atomic(data / layout.pending_lineage(artefact.path)) as partial:
-        partial.write_bytes(dump(record))
-    if artefact.sidecar and read_bytes(data / artefact.sidecar) != sidecar(record):
-        with writing.atomic(data / artefact.sidecar, lasting=False) as partial:
-            partial.write_bytes(sidecar(record))
+    provenance.write_pending(store, known)
+    if artefact.sidecar:
+        beside, said = store.read(artefact.sidecar), provenance.sidecar(known)
+        if beside != said:
+            store.swap(artefact.sidecar, beside, said, lasting=False)
     if made == staged:
-        writing.move(staged, goal)
-    promote(data, artefact.path)
+        store.publish(staged, artefact.path)
+    provenance.promote(store, artefact.path)
     if (taken := hashing.remembered(goal)) is not None:
-        seen.note(data, artefact.path, taken)
-    return record
+        seen.note(store, artefact.path, taken)
+    return known
 
 
 def _origin(artefact: Artefact, facts: Facts, size_bytes: int, sha256: str) -> tuple[Input, ...]:
@@ -296,11 +159,92 @@ def _origin(artefact: Artefact, facts: Facts, size_bytes: int, sha256: str) -> t
     return (Input(str(facts["origin"]), sha256, size_bytes, artefact.parameters.get("md5")),)
 
 
-def _doubt(data: Path, doubtful: Iterable[Provenance]) -> None:
-    """Let records be ones of the past, so that what they vouch for is made again."""
-    for record in doubtful:
-        with writing.locked(data / record.path):
-            if recorded(data, record.path) == record:  # nobody has made it again meanwhile
-                logger.info("%s: to be made again: what it was made from changed", record.path)
-                settle(data, record)
-                retire(data, record.path)
+def read_again(store: Store, known: Provenance) -> None:
+    """Read an artefact anew, where its content gives trouble: perhaps it is not what was recorded.
+
+    Raises:
+        StaleInput: it is not, or it can't be read. The next build knows that.
+    """
+    try:
+        sight = seen.look_anew(store, known.path)
+    except OSError as error:
+        raise inputs.unreadable(known.path, error) from error
+    inputs.compare(known.path, known.sha256, sight)
+
+
+# --- Doubt ----------------------------------------------------------------------------------------
+
+
+class Judged(Protocol):
+    """What verifying an artefact found; `sha256` is of its bytes, None if they can't be read."""
+
+    @property
+    def path(self) -> str: ...  # noqa: D102
+    @property
+    def condition(self) -> str: ...  # noqa: D102
+    @property
+    def sha256(self) -> str | None: ...  # noqa: D102
+
+
+def distrust_changed(store: Store, verdicts: Iterable[Judged]) -> None:
+    """Make sure that all artefacts that were found changed are made again.
+
+    Raises:
+        StorageError: the folder of provenance can't be written to.
+        MadeByNewer: the provenance of one can only be read by a newer Imagesets.
+    """
+    for verdict in verdicts:
+        if verdict.condition == "changed":
+            distrust(store, verdict.path, verdict.sha256)
+
+
+def distrust(store: Store, path: str, sha256: str | None) -> None:
+    """Make sure that an artefact whose bytes were found wrong is made again.
+
+    Whatever contradicts its provenance is made again anyway; provenance that agrees with wrong
+    bytes becomes that of the past, and with it that of all that was made from them.
+
+    Args:
+        store: where it is kept.
+        path: of the artefact.
+        sha256: of its bytes when they were found wrong. Where other bytes are there by now, nothing
+            is done: somebody made it again.
+
+    Raises:
+        StorageError: the folder of provenance can't be written to.
+        MadeByNewer: its provenance can only be read by a newer Imagesets.
+    """
+    with writing.locked(store.local(path)):
+        known = provenance.latest(store, path)
+        if known is None or known.sha256 != sha256 or seen.look(store, path).sha256 != sha256:
+            return
+        provenance.settle(store, known)
+        provenance.retire(store, path)
+    _doubt(store, made_since(store, known))
+
+
+def made_since(store: Store, known: Provenance) -> list[Provenance]:
+    """Return the provenance of all that was made from an artefact since it was made itself.
+
+    When its bytes are found changed, nobody knows since when: all of that is in doubt.
+    """
+    later = [p for p in provenance.of_everything(store) if p.run.ended_s >= known.run.ended_s]
+    found: dict[str, Provenance] = {}
+    while more := {
+        p.path: p
+        for p in later
+        if p.path not in {known.path, *found}
+        and any(made_from.path in {known.path, *found} for made_from in p.inputs)
+    }:
+        found |= more
+    return list(found.values())
+
+
+def _doubt(store: Store, doubtful: Iterable[Provenance]) -> None:
+    """Let provenance be that of the past, so that what it vouches for is made again."""
+    for known in doubtful:
+        with writing.locked(store.local(known.path)):
+            if provenance.latest(store, known.path) == known:  # nobody made it again meanwhile
+                logger.info("%s: to be made again: what it was made from changed", known.path)
+                provenance.settle(store, known)
+                provenance.retire(store, known.path)

@@ -1,20 +1,19 @@
-"""Lineage: which bytes each artefact was made from, by what, and whether it is still up to date.
-
-Not here: making anything, reading an artefact's content again (`pipelines.verification`), or when
-its file was last read (`pipelines.seen`). An artefact is up to date when its record says that the
-same code made it from the same inputs with the same parameters, and its own bytes are still those
-recorded; of an archive, those that the catalogue declares. Only content decides.
+"""Provenance: what is known of an artefact that was made, as JSON, and what was known before.
 
     data/tables/mnist/train.parquet                                 an artefact
-    data/lineage/tables/mnist/train.parquet.json                    its record: the latest
-    data/lineage/history/tables/mnist/train.parquet/<time>.json     the records before
+    data/lineage/tables/mnist/train.parquet.json                    its provenance: the latest
+    data/lineage/history/tables/mnist/train.parquet/<time>.json     that of earlier ones
 
-`lineage.schema.json` describes a record. An artefact and its record appear together: the record is
-written as `….json.next`, the artefact takes its place, the record takes its own. Wherever a process
-dies in between, `.next` is the record of the artefact if it knows its bytes, and nothing if not.
+`lineage.schema.json` describes it. An artefact and its provenance appear together: provenance is
+written as `….json.next`, the artefact takes its place, its provenance takes its own. Wherever a
+process dies in between, `.next` is the provenance of the artefact if it knows its bytes, and
+nothing if not.
 
-What an artefact is made from is opened once, hashed while it is used, and compared before the
-result takes its place: nothing is kept that was made from other bytes than its record would say.
+`imagesets-lineage/1` is written wherever it suffices, so that older versions can read it;
+`imagesets-lineage/2` knows folders, more places than /1, and artefacts that name their libraries.
+
+Not here: what shall be made (`artefacts`), whether an artefact is up to date (`state`), making one
+(`making`), or when its file was last read (`seen`).
 """
 
 from __future__ import annotations
@@ -29,29 +28,26 @@ import platform
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, get_args
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter
 
 from .. import __version__
-from ..declarations import MD5, SHA256
+from ..declarations import SHA256
 from ..errors import MadeByNewer
-from . import hashing, layout, seen, writing
-from .hashing import Sight
+from . import clock, hashing, layout, seen
+from .artefacts import LIBRARIES, NO_MORE, Format, Input, Size
+from .folder import Store
+from .hashing import File, Sight
 
 logger = logging.getLogger(__name__)
 
-FORMAT: Literal["imagesets-lineage/1"] = "imagesets-lineage/1"
+NEWEST: Format = "imagesets-lineage/2"
 _FAMILY = "imagesets-lineage/"
-LIBRARIES = ("pyarrow", "polars", "numpy", "isal", "lmdb", "dagster")
-
-Facts = Mapping[str, Any]
-"""What making an artefact found out, in JSON's types: records, where an archive came from, …"""
 
 
 def _time(text: str) -> str:
-    """Return a time as records tell it, or raise ValueError."""
+    """Return a time as provenance tells it, or raise ValueError."""
     if not text.endswith("Z"):
         raise ValueError("a time in UTC ends in Z")
     datetime.fromisoformat(text)
@@ -70,48 +66,10 @@ def _known_facts(facts: dict[str, Any]) -> dict[str, Any]:
     return facts
 
 
-# What a record must look like to be believed: the schema in `lineage.schema.json`.
-_Size = Annotated[int, Field(ge=0, lt=1 << 63)]
+# What provenance must look like to be believed: the schema in `lineage.schema.json`.
 _Nanoseconds = Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
 _Time = Annotated[str, AfterValidator(_time)]
 _Facts = Annotated[dict[str, Any], AfterValidator(_known_facts)]
-_NO_MORE = ConfigDict(extra="forbid")
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """Something that an artefact is made from.
-
-    path: relative to the data folder; of an archive, the place that its bytes came from.
-    sha256: None while it does not exist. size_bytes, md5: None where they are not known.
-    """
-
-    __pydantic_config__ = _NO_MORE
-
-    path: str
-    sha256: SHA256 | None
-    size_bytes: _Size | None = None
-    md5: MD5 | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Artefact:
-    """A file under the data folder, and all that decides its bytes.
-
-    path: relative to the data folder.
-    stage, code_version: what makes it, and the version of that code.
-    parameters: declared facts and options that its bytes depend on, in JSON's types.
-    sidecar: path of the file that says what went in, for formats that have no room for it.
-    sha256: what its bytes must hash to, where that is declared.
-    """
-
-    path: str
-    stage: str
-    code_version: str
-    parameters: Mapping[str, Any]
-    inputs: tuple[Input, ...] = ()
-    sidecar: str | None = None
-    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +79,7 @@ class Run:
     id: of the Dagster run; None where there was none.
     """
 
-    __pydantic_config__ = _NO_MORE
+    __pydantic_config__ = NO_MORE
 
     id: str | None
     started: _Time
@@ -132,20 +90,22 @@ class Run:
     @property
     def ended_s(self) -> float:
         """The end in seconds since 1970."""
-        return hashing.seconds(self.ended)
+        return clock.seconds(self.ended)
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
     """What is known of an artefact that was made: how, from what, and with what outcome.
 
+    sha256: of its bytes; of a folder, that of the list of its files (`hashing.sha256_of`).
     mtime_ns: of the file when it was made; told, and trusted for nothing.
+    files: of a folder, in the order of their names; None of a file.
     """
 
-    __pydantic_config__ = _NO_MORE
+    __pydantic_config__ = NO_MORE
 
     path: str
-    size_bytes: _Size
+    size_bytes: Size
     sha256: SHA256
     mtime_ns: _Nanoseconds
     stage: str
@@ -154,7 +114,8 @@ class Provenance:
     inputs: tuple[Input, ...]
     facts: _Facts
     run: Run
-    format: Literal["imagesets-lineage/1"] = FORMAT
+    format: Format = "imagesets-lineage/1"
+    files: tuple[File, ...] | None = None
 
     @property
     def records(self) -> int | None:
@@ -163,99 +124,134 @@ class Provenance:
         return found if isinstance(found, int) else None
 
 
-def recorded(data: Path, path: str) -> Provenance | None:
-    """Return the record of an artefact, or None where there is none that can be trusted.
+def latest(store: Store, path: str) -> Provenance | None:
+    """Return the provenance of an artefact, or None where there is none that can be trusted.
 
     Raises:
         MadeByNewer: there is one that only a newer Imagesets can read.
     """
-    pending = load(data, path, layout.pending_lineage(path))
+    pending = load(store, path, layout.pending_lineage(path))
     if pending is not None:
         with contextlib.suppress(OSError):
-            if is_of(pending, seen.look(data, path)):
+            if is_of(pending, seen.look(store, path)):
                 return pending  # a process died after the artefact took its place
-    return load(data, path)
+    return load(store, path)
 
 
-def as_recorded(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return parameters as a record has them: JSON knows lists, and no tuples."""
+def of_everything(store: Store) -> Iterator[Provenance]:
+    """Yield the latest provenance of every artefact."""
+    folder = store.local(layout.LINEAGE)
+    for file in sorted(folder.rglob("*.json")):
+        name = file.relative_to(folder).as_posix().removesuffix(".json")
+        with contextlib.suppress(MadeByNewer):
+            if not name.startswith("history/") and (found := latest(store, name)) is not None:
+                yield found
+
+
+def is_of(known: Provenance, sight: Sight) -> bool:
+    """Whether provenance knows the bytes that were seen."""
+    seen_so = (sight.sha256, sight.identity.size_bytes, sight.files)
+    return (known.sha256, known.size_bytes, known.files) == seen_so
+
+
+# --- The latest, the one that waits, and those of the past ----------------------------------------
+
+
+def write_pending(store: Store, known: Provenance) -> None:
+    """Write the provenance of an artefact that is about to take its place."""
+    pending = layout.pending_lineage(known.path)
+    store.swap(pending, store.read(pending), dump(known))
+
+
+def promote(store: Store, path: str) -> None:
+    """Let the pending provenance become the latest; keep the one before."""
+    retire(store, path)
+    store.publish(store.local(layout.pending_lineage(path)), layout.lineage(path))
+
+
+def retire(store: Store, path: str) -> None:
+    """Keep the latest provenance, unless it is damaged, as one of the past."""
+    if (old := load(store, path)) is not None:
+        place = store.local(layout.lineage(path))
+        store.publish(place, layout.past_lineage(path, old.run.ended))
+
+
+def settle(store: Store, known: Provenance) -> None:
+    """Let the provenance of an artefact that is up to date be the latest one, and the only one."""
+    pending = layout.pending_lineage(known.path)
+    if load(store, known.path, pending) == known:
+        promote(store, known.path)
+    else:
+        store.swap(pending, store.read(pending), None)
+
+
+# --- JSON -----------------------------------------------------------------------------------------
+
+
+def as_json(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters as provenance has them: JSON knows lists, and no tuples."""
     found: dict[str, Any] = json.loads(json.dumps(parameters))
     return found
 
 
-def sidecar(record: Provenance) -> bytes:
-    """Return what a sidecar says of its artefact: the record without what depends on the run."""
+def sidecar(known: Provenance) -> bytes:
+    """Return what a sidecar says of its artefact: provenance without what depends on the run."""
     left_out = {"mtime_ns", "facts", "run"}
-    said = {key: value for key, value in asdict(record).items() if key not in left_out}
-    return _json(said | {"records": record.records})
+    said = {key: value for key, value in _said(known).items() if key not in left_out}
+    return _json(said | {"records": known.records})
 
 
-def promote(data: Path, path: str) -> None:
-    """Let the pending record become the latest; keep the one before."""
-    with writing.storage_errors(data / layout.lineage(path)):
-        retire(data, path)
-        (data / layout.pending_lineage(path)).replace(data / layout.lineage(path))
-
-
-def retire(data: Path, path: str) -> None:
-    """Keep the latest record, unless it is damaged, as one of the past."""
-    latest = data / layout.lineage(path)
-    if (old := load(data, path)) is not None:
-        kept = data / layout.past_lineage(path, old.run.ended)
-        with writing.storage_errors(latest):
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            latest.replace(kept)
-
-
-def settle(data: Path, record: Provenance) -> None:
-    """Let the record of an artefact that is up to date be the latest one, and the only one."""
-    pending = data / layout.pending_lineage(record.path)
-    if load(data, record.path, layout.pending_lineage(record.path)) == record:
-        promote(data, record.path)
-    else:
-        pending.unlink(missing_ok=True)
-
-
-def latest(data: Path) -> Iterator[Provenance]:
-    """Yield the latest record of every artefact."""
-    folder = data / layout.LINEAGE
-    for file in sorted(folder.rglob("*.json")):
-        name = file.relative_to(folder).as_posix().removesuffix(".json")
-        with contextlib.suppress(MadeByNewer):
-            if not name.startswith("history/") and (found := recorded(data, name)) is not None:
-                yield found
-
-
-def dump(record: Provenance) -> bytes:
+def dump(known: Provenance) -> bytes:
     """Return provenance as it is written."""
-    said = asdict(record)
+    said = _said(known)
     return _json(said | {"digest": _digest(said)})
 
 
-def load(data: Path, path: str, name: str | None = None) -> Provenance | None:
-    """Return the record of an artefact from a file (the latest), unless it is damaged.
+def load(store: Store, path: str, name: str | None = None) -> Provenance | None:
+    """Return the provenance of an artefact from a file (the latest), unless it is damaged.
 
     Raises:
         MadeByNewer: it is sound, and of a format that is not known here. Every format keeps the
             keys `format` and `digest`.
     """
-    place = data / (name or layout.lineage(path))
+    name = name or layout.lineage(path)
     try:
-        with hashing.opened(place) as file:
-            said = json.loads(file.read().decode(), object_pairs_hook=_once_each)
+        said = json.loads((store.read(name) or b"").decode(), object_pairs_hook=_once_each)
         digest = said.pop("digest")
         if digest != _digest(said):
             return None
-        if said["format"] != FORMAT and str(said["format"]).startswith(_FAMILY):
-            raise MadeByNewer(
-                f"{place} was made by a newer Imagesets (format {said['format']!r}, where "
-                f"{FORMAT!r} is the newest known here). Use that version for this data folder, or "
-                "choose another folder with --data or IMAGESETS_DATA."
-            )
-        record = _PROVENANCE.validate_json(json.dumps(said), strict=True)
-        return record if record.path == path else None
+        _refuse_newer(store, name, str(said["format"]))
+        known = _PROVENANCE.validate_json(json.dumps(said), strict=True)
+        return known if known.path == path and _is_consistent(known) else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
+
+
+def _refuse_newer(store: Store, name: str, found: str) -> None:
+    if found.startswith(_FAMILY) and found not in get_args(Format):
+        raise MadeByNewer(
+            f"{store.local(name)} was made by a newer Imagesets (format {found!r}, where "
+            f"{NEWEST!r} is the newest known here). Use that version for this data folder, or "
+            "choose another folder with --data or IMAGESETS_DATA."
+        )
+
+
+def _is_consistent(known: Provenance) -> bool:
+    """Whether a folder's files are what its hash and size say, and the format knows folders."""
+    if known.files is None:
+        return True
+    names, size = [file.path for file in known.files], sum(f.size_bytes for f in known.files)
+    is_in_order = names == sorted({*names})
+    says_so = (known.sha256, known.size_bytes) == (hashing.sha256_of(known.files), size)
+    return known.format != "imagesets-lineage/1" and is_in_order and says_so
+
+
+def _said(known: Provenance) -> dict[str, Any]:
+    """Return provenance as its format has it: only of a folder, files are told."""
+    said = asdict(known)
+    if known.files is None:
+        del said["files"]
+    return said
 
 
 def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -267,7 +263,7 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _digest(said: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a record: of its JSON without spaces, keys in order."""
+    """Return the SHA-256 of provenance: of its JSON without spaces, keys in order."""
     text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -276,29 +272,13 @@ def _json(said: Mapping[str, Any]) -> bytes:
     return (json.dumps(said, indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def is_of(record: Provenance, sight: Sight) -> bool:
-    """Whether a record knows the bytes that were seen."""
-    return (record.sha256, record.size_bytes) == (sight.sha256, sight.identity.size_bytes)
-
-
-def read_bytes(path: Path) -> bytes | None:
-    """Return what a file holds; None where it can't be read."""
-    try:
-        with hashing.opened(path) as file:
-            return file.read()
-    except OSError:
-        return None
-
-
 @functools.cache
-def versions() -> Mapping[str, str]:
-    """Return the versions of Python, of this project, and of the libraries that do the work."""
+def versions(libraries: tuple[str, ...] = LIBRARIES) -> Mapping[str, str]:
+    """Return the versions of Python, of this project, and of libraries, where they are there."""
     found = {"python": platform.python_version(), "imagesets": __version__}
-    for name in LIBRARIES:
-        try:
+    for name in libraries:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return found
 
 

@@ -1,7 +1,7 @@
 """Seen: what was found at a path of the data folder when somebody last read all of it.
 
-Two kinds of knowledge are kept apart. How an artefact was made stands in its record, which travels
-with it (`pipelines.lineage`). What was seen of its file is local and may be deleted at any time:
+Two kinds of knowledge are kept apart. How an artefact was made stands in its provenance, which
+travels with it. What was seen of its file is local and may be deleted at any time:
 
     data/.seen/tables/mnist/train.parquet.json     SHA-256, size, mtime, ctime, inode, when
 
@@ -10,7 +10,8 @@ and inode moved, nobody has looked at the file that is there now, and it is hash
 on the disk move none of them: they are found by `verify`, which always reads, and by everything
 that is made from a file, which hashes it meanwhile.
 
-Not here: what a file should hold.
+Of a folder it is one note, with what was seen of each of its files. Not here: what a file should
+hold (`provenance`).
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from typing import Any
 import platformdirs
 
 from ..errors import StorageError
-from . import hashing, layout, writing
-from .hashing import Identity, Sight
+from . import clock, hashing, layout, writing
+from .folder import Store
+from .hashing import File, Identity, Sight
 
 # A change within the tick of the file system's clock in which a file was hashed can't be told from
 # none. The coarsest clock is that of FAT.
@@ -35,48 +37,47 @@ COARSEST_TICK_S = 2.0
 _UNREADABLE = ""  # in the place of a SHA-256
 
 
-def look(data: Path, path: str) -> Sight:
+def look(store: Store, path: str) -> Sight:
     """Return what was seen of a file; read it only where nobody has since it last changed.
 
     Raises:
         OSError: it can't be read.
     """
-    return hashing.remembered(data / path) or known(data, path) or look_anew(data, path)
+    return hashing.remembered(store.local(path)) or known(store, path) or look_anew(store, path)
 
 
-def look_anew(data: Path, path: str) -> Sight:
+def look_anew(store: Store, path: str) -> Sight:
     """Read a file, and keep what was seen.
 
     Raises:
         OSError: it can't be read; so what was seen of it before counts no longer.
     """
     try:
-        sight = hashing.look(data / path)
+        sight = hashing.look(store.local(path))
     except OSError:
-        note_unreadable(data, path)
+        note_unreadable(store, path)
         raise
-    note(data, path, sight)
+    note(store, path, sight)
     return sight
 
 
-def known(data: Path, path: str) -> Sight | None:
-    """Return what was seen of a file, if it is certain that nobody wrote to it since.
-
-    Raises:
-        OSError: there is no such file.
-    """
-    identity = Identity.of((data / path).stat())
-    sights = [sight for place in _places(data, path) if (sight := _read(place))]
+def known(store: Store, path: str) -> Sight | None:
+    """Return what was seen of a file, if it is certain that nobody wrote to it since."""
+    identity = store.stat(path)
+    sights = [sight for place in _places(store, path) if (sight := _read(place))]
     sights = [sight for sight in sights if sight.identity == identity and _is_settled(sight)]
     # Of a folder that can't be written to any more, the newest is in the cache.
-    latest = max(sights, key=lambda sight: hashing.seconds(sight.looked), default=None)
+    latest = max(sights, key=lambda sight: clock.seconds(sight.looked), default=None)
     return latest if latest and latest.sha256 != _UNREADABLE else None
 
 
-def note(data: Path, path: str, sight: Sight) -> None:
+def note(store: Store, path: str, sight: Sight) -> None:
     """Keep what was seen of a file, in the data folder if that can be written to."""
-    said = {"sha256": sight.sha256, "looked": sight.looked, **asdict(sight.identity)}
-    for place in _places(data, path):
+    said: dict[str, Any] = {"sha256": sight.sha256, "looked": sight.looked}
+    said |= asdict(sight.identity)
+    if sight.files is not None:
+        said["files"] = [asdict(file) for file in sight.files]
+    for place in _places(store, path):
         with contextlib.suppress(OSError, StorageError):  # without, the file is just read again
             writing.sweep(place)  # whoever writes there at this moment loses a note, no more
             with writing.atomic(place, lasting=False) as partial:
@@ -84,18 +85,17 @@ def note(data: Path, path: str, sight: Sight) -> None:
             return
 
 
-def note_unreadable(data: Path, path: str) -> None:
+def note_unreadable(store: Store, path: str) -> None:
     """Keep that a file could not be read: a disk that goes bad moves no time of it."""
     hashing.forget()
-    with contextlib.suppress(OSError):  # it is not even there
-        identity = Identity.of((data / path).stat())
-        note(data, path, Sight(_UNREADABLE, identity, hashing.now()))
+    if (identity := store.stat(path)) is not None:
+        note(store, path, Sight(_UNREADABLE, identity, clock.now()))
 
 
-def _places(data: Path, path: str) -> tuple[Path, Path]:
-    folder = hashlib.sha256(os.fsencode(data.resolve())).hexdigest()[:16]
+def _places(store: Store, path: str) -> tuple[Path, Path]:
+    folder = hashlib.sha256(os.fsencode(store.local("").resolve())).hexdigest()[:16]
     cache = platformdirs.user_cache_path("imagesets") / folder
-    return data / layout.seen(path), cache / layout.seen(path)
+    return store.local(layout.seen(path)), cache / layout.seen(path)
 
 
 def _read(place: Path) -> Sight | None:
@@ -103,12 +103,14 @@ def _read(place: Path) -> Sight | None:
         with hashing.opened(place) as file:
             said: Any = json.loads(file.read())
         digest, looked = str(said.pop("sha256")), str(said.pop("looked"))
-        hashing.seconds(looked)
-        return Sight(digest, Identity(**said), looked)
+        clock.seconds(looked)
+        files = said.pop("files", None)
+        files = None if files is None else tuple(File(**file) for file in files)
+        return Sight(digest, Identity(**said), looked, files)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 
 def _is_settled(sight: Sight) -> bool:
     """Whether the file had been left alone for a while when it was hashed."""
-    return hashing.seconds(sight.looked) - sight.identity.ctime_ns / 1e9 > COARSEST_TICK_S
+    return clock.seconds(sight.looked) - sight.identity.ctime_ns / 1e9 > COARSEST_TICK_S

@@ -1,17 +1,18 @@
-"""Where things live under the data folder, and the one writer of everything there.
+"""The only writer: whatever is written is made beside its goal, and moved there when it is whole.
 
-Not here: what the files contain. All paths of artefacts are relative to the data folder and use
-`/`, so that they mean the same on every machine.
+Not here: where things lie (`layout`), or what files contain.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import hashlib
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -98,7 +99,15 @@ def sweep(goal: Path) -> None:
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         for name in os.listdir(goal.parent):
             if name.startswith(start) and name.endswith(end) and len(name) == len(start + end) + 8:
-                (goal.parent / name).unlink(missing_ok=True)
+                remove(goal.parent / name)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it, as far as it is there and lets itself."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -122,15 +131,63 @@ def hashed(path: Path) -> Iterator[Callable[[bytes], object]]:
 
 
 def flush(partial: Path) -> None:
-    """Return when the bytes of a finished file are on the disk."""
-    with storage_errors(partial), partial.open("rb+") as file:
-        os.fsync(file.fileno())
+    """Return when a finished file, or a folder with all that is in it, is on the disk."""
+    with storage_errors(partial):
+        inside = [
+            os.path.join(where, name)
+            for where, _, names in os.walk(partial)
+            for name in (*names, "")
+        ]
+        for path in inside or [str(partial)]:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def move(partial: Path, goal: Path) -> None:
-    """Give a finished file its final name."""
+    """Give a finished file or folder its final name; what had that name before is removed.
+
+    Readers of a folder find the old one, none, or the new one: never files of both.
+    """
     with storage_errors(goal):
-        hashing.move(partial, goal)
+        if not partial.is_dir():
+            hashing.move(partial, goal)
+        elif not goal.is_dir():
+            partial.replace(goal)
+        else:
+            if not _exchanged(partial, goal):
+                _exchange_one_by_one(partial, goal)
+            remove(partial)  # that is the old one now
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Let two paths exchange what they name, at once, where this system and file system can."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(number, os.strerror(number), str(other))
+
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # Linux's fcntl.h and fs.h
+
+
+def _exchange_one_by_one(new: Path, goal: Path) -> None:
+    """Move what is at `goal` aside, then the new folder there; for a moment nothing is there."""
+    aside = new.with_name(f".{new.name}.{secrets.token_hex(4)}.partial")  # as `sweep` knows them
+    goal.replace(aside)
+    try:
+        new.replace(goal)
+    except OSError:
+        aside.replace(goal)
+        raise
+    aside.replace(new)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import pytest
 from assets.running import runs
 from assets.settings import Settings
 from pipelines.progress import Display
-from pipelines.store import hashing, seen
+from pipelines.store import Folder, hashing, seen
 from tests.assets.conftest import Command, Start
 from tests.assets.forked import Forked
 from tests.assets.project import Project, made, moved
@@ -142,7 +142,7 @@ def test_what_rots_is_found_by_verify_and_lock_whatever_this_process_knows(
     built: Project, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built.rot(CSV)
-    known = seen.look(built.data, CSV)
+    known = seen.look(Folder(built.data), CSV)
     monkeypatch.setattr(hashing, "remembered", lambda _: known)
     assert verify(command, built) == (1, [(CSV, "changed")])
     monkeypatch.undo()
@@ -164,7 +164,7 @@ def bad_sector(built: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[[str
         return real(descriptor, size, at)
 
     def go_bad(path: str) -> None:
-        seen.look_anew(built.data, path)
+        seen.look_anew(Folder(built.data), path)
         hashing.forget()
         bad.add((built.data / path).stat().st_ino)
 
@@ -205,7 +205,7 @@ def test_what_is_up_to_date_says_when_its_bytes_were_last_read(
     def look_at(when: str, *paths: str) -> None:
         for path in paths:
             sight = hashing.look(built.data / path)
-            seen.note(built.data, path, replace(sight, looked=when))
+            seen.note(Folder(built.data), path, replace(sight, looked=when))
         hashing.forget()
 
     kept = [path for path in built.snapshot() if not path.endswith("lineage.json")]
@@ -247,7 +247,7 @@ def test_a_check_of_counts_that_failed_is_told_by_looking_deep(
 
 def test_a_record_of_a_newer_version_is_named_and_kept(built: Project, command: Command) -> None:
     record = built.data / f"lineage/{CSV}.json"
-    rerecord(built, CSV, format="imagesets-lineage/2")
+    rerecord(built, CSV, format="imagesets-lineage/3")
     before = record.read_bytes()
 
     said = command("verify", *built.options)

@@ -1,4 +1,4 @@
-"""`files.locked`: real processes that want the same block, some of them killed while in it."""
+"""`writing.locked`: real processes that want the same block, some of them killed while in it."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.store import hashing, layout, seen
+from pipelines.store import Folder, clock, hashing, layout, seen
 
 PATH = "tables/digits/train.parquet"
 
@@ -26,7 +26,7 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     found.parent.mkdir(parents=True)
     found.write_bytes(b"bytes")
     settled(monkeypatch)
-    seen.look(tmp_path / "data", PATH)
+    seen.look(Folder(tmp_path / "data"), PATH)
     hashing.forget()
     return found
 
@@ -44,9 +44,9 @@ def test_what_was_seen_is_told_with_when_and_without_reading(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hashing, "look_through", lambda *_: pytest.fail("it is read"))
-    sight = seen.look(data_of(file), PATH)
+    sight = seen.look(Folder(data_of(file)), PATH)
     assert sight.sha256 == hashlib.sha256(b"bytes").hexdigest()
-    assert abs(time.time() - hashing.seconds(sight.looked)) < 60
+    assert abs(time.time() - clock.seconds(sight.looked)) < 60
 
 
 def _replaced(file: Path) -> None:
@@ -82,8 +82,11 @@ def test_whatever_moves_the_file_is_looked_at_again(
 ) -> None:
     time.sleep(0.02)  # a tick of the file system's clock
     change(file)
-    assert seen.known(data_of(file), PATH) is None
-    assert seen.look(data_of(file), PATH).sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert seen.known(Folder(data_of(file)), PATH) is None
+    assert (
+        seen.look(Folder(data_of(file)), PATH).sha256
+        == hashlib.sha256(file.read_bytes()).hexdigest()
+    )
 
 
 def test_a_file_that_was_written_just_before_it_was_read_is_read_again(
@@ -92,8 +95,8 @@ def test_a_file_that_was_written_just_before_it_was_read_is_read_again(
     """A change within the same tick of the clock would move nothing."""
     monkeypatch.setattr(seen, "COARSEST_TICK_S", 2.0)
     os.utime(file)
-    seen.look_anew(data_of(file), PATH)
-    assert seen.known(data_of(file), PATH) is None
+    seen.look_anew(Folder(data_of(file)), PATH)
+    assert seen.known(Folder(data_of(file)), PATH) is None
 
 
 @pytest.mark.parametrize(
@@ -102,16 +105,16 @@ def test_a_file_that_was_written_just_before_it_was_read_is_read_again(
 )
 def test_what_is_damaged_counts_as_never_seen(file: Path, text: bytes) -> None:
     (data_of(file) / layout.seen(PATH)).write_bytes(text)
-    assert seen.known(data_of(file), PATH) is None
-    assert seen.look(data_of(file), PATH).sha256 == hashlib.sha256(b"bytes").hexdigest()
+    assert seen.known(Folder(data_of(file)), PATH) is None
+    assert seen.look(Folder(data_of(file)), PATH).sha256 == hashlib.sha256(b"bytes").hexdigest()
 
 
 def test_deleting_what_was_seen_costs_reading_and_nothing_else(file: Path) -> None:
     shutil.rmtree(data_of(file) / ".seen")
-    assert seen.known(data_of(file), PATH) is None
-    assert seen.look(data_of(file), PATH).sha256 == hashlib.sha256(b"bytes").hexdigest()
+    assert seen.known(Folder(data_of(file)), PATH) is None
+    assert seen.look(Folder(data_of(file)), PATH).sha256 == hashlib.sha256(b"bytes").hexdigest()
     hashing.forget()
-    assert seen.known(data_of(file), PATH) is not None
+    assert seen.known(Folder(data_of(file)), PATH) is not None
 
 
 def test_where_the_data_folder_can_not_be_written_to_the_users_cache_keeps_what_was_seen(
@@ -121,10 +124,10 @@ def test_where_the_data_folder_can_not_be_written_to_the_users_cache_keeps_what_
     shutil.rmtree(data / ".seen")
     (data / ".seen").write_text("no folder can be made here")
 
-    seen.look(data, PATH)
+    seen.look(Folder(data), PATH)
     hashing.forget()
 
-    assert seen.known(data, PATH) is not None
+    assert seen.known(Folder(data), PATH) is not None
     [kept] = [path for path in (tmp_path / "cache").rglob("*.json") if path.is_file()]
     assert json.loads(kept.read_text("utf-8"))["sha256"] == hashlib.sha256(b"bytes").hexdigest()
 
@@ -137,12 +140,12 @@ def test_what_was_seen_last_counts_where_the_data_folder_can_not_be_written_to_a
     before = kept.read_bytes()
     shutil.rmtree(data / ".seen")
     (data / ".seen").write_text("no folder can be made here")
-    sight = seen.look_anew(data, PATH)
-    seen.note(data, PATH, replace(sight, sha256="of bytes that rotted"))
+    sight = seen.look_anew(Folder(data), PATH)
+    seen.note(Folder(data), PATH, replace(sight, sha256="of bytes that rotted"))
     (data / ".seen").unlink()
     kept.parent.mkdir(parents=True)
     kept.write_bytes(before)
-    found = seen.known(data, PATH)
+    found = seen.known(Folder(data), PATH)
     assert found is not None
     assert found.sha256 == "of bytes that rotted"
 
@@ -153,15 +156,15 @@ def test_where_nothing_can_be_kept_files_are_read_each_time(file: Path, tmp_path
     (data / ".seen").write_text("")
     (tmp_path / "cache").write_text("")
     for _ in range(2):
-        assert seen.look(data, PATH).sha256 == hashlib.sha256(b"bytes").hexdigest()
+        assert seen.look(Folder(data), PATH).sha256 == hashlib.sha256(b"bytes").hexdigest()
         hashing.forget()
-    assert seen.known(data, PATH) is None
+    assert seen.known(Folder(data), PATH) is None
 
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="no file is in its place"):
-        seen.look(tmp_path, "pipe")
+        seen.look(Folder(tmp_path), "pipe")
 
 
 def test_a_file_that_never_rests_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,5 +184,5 @@ def test_what_a_killed_process_left_of_a_note_goes_with_the_next_one(file: Path)
     place = data_of(file) / layout.seen(PATH)
     place.with_name(f".{place.name}.0123abcd.partial").write_text('{"sha256": ')
     file.write_bytes(b"other bytes")
-    seen.look(data_of(file), PATH)
+    seen.look(Folder(data_of(file)), PATH)
     assert [path.name for path in place.parent.iterdir()] == [place.name]

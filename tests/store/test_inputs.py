@@ -9,15 +9,25 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipelines.errors import MadeByNewer, StaleInput
-from pipelines.store import hashing, layout, making, provenance, seen, state, writing
-from pipelines.store.provenance import Artefact, Input
+from pipelines.store import (
+    Artefact,
+    Folder,
+    Input,
+    hashing,
+    layout,
+    making,
+    provenance,
+    seen,
+    state,
+    writing,
+)
 
 TABLE, CSV, COPY = "tables/digits/train.parquet", "exports/digits/train.csv", "exports/digits/copy"
 
@@ -58,20 +68,22 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (THE_COPY, b"copy"),
         (OTHER, b"other"),
     ):
-        making.make(tmp_path, wanted, write(content))
+        making.make(Folder(tmp_path), wanted, write(content))
     hashing.forget()
     return tmp_path
 
 
 def rot(data: Path, path: str, content: bytes) -> None:
     """Change bytes so that nothing which is looked at tells it."""
-    known = seen.look(data, path)
+    known = seen.look(Folder(data), path)
     stat = (data / path).stat()
     (data / path).write_bytes(content)
     os.utime(data / path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    seen.note(data, path, replace(known, identity=hashing.Identity.of((data / path).stat())))
+    seen.note(
+        Folder(data), path, replace(known, identity=hashing.Identity.of((data / path).stat()))
+    )
     hashing.forget()
-    assert seen.look(data, path) == replace(
+    assert seen.look(Folder(data), path) == replace(
         known, identity=hashing.Identity.of((data / path).stat())
     )
 
@@ -79,16 +91,16 @@ def rot(data: Path, path: str, content: bytes) -> None:
 def test_nothing_is_made_from_bytes_that_rotted_and_what_rotted_is_known_then(data: Path) -> None:
     rot(data, TABLE, b"TABLE")
     (data / CSV).unlink()
-    assert state.inputs(data, [THE_TABLE]) == (Input(TABLE, sha256(b"table"), 5),)
+    assert state.inputs(Folder(data), [THE_TABLE]) == (Input(TABLE, sha256(b"table"), 5),)
 
     with pytest.raises(StaleInput, match=r"train\.parquet changed since it was made: expected"):
-        making.make(data, THE_CSV, write(b"made from TABLE"))
+        making.make(Folder(data), THE_CSV, write(b"made from TABLE"))
 
     assert not (data / CSV).exists()
-    assert state.decide(data, THE_TABLE).condition == "changed"
-    making.make(data, THE_TABLE, write(b"table"))
-    record, _ = making.make(data, THE_CSV, write(b"csv"))
-    assert record.inputs == THE_CSV.inputs
+    assert state.decide(Folder(data), THE_TABLE).condition == "changed"
+    making.make(Folder(data), THE_TABLE, write(b"table"))
+    known, _ = making.make(Folder(data), THE_CSV, write(b"csv"))
+    assert known.inputs == THE_CSV.inputs
     assert (data / CSV).read_bytes() == b"csv"
 
 
@@ -96,7 +108,9 @@ def _and_back(path: Path) -> None:
     """Another process makes it with other options, and again as it was."""
     for content in (b"other options", b"table"):
         making.make(
-            path.parents[2], replace(THE_TABLE, parameters={"n": content.hex()}), write(content)
+            Folder(path.parents[2]),
+            replace(THE_TABLE, parameters={"n": content.hex()}),
+            write(content),
         )
 
 
@@ -129,10 +143,10 @@ def test_an_input_that_changes_while_it_is_used_is_noticed_even_if_it_changes_ba
 
     wanted = replace(THE_CSV, parameters={"header": True})
     with pytest.raises(StaleInput, match="was changed or replaced while it was used"):
-        making.make(data, wanted, build)
+        making.make(Folder(data), wanted, build)
     assert (data / CSV).read_bytes() == b"csv"
-    assert provenance.recorded(data, CSV) is not None
-    assert not state.decide(data, wanted).is_up_to_date
+    assert provenance.latest(Folder(data), CSV) is not None
+    assert not state.decide(Folder(data), wanted).is_up_to_date
 
 
 def test_an_input_is_read_once_in_a_run_and_not_at_all_where_this_process_wrote_it(
@@ -148,7 +162,7 @@ def test_an_input_is_read_once_in_a_run_and_not_at_all_where_this_process_wrote_
     monkeypatch.setattr(hashing, "look_through", count)
     inode = (data / TABLE).stat().st_ino
     for header in (True, False):
-        making.make(data, replace(THE_CSV, parameters={"header": header}), write(b"csv"))
+        making.make(Folder(data), replace(THE_CSV, parameters={"header": header}), write(b"csv"))
     assert read.count(inode) == 1
 
     def append(goal: Path) -> dict[str, Any]:
@@ -157,8 +171,8 @@ def test_an_input_is_read_once_in_a_run_and_not_at_all_where_this_process_wrote_
         return {}
 
     read.clear()
-    making.make(data, replace(THE_TABLE, code_version="2"), append)
-    making.make(data, replace(THE_CSV, parameters={"header": 3}), write(b"csv"))
+    making.make(Folder(data), replace(THE_TABLE, code_version="2"), append)
+    making.make(Folder(data), replace(THE_CSV, parameters={"header": 3}), write(b"csv"))
     assert (data / TABLE).stat().st_ino not in read
 
 
@@ -169,9 +183,9 @@ def test_where_a_build_fails_for_bytes_that_rotted_these_are_told_and_known(data
         raise ValueError("this is no table")
 
     with pytest.raises(StaleInput, match="changed since it was made"):
-        making.make(data, replace(THE_CSV, code_version="2"), fail)
+        making.make(Folder(data), replace(THE_CSV, code_version="2"), fail)
     hashing.forget()
-    assert state.decide(data, THE_TABLE).condition == "changed"
+    assert state.decide(Folder(data), THE_TABLE).condition == "changed"
 
 
 def test_whoever_interrupts_a_build_does_not_wait_for_hashes(data: Path) -> None:
@@ -181,7 +195,7 @@ def test_whoever_interrupts_a_build_does_not_wait_for_hashes(data: Path) -> None
     os.truncate(data / "archives/digits/a.gz", 1 << 36)  # a hole of 64 GiB: minutes to hash
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        making.make(data, replace(THE_TABLE, code_version="2"), interrupt)
+        making.make(Folder(data), replace(THE_TABLE, code_version="2"), interrupt)
     assert time.monotonic() - begun < 20
 
 
@@ -190,59 +204,79 @@ def test_whoever_interrupts_a_build_does_not_wait_for_hashes(data: Path) -> None
 
 def test_when_an_artefact_changed_all_that_was_made_from_it_since_is_made_again(data: Path) -> None:
     rot(data, TABLE, b"TABLE")
-    making.distrust(data, TABLE, seen.look_anew(data, TABLE).sha256)
-    assert state.decide(data, THE_CSV).is_up_to_date, "nothing is lost before the table is back"
+    making.distrust(Folder(data), TABLE, seen.look_anew(Folder(data), TABLE).sha256)
+    assert state.decide(Folder(data), THE_CSV).is_up_to_date, (
+        "nothing is lost before the table is back"
+    )
 
-    making.make(data, THE_TABLE, write(b"table"))
+    making.make(Folder(data), THE_TABLE, write(b"table"))
 
-    assert state.decide(data, THE_TABLE).is_up_to_date
-    assert not state.decide(data, THE_CSV).is_up_to_date
-    assert not state.decide(data, THE_COPY).is_up_to_date
-    assert state.decide(data, OTHER).is_up_to_date, "not made from it"
+    assert state.decide(Folder(data), THE_TABLE).is_up_to_date
+    assert not state.decide(Folder(data), THE_CSV).is_up_to_date
+    assert not state.decide(Folder(data), THE_COPY).is_up_to_date
+    assert state.decide(Folder(data), OTHER).is_up_to_date, "not made from it"
 
 
 def test_what_was_made_from_it_before_it_was_made_itself_is_not_doubted(data: Path) -> None:
-    making.make(data, replace(THE_TABLE, code_version="2"), write(b"table"))
-    record = provenance.recorded(data, TABLE)
-    assert record is not None
-    assert making.made_since(data, record) == []
+    making.make(Folder(data), replace(THE_TABLE, code_version="2"), write(b"table"))
+    known = provenance.latest(Folder(data), TABLE)
+    assert known is not None
+    assert making.made_since(Folder(data), known) == []
 
 
 def test_an_artefact_that_can_not_be_made_again_casts_no_doubt(data: Path) -> None:
     rot(data, TABLE, b"TABLE")
-    seen.look_anew(data, TABLE)
+    seen.look_anew(Folder(data), TABLE)
 
     def fail(_: Path) -> dict[str, Any]:
         raise ValueError("no archive")
 
     with pytest.raises(ValueError, match="no archive"):
-        making.make(data, THE_TABLE, fail)
+        making.make(Folder(data), THE_TABLE, fail)
     (data / TABLE).write_bytes(b"table")
-    assert state.decide(data, THE_TABLE).is_up_to_date
-    assert state.decide(data, THE_CSV).is_up_to_date
+    assert state.decide(Folder(data), THE_TABLE).is_up_to_date
+    assert state.decide(Folder(data), THE_CSV).is_up_to_date
 
 
-def test_a_record_that_vouches_for_wrong_bytes_becomes_one_of_the_past(data: Path) -> None:
-    making.distrust(data, TABLE, sha256(b"table"))
+def test_provenance_that_vouches_for_wrong_bytes_becomes_that_of_the_past(data: Path) -> None:
+    making.distrust(Folder(data), TABLE, sha256(b"table"))
     for path in (TABLE, CSV, COPY):
-        assert provenance.recorded(data, path) is None
+        assert provenance.latest(Folder(data), path) is None
         assert len(list((data / "lineage/history" / path).iterdir())) == 1
-    assert provenance.recorded(data, OTHER.path) is not None
+    assert provenance.latest(Folder(data), OTHER.path) is not None
 
 
-def test_a_record_that_still_waits_for_its_place_is_retired_too(data: Path) -> None:
-    record = data / layout.lineage(TABLE)
-    record.rename(data / layout.pending_lineage(TABLE))  # a process died just before
-    assert state.decide(data, THE_TABLE).is_up_to_date
-    making.distrust(data, TABLE, sha256(b"table"))
-    assert provenance.recorded(data, TABLE) is None
+def test_provenance_that_still_waits_for_its_place_is_retired_too(data: Path) -> None:
+    place = data / layout.lineage(TABLE)
+    place.rename(data / layout.pending_lineage(TABLE))  # a process died just before
+    assert state.decide(Folder(data), THE_TABLE).is_up_to_date
+    making.distrust(Folder(data), TABLE, sha256(b"table"))
+    assert provenance.latest(Folder(data), TABLE) is None
 
 
 def test_what_somebody_made_again_meanwhile_is_not_distrusted(data: Path) -> None:
-    making.distrust(data, TABLE, sha256(b"what was there before"))
-    making.distrust(data, TABLE, None)
-    assert state.decide(data, THE_TABLE).is_up_to_date
-    assert state.decide(data, THE_CSV).is_up_to_date
+    making.distrust(Folder(data), TABLE, sha256(b"what was there before"))
+    making.distrust(Folder(data), TABLE, None)
+    assert state.decide(Folder(data), THE_TABLE).is_up_to_date
+    assert state.decide(Folder(data), THE_CSV).is_up_to_date
+
+
+@dataclass
+class Judged:
+    path: str
+    condition: str
+    sha256: str | None
+
+
+def test_only_what_was_found_changed_is_distrusted(data: Path) -> None:
+    found = [
+        Judged(CSV, "changed", sha256(b"csv")),
+        Judged(OTHER.path, "stale", sha256(b"other")),
+        Judged(TABLE, "whole", sha256(b"table")),
+    ]
+    making.distrust_changed(Folder(data), found)
+    known = {path: provenance.latest(Folder(data), path) for path in (TABLE, OTHER.path, CSV, COPY)}
+    assert [path for path, one in known.items() if one is None] == [CSV, COPY]
 
 
 def waiting(work: Future[Any]) -> bool:
@@ -258,33 +292,33 @@ def test_distrust_waits_for_a_build_under_way_and_spares_what_that_made(data: Pa
     with ThreadPoolExecutor(1) as pool:
 
         def build(goal: Path) -> dict[str, Any]:
-            doubting.append(pool.submit(making.distrust, data, CSV, sha256(b"csv")))
+            doubting.append(pool.submit(making.distrust, Folder(data), CSV, sha256(b"csv")))
             assert waiting(doubting[0])
             return write(b"newer csv")(goal)
 
         doubting: list[Future[None]] = []
         wanted = replace(THE_CSV, code_version="2")
-        making.make(data, wanted, build)
+        making.make(Folder(data), wanted, build)
         doubting[0].result(10)
-    assert state.decide(data, wanted).is_up_to_date
+    assert state.decide(Folder(data), wanted).is_up_to_date
 
 
 def test_doubt_waits_for_a_build_under_way_and_spares_what_that_made(data: Path) -> None:
     os.utime(data / TABLE, ns=(1, 1))
     rot(data, TABLE, b"TABLE")
-    seen.look_anew(data, TABLE)
+    seen.look_anew(Folder(data), TABLE)
     with ThreadPoolExecutor(1) as pool:
 
         def build(goal: Path) -> dict[str, Any]:
-            makers.append(pool.submit(making.make, data, THE_TABLE, write(b"table")))
+            makers.append(pool.submit(making.make, Folder(data), THE_TABLE, write(b"table")))
             assert waiting(makers[0])
             return write(b"newer csv")(goal)
 
         makers: list[Future[Any]] = []
         wanted = replace(THE_CSV, code_version="2", inputs=OTHER.inputs)
-        making.make(data, wanted, build)
+        making.make(Folder(data), wanted, build)
         makers[0].result(10)
-    assert state.decide(data, wanted).is_up_to_date
+    assert state.decide(Folder(data), wanted).is_up_to_date
 
 
 def test_distrust_beside_builds_makes_none_of_them_fail(data: Path) -> None:
@@ -293,27 +327,27 @@ def test_distrust_beside_builds_makes_none_of_them_fail(data: Path) -> None:
     def doubt() -> None:
         while not over.is_set():
             for path, content in ((TABLE, b"table"), (CSV, b"csv")):
-                making.distrust(data, path, sha256(content))
+                making.distrust(Folder(data), path, sha256(content))
 
     with ThreadPoolExecutor(1) as pool:
         doubting = pool.submit(doubt)
         try:
             for number in range(150):
                 wanted = replace(THE_TABLE, parameters={"number": number})
-                record, _ = making.make(data, wanted, write(b"table"))
-                assert record.parameters == {"number": number}
+                known, _ = making.make(Folder(data), wanted, write(b"table"))
+                assert known.parameters == {"number": number}
         finally:
             over.set()
         doubting.result(60)
-    making.make(data, THE_TABLE, write(b"table"))
-    assert state.decide(data, THE_TABLE).is_up_to_date
+    making.make(Folder(data), THE_TABLE, write(b"table"))
+    assert state.decide(Folder(data), THE_TABLE).is_up_to_date
 
 
-# --- records that can't be believed ---------------------------------------------------------------
+# --- provenance that can't be believed ------------------------------------------------------------
 
 
 def redigest(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change a record as a forger does who has read the schema."""
+    """Change provenance as a forger does who has read the schema."""
     said = json.loads(path.read_text("utf-8"))
     del said["digest"]
     change(said)
@@ -347,13 +381,13 @@ def redigest(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     ],
     ids=str,
 )
-def test_a_sound_record_that_says_what_can_not_be_is_not_believed(
+def test_sound_provenance_that_says_what_can_not_be_is_not_believed(
     data: Path, change: dict[str, Any]
 ) -> None:
     redigest(data / layout.lineage(TABLE), lambda said: said.update(change))
-    assert state.decide(data, THE_TABLE).condition in ("unknown", "changed")
-    making.make(data, THE_TABLE, write(b"table"))
-    assert state.decide(data, THE_TABLE).is_up_to_date
+    assert state.decide(Folder(data), THE_TABLE).condition in ("unknown", "changed")
+    making.make(Folder(data), THE_TABLE, write(b"table"))
+    assert state.decide(Folder(data), THE_TABLE).is_up_to_date
 
 
 def _with_a_byte_order_mark(text: bytes) -> bytes:
@@ -365,44 +399,44 @@ def _with_a_key_twice(text: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("change", [_with_a_byte_order_mark, _with_a_key_twice])
-def test_a_record_that_readers_may_understand_differently_is_not_believed(
+def test_provenance_that_readers_may_understand_differently_is_not_believed(
     data: Path, change: Callable[[bytes], bytes]
 ) -> None:
-    record = data / layout.lineage(TABLE)
-    record.write_bytes(change(record.read_bytes()))
-    assert state.decide(data, THE_TABLE).condition == "unknown"
+    place = data / layout.lineage(TABLE)
+    place.write_bytes(change(place.read_bytes()))
+    assert state.decide(Folder(data), THE_TABLE).condition == "unknown"
 
 
-def test_a_pipe_in_the_place_of_a_record_is_not_waited_for(data: Path) -> None:
-    record = data / layout.lineage(TABLE)
-    record.unlink()
-    os.mkfifo(record)
-    assert state.decide(data, THE_TABLE).condition == "unknown"
-    making.make(data, THE_TABLE, write(b"table"))
-    assert state.decide(data, THE_TABLE).is_up_to_date
+def test_a_pipe_in_the_place_of_provenance_is_not_waited_for(data: Path) -> None:
+    place = data / layout.lineage(TABLE)
+    place.unlink()
+    os.mkfifo(place)
+    assert state.decide(Folder(data), THE_TABLE).condition == "unknown"
+    making.make(Folder(data), THE_TABLE, write(b"table"))
+    assert state.decide(Folder(data), THE_TABLE).is_up_to_date
 
 
-def test_a_record_of_a_newer_format_is_refused_and_never_taken_for_missing(data: Path) -> None:
-    record = data / layout.lineage(TABLE)
-    redigest(record, lambda said: said.update(format="imagesets-lineage/2", new="key"))
-    before = record.read_bytes()
+def test_provenance_of_a_newer_format_is_refused_and_never_taken_for_missing(data: Path) -> None:
+    place = data / layout.lineage(TABLE)
+    redigest(place, lambda said: said.update(format="imagesets-lineage/3", new="key"))
+    before = place.read_bytes()
     for refused in (
-        lambda: state.decide(data, THE_TABLE),
-        lambda: making.make(data, THE_TABLE, write(b"table")),
-        lambda: state.inputs(data, [THE_TABLE]),
-        lambda: making.distrust(data, TABLE, sha256(b"table")),
+        lambda: state.decide(Folder(data), THE_TABLE),
+        lambda: making.make(Folder(data), THE_TABLE, write(b"table")),
+        lambda: state.inputs(Folder(data), [THE_TABLE]),
+        lambda: making.distrust(Folder(data), TABLE, sha256(b"table")),
     ):
         with pytest.raises(MadeByNewer, match="made by a newer Imagesets"):
             refused()
-    assert record.read_bytes() == before
+    assert place.read_bytes() == before
 
-    record.write_bytes(before.replace(b'"new": "key"', b'"new": "kex"'))
-    assert state.decide(data, THE_TABLE).condition == "unknown", "damaged, whatever it says"
+    place.write_bytes(before.replace(b'"new": "key"', b'"new": "kex"'))
+    assert state.decide(Folder(data), THE_TABLE).condition == "unknown", "damaged, whatever it says"
 
 
-def test_what_is_declared_decides_whatever_the_record_says(data: Path) -> None:
+def test_what_is_declared_decides_whatever_provenance_says(data: Path) -> None:
     declared = replace(OTHER, inputs=(), sha256=sha256(b"declared"))
-    making.make(data, replace(declared, sha256=None), write(b"other"))
-    found = state.decide(data, declared)
+    making.make(Folder(data), replace(declared, sha256=None), write(b"other"))
+    found = state.decide(Folder(data), declared)
     assert found.condition == "changed"
     assert f"SHA-256 {sha256(b'declared')} is declared, {sha256(b'other')}" in str(found.reason)

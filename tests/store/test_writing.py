@@ -1,4 +1,4 @@
-"""Where things live, and the one writer: the old file or the new file, never half of one."""
+"""The one writer: the old file or the new file, never half of one; and hashes of what is there."""
 
 from __future__ import annotations
 

@@ -20,8 +20,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import StaleInput, StorageError
-from pipelines.store import hashing, layout, making, provenance, seen, state, writing
-from pipelines.store.provenance import Artefact, Input
+from pipelines.store import (
+    Artefact,
+    Folder,
+    Input,
+    hashing,
+    layout,
+    making,
+    provenance,
+    seen,
+    state,
+    writing,
+)
 from tests import builders
 
 ARCHIVES = {"archives/digits/images.gz": b"images", "archives/digits/labels.gz": b"labels"}
@@ -84,23 +94,23 @@ def goal(tmp_path: Path) -> Path:
     return tmp_path / ARTEFACT.path
 
 
-def test_what_is_not_there_is_made_and_recorded(tmp_path: Path, maker: Maker, goal: Path) -> None:
-    record, before = making.make(tmp_path, ARTEFACT, maker)
+def test_what_is_not_there_is_made_and_known(tmp_path: Path, maker: Maker, goal: Path) -> None:
+    known, before = making.make(Folder(tmp_path), ARTEFACT, maker)
 
-    assert before.record is None
+    assert before.provenance is None
     assert before.reason == "it is not there"
     assert not before.is_up_to_date
     assert goal.read_bytes() == b"made"
-    assert record.path == ARTEFACT.path
-    assert record.size_bytes == 4
-    assert record.sha256 == hashlib.sha256(b"made").hexdigest()
-    assert (record.stage, record.code_version) == ("tables", "1.1")
-    assert record.inputs == ARTEFACT.inputs
-    assert record.facts == {"records": 4}
+    assert known.path == ARTEFACT.path
+    assert known.size_bytes == 4
+    assert known.sha256 == hashlib.sha256(b"made").hexdigest()
+    assert (known.stage, known.code_version) == ("tables", "1.1")
+    assert known.inputs == ARTEFACT.inputs
+    assert known.facts == {"records": 4}
 
 
-def test_the_record_is_a_json_file_that_says_what_went_in(tmp_path: Path, maker: Maker) -> None:
-    making.make(tmp_path, ARTEFACT, maker)
+def test_provenance_is_a_json_file_that_says_what_went_in(tmp_path: Path, maker: Maker) -> None:
+    making.make(Folder(tmp_path), ARTEFACT, maker)
 
     found = json.loads((tmp_path / "lineage/tables/digits/train.parquet.json").read_text("utf-8"))
 
@@ -112,20 +122,20 @@ def test_the_record_is_a_json_file_that_says_what_went_in(tmp_path: Path, maker:
     }
     assert found["parameters"]["classes"] == ["zero", "one"]
     assert found["sha256"] == hashlib.sha256(b"made").hexdigest()
-    assert provenance.recorded(tmp_path, "tables/digits/test.parquet") is None
+    assert provenance.latest(Folder(tmp_path), "tables/digits/test.parquet") is None
 
 
 def test_the_second_time_nothing_is_done(tmp_path: Path, maker: Maker, goal: Path) -> None:
-    first, _ = making.make(tmp_path, ARTEFACT, maker)
+    first, _ = making.make(Folder(tmp_path), ARTEFACT, maker)
     paths = [goal, tmp_path / layout.lineage(ARTEFACT.path)]
     untouched = [(path.stat().st_ino, path.stat().st_mtime_ns) for path in paths]
 
-    second, before = making.make(tmp_path, ARTEFACT, maker)
+    second, before = making.make(Folder(tmp_path), ARTEFACT, maker)
 
     assert before.is_up_to_date
     assert before.reason is None
     assert maker.times == 1
-    assert second == provenance.recorded(tmp_path, ARTEFACT.path)
+    assert second == provenance.latest(Folder(tmp_path), ARTEFACT.path)
     assert (second.sha256, second.facts) == (first.sha256, first.facts)
     assert [(path.stat().st_ino, path.stat().st_mtime_ns) for path in paths] == untouched
 
@@ -133,15 +143,15 @@ def test_the_second_time_nothing_is_done(tmp_path: Path, maker: Maker, goal: Pat
 def test_an_untouched_file_is_not_hashed_again(
     tmp_path: Path, maker: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    making.make(tmp_path, ARTEFACT, maker)
+    making.make(Folder(tmp_path), ARTEFACT, maker)
 
     def refuse(*_: object) -> None:
         pytest.fail("a file is read")
 
     monkeypatch.setattr(hashing, "look_through", refuse)
-    assert state.decide(tmp_path, ARTEFACT).is_up_to_date, "as this process knows"
+    assert state.decide(Folder(tmp_path), ARTEFACT).is_up_to_date, "as this process knows"
     hashing.forget()
-    assert state.decide(tmp_path, ARTEFACT).is_up_to_date, "as another process knows"
+    assert state.decide(Folder(tmp_path), ARTEFACT).is_up_to_date, "as another process knows"
 
 
 def _keep_the_stat(path: Path, change: Callable[[], object]) -> None:
@@ -158,12 +168,12 @@ def _stats(folder: Path) -> list[tuple[Path, int]]:
 def test_deciding_writes_nothing_but_what_was_seen(
     tmp_path: Path, maker: Maker, goal: Path
 ) -> None:
-    making.make(tmp_path, ARTEFACT, maker)
+    making.make(Folder(tmp_path), ARTEFACT, maker)
     os.utime(goal, ns=(1, 1))
     before = _stats(tmp_path)
 
-    state.decide(tmp_path, ARTEFACT)
-    state.decide(tmp_path, replace(ARTEFACT, code_version="2"))
+    state.decide(Folder(tmp_path), ARTEFACT)
+    state.decide(Folder(tmp_path), replace(ARTEFACT, code_version="2"))
 
     assert _stats(tmp_path) == before
 
@@ -171,20 +181,20 @@ def test_deciding_writes_nothing_but_what_was_seen(
 def test_a_touched_file_with_the_same_bytes_is_kept(
     tmp_path: Path, maker: Maker, goal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    making.make(tmp_path, ARTEFACT, maker)
+    making.make(Folder(tmp_path), ARTEFACT, maker)
     os.utime(goal, ns=(1_000_000_000, 1_000_000_000))
     inode = goal.stat().st_ino
 
-    record, before = making.make(tmp_path, ARTEFACT, maker)
+    known, before = making.make(Folder(tmp_path), ARTEFACT, maker)
 
     assert before.is_up_to_date
     assert maker.times == 1
     assert (goal.stat().st_ino, goal.stat().st_mtime_ns) == (inode, 1_000_000_000)
-    assert record == provenance.recorded(tmp_path, ARTEFACT.path)
+    assert known == provenance.latest(Folder(tmp_path), ARTEFACT.path)
     # and what was seen is kept, so that the bytes are not read a third time
     hashing.forget()
     monkeypatch.setattr(hashing, "look_through", lambda *_: pytest.fail("a file is read"))
-    assert state.decide(tmp_path, ARTEFACT).is_up_to_date
+    assert state.decide(Folder(tmp_path), ARTEFACT).is_up_to_date
 
 
 def _delete(goal: Path) -> None:
@@ -216,17 +226,17 @@ def _cut(goal: Path) -> None:
 def test_a_damaged_artefact_is_made_again(
     tmp_path: Path, maker: Maker, goal: Path, damage: Callable[[Path], None], reason: str
 ) -> None:
-    first, _ = making.make(tmp_path, ARTEFACT, maker)
+    first, _ = making.make(Folder(tmp_path), ARTEFACT, maker)
     damage(goal)
 
-    second, before = making.make(tmp_path, ARTEFACT, maker)
+    second, before = making.make(Folder(tmp_path), ARTEFACT, maker)
 
     assert str(before.reason).startswith(reason)
-    assert before.record is not None
+    assert before.provenance is not None
     assert maker.times == 2
     assert goal.read_bytes() == b"made"
     assert second.sha256 == first.sha256
-    assert state.decide(tmp_path, ARTEFACT).is_up_to_date
+    assert state.decide(Folder(tmp_path), ARTEFACT).is_up_to_date
 
 
 @pytest.mark.parametrize(
@@ -254,38 +264,38 @@ def test_a_damaged_artefact_is_made_again(
 def test_whatever_decides_the_bytes_decides_that_they_are_made_again(
     tmp_path: Path, maker: Maker, change: dict[str, Any], words: list[str]
 ) -> None:
-    making.make(tmp_path, ARTEFACT, maker)
+    making.make(Folder(tmp_path), ARTEFACT, maker)
     changed = replace(ARTEFACT, **change)
     there = {sha256(data): data for data in (*ARCHIVES.values(), b"others", b"more")}
     put(tmp_path, {one.path: there[str(one.sha256)] for one in changed.inputs})
 
-    record, before = making.make(tmp_path, changed, maker)
+    known, before = making.make(Folder(tmp_path), changed, maker)
 
     assert maker.times == 2
     assert before.reason is not None
     for word in words:
         assert word in before.reason
-    assert record.code_version == changed.code_version
-    assert state.decide(tmp_path, changed).is_up_to_date
-    assert not state.decide(tmp_path, ARTEFACT).is_up_to_date
+    assert known.code_version == changed.code_version
+    assert state.decide(Folder(tmp_path), changed).is_up_to_date
+    assert not state.decide(Folder(tmp_path), ARTEFACT).is_up_to_date
 
 
 def test_the_order_of_parameters_and_inputs_does_not_matter(tmp_path: Path, maker: Maker) -> None:
-    making.make(tmp_path, ARTEFACT, maker)
+    making.make(Folder(tmp_path), ARTEFACT, maker)
     turned = replace(
         ARTEFACT,
         parameters=dict(reversed(ARTEFACT.parameters.items())),
         inputs=(LABELS, IMAGES),
     )
 
-    assert state.decide(tmp_path, turned).is_up_to_date
+    assert state.decide(Folder(tmp_path), turned).is_up_to_date
 
 
 def _rewritten(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], bytes]:
     def rewrite(text: bytes) -> bytes:
-        record = json.loads(text)
-        change(record)
-        return json.dumps(record).encode()
+        said = json.loads(text)
+        change(said)
+        return json.dumps(said).encode()
 
     return rewrite
 
@@ -300,57 +310,57 @@ def _rewritten(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], 
         pytest.param(lambda _text: b"[" * 100_000, id="nested too deeply"),
         pytest.param(lambda _text: b"[1, 2]", id="a list"),
         pytest.param(lambda _text: b"{}", id="nothing in it"),
-        pytest.param(_rewritten(lambda record: record.pop("sha256")), id="a key is missing"),
-        pytest.param(_rewritten(lambda record: record.update(extra=1)), id="a key too many"),
-        pytest.param(_rewritten(lambda record: record.update(sha256="0" * 64)), id="other hash"),
-        pytest.param(_rewritten(lambda record: record.update(parameters=None)), id="no parameters"),
-        pytest.param(_rewritten(lambda record: record.update(inputs=["a"])), id="inputs a list"),
-        pytest.param(_rewritten(lambda record: record.update(sha256=5)), id="hash a number"),
+        pytest.param(_rewritten(lambda said: said.pop("sha256")), id="a key is missing"),
+        pytest.param(_rewritten(lambda said: said.update(extra=1)), id="a key too many"),
+        pytest.param(_rewritten(lambda said: said.update(sha256="0" * 64)), id="other hash"),
+        pytest.param(_rewritten(lambda said: said.update(parameters=None)), id="no parameters"),
+        pytest.param(_rewritten(lambda said: said.update(inputs=["a"])), id="inputs a list"),
+        pytest.param(_rewritten(lambda said: said.update(sha256=5)), id="hash a number"),
     ],
 )
-def test_an_artefact_with_a_corrupt_record_is_made_again(
+def test_an_artefact_with_corrupt_provenance_is_made_again(
     tmp_path: Path, maker: Maker, goal: Path, corrupt: Callable[[bytes], bytes]
 ) -> None:
-    making.make(tmp_path, ARTEFACT, maker)
-    record = tmp_path / layout.lineage(ARTEFACT.path)
-    record.write_bytes(corrupt(record.read_bytes()))
+    making.make(Folder(tmp_path), ARTEFACT, maker)
+    place = tmp_path / layout.lineage(ARTEFACT.path)
+    place.write_bytes(corrupt(place.read_bytes()))
     os.utime(goal, ns=(1, 1))
 
-    _, before = making.make(tmp_path, ARTEFACT, maker)
+    _, before = making.make(Folder(tmp_path), ARTEFACT, maker)
 
     assert before.reason is not None
     assert maker.times == 2
-    assert state.decide(tmp_path, ARTEFACT).is_up_to_date
+    assert state.decide(Folder(tmp_path), ARTEFACT).is_up_to_date
 
 
-def test_an_artefact_without_a_record_is_made_again(
+def test_an_artefact_without_provenance_is_made_again(
     tmp_path: Path, maker: Maker, goal: Path
 ) -> None:
     goal.parent.mkdir(parents=True)
     goal.write_bytes(b"from somewhere")
 
-    _, before = making.make(tmp_path, ARTEFACT, maker)
+    _, before = making.make(Folder(tmp_path), ARTEFACT, maker)
 
-    assert before.reason == "there is no record of how it was made"
+    assert before.reason == "it has no provenance"
     assert goal.read_bytes() == b"made"
 
 
 def test_a_folder_in_the_place_of_an_artefact_is_named(
     tmp_path: Path, maker: Maker, goal: Path
 ) -> None:
-    making.make(tmp_path, ARTEFACT, maker)
+    making.make(Folder(tmp_path), ARTEFACT, maker)
     goal.unlink()
     goal.mkdir()
 
     with pytest.raises(StorageError, match=r"train\.parquet can't be written.*folder"):
-        making.make(tmp_path, ARTEFACT, maker)
+        making.make(Folder(tmp_path), ARTEFACT, maker)
 
 
-def test_a_failure_leaves_the_old_artefact_and_its_record_and_is_tried_again(
+def test_a_failure_leaves_the_old_artefact_and_its_provenance_and_is_tried_again(
     tmp_path: Path, maker: Maker, goal: Path
 ) -> None:
-    making.make(tmp_path, ARTEFACT, maker)
-    record = provenance.recorded(tmp_path, ARTEFACT.path)
+    making.make(Folder(tmp_path), ARTEFACT, maker)
+    known = provenance.latest(Folder(tmp_path), ARTEFACT.path)
     changed = replace(ARTEFACT, code_version="2")
 
     def fail(goal: Path) -> dict[str, Any]:
@@ -359,12 +369,12 @@ def test_a_failure_leaves_the_old_artefact_and_its_record_and_is_tried_again(
             raise ValueError("no more")
 
     with pytest.raises(ValueError, match="no more"):
-        making.make(tmp_path, changed, fail)
+        making.make(Folder(tmp_path), changed, fail)
 
     assert goal.read_bytes() == b"made"
-    assert provenance.recorded(tmp_path, ARTEFACT.path) == record
-    assert not state.decide(tmp_path, changed).is_up_to_date
-    _, before = making.make(tmp_path, changed, maker)
+    assert provenance.latest(Folder(tmp_path), ARTEFACT.path) == known
+    assert not state.decide(Folder(tmp_path), changed).is_up_to_date
+    _, before = making.make(Folder(tmp_path), changed, maker)
     assert not before.is_up_to_date
     assert maker.times == 2
 
@@ -373,10 +383,10 @@ def test_the_inputs_of_an_artefact_are_the_digests_of_what_it_is_made_from(
     tmp_path: Path, maker: Maker
 ) -> None:
     other = replace(ARTEFACT, path="tables/digits/test.parquet")
-    making.make(tmp_path, ARTEFACT, maker)
-    making.make(tmp_path, other, Maker(b"other"))
+    making.make(Folder(tmp_path), ARTEFACT, maker)
+    making.make(Folder(tmp_path), other, Maker(b"other"))
 
-    assert state.inputs(tmp_path, [ARTEFACT, other]) == (
+    assert state.inputs(Folder(tmp_path), [ARTEFACT, other]) == (
         Input(ARTEFACT.path, hashlib.sha256(b"made").hexdigest(), 4),
         Input(other.path, hashlib.sha256(b"other").hexdigest(), 5),
     )
@@ -393,20 +403,20 @@ def test_the_inputs_of_an_artefact_are_the_digests_of_what_it_is_made_from(
 def test_an_artefact_is_not_made_from_what_is_out_of_date_itself(
     tmp_path: Path, maker: Maker, artefact: Artefact, reason: str
 ) -> None:
-    making.make(tmp_path, ARTEFACT, maker)
+    making.make(Folder(tmp_path), ARTEFACT, maker)
 
     with pytest.raises(StaleInput) as caught:
-        state.inputs(tmp_path, [artefact])
+        state.inputs(Folder(tmp_path), [artefact])
 
     assert f"{artefact.path} must be made first: {reason}" in str(caught.value)
     assert "tables" in str(caught.value)
 
 
 def test_a_data_folder_may_be_moved(tmp_path: Path, maker: Maker) -> None:
-    making.make(put(tmp_path / "here", ARCHIVES), ARTEFACT, maker)
+    making.make(Folder(put(tmp_path / "here", ARCHIVES)), ARTEFACT, maker)
     (tmp_path / "here").rename(tmp_path / "there")
 
-    _, before = making.make(tmp_path / "there", ARTEFACT, maker)
+    _, before = making.make(Folder(tmp_path / "there"), ARTEFACT, maker)
 
     assert before.is_up_to_date
     assert maker.times == 1
@@ -429,21 +439,21 @@ def test_any_parameters_are_known_again(
     data, maker = put(tmp_path_factory.mktemp("data"), ARCHIVES), Maker()
     artefact = replace(ARTEFACT, parameters=parameters)
 
-    making.make(data, artefact, maker)
-    making.make(data, artefact, maker)
+    making.make(Folder(data), artefact, maker)
+    making.make(Folder(data), artefact, maker)
 
     assert maker.times == 1
 
 
-def test_two_makers_with_other_options_never_record_each_others_bytes(tmp_path: Path) -> None:
+def test_two_makers_with_other_options_never_vouch_for_each_others_bytes(tmp_path: Path) -> None:
     """Whoever comes second waits, and then makes its own."""
-    writing, go_on = threading.Event(), threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
 
     def write(text: str, *, wait: bool) -> Callable[[Path], dict[str, int]]:
         def build(goal: Path) -> dict[str, int]:
             with writing.atomic(goal) as partial:
                 partial.write_text(text)
-                writing.set()
+                begun.set()
                 assert not wait or go_on.wait(10)
             return {"records": 1}
 
@@ -452,15 +462,15 @@ def test_two_makers_with_other_options_never_record_each_others_bytes(tmp_path: 
     first = replace(ARTEFACT, parameters={"header": False})
     second = replace(ARTEFACT, parameters={"header": True})
     with ThreadPoolExecutor(2) as pool:
-        slow = pool.submit(making.make, tmp_path, first, write("plain", wait=True))
-        assert writing.wait(10)
-        quick = pool.submit(making.make, tmp_path, second, write("header", wait=False))
+        slow = pool.submit(making.make, Folder(tmp_path), first, write("plain", wait=True))
+        assert begun.wait(10)
+        quick = pool.submit(making.make, Folder(tmp_path), second, write("header", wait=False))
         go_on.set()
-        records = [slow.result(10)[0], quick.result(10)[0]]
+        both = [slow.result(10)[0], quick.result(10)[0]]
     digests = [hashlib.sha256(text.encode()).hexdigest() for text in ("plain", "header")]
-    assert [record.sha256 for record in records] == digests
-    assert state.decide(tmp_path, second).is_up_to_date
-    assert not state.decide(tmp_path, first).is_up_to_date
+    assert [known.sha256 for known in both] == digests
+    assert state.decide(Folder(tmp_path), second).is_up_to_date
+    assert not state.decide(Folder(tmp_path), first).is_up_to_date
 
 
 def test_what_killed_writers_left_is_swept_when_the_artefact_is_made(
@@ -472,12 +482,12 @@ def test_what_killed_writers_left_is_swept_when_the_artefact_is_made(
     left.write_bytes(b"half")
     other = goal.with_name(".other.0123abcd.partial")
     other.write_bytes(b"somebody else's")
-    making.make(tmp_path, ARTEFACT, maker)
+    making.make(Folder(tmp_path), ARTEFACT, maker)
     assert not left.exists()
     assert other.exists()
 
 
-# --- the record and its artefact, together --------------------------------------------------------
+# --- provenance and its artefact, together --------------------------------------------------------
 
 
 class Killed(BaseException):
@@ -485,11 +495,11 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("moment", range(4))
-def test_wherever_a_process_dies_the_artefact_that_is_there_has_its_record(
+def test_wherever_a_process_dies_the_artefact_that_is_there_has_its_provenance(
     tmp_path: Path, goal: Path, moment: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed at each of the moves that make an artefact and its record final, one after another."""
-    making.make(tmp_path, ARTEFACT, Maker(b"old"))
+    """Killed at each of the moves that make an artefact and its provenance final."""
+    making.make(Folder(tmp_path), ARTEFACT, Maker(b"old"))
     changed = replace(ARTEFACT, code_version="2")
     moves, real = [0], Path.replace
 
@@ -503,23 +513,23 @@ def test_wherever_a_process_dies_the_artefact_that_is_there_has_its_record(
     with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", replace_or_die)
         with contextlib.suppress(Killed):
-            making.make(tmp_path, changed, Maker(b"new"))
-    record = provenance.recorded(tmp_path, ARTEFACT.path)
-    assert record is not None
-    assert record.sha256 == hashlib.sha256(goal.read_bytes()).hexdigest()
-    assert record.code_version == {b"old": "1.1", b"new": "2"}[goal.read_bytes()]
+            making.make(Folder(tmp_path), changed, Maker(b"new"))
+    known = provenance.latest(Folder(tmp_path), ARTEFACT.path)
+    assert known is not None
+    assert known.sha256 == hashlib.sha256(goal.read_bytes()).hexdigest()
+    assert known.code_version == {b"old": "1.1", b"new": "2"}[goal.read_bytes()]
     assert (goal.read_bytes() == b"new") == (moment > 0)
     maker = Maker(b"new")
-    making.make(tmp_path, changed, maker)
+    making.make(Folder(tmp_path), changed, maker)
     assert maker.times == (moment == 0)
-    assert state.decide(tmp_path, changed).is_up_to_date
+    assert state.decide(Folder(tmp_path), changed).is_up_to_date
     assert not (tmp_path / layout.pending_lineage(ARTEFACT.path)).exists()
 
 
-def test_a_disk_that_is_full_when_the_record_is_written_is_not_filled_further(
+def test_a_disk_that_is_full_when_provenance_is_written_is_not_filled_further(
     tmp_path: Path, goal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    making.make(tmp_path, ARTEFACT, Maker(b"old"))
+    making.make(Folder(tmp_path), ARTEFACT, Maker(b"old"))
     before, real = builders.files_under(tmp_path), Path.write_bytes
 
     def full(self: Path, data: bytes) -> int:
@@ -530,16 +540,18 @@ def test_a_disk_that_is_full_when_the_record_is_written_is_not_filled_further(
     with monkeypatch.context() as patched:
         patched.setattr(Path, "write_bytes", full)
         with pytest.raises(StorageError, match="Free some space"):
-            making.make(tmp_path, replace(ARTEFACT, code_version="2"), Maker(b"new"))
+            making.make(Folder(tmp_path), replace(ARTEFACT, code_version="2"), Maker(b"new"))
 
     assert builders.files_under(tmp_path) == before
     assert goal.read_bytes() == b"old"
-    assert state.decide(tmp_path, ARTEFACT).is_up_to_date
+    assert state.decide(Folder(tmp_path), ARTEFACT).is_up_to_date
 
 
-def test_the_records_of_earlier_materializations_are_kept(tmp_path: Path) -> None:
+def test_the_provenance_of_earlier_materializations_is_kept(tmp_path: Path) -> None:
     for version in ("1", "2", "3"):
-        making.make(tmp_path, replace(ARTEFACT, code_version=version), Maker(version.encode()))
+        making.make(
+            Folder(tmp_path), replace(ARTEFACT, code_version=version), Maker(version.encode())
+        )
 
     latest = json.loads((tmp_path / layout.lineage(ARTEFACT.path)).read_text("utf-8"))
     past = sorted((tmp_path / "lineage/history" / ARTEFACT.path).iterdir())
@@ -547,29 +559,29 @@ def test_the_records_of_earlier_materializations_are_kept(tmp_path: Path) -> Non
     assert [json.loads(path.read_text("utf-8"))["code_version"] for path in past] == ["1", "2"]
 
 
-def test_any_changed_byte_of_a_record_is_noticed(tmp_path: Path, maker: Maker) -> None:
-    making.make(tmp_path, ARTEFACT, maker)
+def test_any_changed_byte_of_provenance_is_noticed(tmp_path: Path, maker: Maker) -> None:
+    making.make(Folder(tmp_path), ARTEFACT, maker)
     path = tmp_path / layout.lineage(ARTEFACT.path)
     text = path.read_bytes()
     for at in range(len(text)):
         path.write_bytes(text[:at] + bytes([text[at] ^ 1]) + text[at + 1 :])
-        changed = provenance.recorded(tmp_path, ARTEFACT.path)
+        changed = provenance.latest(Folder(tmp_path), ARTEFACT.path)
         assert changed is None or text[at : at + 1].isspace(), text[at - 20 : at + 20]
 
 
-def test_the_record_of_another_artefact_is_none(tmp_path: Path, maker: Maker) -> None:
-    making.make(tmp_path, ARTEFACT, maker)
+def test_the_provenance_of_another_artefact_is_none(tmp_path: Path, maker: Maker) -> None:
+    making.make(Folder(tmp_path), ARTEFACT, maker)
     other = "tables/digits/test.parquet"
     shutil.copy(tmp_path / ARTEFACT.path, tmp_path / other)
     shutil.copy(tmp_path / layout.lineage(ARTEFACT.path), tmp_path / layout.lineage(other))
 
-    assert provenance.recorded(tmp_path, other) is None
+    assert provenance.latest(Folder(tmp_path), other) is None
 
 
-def test_a_folder_in_the_place_of_a_record_is_named(tmp_path: Path, maker: Maker) -> None:
+def test_a_folder_in_the_place_of_provenance_is_named(tmp_path: Path, maker: Maker) -> None:
     (tmp_path / layout.lineage(ARTEFACT.path)).mkdir(parents=True)
     with pytest.raises(StorageError, match=r"train\.parquet\.json can't be written.*folder"):
-        making.make(tmp_path, ARTEFACT, maker)
+        making.make(Folder(tmp_path), ARTEFACT, maker)
 
 
 def test_an_artefact_that_is_kept_as_it_is_keeps_what_is_known_of_it(
@@ -580,9 +592,9 @@ def test_an_artefact_that_is_kept_as_it_is_keeps_what_is_known_of_it(
         return {"origin": "https://example.org/file.gz", "retrieved": "2026-01-01T00:00:00Z"}
 
     archive = replace(ARTEFACT, inputs=(), parameters={"md5": "1" * 32})
-    first, _ = making.make(tmp_path, archive, bring)
+    first, _ = making.make(Folder(tmp_path), archive, bring)
     second, before = making.make(
-        tmp_path, replace(archive, code_version="2"), lambda _: {"origin": "already there"}
+        Folder(tmp_path), replace(archive, code_version="2"), lambda _: {"origin": "already there"}
     )
 
     assert before.reason is not None
@@ -595,13 +607,13 @@ def test_an_artefact_that_is_kept_as_it_is_keeps_what_is_known_of_it(
 
 def test_an_artefact_whose_sidecar_was_changed_is_made_again(tmp_path: Path, maker: Maker) -> None:
     artefact = replace(ARTEFACT, sidecar="tables/digits/train.parquet.lineage.json")
-    record, _ = making.make(tmp_path, artefact, maker)
+    known, _ = making.make(Folder(tmp_path), artefact, maker)
     beside = tmp_path / "tables/digits/train.parquet.lineage.json"
     text = beside.read_text()
-    assert json.loads(text)["sha256"] == record.sha256
+    assert json.loads(text)["sha256"] == known.sha256
 
     beside.write_text(text.replace("Digits", "Digitz"))
-    _, before = making.make(tmp_path, artefact, maker)
+    _, before = making.make(Folder(tmp_path), artefact, maker)
 
     assert "does not say what went in" in str(before.reason)
     assert beside.read_text() == text
