@@ -22,8 +22,7 @@ from pipelines.declarations import Dataset, Source, Split
 from pipelines.descriptions import _pictures
 from pipelines.plan import Planned
 from pipelines.products import Product
-from pipelines.store import hashing
-from pipelines.store.provenance import Provenance
+from pipelines.store import Provenance, clock
 
 OWNERS = ["team:imagesets"]
 LAST_READ = "bytes last read"
@@ -85,7 +84,7 @@ def materialized(
         "bytes": sum(m.record.size_bytes for m in made),
         "seconds": round(seconds, 3),
         "made": dg.MetadataValue.timestamp(max(m.record.run.ended_s for m in made)),
-        LAST_READ: dg.MetadataValue.timestamp(min(hashing.seconds(m.looked) for m in made)),
+        LAST_READ: dg.MetadataValue.timestamp(min(clock.seconds(m.looked) for m in made)),
     }
     if len(made) == 1:
         facts["sha256"] = digests[0]

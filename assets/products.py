@@ -15,8 +15,7 @@ from assets.resources import Options, Plans, Store
 from pipelines.plan import Plan, Planned
 from pipelines.products import Product, Subject, room_of
 from pipelines.progress import Advance, Display
-from pipelines.store import layout
-from pipelines.store.provenance import Facts
+from pipelines.store import Facts, layout
 
 
 def asset(plan: Plan, planned: Planned, product: Product, subject: Subject) -> dg.AssetsDefinition:

@@ -31,8 +31,17 @@ from pipelines.progress import Display, Unit, Watch, size
 from pipelines.statistics import Sums
 from pipelines.statistics.duplicates import Fingerprints
 from pipelines.statistics.expectations import Finding
-from pipelines.store import hashing, layout, making
-from pipelines.store.provenance import Artefact, Facts, Input, Provenance
+from pipelines.store import (
+    Artefact,
+    Facts,
+    Folder,
+    Input,
+    Provenance,
+    clock,
+    hashing,
+    layout,
+    making,
+)
 
 logger = logging.getLogger("pipelines.storage")  # to the person, as the warnings of the pipelines
 
@@ -152,7 +161,7 @@ class Store(dg.ConfigurableResource[Any]):
         begun: list[Making] = []  # where nothing is made, nothing is told
 
         def build_on_display(goal: Path) -> Facts:
-            begun.append(Making(Path(self.data), artefact, hashing.now(), self._run_id))
+            begun.append(Making(Path(self.data), artefact, clock.now(), self._run_id))
             self._tell(partial(openlineage.started, begun[0]))
             with display.task(artefact.path, total, unit) as watch:
                 return build(goal, watch)
@@ -160,10 +169,10 @@ class Store(dg.ConfigurableResource[Any]):
         data = Path(self.data)
         with refusals():
             try:
-                record, before = making.make(data, artefact, build_on_display, self._run_id)
+                record, before = making.make(Folder(data), artefact, build_on_display, self._run_id)
             except BaseException as error:
                 for one in begun:
-                    self._tell(partial(openlineage.failed, one, error, hashing.now()))
+                    self._tell(partial(openlineage.failed, one, error, clock.now()))
                 raise
         for one in begun:
             self._tell(partial(self._completed, one, record))
@@ -189,7 +198,7 @@ class Store(dg.ConfigurableResource[Any]):
 
     def _read_again(self, made: Made) -> None:
         with refusals():
-            making.read_again(Path(self.data), made.record)
+            making.read_again(Folder(Path(self.data)), made.record)
 
     def _tell(self, event: Callable[[], Any]) -> None:
         if self._outbox:
@@ -288,4 +297,4 @@ class Web:
         )
         if origin == archives.ALREADY_THERE:
             return {"origin": origin}
-        return {"origin": origin, "retrieved": hashing.now()}
+        return {"origin": origin, "retrieved": clock.now()}

@@ -14,8 +14,7 @@ from pipelines import statistics
 from pipelines.declarations import Dataset, Source
 from pipelines.progress import Advance, Display
 from pipelines.statistics import expectations
-from pipelines.store import layout
-from pipelines.store.provenance import Facts
+from pipelines.store import Facts, layout
 
 T = TypeVar("T")
 

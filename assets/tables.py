@@ -14,8 +14,7 @@ from pipelines.declarations import Dataset, Source, Split
 from pipelines.plan import COMPRESSION
 from pipelines.progress import Advance, Display
 from pipelines.statistics import duplicates, expectations
-from pipelines.store import layout
-from pipelines.store.provenance import Facts
+from pipelines.store import Facts, layout
 
 
 def key(dataset: Dataset, split: Split) -> dg.AssetKey:

@@ -22,8 +22,7 @@ from . import catalogue as declarations
 from .declarations import Catalogue, Dataset, Source
 from .errors import UnknownName, did_you_mean
 from .products import Inputs, Option, Product, Subject
-from .store import layout
-from .store.provenance import Artefact, Input
+from .store import Artefact, Input, layout
 
 AssetPath = tuple[str, str]
 """The key of an asset, without Dagster: `("mnist", "train_csv")`."""

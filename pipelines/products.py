@@ -23,7 +23,7 @@ from typing import Any, Literal
 from .declarations import Dataset, Source, Split
 from .progress import Advance
 from .records import Batch
-from .store.provenance import Facts, Input
+from .store import Facts, Input
 
 ROOMS = {"exports": "EXPORT", "descriptions": "DESCRIPTION"}  # room → what a module declares
 

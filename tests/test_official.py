@@ -24,7 +24,7 @@ from pipelines.declarations import Archive, Catalogue, Source
 from pipelines.errors import WrongBytes
 from pipelines.lineage import trace
 from pipelines.statistics import duplicates
-from pipelines.store import layout, making, provenance
+from pipelines.store import Folder, clock, layout, making
 from tests import builders, caffe
 from tests.builders import Array
 from tests.exports import exporting
@@ -285,9 +285,9 @@ def record_archive(data: Path, source: Source, archive: Archive, origin: Path) -
     def copy(goal: Path) -> dict[str, str]:
         goal.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(origin, goal)
-        return {"origin": str(origin), "retrieved": provenance.now()}
+        return {"origin": str(origin), "retrieved": clock.now()}
 
-    making.make(data, archives.artefact(source, archive), copy)
+    making.make(Folder(data), archives.artefact(source, archive), copy)
 
 
 @pytest.mark.parametrize(("name", "split"), SPLITS)

@@ -10,7 +10,7 @@ from assets.command_line.display import say
 from assets.settings import Settings
 from pipelines import progress
 from pipelines.plan import DEFAULT
-from pipelines.store import hashing
+from pipelines.store import clock
 
 ORDER = 1
 
@@ -54,5 +54,5 @@ def run(settings: Settings, _given: argparse.Namespace) -> int:
     say(display.columns(rows, right={"classes", "archives"}))
     say(f"\ndata folder: {settings.data}\ncatalogue:   {settings.catalogue}")
     if read:
-        say(f"up to date:  {display.last_read(hashing.seconds(min(read)))}")
+        say(f"up to date:  {display.last_read(clock.seconds(min(read)))}")
     return 0

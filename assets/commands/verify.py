@@ -14,7 +14,7 @@ from assets.commands import _outcomes
 from assets.commands._datasets import not_built, selected
 from assets.settings import Settings
 from pipelines.progress import Display
-from pipelines.store import making
+from pipelines.store import Folder, making
 
 if TYPE_CHECKING:
     from pipelines.lineage.shallow import Verdict
@@ -91,7 +91,7 @@ def _repair(settings: Settings, plan: Plan, verdicts: Sequence[Verdict], screen:
     wanted = verify.to_mend(settings.data, plan, verdicts)
     for verdict in verdicts:
         if verdict.condition == "changed":
-            making.distrust(settings.data, verdict.path, verdict.sha256)
+            making.distrust(Folder(settings.data), verdict.path, verdict.sha256)
     keys = [dg.AssetKey(asset) for asset in wanted]
     outcomes = runs.materialize(settings, plan, keys, screen)
     code = _outcomes.show(outcomes, settings, start)

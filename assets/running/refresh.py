@@ -20,7 +20,7 @@ from assets.running import jobs, mirrors, runs
 from assets.settings import Settings
 from pipelines.lineage import status
 from pipelines.plan import Plan
-from pipelines.store import making
+from pipelines.store import Folder, making
 
 OUTCOME = "imagesets/outcome"  # tag of a refresh: what it came to
 PART_OF = "imagesets/refresh"  # tag of a run that a refresh started: which one
@@ -60,7 +60,7 @@ def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
             for verdict in jobs.not_whole(settings.data, plan):
                 context.log.error(f"{verdict.path}: {verdict.condition}: {verdict.why}")
                 if verdict.condition == "changed":
-                    making.distrust(settings.data, verdict.path, verdict.sha256)
+                    making.distrust(Folder(settings.data), verdict.path, verdict.sha256)
 
     @dg.op(
         ins={"verified": dg.In(dg.Nothing)},

@@ -30,8 +30,7 @@ from ..errors import (
 )
 from ..progress import Watch, silent
 from ..redaction import without_secrets
-from ..store import hashing, layout, writing
-from ..store.provenance import Artefact
+from ..store import Artefact, hashing, layout, writing
 from .addresses import WEB, chunks, scheme, shown
 from .growing import Growing, note
 from .recognition import Identify, declared, require_declared, unknown, verify

@@ -25,8 +25,7 @@ from .. import tables
 from ..declarations import Dataset, Source, Split
 from ..products import Choices, Inputs, Product, Subject
 from ..progress import Advance
-from ..store import layout, writing
-from ..store.provenance import Facts, Input
+from ..store import Facts, Input, layout, writing
 
 NOT_STATED = "not stated"  # what the catalogue says where a publisher says nothing
 

@@ -25,8 +25,7 @@ from ..errors import ArtefactError
 from ..products import Choices, Column, Inputs, Product, Stored, Subject
 from ..progress import Advance
 from ..records import Batch
-from ..store import writing
-from ..store.provenance import Facts
+from ..store import Facts, writing
 from . import _lmdb_pages as pages
 
 _MESSAGE_BYTES = 64  # of a key and a Datum, beside the pixels, and more than enough

@@ -20,8 +20,7 @@ from ..errors import ArtefactError
 from ..products import Choices, Column, Inputs, Option, Product, Stored, Subject
 from ..progress import Advance
 from ..records import Batch
-from ..store import writing
-from ..store.provenance import Facts
+from ..store import Facts, writing
 
 _LINES = 512  # formatted at once: small enough to stay in the cache
 _CHUNK_BYTES = 1 << 20

@@ -31,8 +31,7 @@ from ..products import Product, Subject
 from ..progress import Advance, silent
 from ..records import Batch
 from ..statistics.expectations import Finding
-from ..store import hashing, layout, provenance, writing
-from ..store.provenance import Artefact, Provenance
+from ..store import Artefact, Folder, Provenance, hashing, layout, provenance, writing
 from ..tables import comparing
 from . import differences, status
 from .shallow import Verdict
@@ -101,7 +100,7 @@ class _Work:
 
     def known(self, path: str) -> Provenance:
         """Return the provenance of something whole."""
-        found = provenance.recorded(self.data, path)
+        found = provenance.latest(Folder(self.data), path)
         if found is None:
             raise ArtefactError(f"{path} changed while it was verified. Run the command again.")
         return found
@@ -112,7 +111,7 @@ def _decode(work: _Work, subject: Subject, advance: Advance) -> None:
     dataset, split = subject.dataset, subject.split
     path, again = layout.table(dataset.name, split.name), work.scratch / f"{split.name}.parquet"
     sums = statistics.nothing(len(dataset.classes), dataset.image.shape)
-    made = provenance.recorded(work.data, path)
+    made = provenance.latest(Folder(work.data), path)
     level = tables.COMPRESSION_LEVEL
     if made is not None:
         level = made.parameters["compression"]["compression_level"]

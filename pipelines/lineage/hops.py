@@ -18,7 +18,7 @@ from ..declarations import Dataset, Source, Split
 from ..errors import ArchiveError, ArtefactError
 from ..plan import Plan
 from ..records import OpenMember, Pixels
-from ..store import layout, provenance
+from ..store import Folder, layout, provenance
 from .targets import Target
 
 Facts = dict[str, Any]
@@ -148,7 +148,7 @@ def archive(plan: Plan, data: Path, source: Source, name: str) -> tuple[Hop, Hop
         hop = blamed(hop, f"{data / path} is not there. {plan.artefacts[path].remedy}")
     except (ArchiveError, OSError) as error:
         hop = blamed(hop, str(error))
-    record = provenance.recorded(data, path)
+    record = provenance.latest(Folder(data), path)
     if record is None or "origin" not in record.facts:
         problem = f"no record says where it came from: expected {layout.lineage(path)}"
         return hop, blamed(Hop("origin", ""), problem)

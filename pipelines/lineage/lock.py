@@ -11,7 +11,7 @@ from pathlib import Path
 from ..declarations import Dataset
 from ..plan import DEFAULT, Plan, Planned
 from ..progress import Advance, silent
-from ..store import state
+from ..store import Folder, state
 from .shallow import hash_files
 
 
@@ -39,7 +39,7 @@ def lock(plan: Plan, data: Path, dataset: Dataset, advance: Advance = silent) ->
     hash_files(data, [one.path for one in wanted], advance)
     found: dict[str, str] = {}
     for planned in wanted:
-        [made] = state.inputs(data, [planned.artefact(found.get)])
+        [made] = state.inputs(Folder(data), [planned.artefact(found.get)])
         found[made.path] = str(made.sha256)
     lines = "".join(f"{sha256}  {path}\n" for path, sha256 in sorted(found.items()))
     return f"{dataset.name}  sha256:{hashlib.sha256(lines.encode()).hexdigest()}"

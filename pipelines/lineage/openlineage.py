@@ -32,7 +32,8 @@ from ..archives import ALREADY_THERE
 from ..errors import ImagesetsError
 from ..products import Column
 from ..redaction import without_secrets
-from ..store.provenance import Artefact, Input, Provenance, versions
+from ..store import Artefact, Input, Provenance
+from ..store.provenance import versions
 
 if TYPE_CHECKING:
     from openlineage.client.event_v2 import InputDataset, OutputDataset, RunEvent

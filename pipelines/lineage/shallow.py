@@ -17,9 +17,8 @@ from typing import Literal
 from ..errors import MadeByNewer
 from ..plan import Planned
 from ..progress import Advance, silent
-from ..store import layout, provenance, seen, state
+from ..store import Artefact, Folder, layout, provenance, seen, state
 from ..store.hashing import Identity, Sight
-from ..store.provenance import Artefact
 from ..store.state import Condition
 from ..threads import WORKERS
 
@@ -69,7 +68,7 @@ def verify(data: Path, wanted: Iterable[Planned], advance: Advance = silent) -> 
 def _to_be_made_from(data: Path, artefact: Artefact, sight: Sight | None) -> str | None:
     """Return the SHA-256 that others must be made from: as recorded, or else as it is."""
     with contextlib.suppress(MadeByNewer):
-        if known := provenance.recorded(data, artefact.path):
+        if known := provenance.latest(Folder(data), artefact.path):
             return None if state.moved_on(known, artefact) else known.sha256
     return sight.sha256 if sight else None
 
@@ -78,10 +77,10 @@ def _verdict(data: Path, artefact: Artefact, sight: Sight | None) -> Verdict:
     """Hold what was seen of an artefact against its provenance, and both against the catalogue."""
     with contextlib.suppress(OSError):
         if sight and sight.identity != Identity.of((data / artefact.path).stat()):
-            sight = seen.look_anew(data, artefact.path)  # somebody made it again meanwhile
+            sight = seen.look_anew(Folder(data), artefact.path)  # somebody made it again meanwhile
     sha256 = sight.sha256 if sight else None
     try:
-        found = state.decide_from(data, artefact, sight)
+        found = state.decide_from(Folder(data), artefact, sight)
     except MadeByNewer as error:
         return Verdict(artefact.path, "unknown", str(error), sha256)
     return Verdict(artefact.path, found.condition, found.reason or "", sha256)
@@ -98,7 +97,7 @@ def hash_files(data: Path, paths: Sequence[str], advance: Advance = silent) -> d
 
     def look_at(path: str) -> tuple[str, Sight | None]:
         with contextlib.suppress(OSError):
-            sight = seen.look_anew(data, path)
+            sight = seen.look_anew(Folder(data), path)
             advance(sight.identity.size_bytes)
             return path, sight
         return path, None

@@ -19,8 +19,7 @@ from ..errors import StaleInput
 from ..plan import DEFAULT, AssetPath, Plan, Planned
 from ..statistics import expectations
 from ..statistics.expectations import Finding
-from ..store import layout, seen, state
-from ..store.provenance import Artefact, Input
+from ..store import Artefact, Folder, Input, layout, seen, state
 from ..store.state import State
 
 
@@ -36,10 +35,12 @@ def states(data: Path, wanted: Iterable[Planned]) -> dict[str, State]:
 
     def sha256(path: str) -> str | None:
         known = found.get(path)
-        return known.record.sha256 if known and known.record and known.is_up_to_date else None
+        return (
+            known.provenance.sha256 if known and known.provenance and known.is_up_to_date else None
+        )
 
     for planned in wanted:
-        found[planned.path] = state.decide(data, planned.artefact(sha256))
+        found[planned.path] = state.decide(Folder(data), planned.artefact(sha256))
     return found
 
 
@@ -52,7 +53,7 @@ def inputs(data: Path, plan: Plan, planned: Planned) -> tuple[Input, ...]:
     """
 
     def made(path: str) -> Input:
-        [found] = state.inputs(data, [plan.artefacts[path].artefact(sha256)])
+        [found] = state.inputs(Folder(data), [plan.artefacts[path].artefact(sha256)])
         return found
 
     def sha256(path: str) -> str | None:
@@ -88,7 +89,7 @@ def failing(data: Path, dataset: Dataset, among: Collection[str]) -> dict[str, l
         if found:
             failing[path] = found
             with contextlib.suppress(OSError):
-                seen.look_anew(data, path)  # so that the next build knows if it rotted
+                seen.look_anew(Folder(data), path)  # so that the next build knows if it rotted
     return failing
 
 
@@ -109,7 +110,7 @@ def in_words(data: Path, dataset: Dataset, found: Mapping[str, State]) -> str:
         return f"{', '.join(names)} failed"
     if len(up_to_date) == len(found):
         return f"up to date ({len(found)} artefacts)"
-    if not any(state.record for state in found.values()):
+    if not any(state.provenance for state in found.values()):
         return "nothing yet"
     return f"{len(up_to_date)} of {len(found)} artefacts up to date"
 

@@ -14,7 +14,7 @@ from ..errors import (
     MemberError,
     TableError,
 )
-from ..store import hashing, layout, provenance
+from ..store import Folder, hashing, layout, provenance
 from . import targets
 from .hops import Facts, Found, Hop, Way, blamed, hop_of
 from .targets import Target
@@ -55,7 +55,7 @@ def whole_file(way: Way, target: Target) -> Hop:
     except OSError as error:
         return blamed(hop, str(error))
     hop = replace(hop, hashes={"sha256": found})
-    record = provenance.recorded(way.data, target.planned.path)
+    record = provenance.latest(Folder(way.data), target.planned.path)
     said = targets.sidecar(target.copy) if target.copy else {}
     if record is not None and not said:
         said = asdict(record)
@@ -70,7 +70,7 @@ def whole_file(way: Way, target: Target) -> Hop:
         if name not in known:  # whatever a file claims: nothing else is opened
             problems.append(f"made from {name!r:.80}, which the catalogue does not know")
             continue
-        now = provenance.recorded(way.data, name)
+        now = provenance.latest(Folder(way.data), name)
         if now is not None and now.sha256 != sha256:
             problems.append(
                 f"made from {name} when its SHA-256 was {sha256}; now {now.sha256} is recorded"

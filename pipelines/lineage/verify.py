@@ -12,7 +12,7 @@ from pathlib import Path
 from ..declarations import Dataset
 from ..plan import AssetPath, Plan
 from ..progress import Display
-from ..store import making, provenance
+from ..store import Folder, making, provenance
 from . import deep as deeply
 from . import shallow
 from .shallow import Verdict
@@ -52,8 +52,12 @@ def to_mend(data: Path, plan: Plan, verdicts: Iterable[Verdict]) -> list[AssetPa
     whole = {verdict.path for verdict in verdicts if verdict.is_whole}
     paths = {verdict.path for verdict in verdicts if not verdict.is_whole}
     for verdict in verdicts:
-        if verdict.condition == "changed" and (known := provenance.recorded(data, verdict.path)):
-            paths |= {one.path for one in making.made_since(data, known)} & plan.artefacts.keys()
+        if verdict.condition == "changed" and (
+            known := provenance.latest(Folder(data), verdict.path)
+        ):
+            paths |= {
+                one.path for one in making.made_since(Folder(data), known)
+            } & plan.artefacts.keys()
     needed = {plan.artefacts[path].asset for path in paths}
     for planned in reversed(plan.artefacts.values()):  # exports before tables before archives
         if planned.asset in needed:

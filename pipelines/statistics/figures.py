@@ -26,8 +26,7 @@ from ..declarations import Dataset, Source
 from ..errors import TableError
 from ..progress import Advance, silent
 from ..records import Pixels
-from ..store import layout, writing
-from ..store.provenance import Artefact, Input
+from ..store import Artefact, Input, layout, writing
 from .sums import Counters, Sums, summarise
 
 CODE_VERSION = "2"  # raise when a figure or a column can change

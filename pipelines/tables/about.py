@@ -27,8 +27,7 @@ from pydantic.dataclasses import dataclass as checked
 from .. import formats
 from ..declarations import Dataset, Source, Split
 from ..errors import TableError
-from ..store import layout
-from ..store.provenance import Artefact, Input
+from ..store import Artefact, Input, layout
 
 CODE_VERSION = "2"  # raise when the bytes of a table can change
 

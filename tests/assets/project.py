@@ -23,7 +23,7 @@ from assets.running import jobs, runs
 from assets.settings import ROOT, Settings
 from pipelines.plan import DEFAULT, Plan
 from pipelines.progress import Display
-from pipelines.store import hashing, seen
+from pipelines.store import Folder, hashing, seen
 from pipelines.store.hashing import Sight
 from tests import builders
 from tests.assets import dagster_storage
@@ -136,9 +136,9 @@ class Project:
         file.write_bytes(data)
         os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
         identity = hashing.Identity.of(file.stat())
-        seen.note(self.data, path, Sight(before.sha256, identity, "2100-01-01T00:00:00Z"))
+        seen.note(Folder(self.data), path, Sight(before.sha256, identity, "2100-01-01T00:00:00Z"))
         hashing.forget()
-        assert seen.look(self.data, path).sha256 == before.sha256
+        assert seen.look(Folder(self.data), path).sha256 == before.sha256
 
     def snapshot(self, *, lineage: bool = True) -> Snapshot:
         """Everything in the data folder but Dagster's records, past ones, and what was seen."""

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from pipelines.store import layout, provenance
+from pipelines.store import Folder, layout, provenance
 from tests import builders
 from tests.assets import truth
 from tests.assets.project import Project
@@ -108,7 +108,7 @@ def test_an_archive_that_somebody_else_put_there_has_not_the_origin_of_the_one_b
 ) -> None:
     name = "test-labels.gz"
     path = f"archives/tiny_digits/{name}"
-    before = provenance.recorded(built.data, path)
+    before = provenance.latest(Folder(built.data), path)
     assert before is not None
     assert before.facts["origin"].endswith(f"/mirror/tiny_digits/{name}")
     labels = built.publisher.splits["tiny_digits", "test"][1]
@@ -119,7 +119,7 @@ def test_an_archive_that_somebody_else_put_there_has_not_the_origin_of_the_one_b
 
     built.build("tiny_digits", stages=["archives"])
 
-    record = provenance.recorded(built.data, path)
+    record = provenance.latest(Folder(built.data), path)
     assert record is not None
     assert record.sha256 != before.sha256
     assert record.facts == {"origin": "already there"}

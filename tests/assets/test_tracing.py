@@ -28,7 +28,7 @@ from assets.settings import ROOT
 from pipelines import declarations
 from pipelines.errors import ArtefactError, UnknownName
 from pipelines.lineage.trace import Chain, Hop, trace
-from pipelines.store import layout, provenance
+from pipelines.store import Folder, layout, provenance
 from tests import builders
 from tests.assets.conftest import Command
 from tests.assets.project import DATASETS, Project, environment
@@ -478,7 +478,7 @@ def test_a_flipped_byte_of_a_whole_artefact_is_named(
 
     assert broken(chain) == [(what, path)]
     problem = next(hop.problem for hop in chain.hops if not hop.holds)
-    record = provenance.recorded(built.data, path)
+    record = provenance.latest(Folder(built.data), path)
     assert record is not None
     assert f"expected SHA-256 {record.sha256}" in problem
     assert f"found {hashlib.sha256((built.data / path).read_bytes()).hexdigest()}" in problem
@@ -854,7 +854,7 @@ def test_what_is_printed_reads_like_this(built: Project, command: Command) -> No
     _, labels, _ = built.publisher.splits["tiny_letters", "train"]
     lines = (built.data / "exports/tiny_letters/train.csv").read_bytes().splitlines(keepends=True)
     start = sum(map(len, lines[:29]))
-    came = provenance.recorded(built.data, "archives/tiny_letters/letters.zip")
+    came = provenance.latest(Folder(built.data), "archives/tiny_letters/letters.zip")
     assert came is not None
 
     said = command("trace", "exports/tiny_letters/train.csv:29", "--no-picture", *built.options)

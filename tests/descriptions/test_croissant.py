@@ -19,8 +19,7 @@ from pipelines.declarations import Dataset, Source
 from pipelines.descriptions import croissant
 from pipelines.products import Inputs, Subject
 from pipelines.progress import silent
-from pipelines.store import layout
-from pipelines.store.provenance import Input
+from pipelines.store import Input, layout
 from tests import builders
 
 # mlcroissant and its libraries use what rdflib and pandas deprecate.

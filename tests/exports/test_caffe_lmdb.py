@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipelines import plan, tables
 from pipelines.errors import StorageError, TableError
 from pipelines.exports import caffe_lmdb
-from pipelines.store.provenance import Input
+from pipelines.store import Input
 from tests import builders
 from tests.builders import Array
 from tests.caffe import Datum, read

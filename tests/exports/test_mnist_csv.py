@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pipelines import plan, tables
 from pipelines.errors import StorageError, TableError
 from pipelines.exports import mnist_csv
-from pipelines.store.provenance import Input
+from pipelines.store import Input
 from tests import builders
 from tests.builders import Array
 from tests.exports import exporting

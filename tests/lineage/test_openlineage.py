@@ -22,7 +22,8 @@ from pipelines import archives, catalogue
 from pipelines.errors import ImagesetsError
 from pipelines.lineage import openlineage
 from pipelines.lineage.openlineage import Making, Outbox
-from pipelines.store.provenance import Artefact, Input, Provenance, Run
+from pipelines.store import Artefact, Input, Provenance
+from pipelines.store.provenance import Run
 from tests import builders
 
 pytest.importorskip("openlineage.client", reason="the extra openlineage is not installed")

@@ -20,8 +20,7 @@ from pipelines.catalogue import load
 from pipelines.errors import StorageError, TableError
 from pipelines.records import Batch
 from pipelines.statistics import Sums
-from pipelines.store import layout
-from pipelines.store.provenance import Input
+from pipelines.store import Input, layout
 from tests import builders
 from tests.builders import Array
 

@@ -26,8 +26,7 @@ from hypothesis import strategies as st
 from pipelines import catalogue, tables
 from pipelines.errors import FormatError, ImagesetsError, MemberError, StorageError, TableError
 from pipelines.records import Batch
-from pipelines.store import layout
-from pipelines.store.provenance import Input
+from pipelines.store import Input, layout
 from tests import builders
 from tests.builders import Array, Publisher
 
