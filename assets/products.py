@@ -54,7 +54,7 @@ def asset(plan: Plan, planned: Planned, product: Product, subject: Subject) -> d
                 for split in subject.splits
             }
             tables = {split: store.path(path) for split, path in names.items()}
-            inputs = wanted.opened(store.path(""), known, tables)
+            inputs = wanted.opened(store.folder, known, tables)
             return product.write(inputs, goal, product.chosen(options.chosen), advance)
 
         made = store.make(wanted.made_from(known), display, subject.records, "records", build)

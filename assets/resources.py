@@ -125,9 +125,14 @@ class Store(dg.ConfigurableResource[Any]):
         if self._outbox:
             self._outbox.close()
 
+    @property
+    def folder(self) -> Folder:
+        """The data folder, as the pipelines know it."""
+        return Folder(Path(self.data))
+
     def path(self, relative: str) -> Path:
         """Return where an artefact lies."""
-        return Path(self.data) / relative
+        return self.folder.local(relative)
 
     def warn_of_little_space(self, source: Source) -> None:
         """Tell the person when everything that can be made of a source may not fit."""
@@ -151,7 +156,7 @@ class Store(dg.ConfigurableResource[Any]):
     def inputs(self, plan: Plan, planned: Planned) -> tuple[Input, ...]:
         """Return what an artefact is made from; refuse what is stale."""
         with refusals():
-            return status.inputs(Path(self.data), plan, planned)
+            return status.inputs(self.folder, plan, planned)
 
     def make(
         self, artefact: Artefact, display: Display, total: int, unit: Unit, build: Build
@@ -166,10 +171,9 @@ class Store(dg.ConfigurableResource[Any]):
             with display.task(artefact.path, total, unit) as watch:
                 return build(goal, watch)
 
-        data = Path(self.data)
         with refusals():
             try:
-                record, before = making.make(Folder(data), artefact, build_on_display, self._run_id)
+                record, before = making.make(self.folder, artefact, build_on_display, self._run_id)
             except BaseException as error:
                 for one in begun:
                     self._tell(partial(openlineage.failed, one, error, clock.now()))
@@ -198,7 +202,7 @@ class Store(dg.ConfigurableResource[Any]):
 
     def _read_again(self, made: Made) -> None:
         with refusals():
-            making.read_again(Folder(Path(self.data)), made.record)
+            making.read_again(self.folder, made.record)
 
     def _tell(self, event: Callable[[], Any]) -> None:
         if self._outbox:

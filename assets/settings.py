@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 from pipelines import plan, redaction
 from pipelines.errors import ImagesetsError, did_you_mean
 from pipelines.plan import Plan
+from pipelines.store import Folder
 
 ROOT = Path(__file__).resolve().parent.parent
 EXECUTORS = ("in_process", "multiprocess")
@@ -61,6 +62,11 @@ class Settings:
     executor: str = "in_process"
     postgres: str | None = field(default=None, repr=False)
     webhook: str | None = field(default=None, repr=False)
+
+    @property
+    def store(self) -> Folder:
+        """The data folder, as everything reads and writes it."""
+        return Folder(self.data)
 
     @property
     def dagster_home(self) -> Path:

@@ -22,7 +22,7 @@ from . import catalogue as declarations
 from .declarations import Catalogue, Dataset, Source
 from .errors import UnknownName, did_you_mean
 from .products import Inputs, Option, Product, Subject
-from .store import Artefact, Input, layout
+from .store import Artefact, Input, Store, layout
 
 AssetPath = tuple[str, str]
 """The key of an asset, without Dagster: `("mnist", "train_csv")`."""
@@ -87,11 +87,11 @@ class Planned:
         """Return it as it would be made from inputs."""
         return self.declared if isinstance(self.declared, Artefact) else self.declared(inputs)
 
-    def opened(self, data: Path, inputs: tuple[Input, ...], tables: Mapping[str, Path]) -> Inputs:
+    def opened(self, store: Store, inputs: tuple[Input, ...], tables: Mapping[str, Path]) -> Inputs:
         """Return inputs as an export or a description gets them; `tables` are those of splits."""
         if self.subject is None:
             raise TypeError("an archive is made from nothing here")
-        lying = {made_from.path: data / made_from.path for made_from in inputs}
+        lying = {made_from.path: store.local(made_from.path) for made_from in inputs}
         return Inputs(self.subject, lying, inputs, tables)
 
 

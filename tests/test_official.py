@@ -301,7 +301,7 @@ def test_random_rows_are_traced_to_the_publishers_bytes(
     starts = (f"{name}/{split}", f"{name}/{split}_csv", f"{name}/{split}_lmdb")
     rows = [0, len(labels) - 1, *random.integers(0, len(labels), TRACED[split])]
     for number, index in enumerate(rows):
-        chain = trace.trace(everything, laid_out, f"{starts[number % 3]}:{index}")
+        chain = trace.trace(everything, Folder(laid_out), f"{starts[number % 3]}:{index}")
 
         assert [hop.problem for hop in chain.hops if not hop.holds] == []
         assert chain.image is not None
@@ -403,7 +403,7 @@ def test_random_rows_of_emnist_are_traced_to_the_publishers_bytes(
 
     for index in np.random.default_rng(0).integers(0, 10_000, 200):
         chain = trace.trace(
-            plan.of(known, {"compression_level": -1}), tmp_path, f"{emnist}:{index}"
+            plan.of(known, {"compression_level": -1}), Folder(tmp_path), f"{emnist}:{index}"
         )
 
         assert [hop.problem for hop in chain.hops if not hop.holds] == []

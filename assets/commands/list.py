@@ -39,7 +39,7 @@ def run(settings: Settings, _given: argparse.Namespace) -> int:
     read = []
     for dataset in declared.datasets.values():
         source = declared.source_of(dataset)
-        states = status.states(settings.data, plan.of([dataset], DEFAULT))
+        states = status.states(settings.store, plan.of([dataset], DEFAULT))
         read += [s.sight.looked for s in states.values() if s.is_up_to_date and s.sight]
         rows.append(
             (
@@ -48,7 +48,7 @@ def run(settings: Settings, _given: argparse.Namespace) -> int:
                 f"{len(dataset.classes)}",
                 f"{dataset.image}",
                 progress.size(sum(archive.size_bytes for archive in source.archives.values())),
-                status.in_words(settings.data, dataset, states),
+                status.in_words(settings.store, dataset, states),
             )
         )
     say(display.columns(rows, right={"classes", "archives"}))

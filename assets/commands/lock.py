@@ -13,7 +13,7 @@ from assets.commands._datasets import not_built, selected
 from assets.settings import Settings, folder
 from pipelines.declarations import Catalogue, Dataset
 from pipelines.errors import ArtefactError, UnknownName, did_you_mean
-from pipelines.store import layout
+from pipelines.store import Folder, layout
 
 ORDER = 5
 MAKE_ONE = "Make one: python -m assets lock DATASET > data.lock"
@@ -51,26 +51,26 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     if given.check is None:
         chosen = selected(declared, given.datasets)
         if not given.datasets:
-            chosen = [one for one in chosen if _is_begun(settings.data, one)]
+            chosen = [one for one in chosen if _is_begun(settings.store, one)]
         if not chosen:
             raise not_built(settings, given.datasets)
         for dataset in chosen:
-            say(lock(plan, settings.data, dataset))
+            say(lock(plan, settings.store, dataset))
         return 0
     wanted, differing = _locked(given.check, declared), 0
     for name in [dataset.name for dataset in selected(declared, given.datasets or [*wanted])]:
         if name not in wanted:
             raise UnknownName(f"{given.check} has no line for {name}.")
-        found = lock(plan, settings.data, declared.datasets[name])
+        found = lock(plan, settings.store, declared.datasets[name])
         say(f"{name}: {'as locked' if found == wanted[name] else f'differs: {found}'}")
         differing += found != wanted[name]
     return 1 if differing else 0
 
 
-def _is_begun(data: Path, dataset: Dataset) -> bool:
+def _is_begun(store: Folder, dataset: Dataset) -> bool:
     """Return whether a table of the dataset was ever made."""
     tables = (layout.table(dataset.name, split) for split in dataset.splits)
-    return any((data / layout.lineage(table)).exists() for table in tables)
+    return any(store.stat(layout.lineage(table)) for table in tables)
 
 
 def _locked(path: Path, declared: Catalogue) -> dict[str, str]:

@@ -69,7 +69,7 @@ def _put(
     """Make sure that an archive is at `goal`; return where it came from, in words."""
     from pipelines import archives
 
-    here = settings.data / layout.archive(source.name, archive.name)
+    here = settings.store.local(layout.archive(source.name, archive.name))
     places = archives.places(source, archive, settings.mirror, settings.offline)
     places = [str(here)] * here.exists() + places
     with screen.task(str(goal), archive.size_bytes, "bytes") as watch:

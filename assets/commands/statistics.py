@@ -36,7 +36,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     declared = settings.plan().declared
     printed = 0
     for dataset in selected(declared, given.datasets):
-        path = settings.data / layout.statistics(dataset.name)
+        path = settings.store.local(layout.statistics(dataset.name))
         if path.exists():
             header, *lines, totals = statistics.counts_as_rows(path)
             say(end="\n" * bool(printed))

@@ -14,7 +14,7 @@ from assets.commands import _outcomes
 from assets.commands._datasets import not_built, selected
 from assets.settings import Settings
 from pipelines.progress import Display
-from pipelines.store import Folder, making
+from pipelines.store import making
 
 if TYPE_CHECKING:
     from pipelines.lineage.shallow import Verdict
@@ -63,7 +63,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     screen, repaired, code = display.chosen(), set[tuple[str, str]](), 0
     while True:  # what was repaired is verified again, since that may bring more to light
         start = time.perf_counter()
-        verdicts = verify.verify(settings.data, plan, datasets, screen, deep=given.deep)
+        verdicts = verify.verify(settings.store, plan, datasets, screen, deep=given.deep)
         if not verdicts:
             raise not_built(settings, given.datasets)
         _show(verdicts, start)
@@ -88,10 +88,10 @@ def _repair(settings: Settings, plan: Plan, verdicts: Sequence[Verdict], screen:
 
     say("\nRepairing.\n", flush=True)
     start = time.perf_counter()
-    wanted = verify.to_mend(settings.data, plan, verdicts)
+    wanted = verify.to_mend(settings.store, plan, verdicts)
     for verdict in verdicts:
         if verdict.condition == "changed":
-            making.distrust(Folder(settings.data), verdict.path, verdict.sha256)
+            making.distrust(settings.store, verdict.path, verdict.sha256)
     keys = [dg.AssetKey(asset) for asset in wanted]
     outcomes = runs.materialize(settings, plan, keys, screen)
     code = _outcomes.show(outcomes, settings, start)

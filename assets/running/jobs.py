@@ -9,7 +9,6 @@ Annotations are not postponed here: Dagster reads that of an op's context.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from pathlib import Path
 
 import dagster as dg
 
@@ -20,6 +19,7 @@ from pipelines.lineage import verify as verification
 from pipelines.lineage.shallow import Verdict
 from pipelines.plan import DEFAULT, Plan, stages
 from pipelines.progress import Display
+from pipelines.store import Folder
 
 DEEP = "Decode the archives again, and compare every record of what was made from them."
 
@@ -53,7 +53,7 @@ def keys_of(
     return [dg.AssetKey(asset) for asset in plan.assets(plan.of(datasets, stages))]
 
 
-def verify(data: Path, plan: Plan) -> dg.JobDefinition:
+def verify(store: Folder, plan: Plan) -> dg.JobDefinition:
     """Return the job that looks at what is here, and changes nothing."""
 
     @dg.op(
@@ -61,7 +61,7 @@ def verify(data: Path, plan: Plan) -> dg.JobDefinition:
         description="Hold every artefact against its record.",
     )
     def verify_everything(context: dg.OpExecutionContext) -> None:
-        if broken := not_whole(data, plan, deep=context.op_config["deep"]):
+        if broken := not_whole(store, plan, deep=context.op_config["deep"]):
             found = "\n".join(f"{v.path}: {v.condition}: {v.why}" for v in broken)
             text = (
                 f"{found}\nThe job refresh, or python -m assets verify --repair, makes them again."
@@ -77,8 +77,8 @@ def verify(data: Path, plan: Plan) -> dg.JobDefinition:
     return verifying
 
 
-def not_whole(data: Path, plan: Plan, *, deep: bool = False) -> list[Verdict]:
+def not_whole(store: Folder, plan: Plan, *, deep: bool = False) -> list[Verdict]:
     """Return the artefacts that are not what they were made as, or would not be made so now."""
     datasets = tuple(plan.declared.datasets.values())
-    found = verification.verify(data, plan, datasets, Display(), deep=deep)
+    found = verification.verify(store, plan, datasets, Display(), deep=deep)
     return [verdict for verdict in found if not verdict.is_whole]

@@ -11,7 +11,6 @@ Annotations are not postponed here: Dagster reads that of an op's context.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import dagster as dg
 
@@ -57,10 +56,10 @@ def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
     )
     def verify_artefacts(context: dg.OpExecutionContext) -> None:
         if context.op_config["hash_everything"]:
-            for verdict in jobs.not_whole(settings.data, plan):
+            for verdict in jobs.not_whole(settings.store, plan):
                 context.log.error(f"{verdict.path}: {verdict.condition}: {verdict.why}")
                 if verdict.condition == "changed":
-                    making.distrust(Folder(settings.data), verdict.path, verdict.sha256)
+                    making.distrust(settings.store, verdict.path, verdict.sha256)
 
     @dg.op(
         ins={"verified": dg.In(dg.Nothing)},
@@ -68,7 +67,7 @@ def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
     )
     def rebuild(context: dg.OpExecutionContext) -> None:
         outcomes = []
-        if keys := _out_of_date(context.log, settings.data, plan):
+        if keys := _out_of_date(context.log, settings.store, plan):
             assets = graph.assets_of(plan, graph.RETRIES)
             definitions = graph.define(settings, plan, assets)
             outcomes = runs.execute(context.instance, definitions, keys, {PART_OF: context.run_id})
@@ -103,10 +102,10 @@ def weekly(refresh: dg.JobDefinition, cron: str, timezone: str) -> dg.ScheduleDe
     )
 
 
-def _out_of_date(log: dg.DagsterLogManager, data: Path, plan: Plan) -> list[dg.AssetKey]:
+def _out_of_date(log: dg.DagsterLogManager, store: Folder, plan: Plan) -> list[dg.AssetKey]:
     """Return the assets of the datasets of which not all is as it should be; log what is not."""
     datasets = plan.declared.datasets
-    found = {name: status.reasons(data, plan, datasets[name]) for name in datasets}
+    found = {name: status.reasons(store, plan, datasets[name]) for name in datasets}
     for path, reason in dict(item for of in found.values() for item in of.items()).items():
         log.info(f"{path}: {reason}")
     stale = [datasets[name] for name, reasons in found.items() if reasons]

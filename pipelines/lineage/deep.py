@@ -31,7 +31,7 @@ from ..products import Product, Subject
 from ..progress import Advance, silent
 from ..records import Batch
 from ..statistics.expectations import Finding
-from ..store import Artefact, Folder, Provenance, hashing, layout, provenance, writing
+from ..store import Artefact, Provenance, Store, hashing, layout, provenance, writing
 from ..tables import comparing
 from . import differences, status
 from .shallow import Verdict
@@ -41,12 +41,12 @@ _DECIDE_BYTES = ("pyarrow", "numpy", "polars", "lmdb")
 
 
 def verify(
-    data: Path, plan: Plan, dataset: Dataset, whole: Collection[str], advance: Advance = silent
+    store: Store, plan: Plan, dataset: Dataset, whole: Collection[str], advance: Advance = silent
 ) -> list[Verdict]:
     """Decode the archives of a dataset again and compare what was made from them.
 
     Args:
-        data: the data folder.
+        store: where everything lies.
         plan: all there can be of the catalogue.
         dataset: what was made of it is compared.
         whole: paths of what is whole by its hashes.
@@ -69,8 +69,8 @@ def verify(
         return []
     source = plan.declared.source_of(dataset)
     subject = Subject(source, dataset, tuple(dataset.splits.values()))
-    with _scratch(data) as scratch:
-        work = _Work(data, scratch, subject, plan.options)
+    with _scratch(store) as scratch:
+        work = _Work(store, scratch, subject, plan.options)
         for split in subject.splits:
             if any(split in one.subject.splits for one in there if one.subject):
                 _decode(work, replace(subject, splits=(split,)), advance)
@@ -79,7 +79,7 @@ def verify(
             if one.stage != "tables":
                 work.verdicts[one.path] = _judge(work, one)
     whole = {path for path, verdict in work.verdicts.items() if verdict.is_whole}
-    failing = status.failing(data, dataset, whole)
+    failing = status.failing(store, dataset, whole)
     return [_declared(work.verdicts[one.path], failing) for one in there]
 
 
@@ -90,7 +90,7 @@ class _Work:
     tables, sums: of each split that was decoded, made again.
     """
 
-    data: Path
+    store: Store
     scratch: Path
     subject: Subject
     options: Mapping[str, Any]
@@ -100,7 +100,7 @@ class _Work:
 
     def known(self, path: str) -> Provenance:
         """Return the provenance of something whole."""
-        found = provenance.latest(Folder(self.data), path)
+        found = provenance.latest(self.store, path)
         if found is None:
             raise ArtefactError(f"{path} changed while it was verified. Run the command again.")
         return found
@@ -111,11 +111,11 @@ def _decode(work: _Work, subject: Subject, advance: Advance) -> None:
     dataset, split = subject.dataset, subject.split
     path, again = layout.table(dataset.name, split.name), work.scratch / f"{split.name}.parquet"
     sums = statistics.nothing(len(dataset.classes), dataset.image.shape)
-    made = provenance.latest(Folder(work.data), path)
+    made = provenance.latest(work.store, path)
     level = tables.COMPRESSION_LEVEL
     if made is not None:
         level = made.parameters["compression"]["compression_level"]
-    comparison = comparing.Comparison(path, work.data / path, subject.source, dataset, split)
+    comparison = comparing.Comparison(path, work.store.local(path), subject.source, dataset, split)
     wrong: list[str] = []
     records = 0
 
@@ -127,7 +127,7 @@ def _decode(work: _Work, subject: Subject, advance: Advance) -> None:
         records += len(batch)
         advance(len(batch))
 
-    folder = work.data / layout.archives(subject.source.name)
+    folder = work.store.local(layout.archives(subject.source.name))
     tables.write(
         subject.source, dataset, split, folder, again, observe=observe, compression_level=level
     )
@@ -156,7 +156,7 @@ def _judge(work: _Work, planned: Planned) -> Verdict:
     can_repeat = product.reproducible == "everywhere" or (
         product.reproducible == "same libraries"
         and _same_libraries(made)
-        and product.repeats_here(work.data / planned.path)
+        and product.repeats_here(work.store.local(planned.path))
     )
     if not can_repeat and product.read is None:
         why = "it can't be made again here to the same bytes"
@@ -179,7 +179,7 @@ def _made_again(work: _Work, planned: Planned, product: Product, made: Provenanc
     goal.parent.mkdir()
     of_splits = {split.name: work.tables[split.name] for split in subject.splits}
     try:
-        inputs = planned.opened(work.data, made.inputs, of_splits)
+        inputs = planned.opened(work.store, made.inputs, of_splits)
         product.write(inputs, goal, product.chosen(work.options), silent)
         return hashing.sha256(goal)
     finally:
@@ -192,7 +192,7 @@ def _differing_record(work: _Work, planned: Planned, product: Product) -> str | 
 
 
 def _first_difference(work: _Work, planned: Planned, product: Product) -> str | None:
-    subject, path = planned.subject or work.subject, work.data / planned.path
+    subject, path = planned.subject or work.subject, work.store.local(planned.path)
     assert product.read is not None
     for split in subject.splits:
         one, index = replace(subject, splits=(split,)), 0
@@ -216,7 +216,7 @@ def _wrong_statistics(work: _Work, made: Provenance) -> str | None:
     """Return what is wrong with statistics; those of the tables made again are right."""
     parts = [statistics.rows(tables.info(table), sums) for table, sums in work.sums.items()]
     expected = pa.concat_tables(parts)
-    if why := _difference(partial(_differing_statistics, work.data / made.path, expected)):
+    if why := _difference(partial(_differing_statistics, work.store.local(made.path), expected)):
         return why
     again = work.scratch / "statistics.parquet"
     artefact = Artefact(made.path, made.stage, made.code_version, made.parameters, made.inputs)
@@ -263,13 +263,13 @@ def _verdict(path: str, difference: str | None) -> Verdict:
 
 
 @contextlib.contextmanager
-def _scratch(data: Path) -> Iterator[Path]:
+def _scratch(store: Store) -> Iterator[Path]:
     """Give a folder that is gone afterwards: in the data folder, or where that is read-only, else.
 
     One process at a time has it; what a killed one left is removed first.
     """
     with contextlib.ExitStack() as stack:
-        folder = data / layout.SCRATCH
+        folder = store.local(layout.SCRATCH)
         try:
             stack.enter_context(writing.locked(folder))
             shutil.rmtree(folder, ignore_errors=True)

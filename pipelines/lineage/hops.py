@@ -18,7 +18,7 @@ from ..declarations import Dataset, Source, Split
 from ..errors import ArchiveError, ArtefactError
 from ..plan import Plan
 from ..records import OpenMember, Pixels
-from ..store import Folder, layout, provenance
+from ..store import Store, layout, provenance
 from .targets import Target
 
 Facts = dict[str, Any]
@@ -77,7 +77,7 @@ class Way:
     """Where everything lies that the way back from an artefact leads over."""
 
     plan: Plan
-    data: Path
+    store: Store
     target: Target
     source: Source
     dataset: Dataset
@@ -86,12 +86,12 @@ class Way:
     @property
     def here(self) -> Path:
         """Where what is traced lies."""
-        return self.target.at(self.data)
+        return self.target.at(self.store)
 
     @property
     def folder(self) -> Path:
         """Where the archives lie."""
-        return self.data / layout.archives(self.source.name)
+        return self.store.local(layout.archives(self.source.name))
 
     def opened(self) -> contextlib.AbstractContextManager[OpenMember]:
         """Give a function that opens members of the archives."""
@@ -108,7 +108,7 @@ class Way:
         return [
             hop
             for name in dict.fromkeys(names)
-            for hop in archive(self.plan, self.data, self.source, name)
+            for hop in archive(self.plan, self.store, self.source, name)
         ]
 
 
@@ -137,18 +137,18 @@ def number_of(text: str, what: str, rows: int) -> int:
     return int(text)
 
 
-def archive(plan: Plan, data: Path, source: Source, name: str) -> tuple[Hop, Hop]:
+def archive(plan: Plan, store: Store, source: Source, name: str) -> tuple[Hop, Hop]:
     """Hold an archive against the catalogue, and say where it came from, and when."""
     archive, path = source.archives[name], layout.archive(source.name, name)
     hop = Hop("archive", path)
     try:
-        archives.verify(data / path, archive, plan.declared.identify)
+        archives.verify(store.local(path), archive, plan.declared.identify)
         hop = replace(hop, hashes={"md5": archive.md5, "sha256": archive.sha256})
     except FileNotFoundError:
-        hop = blamed(hop, f"{data / path} is not there. {plan.artefacts[path].remedy}")
+        hop = blamed(hop, f"{store.local(path)} is not there. {plan.artefacts[path].remedy}")
     except (ArchiveError, OSError) as error:
         hop = blamed(hop, str(error))
-    record = provenance.latest(Folder(data), path)
+    record = provenance.latest(store, path)
     if record is None or "origin" not in record.facts:
         problem = f"no record says where it came from: expected {layout.lineage(path)}"
         return hop, blamed(Hop("origin", ""), problem)

@@ -6,12 +6,11 @@ Not here: comparing with lines that were printed before (the command does).
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 
 from ..declarations import Dataset
 from ..plan import DEFAULT, Plan, Planned
 from ..progress import Advance, silent
-from ..store import Folder, state
+from ..store import Store, state
 from .shallow import hash_files
 
 
@@ -24,7 +23,7 @@ def locked(plan: Plan, dataset: Dataset) -> list[Planned]:
     ]
 
 
-def lock(plan: Plan, data: Path, dataset: Dataset, advance: Advance = silent) -> str:
+def lock(plan: Plan, store: Store, dataset: Dataset, advance: Advance = silent) -> str:
     """Return one line that stands for all bytes of a dataset: its name and a SHA-256.
 
     The digest is of a line `<SHA-256>  <path>` for each artefact, in the order of the paths: what
@@ -36,10 +35,10 @@ def lock(plan: Plan, data: Path, dataset: Dataset, advance: Advance = silent) ->
         StaleInput: an artefact is not up to date.
     """
     wanted = locked(plan, dataset)
-    hash_files(data, [one.path for one in wanted], advance)
+    hash_files(store, [one.path for one in wanted], advance)
     found: dict[str, str] = {}
     for planned in wanted:
-        [made] = state.inputs(Folder(data), [planned.artefact(found.get)])
+        [made] = state.inputs(store, [planned.artefact(found.get)])
         found[made.path] = str(made.sha256)
     lines = "".join(f"{sha256}  {path}\n" for path, sha256 in sorted(found.items()))
     return f"{dataset.name}  sha256:{hashlib.sha256(lines.encode()).hexdigest()}"

@@ -19,11 +19,11 @@ from ..errors import StaleInput
 from ..plan import DEFAULT, AssetPath, Plan, Planned
 from ..statistics import expectations
 from ..statistics.expectations import Finding
-from ..store import Artefact, Folder, Input, layout, seen, state
+from ..store import Artefact, Input, Store, layout, seen, state
 from ..store.state import State
 
 
-def states(data: Path, wanted: Iterable[Planned]) -> dict[str, State]:
+def states(store: Store, wanted: Iterable[Planned]) -> dict[str, State]:
     """Return path → state of some artefacts, in the order of a plan.
 
     What is made from something that is out of date is so too.
@@ -40,11 +40,11 @@ def states(data: Path, wanted: Iterable[Planned]) -> dict[str, State]:
         )
 
     for planned in wanted:
-        found[planned.path] = state.decide(Folder(data), planned.artefact(sha256))
+        found[planned.path] = state.decide(store, planned.artefact(sha256))
     return found
 
 
-def inputs(data: Path, plan: Plan, planned: Planned) -> tuple[Input, ...]:
+def inputs(store: Store, plan: Plan, planned: Planned) -> tuple[Input, ...]:
     """Return what an artefact is made from, and what it shows of what is there.
 
     Raises:
@@ -53,7 +53,7 @@ def inputs(data: Path, plan: Plan, planned: Planned) -> tuple[Input, ...]:
     """
 
     def made(path: str) -> Input:
-        [found] = state.inputs(Folder(data), [plan.artefacts[path].artefact(sha256)])
+        [found] = state.inputs(store, [plan.artefacts[path].artefact(sha256)])
         return found
 
     def sha256(path: str) -> str | None:
@@ -66,7 +66,7 @@ def inputs(data: Path, plan: Plan, planned: Planned) -> tuple[Input, ...]:
     return (*map(made, planned.needs), *used)
 
 
-def failing(data: Path, dataset: Dataset, among: Collection[str]) -> dict[str, list[Finding]]:
+def failing(store: Store, dataset: Dataset, among: Collection[str]) -> dict[str, list[Finding]]:
     """Return path → the blocking checks that a finished artefact does not pass, of some artefacts.
 
     What merely warns is no failure, and takes reading all pixels to know.
@@ -83,30 +83,30 @@ def failing(data: Path, dataset: Dataset, among: Collection[str]) -> dict[str, l
         if path not in among:
             continue
         try:
-            found = [finding for finding in judge(data / path) if not finding.passed]
+            found = [finding for finding in judge(store.local(path)) if not finding.passed]
         except (OSError, pl.exceptions.PolarsError) as error:
             found = [Finding("readable", False, "a whole file", str(error))]
         if found:
             failing[path] = found
             with contextlib.suppress(OSError):
-                seen.look_anew(Folder(data), path)  # so that the next build knows if it rotted
+                seen.look_anew(store, path)  # so that the next build knows if it rotted
     return failing
 
 
-def reasons(data: Path, plan: Plan, dataset: Dataset) -> dict[str, str]:
+def reasons(store: Store, plan: Plan, dataset: Dataset) -> dict[str, str]:
     """Return what is not as it should be of a dataset, path or check → why; empty if all is."""
-    found = states(data, plan.of([dataset], DEFAULT))
+    found = states(store, plan.of([dataset], DEFAULT))
     up_to_date = {path for path, state in found.items() if state.is_up_to_date}
-    names = names_of(failing(data, dataset, up_to_date))
+    names = names_of(failing(store, dataset, up_to_date))
     return {path: state.reason for path, state in found.items() if state.reason} | {
         f"check {name} of {dataset.name}": "it failed" for name in names
     }
 
 
-def in_words(data: Path, dataset: Dataset, found: Mapping[str, State]) -> str:
+def in_words(store: Store, dataset: Dataset, found: Mapping[str, State]) -> str:
     """Return one phrase for the states of a dataset's artefacts."""
     up_to_date = {path for path, state in found.items() if state.is_up_to_date}
-    if names := names_of(failing(data, dataset, up_to_date)):
+    if names := names_of(failing(store, dataset, up_to_date)):
         return f"{', '.join(names)} failed"
     if len(up_to_date) == len(found):
         return f"up to date ({len(found)} artefacts)"

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from .. import tables
 from ..errors import UnknownName, did_you_mean
 from ..plan import Plan, Planned
-from ..store import layout
+from ..store import Store, layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,12 @@ class Target:
             self.planned.stage, self.planned.stage
         )
 
-    def at(self, data: Path) -> Path:
+    def at(self, store: Store) -> Path:
         """Return where it lies: at its place in a data folder, or as a copy elsewhere."""
-        return self.copy or data / self.planned.path
+        return self.copy or store.local(self.planned.path)
 
 
-def find(plan: Plan, data: Path, text: str) -> tuple[Target, str | None]:
+def find(plan: Plan, store: Store, text: str) -> tuple[Target, str | None]:
     """Return the artefact that is meant, and its row if one is.
 
     Raises:
@@ -55,7 +55,7 @@ def find(plan: Plan, data: Path, text: str) -> tuple[Target, str | None]:
     spellings = [(text, None), (name, row)] if colon else [(text, None)]
     for spelling, its_row in spellings:
         target = known.get(spelling.rstrip("/"))
-        if target := target or _at(known, data, _expanded(spelling)):
+        if target := target or _at(known, store, _expanded(spelling)):
             return target, its_row
     wanted = name or text
     path = _expanded(wanted)
@@ -67,7 +67,7 @@ def find(plan: Plan, data: Path, text: str) -> tuple[Target, str | None]:
         )
     raise UnknownName(
         f"There is no artefact {wanted!r}.{did_you_mean(wanted, known)} Name a split "
-        f"(DATASET/SPLIT), or a file that `build` makes in {data}."
+        f"(DATASET/SPLIT), or a file that `build` makes in {store.local('')}."
     )
 
 
@@ -78,9 +78,9 @@ def _expanded(text: str) -> Path:
     return Path(text)
 
 
-def _at(known: Mapping[str, Target], data: Path, path: Path) -> Target | None:
+def _at(known: Mapping[str, Target], store: Store, path: Path) -> Target | None:
     """Return the artefact at a path: one in its place, or a copy that says what it is."""
-    here, root = path.resolve(), data.resolve()
+    here, root = path.resolve(), store.local("").resolve()
     if here.is_relative_to(root) and (found := known.get(here.relative_to(root).as_posix())):
         return found
     for file in _may_be(known, here):

@@ -9,30 +9,29 @@ their members say, otherwise against the table. So the hop that does not hold is
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ..errors import ArtefactError
 from ..plan import Plan
+from ..store import Store
 from . import targets, trace_figures, trace_record, trace_whole
 from .hops import Chain, Hop, Way, archive
 
 __all__ = ["Chain", "Hop", "trace"]
 
 
-def trace(plan: Plan, data: Path, text: str) -> Chain:
+def trace(plan: Plan, store: Store, text: str) -> Chain:
     """Trace `ARTEFACT` or `ARTEFACT:ROW`.
 
     Args:
         plan: all there can be of the catalogue.
-        data: the data folder.
+        store: where everything lies.
         text: a path below the data folder, a name such as `mnist/train`, or the path of a copy.
 
     Raises:
         UnknownName: there is no such artefact.
         ArtefactError: the artefact is not there, or has no such row.
     """
-    target, row = targets.find(plan, data, text)
-    planned, here = target.planned, target.at(data)
+    target, row = targets.find(plan, store, text)
+    planned, here = target.planned, target.at(store)
     if not here.is_file():
         raise ArtefactError(f"{here} is not there. {planned.remedy}")
     subject = planned.subject
@@ -42,9 +41,9 @@ def trace(plan: Plan, data: Path, text: str) -> Chain:
                 f"An archive has no rows; {row!r} was asked for. Name a record, DATASET/SPLIT:INDEX"
             )
         name = planned.path.rpartition("/")[2]
-        hops = archive(plan, data, planned.source, name)
+        hops = archive(plan, store, planned.source, name)
         return Chain(text, {"source": planned.source.name}, None, hops)
-    way = Way(plan, data, target, subject.source, subject.dataset, subject.splits)
+    way = Way(plan, store, target, subject.source, subject.dataset, subject.splits)
     if planned.stage == "statistics":
         facts, image, found = trace_figures.figures(way, row)
     elif row is None:

@@ -49,7 +49,7 @@ def figures(way: Way, row: str | None) -> Found:
         table, *stored = table_and_members(way, split)
         try:
             if table.holds or not all(source.holds for source in sources):
-                batches = tables.batches(way.table(split).at(way.data))
+                batches = tables.batches(way.table(split).at(way.store))
             else:
                 batches = tables.decoded(way.source, way.dataset, split, way.folder)
             with contextlib.closing(batches):

@@ -118,7 +118,7 @@ def _exported(one: _Record) -> _Copy:
 def _row(one: _Record) -> _Copy:
     """Read a row of the table, all its columns."""
     way, index, target = one.way, one.index, one.way.table(one.split)
-    hop, path = hop_of("table", target, index), target.at(way.data)
+    hop, path = hop_of("table", target, index), target.at(way.store)
     if not path.is_file():
         return _Copy(blamed(hop, f"{path} is not there. {target.planned.remedy}"))
     try:

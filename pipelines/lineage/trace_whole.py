@@ -14,7 +14,7 @@ from ..errors import (
     MemberError,
     TableError,
 )
-from ..store import Folder, hashing, layout, provenance
+from ..store import hashing, layout, provenance
 from . import targets
 from .hops import Facts, Found, Hop, Way, blamed, hop_of
 from .targets import Target
@@ -47,7 +47,7 @@ def table_and_members(way: Way, split: Split) -> list[Hop]:
 
 def whole_file(way: Way, target: Target) -> Hop:
     """Hold the bytes of an artefact, and of what it was made from, against what was recorded."""
-    hop, path = hop_of(target.what, target), target.at(way.data)
+    hop, path = hop_of(target.what, target), target.at(way.store)
     if not path.is_file():
         return blamed(hop, f"{path} is not there. {target.planned.remedy}")
     try:
@@ -55,12 +55,12 @@ def whole_file(way: Way, target: Target) -> Hop:
     except OSError as error:
         return blamed(hop, str(error))
     hop = replace(hop, hashes={"sha256": found})
-    record = provenance.latest(Folder(way.data), target.planned.path)
+    record = provenance.latest(way.store, target.planned.path)
     said = targets.sidecar(target.copy) if target.copy else {}
     if record is not None and not said:
         said = asdict(record)
     if not said:
-        record_path = way.data / layout.lineage(target.planned.path)
+        record_path = way.store.local(layout.lineage(target.planned.path))
         return blamed(hop, f"nothing says which bytes to expect: {record_path} is not there")
     problems, known = [], way.plan.artefacts
     if said["sha256"] != found:
@@ -70,7 +70,7 @@ def whole_file(way: Way, target: Target) -> Hop:
         if name not in known:  # whatever a file claims: nothing else is opened
             problems.append(f"made from {name!r:.80}, which the catalogue does not know")
             continue
-        now = provenance.latest(Folder(way.data), name)
+        now = provenance.latest(way.store, name)
         if now is not None and now.sha256 != sha256:
             problems.append(
                 f"made from {name} when its SHA-256 was {sha256}; now {now.sha256} is recorded"
@@ -95,7 +95,7 @@ def mistaken(way: Way, split: Split) -> str:
     Raises:
         TableError: it is no table of ours.
     """
-    found = asdict(tables.info(way.table(split).at(way.data)))
+    found = asdict(tables.info(way.table(split).at(way.store)))
     declared = asdict(tables.declared(way.source, way.dataset, split))
     return "; ".join(
         f"{name}: the catalogue declares {wanted}, found {found[name]}"

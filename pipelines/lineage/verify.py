@@ -7,42 +7,41 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from ..declarations import Dataset
 from ..plan import AssetPath, Plan
 from ..progress import Display
-from ..store import Folder, making, provenance
+from ..store import Store, making, provenance
 from . import deep as deeply
 from . import shallow
 from .shallow import Verdict
 
 
 def verify(
-    data: Path, plan: Plan, datasets: Sequence[Dataset], display: Display, *, deep: bool = False
+    store: Store, plan: Plan, datasets: Sequence[Dataset], display: Display, *, deep: bool = False
 ) -> list[Verdict]:
     """Return what became of those artefacts of some datasets that were ever made, all hashed anew.
 
     With `deep`, all that was made from whole archives is compared with them, record by record.
     """
     wanted = plan.of(datasets)
-    there = [path for path in (data / one.path for one in wanted) if path.is_file()]
-    total = sum(path.stat().st_size for path in there)
+    there = [identity for one in wanted if (identity := store.stat(one.path))]
+    total = sum(identity.size_bytes for identity in there)
     with (display if there else Display()).task("verify", total, "bytes") as advance:
-        found = {verdict.path: verdict for verdict in shallow.verify(data, wanted, advance)}
+        found = {verdict.path: verdict for verdict in shallow.verify(store, wanted, advance)}
     for dataset in datasets if deep else ():
         whole = {path for path, verdict in found.items() if verdict.is_whole}
         if not any(one.path in whole and one.subject for one in plan.of([dataset])):
             continue
         records = sum(split.records for split in dataset.splits.values())
         with display.task(f"verify --deep {dataset.name}", records, "records") as advance:
-            compared = deeply.verify(data, plan, dataset, whole, advance)
+            compared = deeply.verify(store, plan, dataset, whole, advance)
         for verdict in compared:
             found[verdict.path] = replace(verdict, sha256=found[verdict.path].sha256)
     return list(found.values())
 
 
-def to_mend(data: Path, plan: Plan, verdicts: Iterable[Verdict]) -> list[AssetPath]:
+def to_mend(store: Store, plan: Plan, verdicts: Iterable[Verdict]) -> list[AssetPath]:
     """Return the assets to make so that all is whole again, in the order in which they are made.
 
     Those with artefacts that are not whole; what was made from bytes that have changed since; and,
@@ -52,12 +51,8 @@ def to_mend(data: Path, plan: Plan, verdicts: Iterable[Verdict]) -> list[AssetPa
     whole = {verdict.path for verdict in verdicts if verdict.is_whole}
     paths = {verdict.path for verdict in verdicts if not verdict.is_whole}
     for verdict in verdicts:
-        if verdict.condition == "changed" and (
-            known := provenance.latest(Folder(data), verdict.path)
-        ):
-            paths |= {
-                one.path for one in making.made_since(Folder(data), known)
-            } & plan.artefacts.keys()
+        if verdict.condition == "changed" and (known := provenance.latest(store, verdict.path)):
+            paths |= {one.path for one in making.made_since(store, known)} & plan.artefacts.keys()
     needed = {plan.artefacts[path].asset for path in paths}
     for planned in reversed(plan.artefacts.values()):  # exports before tables before archives
         if planned.asset in needed:

@@ -24,6 +24,7 @@ import pytest
 from assets.settings import Settings
 from pipelines.lineage import verify
 from pipelines.progress import Display
+from pipelines.store import Folder
 from tests.assets import truth
 from tests.assets.project import Project, made
 
@@ -107,7 +108,7 @@ def test_a_build_may_be_killed_at_any_moment(
         assert wrong == [], f"after kill {attempt}"
         everything = tuple(plan.declared.datasets.values())
         deep = attempt % 5 == 0
-        for verdict in verify.verify(project.data, plan, everything, Display(), deep=deep):
+        for verdict in verify.verify(Folder(project.data), plan, everything, Display(), deep=deep):
             assert verdict.condition in ("whole", "uncompared"), verdict
         if len(found) == 27:  # everything: once more from the start
             for folder in (*FOLDERS, "lineage"):

@@ -91,7 +91,7 @@ class Walk:
     def verdicts(self) -> dict[str, Verdict]:
         plan = self.settings.plan()
         datasets = tuple(plan.declared.datasets.values())
-        found = verify.verify(self.settings.data, plan, datasets, Display(), deep=True)
+        found = verify.verify(self.settings.store, plan, datasets, Display(), deep=True)
         return {verdict.path: verdict for verdict in found}
 
     def some(self) -> str | None:

@@ -18,6 +18,7 @@ from assets.running import mirrors, runs
 from assets.running.refresh import OUTCOME
 from assets.settings import Settings
 from pipelines.lineage import status
+from pipelines.store import Folder
 from tests import builders
 from tests.assets.conftest import Start
 from tests.assets.project import ARCHIVES, DATASETS, Project, Site, moved
@@ -392,7 +393,7 @@ def test_where_nothing_is_yet_a_refresh_makes_everything(
 
     plan = project.plan()
     for dataset in plan.declared.datasets.values():
-        assert status.reasons(project.data, plan, dataset) == {}
+        assert status.reasons(Folder(project.data), plan, dataset) == {}
 
 
 # --- two at once, and looking only ----------------------------------------------------------------

@@ -42,7 +42,7 @@ CLASSES = {
 
 
 def traced(project: Project, text: str) -> Chain:
-    return trace(project.plan(), project.data, text)
+    return trace(project.plan(), Folder(project.data), text)
 
 
 def broken(chain: Chain) -> list[tuple[str, str]]:

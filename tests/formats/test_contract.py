@@ -26,6 +26,7 @@ from pipelines.errors import CatalogueError, FormatError
 from pipelines.formats import Format
 from pipelines.lineage import trace
 from pipelines.records import Batch, Members
+from pipelines.store import Folder
 from tests import builders
 from tests.builders import Tiny
 
@@ -300,7 +301,7 @@ def test_a_record_of_an_added_format_is_traced_to_its_bytes(sheets: Tiny, tmp_pa
     sheets.table(data / "tables/sheets/train.parquet")
     begin, size = len("5 records, the rest of them\n"), 1 + 4 * 3 * 3
 
-    chain = trace.trace(plan.of(declared, DEFAULTS), data, "sheets/train:6")
+    chain = trace.trace(plan.of(declared, DEFAULTS), Folder(data), "sheets/train:6")
 
     hops = {hop.what: hop for hop in chain.hops}
     assert hops["table"].holds
@@ -318,7 +319,7 @@ def test_a_broken_header_is_blamed_on_the_member_where_a_record_is_traced(
     (data / "archives/made_up/sheets.zip").write_bytes(builders.zipped({"4.txt": b"4 records"}))
 
     declared = catalogue.load(tmp_path / "catalogue")
-    chain = trace.trace(plan.of(declared, DEFAULTS), data, "sheets/train:0")
+    chain = trace.trace(plan.of(declared, DEFAULTS), Folder(data), "sheets/train:0")
 
     [member] = [hop for hop in chain.hops if hop.what == "member"]
     assert "a sheet begins with a line, but the member ends too early" in member.problem
