@@ -6,16 +6,21 @@ BIN := .venv/bin
 READY := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check ui bench lock clean
+.PHONY: help run test test-quick check ui bench lock clean
+# Tests of a file stay together, and share what they have built.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: $(READY) ## build mnist and fashion_mnist into data/
 	$(BIN)/python -m assets build mnist fashion_mnist
 
 test: $(READY) ## run all tests
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-quick: $(READY) ## run what needs no build, no server and no other process
+	$(PYTEST) -m 'not slow'
 
 check: $(READY) ## format, lint, types
 	$(BIN)/ruff format --check .

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -26,6 +28,47 @@ settings.register_profile(
 )
 settings.register_profile("nightly", max_examples=3400, print_blob=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+MEMORY = Path("/dev/shm")  # files that live in memory, where a system has such a folder
+ROOM_BYTES = 4 << 30
+
+
+def _is_good_for_tests(folder: Path) -> bool:
+    """Whether files can be written and run in a folder, and there is room for all of a run."""
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        return False
+    runs_programs = not os.statvfs(folder).f_flag & getattr(os, "ST_NOEXEC", 0)
+    return runs_programs and shutil.disk_usage(folder).free > ROOM_BYTES
+
+
+# Half the time on some disks: every artefact is synced. pytest removes there what it always does.
+if _is_good_for_tests(MEMORY):
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+# Whoever asks for one of these builds through Dagster, starts processes, or reads gigabytes.
+SLOW_FIXTURES = {
+    *("project", "built", "_published_once", "_built_once", "instance"),
+    *("processes", "forked", "mirror"),
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make test-quick` leaves out."""
+    for item in items:
+        if SLOW_FIXTURES & {*getattr(item, "fixturenames", ())}:
+            item.add_marker("slow")
+
+
+def pytest_collection_finish() -> None:
+    """Keep a library's log from closing pytest's own file.
+
+    absl, which mlcroissant imports, keeps the stream that is stderr then: pytest's, while tests are
+    collected. It closes it when Dagster sets up its loggers, unless that is stderr at the moment.
+    """
+    if "absl.logging" in sys.modules:
+        sys.modules["absl.logging"].get_absl_handler().python_handler.stream = sys.__stderr__
 
 
 @pytest.fixture

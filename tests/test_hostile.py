@@ -18,6 +18,8 @@ from pipelines.errors import ImagesetsError
 from tests import builders
 from tests.builders import Publisher
 
+pytestmark = pytest.mark.slow
+
 SOURCES = ("tiny_digits", "tiny_letters", "tiny_colours")
 
 

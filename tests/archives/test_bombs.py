@@ -18,6 +18,7 @@ from tests import builders
 from tests.waiting import within
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
 STATUS = Path("/proc/self/status")  # where Linux tells the peak of a process's memory
 GIB = 1 << 30
 DECLARED_BYTES = 1000  # what the catalogue wants of the member

@@ -36,6 +36,8 @@ ARCHIVES = sorted(
 )
 
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., Said]
 
 

@@ -30,6 +30,9 @@ psycopg2 = pytest.importorskip("psycopg2", reason="PostgreSQL's driver: the extr
 pytest.importorskip("dagster_postgres", reason="Dagster on PostgreSQL: the extra `postgres`")
 
 
+pytestmark = pytest.mark.slow
+
+
 def program(name: str) -> str:
     """Where a program of PostgreSQL is; Debian keeps them out of the path."""
     found = shutil.which(name) or next(iter(glob.glob(f"/usr/lib/postgresql/*/bin/{name}")), None)

@@ -23,6 +23,8 @@ from assets.settings import ROOT
 from tests.assets.project import Project, environment
 from tests.waiting import within
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 
 WORKSPACE = ROOT / "workspace.yaml"
