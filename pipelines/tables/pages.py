@@ -33,8 +33,7 @@ _HEADER = re.compile(  # Thrift's compact protocol: what a field is, then what i
 class _Page(NamedTuple):
     first: int  # record
     records: int
-    at: int  # position of the compressed bytes in the file
-    compressed_bytes: int
+    compressed: pa.Buffer  # the values
 
 
 class _Other(Exception):
@@ -55,7 +54,7 @@ def filler(images: Pixels, table: Opened, groups: list[Group], start: int) -> Ca
     """
     stop, width = start + len(images), table.about.record_bytes
     flat = images.reshape(len(images), width)
-    pages, lock = _pages(table, groups), threading.Lock()
+    pages, lock = _pages(table, groups, start, stop), threading.Lock()
 
     def fill() -> bool:
         codec = pa.Codec("zstd")
@@ -65,21 +64,21 @@ def filler(images: Pixels, table: Opened, groups: list[Group], start: int) -> Ca
                     page = next(pages, None)
                 if page is None:
                     return True
-                first, last = page.first, page.first + page.records
-                low, high = max(first, start), min(last, stop)
-                if low < high:
-                    compressed = table.source.read_at(page.compressed_bytes, page.at)
-                    values = codec.decompress(compressed, page.records * width)
-                    found = np.frombuffer(values, np.uint8).reshape(-1, width)
-                    flat[low - start : high - start] = found[low - first : high - first]
+                low, high = max(page.first, start), min(page.first + page.records, stop)
+                values = codec.decompress(page.compressed, page.records * width)
+                found = np.frombuffer(values, np.uint8).reshape(-1, width)
+                flat[low - start : high - start] = found[low - page.first : high - page.first]
         except (_Other, OSError, pa.ArrowException):
             return False
 
     return fill
 
 
-def _pages(table: Opened, groups: list[Group]) -> Iterator[_Page]:
-    """Yield the pages of the pixels in some row groups, in order.
+def _pages(table: Opened, groups: list[Group], start: int, stop: int) -> Iterator[_Page]:
+    """Yield the pages of some row groups that hold pixels of records `start` to `stop`, in order.
+
+    They are read into Arrow's memory, which is used again: bytes of that size would be fresh memory
+    for each page.
 
     Raises:
         _Other: they are not laid out as ours are.
@@ -93,19 +92,21 @@ def _pages(table: Opened, groups: list[Group]) -> Iterator[_Page]:
         column = table.file.metadata.row_group(group.number).column(at)
         if column.compression != "ZSTD" or column.has_dictionary_page:
             raise _Other
-        first, stop = group.first, group.first + group.records
+        first, last = group.first, group.first + group.records
         position = column.data_page_offset
         end = position + column.total_compressed_size
-        while first < stop:
+        while first < last:
             header = _HEADER.match(table.source.read_at(_HEADER_BYTES, position))
             if header is None:
                 raise _Other
             position += header.end()
             size, compressed, records = map(_number, header.group("size", "compressed", "records"))
             is_whole = size == records * width and 0 < compressed <= end - position
-            if not is_whole or not 0 < records <= stop - first:
+            if not is_whole or not 0 < records <= last - first:
                 raise _Other
-            yield _Page(first, records, position, compressed)
+            if max(first, start) < min(first + records, stop):
+                table.source.seek(position)  # whoever else reads the file does so by position
+                yield _Page(first, records, table.source.read_buffer(compressed))
             position, first = position + compressed, first + records
 
 
