@@ -204,7 +204,12 @@ def product_columns(product: Product, needs: Sequence[Planned]) -> dict[str, Any
     if not product.columns:
         return {}
     return _columns(
-        [dg.TableColumn(column.name, column.type, column.meaning) for column in product.columns],
+        [
+            dg.TableColumn(
+                column.name, column.type, column.meaning or tables.COLUMNS[str(column.of)]
+            )
+            for column in product.columns
+        ],
         {
             column.name: [dg.TableColumnDep(key, column.of) for key in keys]
             for column in product.columns

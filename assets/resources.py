@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, PrivateAttr, create_model, field_validator
 
 from assets.settings import Settings
-from pipelines import archives, plan
+from pipelines import archives, plan, stages
 from pipelines.archives import Identify
 from pipelines.declarations import Archive, Catalogue, Source
 from pipelines.errors import ArchiveUnavailable, ImagesetsError
@@ -226,7 +226,7 @@ class Options(dg.ConfigurableResource[Any]):
     @field_validator("exports")
     @classmethod
     def _known(cls, kinds: list[str]) -> list[str]:
-        known = plan.exports()
+        known = stages.exports()
         if unknown := set(kinds) - set(known):
             raise ValueError(f"exports are {', '.join(known)}, not {', '.join(sorted(unknown))}")
         return kinds
@@ -244,9 +244,9 @@ class Options(dg.ConfigurableResource[Any]):
                     le=None if isinstance(option.default, bool) else option.high,
                 ),
             )
-            for name, option in plan.options().items()
+            for name, option in stages.options().items()
         }
-        known = plan.exports()
+        known = stages.exports()
         said = f"The exports that the run makes, of those selected: {', '.join(known)}."
         fields["exports"] = (list[str], Field(default=known, description=said))
         chosen: type[Options] = create_model("Chosen", __base__=Options, **fields)
@@ -255,7 +255,7 @@ class Options(dg.ConfigurableResource[Any]):
     @property
     def chosen(self) -> dict[str, Any]:
         """What was chosen of every option, by its name."""
-        return {name: getattr(self, name) for name in plan.options()}
+        return {name: getattr(self, name) for name in stages.options()}
 
 
 class Plans:

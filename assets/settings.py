@@ -12,14 +12,16 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
-from pipelines import plan, redaction
+from pipelines import redaction, stages
 from pipelines.errors import ImagesetsError, did_you_mean
-from pipelines.plan import Plan
 from pipelines.store import Folder
+
+if TYPE_CHECKING:
+    from pipelines.plan import Plan
 
 ROOT = Path(__file__).resolve().parent.parent
 EXECUTORS = ("in_process", "multiprocess")
@@ -79,12 +81,14 @@ class Settings:
         Raises:
             CatalogueError: listing every problem of every file.
         """
+        from pipelines import plan  # which imports what --help need not wait for
+
         return plan.of(plan.load(self.catalogue), self.chosen)
 
     @property
     def chosen(self) -> dict[str, bool | int]:
         """Every option, as it was chosen or by default."""
-        default = {name: option.default for name, option in plan.options().items()}
+        default = {name: option.default for name, option in stages.options().items()}
         return {**default, **self.options}
 
     @classmethod
@@ -106,7 +110,7 @@ class Settings:
 
     def with_(self, given: Mapping[str, Any]) -> Settings:
         """Return these settings, overruled by some: by the name of the setting or the option."""
-        known = plan.options()
+        known = stages.options()
         own = {name: value for name, value in given.items() if name not in known}
         chosen = {**self.options, **{name: given[name] for name in known if name in given}}
         options = {name: value for name, value in chosen.items() if value != known[name].default}
@@ -171,12 +175,12 @@ _OWN = (
 
 def variables() -> dict[str, str]:
     """Return setting or option → the environment variable that holds it."""
-    return {name: f"IMAGESETS_{name.upper()}" for name in (*_OWN, *plan.options())}
+    return {name: f"IMAGESETS_{name.upper()}" for name in (*_OWN, *stages.options())}
 
 
 def reader(name: str) -> Callable[[str], Any]:
     """Return what reads a setting or an option from text; it raises ValueError for what is none."""
-    option = plan.options().get(name)
+    option = stages.options().get(name)
     if option is None:
         return _READ[name]
     return _switch if isinstance(option.default, bool) else option.number

@@ -11,8 +11,8 @@ from assets import archives, checks, metadata
 from assets.resources import Known, Options, Plans, Store
 from pipelines import statistics, tables
 from pipelines.declarations import Dataset, Source, Split
-from pipelines.plan import COMPRESSION
 from pipelines.progress import Advance, Display
+from pipelines.stages import COMPRESSION
 from pipelines.statistics import duplicates, expectations
 from pipelines.store import Facts, layout
 

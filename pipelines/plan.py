@@ -11,33 +11,20 @@ up to date (`pipelines.lineage.status`), or making it.
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import archives, products, statistics, tables
+from . import archives, products, stages, statistics, tables
 from . import catalogue as declarations
 from .declarations import Catalogue, Dataset, Source
-from .errors import UnknownName, did_you_mean
-from .products import Inputs, Option, Product, Subject
+from .products import Inputs, Product, Subject
+from .stages import DEFAULT
 from .store import Artefact, Input, Store, layout
 
 AssetPath = tuple[str, str]
 """The key of an asset, without Dagster: `("mnist", "train_csv")`."""
-
-BASIC = ("archives", "tables", "statistics")  # the stages that others are made from
-DEFAULT = (*BASIC, "croissant", "csv", "lmdb")
-"""The stages that are made, refreshed, locked and mirrored where nobody names any."""
-
-COMPRESSION = Option(
-    "compression_level",
-    tables.COMPRESSION_LEVEL,
-    "zstd's, of the tables: -7 to 22",
-    -7,
-    22,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +87,7 @@ class Plan:
     """All there can be of a catalogue, in an order in which it can be made.
 
     artefacts: path → artefact.
-    options: what was chosen of `options()`.
+    options: what was chosen of `stages.options()`.
     """
 
     declared: Catalogue
@@ -150,7 +137,7 @@ def _name(planned: Planned) -> str:
 
 
 def of(declared: Catalogue, options: Mapping[str, Any]) -> Plan:
-    """Return the plan for a catalogue; `options` are those of `options()` that were chosen."""
+    """Return the plan for a catalogue; `options` say what was chosen of `stages.options()`."""
     found: dict[str, Planned] = {}
     for source in declared.sources.values():
         for one in _archives(source):
@@ -236,36 +223,6 @@ def _made(
     return Artefact(path, product.name, product.code_version, parameters, inputs, sidecar)
 
 
-# --- Names ----------------------------------------------------------------------------------------
-
-
-def stages() -> dict[str, tuple[str, ...]]:
-    """Return what may be named of stages → the stages meant: each one, and `exports` for some."""
-    default = tuple(name for name in exports() if name in DEFAULT)
-    found = {stage: (stage,) for stage in BASIC} | {"exports": default}
-    return found | {name: (name,) for name in products.known()}
-
-
-def selected(names: Iterable[str]) -> set[str]:
-    """Return the stages that are meant, those of a default build where none is named.
-
-    Raises:
-        UnknownName: with the nearest name that exists.
-    """
-    known, names = stages(), list(names)
-    for name in names:
-        if name not in known:
-            raise UnknownName(
-                f"There is no stage {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}."
-            )
-    return {stage for name in names for stage in known[name]} or set(DEFAULT)
-
-
-def exports() -> list[str]:
-    """Return the exports there are."""
-    return [name for name in products.known() if products.room_of(name) == "exports"]
-
-
 def room_bytes(source: Source) -> int:
     """Return the bytes that all of a default build of a source's archives may take, or more."""
     made = [products.known()[name] for name in DEFAULT if name in products.known()]
@@ -277,29 +234,10 @@ def room_bytes(source: Source) -> int:
     )
 
 
-def options() -> dict[str, Option]:
-    """Return what may be chosen of how things are made, by its whole name."""
-    return {
-        f"{product.name}_{option.name}": option
-        for product in products.known().values()
-        for option in product.options
-    } | {COMPRESSION.name: COMPRESSION}
-
-
 def load(folder: Path) -> Catalogue:
     """Return the catalogue in a folder, in which no split is called as something else is.
 
     Raises:
         CatalogueError: listing every problem of every file.
     """
-    return declarations.load(folder, _reserved())
-
-
-@functools.cache
-def _reserved() -> re.Pattern[str]:
-    """Return what no split may be called: other assets, and other record sets in its Croissant."""
-    known = products.known().values()
-    of_splits = "|".join(product.name for product in known if product.scope == "split")
-    names = [product.name for product in known if product.scope == "dataset"]
-    names = [*BASIC, *names, rf".*_({of_splits})", "splits", "(coarse_)?classes"]
-    return re.compile("|".join(names))
+    return declarations.load(folder, stages.reserved())

@@ -18,12 +18,14 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .declarations import Dataset, Source, Split
 from .progress import Advance
-from .records import Batch
 from .store import Facts, Input
+
+if TYPE_CHECKING:  # numpy takes long to import
+    from .records import Batch
 
 ROOMS = {"exports": "EXPORT", "descriptions": "DESCRIPTION"}  # room → what a module declares
 
@@ -35,13 +37,14 @@ class Column:
     """One column or field of a product.
 
     type: in the words of its format.
-    of: the column of the table that it comes from; None where it is the same for all records.
+    meaning: where there is none, that of the column of the table that it comes from.
+    of: that column; None where it is the same for all records.
     how: whether it is taken as it is, or computed from that.
     """
 
     name: str
     type: str
-    meaning: str
+    meaning: str = ""
     of: str | None = None
     how: Literal["identity", "transformed"] = "identity"
 

@@ -24,6 +24,7 @@ RANKS = {
         {"store"},
         {"formats", "archives"},
         {"catalogue", "products"},
+        {"stages"},
         {"tables"},
         {"statistics", "exports"},
         {"descriptions"},

@@ -17,7 +17,7 @@ from assets.settings import (
     refusal,
     variables,
 )
-from pipelines import plan
+from pipelines import stages
 
 
 def settings(given: argparse.Namespace) -> Settings:
@@ -44,7 +44,7 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
 
 def add_contents(parser: argparse.ArgumentParser) -> None:
     """Add what decides the bytes of artefacts."""
-    for name, option in plan.options().items():
+    for name, option in stages.options().items():
         spelt, variable = f"--{name.replace('_', '-')}", variables()[name]
         if isinstance(option.default, bool):
             parser.add_argument(

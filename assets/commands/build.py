@@ -11,7 +11,7 @@ from assets.command_line.declaring import Commands
 from assets.commands import _outcomes
 from assets.commands._datasets import selected
 from assets.settings import Settings
-from pipelines import plan as planning
+from pipelines import stages
 
 ORDER = 2
 
@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
         action="append",
         default=[],
         metavar="STAGE",
-        help=f"only this stage and what it needs: {', '.join(planning.stages())} (may be repeated)",
+        help=f"only this stage and what it needs: {', '.join(stages.known())} (may be repeated)",
     )
 
 
@@ -54,8 +54,8 @@ def build(settings: Settings, names: Sequence[str], only: Sequence[str]) -> int:
     """Build some stages of some datasets, or all; return the exit code."""
     start = time.perf_counter()
     plan = settings.plan()
-    datasets, stages = selected(plan.declared, names), planning.selected(only)
+    datasets, wanted = selected(plan.declared, names), stages.selected(only)
     from assets.running import jobs, runs  # after what can be refused at once
 
-    keys = jobs.keys_of(plan, datasets, stages)
+    keys = jobs.keys_of(plan, datasets, wanted)
     return _outcomes.show(runs.materialize(settings, plan, keys, display.chosen()), settings, start)

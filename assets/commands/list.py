@@ -9,7 +9,7 @@ from assets.command_line.declaring import Commands
 from assets.command_line.display import say
 from assets.settings import Settings
 from pipelines import progress
-from pipelines.plan import DEFAULT
+from pipelines.stages import DEFAULT
 from pipelines.store import clock
 
 ORDER = 1

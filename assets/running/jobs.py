@@ -17,8 +17,9 @@ from assets.running import mirrors
 from pipelines.declarations import Dataset
 from pipelines.lineage import verify as verification
 from pipelines.lineage.shallow import Verdict
-from pipelines.plan import DEFAULT, Plan, stages
+from pipelines.plan import Plan
 from pipelines.progress import Display
+from pipelines.stages import DEFAULT, known
 from pipelines.store import Folder
 
 DEEP = "Decode the archives again, and compare every record of what was made from them."
@@ -43,7 +44,7 @@ def of_assets(plan: Plan) -> Iterator[dg.JobDefinition]:
         ("tables", "The tables, and the archives."),
         ("exports", "CSV and LMDB, and the tables."),
     ):
-        yield job(name, keys_of(plan, everything, stages()[name]), description)
+        yield job(name, keys_of(plan, everything, known()[name]), description)
 
 
 def keys_of(

@@ -21,7 +21,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
-from .. import tables
 from ..declarations import Dataset, Source, Split
 from ..products import Choices, Inputs, Product, Subject
 from ..progress import Advance
@@ -235,6 +234,8 @@ def _inline(
 
 def _records(dataset: Dataset, split: Split) -> Json:
     """Return the record set of a split, read from its table."""
+    from .. import tables
+
     table = {"fileObject": {"@id": quote(layout.table(dataset.name, split.name))}}
 
     def field(

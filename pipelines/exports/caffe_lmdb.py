@@ -15,18 +15,17 @@ import errno
 import mmap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from .. import tables
 from ..declarations import Dataset
 from ..errors import ArtefactError
 from ..products import Choices, Column, Inputs, Product, Stored, Subject
 from ..progress import Advance
-from ..records import Batch
 from ..store import Facts, writing
 from . import _lmdb_pages as pages
+
+if TYPE_CHECKING:
+    from ..records import Batch
 
 _MESSAGE_BYTES = 64  # of a key and a Datum, beside the pixels, and more than enough
 PAGE_BYTES = mmap.PAGESIZE  # as LMDB chooses it
@@ -40,6 +39,8 @@ def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Fac
         StorageError: `goal` can't be written.
     """
     import lmdb
+
+    from .. import tables
 
     about = tables.info(inputs.table)
     digits = key_digits(inputs.subject.dataset)
@@ -99,6 +100,8 @@ def messages(
     tails = [_field(5, label) for label in range(classes)]
     key = f"%0{max(key_digits, len(str(records - 1)))}d"
 
+    import numpy as np
+
     def items(batch: Batch, first: int) -> Iterator[tuple[bytes, bytes]]:
         data = np.ascontiguousarray(batch.images.transpose(0, 3, 1, 2)).tobytes()
         for at, label in enumerate(batch.labels.tolist()):
@@ -138,6 +141,10 @@ def _varint(value: int) -> bytes:
 
 def _record(value: bytes, where: str, shape: tuple[int, int, int]) -> Batch:
     """Return the record of a Datum as it is written here: its fields in order, none left out."""
+    import numpy as np
+
+    from ..records import Batch
+
     height, width, channels = shape
     head, size = _head(shape), height * width * channels
     label = value[len(head) + size + 1 :]
@@ -157,6 +164,8 @@ def _number(varint: bytes) -> int:
 
 
 def _parameters(subject: Subject, _chosen: Choices) -> dict[str, Any]:
+    from .. import tables
+
     about = tables.description(subject.source, subject.dataset, subject.split)
     return {"key_digits": key_digits(subject.dataset), "about": about}
 
@@ -187,7 +196,7 @@ EXPORT = Product(
             of="pixels",
             how="transformed",
         ),
-        Column("label", "int32", "The Datum's `label`: " + tables.COLUMNS["label"], of="label"),
+        Column("label", "int32", "The Datum's `label`: Number of the class, from 0.", of="label"),
     ),
     parameters=_parameters,
     room=lambda image: image,

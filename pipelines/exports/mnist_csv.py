@@ -8,19 +8,21 @@ label is the fine one.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-import numpy.typing as npt
-
-from .. import tables
 from ..errors import ArtefactError
 from ..products import Choices, Column, Inputs, Option, Product, Stored, Subject
 from ..progress import Advance
-from ..records import Batch
 from ..store import Facts, writing
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from ..records import Batch
 
 _LINES = 512  # formatted at once: small enough to stay in the cache
 _CHUNK_BYTES = 1 << 20
@@ -33,6 +35,8 @@ def write(inputs: Inputs, goal: Path, chosen: Choices, advance: Advance) -> Fact
         TableError: what it is made from is no table of ours.
         StorageError: `goal` can't be written.
     """
+    from .. import tables
+
     about = tables.info(inputs.table)
     with writing.atomic(goal) as partial, writing.hashed(partial) as append:
         if chosen["header"]:
@@ -69,6 +73,10 @@ def read(path: Path, subject: Subject, start: int, stop: int) -> Iterator[Stored
 
 
 def _parsed(line: bytes, expected: str, index: int, shape: tuple[int, int, int]) -> Batch:
+    import numpy as np
+
+    from ..records import Batch
+
     size = shape[0] * shape[1] * shape[2]
     fields = line.rstrip(b"\r\n").split(b",")
     if len(fields) != size + 1:
@@ -109,6 +117,8 @@ def _start_of_line(file: BinaryIO, number: int) -> int:
 
 
 def _parameters(subject: Subject, chosen: Choices) -> dict[str, Any]:
+    from .. import tables
+
     about = tables.description(subject.source, subject.dataset, subject.split)
     return {"header": chosen["header"], "about": about}
 
@@ -119,14 +129,19 @@ def first_line(record_bytes: int) -> bytes:
     return (",".join(names) + "\n").encode()
 
 
-def _fields(form: str) -> npt.NDArray[np.uint32]:
-    """Return each of the 256 values written as `form`, four bytes each, filled up with NUL."""
-    texts = (form.format(value).encode().rjust(4, b"\0") for value in range(256))
-    return np.frombuffer(b"".join(texts), np.uint32)
+@functools.cache
+def _fields() -> tuple[npt.NDArray[np.uint32], ...]:
+    """Return each of the 256 values written as a label and as a pixel, and the end of a line.
 
+    A field has four bytes, filled up with NUL from the left.
+    """
+    import numpy as np
 
-_LABEL, _PIXEL = _fields("{}"), _fields(",{}")
-_NEWLINE = np.frombuffer(b"\0\0\0\n", np.uint32)
+    def written(form: str) -> npt.NDArray[np.uint32]:
+        texts = (form.format(value).encode().rjust(4, b"\0") for value in range(256))
+        return np.frombuffer(b"".join(texts), np.uint32)
+
+    return written("{}"), written(",{}"), np.frombuffer(b"\0\0\0\n", np.uint32)
 
 
 def lines(batch: Batch) -> Iterator[bytes]:
@@ -134,13 +149,16 @@ def lines(batch: Batch) -> Iterator[bytes]:
 
     Three times as fast as polars' writer, which wants the pixels column by column.
     """
+    import numpy as np
+
+    as_label, as_pixel, newline = _fields()
     for start in range(0, len(batch), _LINES):
         labels = batch.labels[start : start + _LINES]
         pixels = batch.images[start : start + _LINES].reshape(len(labels), -1)
         fields = np.empty((len(labels), pixels.shape[1] + 2), np.uint32)
-        fields[:, 0] = _LABEL[labels]
-        fields[:, 1:-1] = _PIXEL[pixels]
-        fields[:, -1] = _NEWLINE
+        fields[:, 0] = as_label[labels]
+        fields[:, 1:-1] = as_pixel[pixels]
+        fields[:, -1] = newline
         yield fields.tobytes().translate(None, b"\0")
 
 
@@ -153,7 +171,7 @@ EXPORT = Product(
     write=write,
     read=read,
     columns=(
-        Column("label", "uint8", tables.COLUMNS["label"], of="label"),
+        Column("label", "uint8", of="label"),
         Column(
             "pixels",
             "uint8",

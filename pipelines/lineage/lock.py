@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 
 from ..declarations import Dataset
-from ..plan import DEFAULT, Plan, Planned
+from ..plan import Plan, Planned
 from ..progress import Advance, silent
+from ..stages import DEFAULT
 from ..store import Store, state
 from .shallow import hash_files
 

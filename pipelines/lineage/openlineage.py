@@ -217,7 +217,9 @@ def _columns(
 
     columns = _declared(record.stage)
     types: Mapping[str, str] = {column.name: column.type for column in columns}
-    meanings: Mapping[str, str] = {column.name: column.meaning for column in columns}
+    meanings: Mapping[str, str] = {
+        column.name: column.meaning or tables.COLUMNS[str(column.of)] for column in columns
+    }
     if footer is not None:
         meanings = tables.COLUMNS if record.stage == "tables" else statistics.COLUMNS
         schema = footer.schema.to_arrow_schema()

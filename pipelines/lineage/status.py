@@ -16,7 +16,8 @@ import polars as pl
 
 from ..declarations import Dataset
 from ..errors import StaleInput
-from ..plan import DEFAULT, AssetPath, Plan, Planned
+from ..plan import AssetPath, Plan, Planned
+from ..stages import DEFAULT
 from ..statistics import expectations
 from ..statistics.expectations import Finding
 from ..store import Artefact, Input, Store, layout, seen, state

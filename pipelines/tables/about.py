@@ -27,6 +27,7 @@ from pydantic.dataclasses import dataclass as checked
 from .. import formats
 from ..declarations import Dataset, Source, Split
 from ..errors import TableError
+from ..stages import COMPRESSION
 from ..store import Artefact, Input, layout
 
 CODE_VERSION = "2"  # raise when the bytes of a table can change
@@ -45,8 +46,7 @@ AGAIN = "Delete it and build the tables stage again."
 BATCH_BYTES = 4 << 20  # pixels of a row group
 BATCH_RECORDS = 1 << 16  # and no more records than this, however small the images
 
-# zstd's. Level −1 reads an eighth to a third faster than level 1, and takes 5 to 11 % more room.
-COMPRESSION_LEVEL = -1
+COMPRESSION_LEVEL = int(COMPRESSION.default)
 
 
 @dataclass(frozen=True, slots=True)

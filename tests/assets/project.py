@@ -21,8 +21,9 @@ import dagster as dg
 from assets.definitions import automated
 from assets.running import jobs, runs
 from assets.settings import ROOT, Settings
-from pipelines.plan import DEFAULT, Plan
+from pipelines.plan import Plan
 from pipelines.progress import Display
+from pipelines.stages import DEFAULT
 from pipelines.store import Folder, hashing, seen
 from pipelines.store.hashing import Sight
 from tests import builders

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from assets.definitions import automated
-from pipelines import catalogue, descriptions, exports, plan, products
+from pipelines import catalogue, descriptions, exports, plan, products, stages
 from tests import builders
 from tests.assets.conftest import Command
 from tests.assets.project import Project, made
@@ -113,7 +113,7 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Add]:
         monkeypatch.setattr(room, "__path__", [*room.__path__, str(tmp_path / name)])
 
     def forget() -> None:
-        for cached in (products.known, products._lying_in, plan._reserved):
+        for cached in (products.known, products._lying_in, stages.reserved):
             cached.cache_clear()
 
     def adding(room: str, text: str) -> None:

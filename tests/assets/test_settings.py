@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from assets.settings import BUILT_IN_CATALOGUE, ROOT, Settings, misspelt, variables
-from pipelines import plan
+from pipelines import stages
 from pipelines.errors import ImagesetsError
 
 
@@ -29,7 +29,7 @@ def test_without_a_setting_everything_is_in_the_project() -> None:
 
 def test_every_setting_has_a_variable_that_is_explained() -> None:
     own = set(Settings.__dataclass_fields__) - {"options"}
-    assert set(variables()) == own | set(plan.options())
+    assert set(variables()) == own | set(stages.options())
     for name in own:
         assert variables()[name] in (Settings.__doc__ or "")
 

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assets import metadata
-from pipelines import catalogue, formats, plan, tables
+from pipelines import catalogue, formats, plan, stages, tables
 from pipelines.declarations import Split
 from pipelines.errors import CatalogueError, FormatError
 from pipelines.formats import Format
@@ -224,7 +224,7 @@ FORMAT = Format(
 '''
 
 
-DEFAULTS = {name: option.default for name, option in plan.options().items()}
+DEFAULTS = {name: option.default for name, option in stages.options().items()}
 
 
 @pytest.fixture
