@@ -22,6 +22,7 @@ from .declarations import Catalogue, Dataset, Source
 from .products import Inputs, Product, Subject
 from .stages import DEFAULT
 from .store import Artefact, Input, Store, layout
+from .store.artefacts import LIBRARIES
 
 AssetPath = tuple[str, str]
 """The key of an asset, without Dagster: `("mnist", "train_csv")`."""
@@ -54,6 +55,10 @@ class Planned:
     def holds_records(self) -> bool:
         """Whether single records can be read back from it."""
         return self.stage == "tables" or bool(self.product and self.product.read)
+
+    def is_at(self, place: Path) -> bool:
+        """Whether a file, or a folder where it is one, lies at a place."""
+        return place.is_dir() if self.product and self.product.is_folder else place.is_file()
 
     @property
     def remedy(self) -> str:
@@ -220,7 +225,16 @@ def _made(
     path = product.path(subject)
     parameters = product.parameters(subject, product.chosen(options))
     sidecar = layout.sidecar(path) if product.sidecar else None
-    return Artefact(path, product.name, product.code_version, parameters, inputs, sidecar)
+    return Artefact(
+        path,
+        product.name,
+        product.code_version,
+        parameters,
+        inputs,
+        sidecar,
+        is_folder=product.is_folder,
+        libraries=product.libraries or LIBRARIES,
+    )
 
 
 def room_bytes(source: Source) -> int:

@@ -149,10 +149,11 @@ class Product:
     name: its stage: `--only csv`, the asset `mnist/train_csv`, its kind in the UI.
     title: what follows the name of a dataset or split: "as CSV: …".
     scope: whether there is one of each split, or one of each dataset.
-    files: where it lies in the data folder, with `{dataset}` and `{split}`.
+    files: where it lies in the data folder, with `{dataset}` and `{split}`; a folder, which
+        appears whole, where it ends in `/`.
     code_version: raised when its bytes can change though nothing else does.
-    write: (inputs, goal, choices, advance) → facts; writes the file `goal`, tells how many records
-        are done, and returns what it found out.
+    write: (inputs, goal, choices, advance) → facts; writes the file `goal`, or into the empty
+        folder `goal`, tells how many records are done, and returns what it found out.
     needs: the stages that it is made from.
     uses: the stages that it shows where they are there.
     applies: whether there is one of a dataset.
@@ -163,9 +164,9 @@ class Product:
         what comes out so on `one machine` or `never` is no part of a lock.
     repeats_here: (path) → whether a file like this one comes out here, for what depends on the
         machine too.
-    extra: the optional dependency that it needs.
     sidecar: whether a file beside it says what it was made from.
     kind: what the UI marks it as, if not by its name.
+    libraries: whose versions are recorded, where those of all are not; never a reason to rebuild.
     """
 
     name: str
@@ -184,16 +185,19 @@ class Product:
     room: Callable[[int], int] = lambda _image: 0
     reproducible: Literal["everywhere", "same libraries", "one machine", "never"] = "everywhere"
     repeats_here: Callable[[Path], bool] = lambda _path: True
-    extra: str | None = None
     sidecar: bool = False
     kind: str = ""
     libraries: tuple[str, ...] = ()
-    snippets: tuple[str, ...] = ()
 
     def path(self, subject: Subject) -> str:
         """Return where it lies in the data folder."""
         split = subject.split.name if self.scope == "split" else ""
-        return self.files.format(dataset=subject.dataset.name, split=split)
+        return self.files.format(dataset=subject.dataset.name, split=split).rstrip("/")
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder of several files."""
+        return self.files.endswith("/")
 
     def chosen(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Return its own choices, by their short names, of all options there are."""

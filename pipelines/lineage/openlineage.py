@@ -102,7 +102,7 @@ def completed(
 
     namespace, name = _file(making.data, record.path)
     size = statistics_facet.OutputStatisticsOutputDatasetFacet(
-        rowCount=record.records, size=record.size_bytes, fileCount=1
+        rowCount=record.records, size=record.size_bytes, fileCount=len(record.files or (1,))
     )
     output = OutputDataset(
         namespace,

@@ -32,7 +32,7 @@ def trace(plan: Plan, store: Store, text: str) -> Chain:
     """
     target, row = targets.find(plan, store, text)
     planned, here = target.planned, target.at(store)
-    if not here.is_file():
+    if not planned.is_at(here):
         raise ArtefactError(f"{here} is not there. {planned.remedy}")
     subject = planned.subject
     if subject is None:

@@ -48,7 +48,7 @@ def table_and_members(way: Way, split: Split) -> list[Hop]:
 def whole_file(way: Way, target: Target) -> Hop:
     """Hold the bytes of an artefact, and of what it was made from, against what was recorded."""
     hop, path = hop_of(target.what, target), target.at(way.store)
-    if not path.is_file():
+    if not target.planned.is_at(path):
         return blamed(hop, f"{path} is not there. {target.planned.remedy}")
     try:
         found = hashing.sha256(path)

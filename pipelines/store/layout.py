@@ -33,24 +33,9 @@ def statistics(dataset: str) -> str:
     return f"statistics/{dataset}.parquet"
 
 
-def csv(dataset: str, split: str) -> str:
-    """Return the path of a split's CSV."""
-    return f"exports/{dataset}/{split}.csv"
-
-
-def lmdb(dataset: str, split: str) -> str:
-    """Return the path of a split's LMDB: the data file in the folder that readers open."""
-    return f"exports/{dataset}/{split}_lmdb/data.mdb"
-
-
 def sidecar(export: str) -> str:
     """Return the path of the file that says what an export was made from."""
     return f"{export}.lineage.json"
-
-
-def croissant(dataset: str) -> str:
-    """Return the path of a dataset's Croissant document."""
-    return f"lineage/{dataset}/croissant.json"
 
 
 def lineage(artefact: str) -> str:

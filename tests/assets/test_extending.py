@@ -101,6 +101,48 @@ DESCRIPTION = Product(
 )
 '''
 
+FOLDER = '''
+"""A file of pixels and one of labels for each split, in one folder."""
+
+import numpy as np
+
+from pipelines import tables
+from pipelines.products import Product, Stored
+from pipelines.records import Batch
+
+
+def write(inputs, goal, chosen, advance):
+    for split, table in inputs.tables.items():
+        (goal / split).mkdir()
+        batch = tables.read(table)
+        (goal / split / "pixels").write_bytes(batch.images.tobytes())
+        (goal / split / "labels").write_bytes(batch.labels.tobytes())
+        advance(len(batch))
+    return {"records": inputs.subject.records}
+
+
+def read(path, subject, start, stop):
+    size, shape = subject.dataset.image.size_bytes, (1, *subject.dataset.image.shape)
+    folder = path / subject.split.name
+    pixels, labels = (folder / "pixels").read_bytes(), (folder / "labels").read_bytes()
+    for at in range(start, min(stop, len(labels))):
+        image = np.frombuffer(pixels, np.uint8, size, at * size).reshape(shape)
+        label = np.array([labels[at]], np.uint8)
+        yield Stored(Batch(image, label), at * size, (at + 1) * size)
+
+
+EXPORT = Product(
+    name="plain",
+    title="as plain bytes: a folder of files.",
+    scope="dataset",
+    files="exports/{dataset}/plain/",
+    code_version="1",
+    write=write,
+    read=read,
+    libraries=("numpy",),
+)
+'''
+
 Add = Callable[[str, str], None]
 
 
@@ -254,6 +296,36 @@ def test_a_description_that_is_added_shows_what_is_there_and_is_made_again_when_
     assert command("trace", "tiny_digits/inventory", *built.options).code == 0
     said = command("trace", "tiny_digits/inventory:1", *built.options)
     assert (said.code, "has no rows" in said.stderr) == (1, True)
+
+
+def test_an_added_export_of_several_files_is_one_artefact(
+    built: Project, command: Command, add: Add, tmp_path: Path
+) -> None:
+    add("exports", FOLDER)
+    name, options = "tiny_letters/plain", built.options
+    assert made(built.build("tiny_letters", stages=["plain"])) == {name}
+    assert made(built.build("tiny_letters", stages=["plain"])) == set()
+    folder = built.data / "exports/tiny_letters/plain"
+    assert builders.files_under(folder) == [
+        f"{split}/{what}" for split in ("test", "train") for what in ("labels", "pixels")
+    ]
+    said = json.loads((built.data / "lineage/exports/tiny_letters/plain.json").read_text())
+    assert said["format"] == "imagesets-lineage/2"
+    assert set(said["run"]["versions"]) == {"python", "imagesets", "numpy"}
+    assert command("verify", "--deep", *options).code == 0
+    assert command("trace", f"{name}:test/11", *options).code == 0
+    assert command("trace", name, *options).code == 0
+
+    labels = bytearray((folder / "test/labels").read_bytes())
+    labels[3] ^= 1
+    (folder / "test/labels").write_bytes(labels)
+    said = command("trace", f"{name}:test/3", *options)
+    assert (said.code, "label: expected" in said.stdout) == (1, True)
+    said = command("verify", *options)
+    assert (said.code, "test/labels has other bytes" in said.stdout) == (1, True)
+    (folder / "more").write_bytes(b"")
+    assert made(built.build("tiny_letters", stages=["plain"])) == {name}
+    assert command("verify", "--deep", *options).code == 0
 
 
 def test_a_module_without_a_declaration_is_an_error_that_says_so(add: Add) -> None:
