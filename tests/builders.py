@@ -22,7 +22,8 @@ import numpy.typing as npt
 import pytest
 from hypothesis import strategies as st
 
-from pipelines import catalogue, declarations, products, tables
+from pipelines import catalogue, declarations, formats, products, tables
+from pipelines.formats import Format
 from pipelines.products import Product
 
 Array = npt.NDArray[np.uint8]
@@ -220,6 +221,12 @@ def newer_code(patch: pytest.MonkeyPatch, product: str) -> None:
     """Let an export or a description be made by a newer version of its code."""
     found = cast(dict[str, Product], products.known())
     patch.setitem(found, product, replace(found[product], code_version="newer"))
+
+
+def newer_format(patch: pytest.MonkeyPatch, name: str) -> None:
+    """Let members of a format be decoded by a newer version of its code."""
+    found = cast(dict[str, Format], formats.known())
+    patch.setitem(found, name, replace(found[name], code_version="newer"))
 
 
 @dataclass(frozen=True)

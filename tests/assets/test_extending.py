@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from assets.definitions import automated
+from assets.settings import variables
 from pipelines import catalogue, descriptions, exports, plan, products, stages
 from tests import builders
 from tests.assets.conftest import Command
@@ -246,7 +247,7 @@ def test_an_option_of_an_added_export_is_a_setting_everywhere(
         "tiny_digits/train_greymaps",
         "tiny_digits/test_greymaps",
     }
-    monkeypatch.setenv("IMAGESETS_GREYMAPS_WINDOWS", "1")
+    monkeypatch.setenv(variables()["greymaps_windows"], "1")
     options = [*built.options, *built.mirror, "tiny_digits", "--only", "greymaps"]
     assert "Nothing to do" in command("build", *options).stdout
     assert "Made 2 of" in command("build", *options, "--no-greymaps-windows").stdout

@@ -98,4 +98,8 @@ def test_the_documented_launchpad_is_the_default(built: Project) -> None:
     before = built.snapshot()
     assert run(built, **options).success
     assert moved(before, built.snapshot()) == set()
-    assert options["compression_level"] == Settings().compression_level == tables.COMPRESSION_LEVEL
+    assert (
+        options["compression_level"]
+        == Settings().chosen["compression_level"]
+        == tables.COMPRESSION_LEVEL
+    )

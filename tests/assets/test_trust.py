@@ -46,7 +46,7 @@ def materialize(project: Project, *assets: str) -> dict[str, runs.Outcome]:
     """Make some assets and nothing else, as a person does in the UI."""
     settings = Settings(project.data, project.publisher.catalogue, str(project.publisher.mirror))
     selection = [dg.AssetKey(asset.split("/")) for asset in assets]
-    return {o.asset: o for o in runs.materialize(settings, selection, Display())}
+    return {o.asset: o for o in runs.materialize(settings, settings.plan(), selection, Display())}
 
 
 def test_rot_in_a_table_never_reaches_an_export_and_the_next_build_heals_it(

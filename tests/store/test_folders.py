@@ -68,7 +68,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     """A store with a folder artefact in it."""
     monkeypatch.setattr(seen, "COARSEST_TICK_S", -60.0)
     found = Folder(tmp_path)
-    making.make(Folder(found), ARTEFACT, write(SHARDS))
+    making.make(found, ARTEFACT, write(SHARDS))
     hashing.forget()
     return found
 
