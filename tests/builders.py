@@ -23,7 +23,6 @@ import pytest
 from hypothesis import strategies as st
 
 from pipelines import catalogue, declarations, formats, products, tables
-from pipelines.formats import Format
 from pipelines.products import Product
 
 Array = npt.NDArray[np.uint8]
@@ -225,8 +224,9 @@ def newer_code(patch: pytest.MonkeyPatch, product: str) -> None:
 
 def newer_format(patch: pytest.MonkeyPatch, name: str) -> None:
     """Let members of a format be decoded by a newer version of its code."""
-    found = cast(dict[str, Format], formats.known())
-    patch.setitem(found, name, replace(found[name], code_version="newer"))
+    known = formats.known()
+    newer = {**known, name: replace(known[name], code_version="newer")}
+    patch.setattr(formats, "known", lambda: newer)
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,7 @@ EXPORT = Product(
         Column(
             "pixels",
             "uint8",
-            "`pixel1`, `pixel2`, …: a column for each intensity, 0 to 255: row by row, channels last.",
+            "`pixel1`, `pixel2`, …: the intensities, 0 to 255, row by row, channels last.",
             of="pixels",
             how="transformed",
         ),

@@ -96,7 +96,7 @@ import numpy as np
 from pipelines.archives import members
 from pipelines.declarations import Member
 from pipelines.errors import ImagesetsError
-from pipelines.formats import expect_end, fill
+from pipelines.formats._bytes import expect_end, fill
 
 def peak_bytes():
     [line] = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
