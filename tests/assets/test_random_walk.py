@@ -29,7 +29,7 @@ from tests.assets.test_verify import flip, rerecord
 from tests.waiting import within
 
 # A step takes about half a second where the machine has nothing else to do.
-STEPS = {"dev": 25, "ci": 60, "nightly": 500}[os.environ.get("HYPOTHESIS_PROFILE", "dev")]
+STEPS = {"dev": 25, "ci": 40, "nightly": 500}[os.environ.get("HYPOTHESIS_PROFILE", "dev")]
 SEED = int(os.environ.get("IMAGESETS_TEST_WALK", "0"))  # another number, another walk
 
 

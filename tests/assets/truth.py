@@ -59,7 +59,7 @@ def bytes_of(project: Project, *, csv_header: bool = False) -> dict[str, bytes]:
     """
     key = _fingerprint(project, csv_header)
     if key not in _known:
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory(dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")) as folder:
             pristine = Project(project.publisher, Path(folder) / "data")
             outcomes = pristine.build(csv_header=csv_header)
             assert all(outcome.is_good for outcome in outcomes.values()), outcomes
