@@ -11,6 +11,7 @@ up to date (`pipelines.lineage.status`), or making it.
 from __future__ import annotations
 
 import functools
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,62 +161,76 @@ def _archives(source: Source) -> Iterator[Planned]:
         yield Planned("archives", asset, made.path, source, None, (), (), None, made)
 
 
-def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) -> Iterator[Planned]:
-    """Yield what is made of a dataset: of each split, then of all."""
-    parts = [Subject(source, dataset, (split,)) for split in dataset.splits.values()]
+def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) -> list[Planned]:
+    """Return what is made of a dataset, split by split, then of all splits."""
+    made = [product for product in products.known().values() if product.applies(dataset)]
     whole = Subject(source, dataset, tuple(dataset.splits.values()))
-    made = _in_order(one for one in products.known().values() if one.applies(dataset))
+    parts = [Subject(source, dataset, (split,)) for split in whole.splits]
+    paths = _paths(whole, parts, made)
 
-    def lying(stage: str, subject: Subject) -> list[str]:
-        """Return the paths of a stage that belong to a split, or to all."""
-        if stage == "archives":
-            names = dict.fromkeys(name for split in subject.splits for name in split.archives)
-            return [layout.archive(source.name, name) for name in names]
-        if stage == "statistics":
-            return [layout.statistics(dataset.name)]
-        ours = [part for part in parts if part.split in subject.splits]
-        if stage == "tables":
-            return [layout.table(dataset.name, part.split.name) for part in ours]
-        product = next(one for one in made if one.name == stage)
-        return list(map(product.path, ours if product.scope == "split" else [whole]))
+    def of(stages: Iterable[str], subject: Subject) -> tuple[str, ...]:
+        """Return the paths of some stages that belong to a split, or to all."""
+        splits = [split.name for split in subject.splits]
+        return tuple(dict.fromkeys(p for x in stages for split in splits for p in paths[x][split]))
 
     def planned(product: Product, subject: Subject) -> Planned:
-        scope = f"{subject.split.name}_" if product.scope == "split" else ""
-        needs, uses = (
-            tuple(path for stage in stages for path in lying(stage, subject))
-            for stages in (product.needs, [s for s in product.uses if s in {p.name for p in made}])
-        )
-        asset, declare = (
-            (dataset.name, f"{scope}{product.name}"),
+        prefix = f"{subject.split.name}_" if product.scope == "split" else ""
+        uses = of([stage for stage in product.uses if stage in paths], subject)
+        return Planned(
+            product.name,
+            (dataset.name, f"{prefix}{product.name}"),
+            product.path(subject),
+            source,
+            subject,
+            of(product.needs, subject),
+            uses,
+            product,
             functools.partial(_made, product, subject, options),
         )
-        path = product.path(subject)
-        return Planned(product.name, asset, path, source, subject, needs, uses, product, declare)
 
+    found = []
     for part in parts:
         table = tables.artefact(source, dataset, part.split, options["compression_level"])
-        asset = (dataset.name, part.split.name)
-        needs = tuple(lying("archives", part))
-        yield Planned("tables", asset, table.path, source, part, needs, (), None, table)
-        yield from (planned(product, part) for product in made if product.scope == "split")
-    declare = functools.partial(statistics.artefact, source, dataset)
-    asset, needs = (dataset.name, "statistics"), tuple(lying("tables", whole))
-    [path] = lying("statistics", whole)
-    yield Planned("statistics", asset, path, source, whole, needs, (), None, declare)
-    yield from (planned(product, whole) for product in made if product.scope == "dataset")
+        asset, needs = (dataset.name, part.split.name), of(["archives"], part)
+        found.append(Planned("tables", asset, table.path, source, part, needs, (), None, table))
+        found += [planned(product, part) for product in made if product.scope == "split"]
+    asset, declare = (
+        (dataset.name, "statistics"),
+        functools.partial(statistics.artefact, source, dataset),
+    )
+    [path], needs = of(["statistics"], whole), of(["tables"], whole)
+    found.append(Planned("statistics", asset, path, source, whole, needs, (), None, declare))
+    found += [planned(product, whole) for product in made if product.scope == "dataset"]
+    return _needs_first(found)
 
 
-def _in_order(found: Iterable[Product]) -> list[Product]:
-    """Return products so that each comes after those that it is made from or shows."""
-    waiting, ordered = list(found), list[Product]()
-    names = {product.name for product in waiting}
+def _paths(
+    whole: Subject, parts: Iterable[Subject], made: Iterable[Product]
+) -> dict[str, dict[str, list[str]]]:
+    """Return stage → split → the paths of what belongs to it."""
+    paths: dict[str, dict[str, list[str]]] = defaultdict(dict)
+    source, dataset = whole.source.name, whole.dataset.name
+    for part in parts:
+        split = part.split
+        paths["archives"][split.name] = [layout.archive(source, name) for name in split.archives]
+        paths["tables"][split.name] = [layout.table(dataset, split.name)]
+        paths["statistics"][split.name] = [layout.statistics(dataset)]
+        for product in made:
+            subject = part if product.scope == "split" else whole
+            paths[product.name][split.name] = [product.path(subject)]
+    return dict(paths)
+
+
+def _needs_first(found: Iterable[Planned]) -> list[Planned]:
+    """Return artefacts in their order, but each after those that it is made from or shows."""
+    waiting, ordered = list(found), list[Planned]()
     while waiting:
-        before = names - {product.name for product in waiting}
-        ready = [p for p in waiting if not {*p.needs, *p.uses} & names - before]
-        if not ready:
-            raise TypeError(f"products need one another: {', '.join(p.name for p in waiting)}")
-        ordered += ready
-        waiting = [product for product in waiting if product not in ready]
+        missing = {one.path for one in waiting}
+        ready = next((o for o in waiting if not missing & {*o.needs, *o.uses}), None)
+        if ready is None:
+            raise TypeError(f"these need one another: {', '.join(sorted(missing))}")
+        ordered.append(ready)
+        waiting.remove(ready)
     return ordered
 
 
