@@ -177,25 +177,19 @@ def table_columns(
 def statistics_columns(dataset: Dataset, split_tables: Iterable[dg.AssetKey]) -> dict[str, Any]:
     """Return the columns of statistics, and the columns of tables that each is computed from."""
     keys = list(split_tables)
-
-    def above(name: str) -> list[dg.TableColumnDep]:
-        of_pixels = "intensity" in name or name in ("nonzero_share", "mean_image")
-        read = ["label", "pixels"] if of_pixels else ["label"] if name not in _NAMES else []
-        read = ["class"] if name == "class" else read
-        return [dg.TableColumnDep(key, column) for key in keys for column in read]
-
     schema = statistics.arrow_schema(dataset.image.shape)
     return _columns(
         [
             dg.TableColumn(field.name, _type(field.type), statistics.COLUMNS[field.name])
             for field in schema
         ],
-        {name: above(name) for name in schema.names},
+        {
+            name: [dg.TableColumnDep(key, column) for key in keys for column in read]
+            for name in schema.names
+            if (read := statistics.made_from(name))
+        },
         f"{len(dataset.classes) + 1} rows per split",
     )
-
-
-_NAMES = ("dataset", "split")  # of statistics: not computed from any column
 
 
 def product_columns(product: Product, needs: Sequence[Planned]) -> dict[str, Any]:

@@ -50,19 +50,6 @@ _IDENTITY, _TRANSFORMED = ("DIRECT", "IDENTITY"), ("DIRECT", "TRANSFORMATION")
 _AGGREGATED, _GROUPED = ("DIRECT", "AGGREGATION"), ("INDIRECT", "GROUP_BY")
 _ORDERED = ("INDIRECT", "SORT")
 
-# Where a column comes from: (column of the input, kind). Of tables, their format tells.
-_OF_SPLITS = {
-    "dataset": [],
-    "split": [],
-    "label": [("label", _IDENTITY)],
-    "class": [("class", _IDENTITY)],
-    "records": [("label", _AGGREGATED)],
-    "share": [("label", _AGGREGATED)],
-}
-_STATISTICS = {
-    name: _OF_SPLITS.get(name, [("pixels", _AGGREGATED), ("label", _GROUPED)])
-    for name in statistics.COLUMNS
-}
 _KINDS = {"identity": _IDENTITY, "transformed": _TRANSFORMED}
 _FORMATS = {".parquet": "parquet", ".csv": "csv", ".json": "json"}
 
@@ -265,7 +252,10 @@ def _made_from(artefact: Artefact, found: Input, column: str) -> list[tuple[str,
         kind = _ORDERED if column == "index" else _TRANSFORMED
         return [(name, kind) for role, name in _members(artefact, found) if role in roles]
     if artefact.stage == "statistics":
-        return _STATISTICS.get(column, [])
+        read = statistics.made_from(column)
+        is_grouped = "pixels" in read
+        kinds = {"label": _GROUPED if is_grouped else _AGGREGATED, "pixels": _AGGREGATED}
+        return [(name, _IDENTITY if name == column else kinds[name]) for name in read]
     return [
         (declared.of, _KINDS[declared.how])
         for declared in _declared(artefact.stage)

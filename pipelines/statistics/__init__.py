@@ -13,6 +13,7 @@ from .figures import (
     counts,
     counts_as_markdown,
     counts_as_rows,
+    made_from,
     rows,
     write,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "counts",
     "counts_as_markdown",
     "counts_as_rows",
+    "made_from",
     "nothing",
     "rows",
     "summarise",

@@ -51,6 +51,14 @@ COLUMNS = {
 }
 
 
+def made_from(column: str) -> tuple[str, ...]:
+    """Return the columns of a table that a figure is computed from."""
+    if column in ("label", "class"):
+        return (column,)
+    of_labels = {"dataset": (), "split": (), "records": ("label",), "share": ("label",)}
+    return of_labels.get(column, ("pixels", "label"))
+
+
 def artefact(source: Source, dataset: Dataset, inputs: tuple[Input, ...]) -> Artefact:
     """Return a dataset's statistics as an artefact of its tables."""
     parameters = {

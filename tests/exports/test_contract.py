@@ -1,0 +1,183 @@
+"""What every export and every description keeps to: it runs for each there is, by lying there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from assets.settings import ROOT
+from pipelines import plan, products, stages, tables
+from pipelines.errors import ArtefactError
+from pipelines.plan import Planned
+from pipelines.products import Choices, Product
+from pipelines.progress import silent
+from pipelines.store import Folder, Input, hashing
+from tests import builders
+
+DEFAULTS = {name: option.default for name, option in stages.options().items()}
+OTHERS = DEFAULTS | {name: True for name, value in DEFAULTS.items() if value is False}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A data folder with the tables of three tiny datasets, and what there can be of them."""
+
+    store: Folder
+    plan: plan.Plan
+
+    def products(self) -> Iterator[tuple[Planned, Product]]:
+        """Every export and description that is made from tables alone."""
+        for planned in self.plan.artefacts.values():
+            if planned.product and planned.product.needs == ("tables",):
+                yield planned, planned.product
+
+    def write(self, planned: Planned, goal: Path, chosen: Choices) -> str:
+        """Make one; return its SHA-256."""
+        assert planned.product is not None
+        assert planned.subject is not None
+        known = tuple(self._input(path) for path in planned.needs)
+        lying = dict(zip((s.name for s in planned.subject.splits), planned.needs, strict=True))
+        found = {split: self.store.local(path) for split, path in lying.items()}
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        if planned.product.is_folder:
+            goal.mkdir()
+        told: list[int] = []
+        planned.product.write(planned.opened(self.store, known, found), goal, chosen, told.append)
+        assert sum(told) == planned.subject.records, "all records are told of as done"
+        return hashing.sha256(goal)
+
+    def _input(self, path: str) -> Input:
+        file = self.store.local(path)
+        return Input(path, hashing.sha256(file), file.stat().st_size)
+
+
+def made_in(folder: Path) -> Made:
+    publisher = builders.publish(folder / "published")
+    everything = plan.of(plan.load(publisher.catalogue), DEFAULTS)
+    store = Folder(folder / "data")
+    for one in everything.artefacts.values():
+        if one.stage == "tables" and one.subject is not None:
+            s = one.subject
+            archives = publisher.mirror / s.source.name
+            tables.write(s.source, s.dataset, s.split, archives, store.local(one.path), silent)
+    return Made(store, everything)
+
+
+def written(made: Made, folder: Path) -> dict[str, str]:
+    """Path and choices → SHA-256 of everything, made in a folder."""
+    return {
+        f"{one.path} {number}": made.write(
+            one, folder / f"{number}/{one.path}", product.chosen(options)
+        )
+        for number, options in enumerate((DEFAULTS, OTHERS))
+        for one, product in made.products()
+    }
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    return made_in(tmp_path_factory.mktemp("contract"))
+
+
+@pytest.mark.slow
+def test_the_same_bytes_come_out_twice_and_in_another_process(made: Made, tmp_path: Path) -> None:
+    first = written(made, tmp_path / "first")
+    assert written(made, tmp_path / "a longer name for the second") == first
+    code = (
+        "import json, sys; from pathlib import Path; from tests.exports import test_contract as t\n"
+        "folder = Path(sys.argv[1]); print(json.dumps(t.written(t.made_in(folder), folder / 'x')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "other")],
+        env=os.environ | {"PYTHONHASHSEED": "7"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    elsewhere = json.loads(done.stdout)
+    always = {p.name for p in products.known().values() if p.reproducible != "never"}
+    same = {
+        f"{one.path} {number}"
+        for one, product in made.products()
+        for number in (0, 1)
+        if product.name in always
+    }
+    assert {key: elsewhere[key] for key in same} == {key: first[key] for key in same}
+
+
+def test_what_holds_records_gives_all_of_them_back_from_where_it_says(
+    made: Made, tmp_path: Path
+) -> None:
+    for one, product in made.products():
+        if product.read is None or one.subject is None:
+            continue
+        goal = tmp_path / one.path
+        made.write(one, goal, product.chosen(OTHERS))
+        for split in one.subject.splits:
+            part = products.Subject(one.subject.source, one.subject.dataset, (split,))
+            [table] = [p for p in one.needs if p.endswith(f"/{split.name}.parquet")]
+            batch = tables.read(made.store.local(table))
+            stored = list(product.read(goal, part, 0, len(batch)))
+            found = np.concatenate([each.record.images for each in stored])
+            np.testing.assert_array_equal(found, batch.images, strict=True)
+            assert [int(s.record.labels[0]) for s in stored] == batch.labels.tolist(), one.path
+            alone = next(product.read(goal, part, len(batch) - 1, len(batch)))
+            assert (alone.start, alone.stop) == (stored[-1].start, stored[-1].stop)
+            assert 0 <= alone.start < alone.stop
+            assert list(product.read(goal, part, 2, 2)) == []
+
+
+def test_a_byte_that_flips_within_a_record_is_another_record_or_a_refusal(
+    made: Made, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(0)
+    for one, product in made.products():
+        if product.read is None or product.is_folder or one.subject is None:
+            continue
+        goal = tmp_path / one.path
+        made.write(one, goal, product.chosen(DEFAULTS))
+        good = goal.read_bytes()
+        for index in (0, one.subject.records - 1):
+            stored = next(product.read(goal, one.subject, index, index + 1))
+            at = int(random.integers(stored.start, stored.stop))
+            goal.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+            try:
+                found = next(product.read(goal, one.subject, index, index + 1))
+            except ArtefactError:
+                continue
+            finally:
+                goal.write_bytes(good)
+            same = np.array_equal(found.record.images, stored.record.images)
+            assert not (same and found.record.labels == stored.record.labels), (one.path, at)
+
+
+@pytest.mark.parametrize("product", products.known().values(), ids=lambda product: product.name)
+def test_a_declaration_is_complete(product: Product) -> None:
+    assert product.title.endswith(".")
+    assert product.code_version
+    assert "{dataset}" in product.files
+    assert ("{split}" in product.files) == (product.scope == "split")
+    known = {*stages.BASIC, *products.known()}
+    assert {*product.needs, *product.uses} <= known - {product.name}
+    columns = [column.name for column in product.columns]
+    assert len(columns) == len(set(columns))
+    for column in product.columns:
+        assert column.of in {None, *tables.COLUMNS}
+        assert column.meaning or column.of
+    for option in product.options:
+        assert option.help[0].islower(), "a phrase of --help"
+
+
+def test_no_two_artefacts_lie_in_one_place_or_have_one_name(made: Made) -> None:
+    assets = [one.asset for one in made.plan.artefacts.values() if one.subject is not None]
+    assert len(assets) == len(set(assets))
+    assert len(made.plan.artefacts) == len({p.lower() for p in made.plan.artefacts})

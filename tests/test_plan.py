@@ -1,0 +1,76 @@
+"""The plan: what there can be, in an order in which it can be made; and what is made by default."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+
+import pytest
+
+from assets.settings import BUILT_IN_CATALOGUE, ROOT
+from pipelines import plan, products, stages
+from tests import builders
+
+DEFAULTS = {name: option.default for name, option in stages.options().items()}
+
+
+@pytest.fixture(scope="module")
+def built_in() -> plan.Plan:
+    return plan.of(plan.load(BUILT_IN_CATALOGUE), DEFAULTS)
+
+
+def test_the_default_set_is_the_one_written_down(built_in: plan.Plan) -> None:
+    """Growth must not change what people get who name nothing: neither files nor packages."""
+    assert stages.DEFAULT == ("archives", "tables", "statistics", "croissant", "csv", "lmdb")
+    made = built_in.of(built_in.declared.datasets.values(), stages.DEFAULT)
+    golden = (ROOT / "tests/assets/graph.txt").read_text("utf-8").splitlines()
+    default = {line.partition(" ")[0] for line in golden}
+    assert {"/".join(one.asset) for one in made} <= default
+    assert len({one.asset for one in made}) == 5 + 10 * (2 + 2 * 3)
+    needed = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    assert {line.split(">")[0].split("~")[0] for line in needed} == {
+        *("dagster", "filelock", "isal", "lmdb", "numpy", "pillow", "platformdirs", "polars"),
+        *("pyarrow", "pydantic", "requests", "rich"),
+    }
+
+
+def test_each_artefact_stands_after_all_that_it_is_made_from(built_in: plan.Plan) -> None:
+    before: set[str] = set()
+    for path, one in built_in.artefacts.items():
+        assert before >= {*one.needs, *one.uses}
+        before.add(path)
+
+
+def test_asking_for_a_stage_gives_what_it_needs_too(built_in: plan.Plan) -> None:
+    mnist = built_in.declared.select(["mnist"])
+    found = [one.stage for one in built_in.of(mnist, ["statistics"])]
+    assert found == ["archives"] * 4 + ["tables"] * 2 + ["statistics"]
+    assert {one.stage for one in built_in.of(mnist)} == {*stages.BASIC, *products.known()}
+
+
+def test_a_product_may_need_whatever_is_made_before_it_but_not_itself(
+    publisher: builders.Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = plan.load(publisher.catalogue)
+    known = products.known()
+    early = replace(known["csv"], name="early", files="exports/{dataset}/{split}.early")
+    monkeypatch.setattr(
+        products, "known", lambda: {"early": replace(early, needs=("statistics", "lmdb")), **known}
+    )
+    paths = list(plan.of(declared, DEFAULTS).artefacts)
+    at = paths.index("exports/tiny_digits/train.early")
+    assert at > paths.index("statistics/tiny_digits.parquet")
+    assert at > paths.index("exports/tiny_digits/train_lmdb/data.mdb")
+
+    monkeypatch.setattr(products, "known", lambda: {"early": replace(early, needs=("early",))})
+    with pytest.raises(TypeError, match=r"need one another: exports/tiny_colours/test\.early"):
+        plan.of(declared, DEFAULTS)
+
+
+def test_everything_has_its_path_and_its_name(built_in: plan.Plan) -> None:
+    named = built_in.named()
+    assert named["mnist/train_lmdb"] is named["exports/mnist/train_lmdb/data.mdb"]
+    assert named["exports/mnist/train_lmdb"] is named["mnist/train_lmdb"]
+    assert named["cifar10/statistics"].path == "statistics/cifar10.parquet"
+    assert named["mnist/croissant"].path == "lineage/mnist/croissant.json"
+    assert "mnist/archives" not in named, "four files"
