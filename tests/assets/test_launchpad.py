@@ -12,7 +12,7 @@ import yaml
 
 from assets.definitions import automated
 from assets.settings import ROOT, Settings
-from pipelines import tables
+from pipelines import stages, tables
 from tests.assets.project import Project, made, moved
 
 EXAMPLE = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
@@ -76,7 +76,7 @@ def test_only_the_exports_that_were_asked_for_are_made(project: Project) -> None
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"exports": ["xlsx"]}, "exports are csv, lmdb, not xlsx"),
+        ({"exports": ["xlsx"]}, f"exports are {', '.join(stages.exports())}, not xlsx"),
         ({"compression_level": 99}, "less than or equal to 22"),
         ({"csv_headers": True}, 'unexpected config entry "csv_headers"'),
     ],
