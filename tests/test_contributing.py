@@ -6,6 +6,7 @@ The export, the description and the dataset are made, listed, verified and trace
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import subprocess
 import sys
@@ -134,6 +135,28 @@ def test_the_format_of_contributing_refuses_what_it_can_not_hold(
     assert [*formats.named("plain").refuses(tiny.dataset)] == []
     with pytest.raises(catalogue.CatalogueError, match="format plain has upright images"):
         catalogue.load(toml.parent)
+
+
+# --- What charters name ---------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("wing", ["pipelines", "assets", "docs", "benchmarks", "tests"])
+def test_every_module_that_is_named_in_backticks_is_there(wing: str) -> None:
+    texts = {path: path.read_text() for path in (ROOT / wing).rglob("*.[pm][yd]")}
+    names = {
+        (str(path.relative_to(ROOT)), name)
+        for path, text in texts.items()
+        for name in re.findall(r"`((?:pipelines|assets)(?:\.\w+)+)`", text)
+    }
+
+    missing = []
+    for place, name in sorted(names):
+        try:
+            pkgutil.resolve_name(name)
+        except (ImportError, AttributeError):
+            missing.append(f"{place} names {name}")
+    assert missing == []
 
 
 # --- The map --------------------------------------------------------------------------------------
