@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-EXAMPLES = dict(re.findall(r"^`(\S+)`:\n\n```\w+\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE))
+EXAMPLES = dict(re.findall(r"^`(\S+)`:\n```\w+\n(.*?)^```$", TEXT, re.DOTALL | re.MULTILINE))
 
 DATASET = EXAMPLES["assets/catalogue/corners.toml"]
 FORMAT = EXAMPLES["pipelines/formats/plain.py"]

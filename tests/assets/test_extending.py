@@ -169,6 +169,23 @@ def test_a_wrong_byte_of_an_added_export_is_found_whatever_its_provenance_says(
     assert command("verify", "--deep", "--repair", *project.options, *project.mirror).code == 0
 
 
+@pytest.mark.parametrize("damage", [b"", b"no array", b"\x93NUMPY\1\0", None])
+def test_a_damaged_file_of_an_added_export_is_the_hop_to_blame(
+    built: Project, command: Command, add: Add, damage: bytes | None
+) -> None:
+    add("exports", EXPORT)
+    built.build("tiny_digits", stages=["npy"])
+    whole = (built.data / NPY).read_bytes()
+    (built.data / NPY).write_bytes(whole[:-1] if damage is None else damage)
+
+    said = command("trace", f"{NPY}:3", *built.options)
+    assert (said.code, "BROKEN  npy" in said.stdout) == (1, True)
+    assert "is not as it was written: " in " ".join(said.stdout.split())
+    rerecord(built, NPY)
+    said = command("verify", "--deep", *built.options)
+    assert (said.code, f"{NPY}: changed: it can't be read: " in said.stdout) == (1, True)
+
+
 def test_an_option_of_an_added_export_is_a_setting_everywhere(
     built: Project, command: Command, add: Add, monkeypatch: pytest.MonkeyPatch
 ) -> None:
