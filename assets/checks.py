@@ -1,8 +1,9 @@
 """The expectations of `pipelines.statistics`, as asset checks that block whatever lies downstream.
 
-Some checks only warn: of what the publishers' data is known to do, and people had better know.
+Some checks only warn: of what the publishers' data is known to do, and people should know.
 
-Not here: judging. Here is what Dagster is told of the checks before, and of their findings after.
+Not here: what must hold (`pipelines.statistics.expectations`). Here checks are declared to Dagster,
+and findings become its results.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the Dagster UI shows of assets: descriptions, tags, columns, and each materialization.
 
-Not here: making or judging anything. Everything is a pure function of declarations, of records,
-and of finished artefacts, which are at most looked at.
+Not here: making or checking anything. Everything is a pure function of declarations, provenance
+and finished artefacts, which are only read.
 """
 
 from __future__ import annotations

@@ -37,9 +37,9 @@ class Settings:
     catalogue: folder of TOML declarations (IMAGESETS_CATALOGUE).
     mirror: folder or URL, laid out `<source>/<file>`, tried first (IMAGESETS_MIRROR).
     offline: never open a connection, but to IMAGESETS_POSTGRES (IMAGESETS_OFFLINE).
-    openlineage: file, or URL of an endpoint, that is told what is made (IMAGESETS_OPENLINEAGE).
+    openlineage: file, or URL of an endpoint, for events about what is made (IMAGESETS_OPENLINEAGE).
     options: what exports and tables leave to choose, as `csv_header` (IMAGESETS_CSV_HEADER): those
-        of `pipelines.plan.options`; what is left out is as it is by default.
+        of `pipelines.stages.options`; what is left out is as it is by default.
 
     For operators, in the environment alone; none of them decides what is made:
 
@@ -216,7 +216,7 @@ def folder_or_url(text: str) -> str:
         ValueError: the text is empty, no valid URL, or a URL that lacks its beginning.
     """
     if "://" not in text:
-        # Of somebody who forgot https://, a password must not become the name of a folder.
+        # Where https:// was forgotten, a password must not become the name of a folder.
         if re.search("[@?]", text) and not (re.match("(?!//)[./~]", text) or Path(text).exists()):
             raise ValueError(
                 "neither a folder that is there nor an address, which begins with https:// or the "

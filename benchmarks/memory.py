@@ -27,8 +27,9 @@ from isal import isal_zlib
 if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
     sys.path.insert(0, _root)
 
-from pipelines import catalogue, statistics, tables
-from pipelines.exports import to_csv, to_lmdb
+from pipelines import catalogue, products, statistics, tables
+from pipelines.products import Inputs, Subject
+from pipelines.progress import silent
 from pipelines.store import hashing
 
 STAGES = ("table", "statistics", "csv", "lmdb", "batches")
@@ -132,19 +133,27 @@ def _in_a_process(stage: str, folder: Path) -> Peak:
     return Peak(**json.loads(done.stdout))
 
 
+def export(name: str, subject: Subject, table: Path, goal: Path) -> None:
+    """Write the export called so of a table, with its options as they are by default."""
+    product = products.known()[name]
+    inputs = Inputs(subject, {}, (), {subject.split.name: table})
+    product.write(inputs, goal, product.chosen({}), silent)
+
+
 def _work(stage: str, folder: Path) -> None:
     source = catalogue.load(folder / "catalogue").sources["synthetic"]
     dataset = source.datasets["synthetic"]
+    split = dataset.splits["train"]
     table = folder / "train.parquet"
     match stage:
         case "table":
-            tables.write(source, dataset, dataset.splits["train"], folder, table)
+            tables.write(source, dataset, split, folder, table)
         case "statistics":
             statistics.write([table], folder / "statistics.parquet")
         case "csv":
-            to_csv.write(table, folder / "train.csv")
+            export("csv", Subject(source, dataset, (split,)), table, folder / "train.csv")
         case "lmdb":
-            to_lmdb.write(table, folder / "data.mdb")
+            export("lmdb", Subject(source, dataset, (split,)), table, folder / "data.mdb")
         case "batches":
             for batch in tables.batches(table):
                 batch.images.max()

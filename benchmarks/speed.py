@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -40,9 +40,13 @@ if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
 from benchmarks import floor, memory
 from pipelines import archives, catalogue, statistics, tables
 from pipelines.declarations import Dataset, Source, Split
-from pipelines.exports import to_csv, to_lmdb
+from pipelines.products import Subject
 from pipelines.statistics import duplicates, expectations
 from pipelines.store import hashing, layout, making
+
+if TYPE_CHECKING:  # Dagster is imported by the sections that measure it
+    from assets.running.runs import Outcome
+    from assets.settings import Settings
 
 CATALOGUE = Path(_root) / "assets" / "catalogue"
 STAGES = ("archives", "tables", "statistics", "csv", "lmdb")
@@ -274,10 +278,12 @@ def _decompress(pages: list[tuple[bytes, int]]) -> None:
 
 def exports(bench: Bench) -> Iterator[Figure]:
     for name in SOURCES:
-        table = _table(bench, name)
+        table, source = _table(bench, name), catalogue.load(CATALOGUE).sources[name]
+        dataset = source.datasets[name]
+        subject = Subject(source, dataset, (dataset.splits["train"],))
         works = {
-            ("csv", 0.6): lambda table=table: to_csv.write(table, bench.work / "train.csv"),
-            ("lmdb", 0.4): lambda table=table: to_lmdb.write(table, bench.work / "data.mdb"),
+            ("csv", 0.6): partial(memory.export, "csv", subject, table, bench.work / "train.csv"),
+            ("lmdb", 0.4): partial(memory.export, "lmdb", subject, table, bench.work / "data.mdb"),
         }
         for (stage, target), times in zip(
             works, alternating(bench.repeats, *works.values()), strict=True
@@ -322,11 +328,8 @@ def dagster(bench: Bench) -> Iterator[Figure]:
     from assets import metadata
     from assets.running import runs
     from assets.settings import Settings
-    from pipelines.progress import Display
 
     mirror = str(bench.archives)
-    declared = catalogue.load(CATALOGUE)
-    datasets = declared.select(SOURCES)
 
     def settings(folder: str) -> Settings:
         return Settings(data=bench.work / folder, mirror=mirror, offline=True)
@@ -352,7 +355,7 @@ def dagster(bench: Bench) -> Iterator[Figure]:
         """Return the seconds of a run that nothing of ours took, and its steps."""
         shown.clear()
         start = time.perf_counter()
-        outcomes = runs.run(chosen, datasets, STAGES, Display())
+        outcomes = _build(chosen)
         took = time.perf_counter() - start - _covered(shown)
         bad = [outcome for outcome in outcomes if not outcome.is_good]
         if bad:
@@ -384,18 +387,25 @@ def dagster(bench: Bench) -> Iterator[Figure]:
     yield Figure("dagster", "beside it our checks and pictures, per step", median(checked), "s")
 
 
-# ── 6 ── lineage: what a record costs, what verifying takes ─────────────────────────────────────
+def _build(chosen: Settings) -> list[Outcome]:
+    """Run the assets of both datasets; return what became of them."""
+    from assets.running import jobs, runs
+    from pipelines.progress import Display
+
+    plan = chosen.plan()
+    keys = jobs.keys_of(plan, plan.declared.select(SOURCES), STAGES)
+    return runs.materialize(chosen, plan, keys, Display())
+
+
+# ── 6 ── lineage: what provenance costs, what verifying takes ─────────────────────────────────────
 
 
 def lineage_(bench: Bench) -> Iterator[Figure]:
-    from assets import overview
-    from assets.running import runs
     from assets.settings import Settings
+    from pipelines.lineage import verify
     from pipelines.progress import Display
 
     mirror = str(bench.archives)
-    declared = catalogue.load(CATALOGUE)
-    datasets = declared.select(SOURCES)
     makings: list[tuple[float, float]] = []
     building: list[tuple[float, float]] = []
     make = making.make
@@ -423,13 +433,15 @@ def lineage_(bench: Bench) -> Iterator[Figure]:
             chosen = Settings(data=bench.work / f"lineage{number}", mirror=mirror, offline=True)
             makings.clear()
             building.clear()
-            build = timed(lambda chosen=chosen: runs.run(chosen, datasets, STAGES, Display()))
+            build = timed(partial(_build, chosen))
             shares.append((_covered(makings) - _covered(building)) / build.wall_s)
             built.append(build)
             reference.append(timed(partial(sha256sum, artefacts(chosen.data))))
             for times, is_deep in ((shallow, False), (deep, True)):
+                plan = chosen.plan()
+                datasets = plan.declared.select(SOURCES)
                 check = partial(
-                    overview.verdicts, declared, datasets, chosen, Display(), deep=is_deep
+                    verify.verify, chosen.store, plan, datasets, Display(), deep=is_deep
                 )
                 times.append(timed(check))
             # Each input once: archives where only they are there, then tables where those are too.
@@ -437,12 +449,14 @@ def lineage_(bench: Bench) -> Iterator[Figure]:
             for gone in (("tables", "statistics", "exports"), ("statistics", "exports")):
                 for folder in gone:
                     shutil.rmtree(chosen.data / folder)
-                runs.run(chosen, datasets, STAGES, Display())
+                _build(chosen)
             with_inputs.append(shares[-1] + _covered(looking) / build.wall_s)
     finally:
         making.make, hashing.look_through = make, look_through
     size = sum(path.stat().st_size for path in artefacts(chosen.data))
-    yield Figure("lineage", "share of a build that records take", 100 * median(shares[1:]), "%", 5)
+    yield Figure(
+        "lineage", "share of a build that provenance takes", 100 * median(shares[1:]), "%", 5
+    )
     share = 100 * median(with_inputs[1:])
     yield Figure("lineage", "  and if every input is hashed anew", share, "%", 8)
     yield Figure("lineage", "verify", wall(shallow[1:]), "s")
@@ -607,7 +621,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Bench], Iterator[Figure]]]] = {
     "read": ("a split of 60,000 into numpy", read),
     "exports": ("60,000 × 785 values, seconds without fsync", exports),
     "memory": ("peak memory of a stage, above what is taken before it begins", peaks),
-    "lineage": ("what records cost, and verifying takes", lineage_),
+    "lineage": ("what provenance costs, and verifying takes", lineage_),
     "startup": ("until something answers", startup),
     "dagster": ("Dagster's own share of building mnist and fashion_mnist", dagster),
 }

@@ -1,17 +1,17 @@
 """How it is made: plain functions from publishers' bytes to tables, statistics and exports.
 
 Nothing in this package imports Dagster or knows a path of its own: the catalogue and the data
-folder are passed in. Data flows one way, and each module is one arrow:
+folder are passed in. Data flows one way:
 
-    catalogue → archives → formats → tables → statistics, exports, croissant
+    catalogue → archives → formats → tables → statistics, exports, descriptions
 
-`catalogue` says what there is to make. `downloads` and `packages` bring archives, `members` reads
-in them, `probes` looks at mirrors without fetching. `duplicates` and `pictures` look at tables.
-`lineage` records each arrow, `openlineage` tells others of it, `verification` holds what was made
-against records and archives. `hashing` reads a file's SHA-256 and tells whether the file changed
-since; `seen` keeps that between processes. `trace` follows a row back against every arrow;
-`targets` knows which artefact is meant. `redaction` takes passwords out of what is told. `files`,
-`work` and `errors` serve everyone.
+`catalogue` reads what there is to make (`declarations`), and `plan` says what follows from it:
+every artefact, and what each is made from. `store` keeps artefacts with their provenance, and
+`lineage` asks of all of them where they come from and whether they are still so. A format, an
+export or a description is one module in its package; `products` is the contract of the latter two,
+and `stages` names all kinds of artefacts. `records` is what flows; `errors`, `redaction`,
+`progress` and `threads` serve everyone. `docs/architecture.md` is the map, and `CONTRIBUTING.md`
+says where things go.
 """
 
 __version__ = "0.2.0"

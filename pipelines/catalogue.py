@@ -104,7 +104,7 @@ def _read(path: Path) -> tuple[Source | None, list[str]]:
         unknown = [finding["loc"] for finding in findings if finding["type"] in _UNKNOWN_KEY]
         if len(unknown) < len(findings):
             return None, problems
-        for *where, key in unknown:  # go on without: what contradicts itself is told as well
+        for *where, key in unknown:  # go on without: what contradicts itself is reported as well
             table: Any = data
             for step in where:
                 table = table[step]

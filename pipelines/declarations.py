@@ -182,7 +182,7 @@ class Dataset:
     """Records that share one list of classes.
 
     format: by its name, see `formats`.
-    description: what the images show, for somebody who never saw them; may hold markdown.
+    description: what the images show, for people who never saw them; may hold markdown.
     quirks: what surprises people who use them, a sentence or two each; likewise.
     orientation: "transposed" where images are stored column by column.
     first_label: the publisher's label of `classes[0]`.

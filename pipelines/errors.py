@@ -12,7 +12,7 @@ ImagesetsError
 │   │   └── WrongHash       it is whole: only its MD5 or SHA-256 is another
 │   └── MemberError         an archive lacks a member, or holds it damaged or unsafely
 ├── FormatError             a member's bytes break their format, or the declaration
-├── MadeByNewer             a record in a format that only a newer Imagesets can read
+├── MadeByNewer             provenance in a format that only a newer Imagesets can read
 ├── StaleInput              what an artefact is made from is missing or out of date itself
 ├── TableError              a Parquet file is not a table of ours, or lacks the rows asked for
 ├── ArtefactError           an artefact is not there, lacks the row asked for, or is out of shape
@@ -114,7 +114,7 @@ class FormatError(ImagesetsError):
 
 
 class MadeByNewer(ImagesetsError):
-    """A record is sound, but of a format that this version does not know."""
+    """Provenance is sound, but of a format that this version does not know."""
 
 
 class StaleInput(ImagesetsError):

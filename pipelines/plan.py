@@ -1,4 +1,4 @@
-"""The plan: every artefact there can be of a catalogue, told once.
+"""The plan: every artefact there can be of a catalogue.
 
     archives → tables → statistics, exports and descriptions
 

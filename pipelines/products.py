@@ -1,10 +1,11 @@
 """The contract of all that is made from a dataset for others: exports and descriptions.
 
 A product is one module in `pipelines/exports` (other people's formats) or `pipelines/descriptions`
-(what people and catalogues are told). It declares itself in one `EXPORT` or `DESCRIPTION`, and is
+(what people and catalogues are shown). It declares itself in one `EXPORT` or `DESCRIPTION`, and is
 found because it lies there. From that follow its place in the plan, the Dagster asset with columns
-and lineage, its options everywhere, and that it is listed, built, verified, traced and told of.
-Nothing else is edited. Libraries that are heavy to import are imported inside `write` and `read`.
+and lineage, its options everywhere, and that it is listed, built, verified, traced, and reported to
+OpenLineage. Nothing else is edited. Libraries that are heavy to import are imported inside `write`
+and `read`.
 
 Not here: what there is to make of which dataset (`pipelines.plan`), or making it.
 """
@@ -158,7 +159,8 @@ class Product:
     uses: the stages that it shows where they are there.
     applies: whether there is one of a dataset.
     parameters: (subject, choices) → what decides its bytes beside inputs and code, in JSON's types.
-    read: (path, subject, start, stop) → its records in order. Required where it holds any.
+    read: (path, subject, start, stop) → its records in order; `ArtefactError` where one is not
+        there, or can't be one. Required where it holds any.
     room: bytes of an image → bytes that a record takes, for the warning before a disk fills.
     reproducible: where the same bytes come out again: `everywhere`, or with the `same libraries`;
         what comes out so on `one machine` or `never` is no part of a lock.

@@ -1,4 +1,4 @@
-"""Telling how far a long task is, to whoever shows it.
+"""Reports how far a long task is.
 
 Not here: what the task is, or how its progress looks (bars on a terminal, lines in a log).
 """
@@ -16,10 +16,10 @@ Unit = Literal["bytes", "records"]
 
 
 class Watch:
-    """Is told how far a task is; this one does nothing, for callers who show no progress."""
+    """Receives how far a task is; this one ignores it, for callers who show no progress."""
 
     def __call__(self, done: int) -> None:
-        """Take how much was done since the last call: be an `Advance`."""
+        """Take how much was done since the last call, as every `Advance` does."""
 
     def note(self, text: str) -> None:
         """Take something worth showing beside the progress."""
@@ -33,7 +33,7 @@ class Display:
 
     @contextlib.contextmanager
     def task(self, label: str, total: int, unit: Unit) -> Iterator[Watch]:
-        """Show a task while the block runs; give what is to be told how far it is."""
+        """Show a task while the block runs; give the watch that receives how far it is."""
         yield silent
 
 

@@ -2,7 +2,7 @@
 
 Two things together make that certain. `check` refuses an address in which a secret can't be told
 from what stands around it, as a password with a space or a slash: percent-encoded it can be. And
-whoever puts words around an address passes them through `without_secrets`.
+text that holds an address passes through `without_secrets` before it is shown.
 
 Not here: which addresses there are (settings and the catalogue say so), or opening them.
 """

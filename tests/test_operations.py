@@ -12,6 +12,7 @@ import pytest
 from assets.definitions import automated
 from assets.running import runs
 from assets.settings import ROOT, Settings, variables
+from pipelines import stages
 from tests.assets.project import Project, environment
 from tests.assets.test_workspace import UI, free_port, served, without_daemon
 from tests.waiting import within
@@ -76,6 +77,13 @@ def test_every_job_schedule_and_sensor_is_described() -> None:
     for name in names:
         shown = "everything_of_<source>" if name.startswith("everything_of_") else name
         assert f"`{shown}`" in TEXT, name
+
+
+def test_every_option_of_the_launchpad_is_shown_with_its_words_and_its_default() -> None:
+    for name, option in stages.options().items():
+        default = str(option.default).lower()
+        assert f"      {name}: {default} # {option.help}" in TEXT
+        assert f"(IMAGESETS_{name.upper()})" in TEXT
 
 
 def test_every_setting_for_operators_is_described() -> None:

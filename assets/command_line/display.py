@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # rich is loaded only where there is a terminal
 def plain(text: object) -> str:
     r"""Return text that does nothing to a screen but stand there, in as many lines as before.
 
-    A server's answer, a record of lineage or the name of a file may hold what a terminal takes for
+    A server's answer, provenance or the name of a file may hold what a terminal takes for
     a command. Written as `\u001b` it still says what came, and JSON stays the same JSON.
     """
     return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))

@@ -75,7 +75,7 @@ def add_mirrors(parser: argparse.ArgumentParser) -> None:
 
 
 def add_openlineage(parser: argparse.ArgumentParser) -> None:
-    """Add who is told what is made."""
+    """Add where events about what is made go."""
     parser.add_argument(
         "--openlineage",
         type=explained(file_or_endpoint),

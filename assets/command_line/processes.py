@@ -84,7 +84,7 @@ def _told_to_stop() -> Iterator[None]:
 
 
 def _die_with_us() -> None:
-    """Be told to end when the process that started us is killed."""
+    """Have the kernel end us when the process that started us is killed."""
     _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 

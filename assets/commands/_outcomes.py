@@ -1,4 +1,4 @@
-"""What people are told of a run: a line for each asset, what went wrong, and what it came to."""
+"""What is printed of a run: a line for each asset, what went wrong, and what it came to."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def add(commands: Commands) -> None:
 
 
 def run(settings: Settings, given: argparse.Namespace) -> int:
-    """Put the archives into the folder; what can't be had is told, and the rest goes on."""
+    """Put the archives into the folder; what can't be had is named, and the rest goes on."""
     declared = settings.plan().declared
     if not given.datasets:
         _refuse_a_name_for_a_folder(given.folder, declared)

@@ -1,4 +1,4 @@
-"""`ui`: the Dagster UI and its daemon, until one is told to stop."""
+"""`ui`: the Dagster UI and its daemon, until one of them is asked to stop."""
 
 from __future__ import annotations
 

@@ -28,13 +28,13 @@ def add(commands: Commands) -> None:
     parser = commands.add(
         "verify",
         run,
-        help="hash everything again, and hold it against its records",
+        help="hash everything again, and hold it against its provenance",
         description="Hash every artefact that was made of the named datasets (all, if none is "
-        "named) and hold it against its lineage record. Each is whole, missing, changed, stale "
-        "(its inputs, declaration or code moved on) or unknown (no record that can be trusted); "
-        "with --deep also undeclared (not what the catalogue says of it) or uncompared (not all "
-        "archives are here to compare it with). The exit code is 0 only if all are whole, or "
-        "were repaired.",
+        "named) and hold it against its provenance. Each is whole, missing, changed, stale "
+        "(its inputs, declaration or code moved on) or unknown (no provenance that can be "
+        "trusted); with --deep also undeclared (not what the catalogue says of it) or uncompared "
+        "(not all archives are here to compare it with). The exit code is 0 only if all are "
+        "whole, or were repaired.",
         examples={"verify --deep mnist": "every record against the archive"},
     )
     options.add_folders(parser)

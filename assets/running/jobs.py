@@ -59,7 +59,7 @@ def verify(store: Folder, plan: Plan) -> dg.JobDefinition:
 
     @dg.op(
         config_schema={"deep": dg.Field(bool, default_value=False, description=DEEP)},
-        description="Hold every artefact against its record.",
+        description="Hold every artefact against its provenance.",
     )
     def verify_everything(context: dg.OpExecutionContext) -> None:
         if broken := not_whole(store, plan, deep=context.op_config["deep"]):

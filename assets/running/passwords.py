@@ -1,4 +1,4 @@
-"""Passwords that version 0.1.0 left in Dagster's records of runs: found, told of, and removed.
+"""Passwords that version 0.1.0 left in Dagster's records of runs: found, warned of, and removed.
 
 It handed addresses (--mirror, --openlineage) to Dagster as the configuration of resources. Dagster
 keeps that with every run, compressed, in its snapshots of the definitions, and its UI shows it.

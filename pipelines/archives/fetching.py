@@ -1,7 +1,7 @@
 """An archive from the first place that has the right bytes, verified.
 
 Wrong bytes are a place's failure like any other. Every failure is remembered with its reason, and
-told when all places have failed.
+all are reported when all places have failed.
 
 Not here: which places there are (`addresses`), how bytes come over the network (`resuming`), what
 the right bytes are (`recognition`), whether an archive is still as it was (`pipelines.store`).

@@ -1,4 +1,4 @@
-"""Asks a server politely: few connections, few redirects, never for ever, no secrets told.
+"""Asks a server politely: few connections, few redirects, never for ever, and no secret shown.
 
 Not here: what is done with the answer (`resuming` fetches, `probes` looks). Another rule that every
 request must keep goes into `answer`.
@@ -100,7 +100,7 @@ class Watchdog:
             self.hang_up()
 
     def hang_up(self) -> None:
-        """End the connections so far; whoever reads from one sees its end."""
+        """End the connections so far; reading from one comes to its end."""
         with self._lock:
             for connection in self._connections:
                 with connection, contextlib.suppress(OSError):  # ended by the server

@@ -50,7 +50,7 @@ def verify(
         plan: all there can be of the catalogue.
         dataset: what was made of it is compared.
         whole: paths of what is whole by its hashes.
-        advance: is told how many records were compared.
+        advance: called with how many records were compared.
 
     Returns:
         a verdict for each artefact that is whole by its hashes, but for archives: `whole` still, or
@@ -77,7 +77,7 @@ def verify(
             # Otherwise its members may not even be those declared now.
         for one in there:
             if one.stage != "tables":
-                work.verdicts[one.path] = _judge(work, one)
+                work.verdicts[one.path] = _compared(work, one)
     whole = {path for path, verdict in work.verdicts.items() if verdict.is_whole}
     failing = status.failing(store, dataset, whole)
     return [_declared(work.verdicts[one.path], failing) for one in there]
@@ -141,7 +141,7 @@ def _decode(work: _Work, subject: Subject, advance: Advance) -> None:
     work.verdicts[path] = _verdict(path, next(iter(wrong), None))
 
 
-def _judge(work: _Work, planned: Planned) -> Verdict:
+def _compared(work: _Work, planned: Planned) -> Verdict:
     """Hold statistics, an export or a description against what it must be."""
     made, product = work.known(planned.path), planned.product
     if product is None or product.read is None:  # it tells which tables it was made from

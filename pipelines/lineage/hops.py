@@ -148,15 +148,15 @@ def archive(plan: Plan, store: Store, source: Source, name: str) -> tuple[Hop, H
         hop = blamed(hop, f"{store.local(path)} is not there. {plan.artefacts[path].remedy}")
     except (ArchiveError, OSError) as error:
         hop = blamed(hop, str(error))
-    record = provenance.latest(store, path)
-    if record is None or "origin" not in record.facts:
-        problem = f"no record says where it came from: expected {layout.lineage(path)}"
+    known = provenance.latest(store, path)
+    if known is None or "origin" not in known.facts:
+        problem = f"no provenance says where it came from: expected {layout.lineage(path)}"
         return hop, blamed(Hop("origin", ""), problem)
-    came = Hop("origin", str(record.facts["origin"]))
-    if "retrieved" in record.facts:
-        came = replace(came, facts={"retrieved": record.facts["retrieved"]})
-    if record.sha256 != archive.sha256:
+    came = Hop("origin", str(known.facts["origin"]))
+    if "retrieved" in known.facts:
+        came = replace(came, facts={"retrieved": known.facts["retrieved"]})
+    if known.sha256 != archive.sha256:
         came = blamed(
-            came, f"expected SHA-256 {archive.sha256}, as declared; {record.sha256} was recorded"
+            came, f"expected SHA-256 {archive.sha256}, as declared; {known.sha256} was recorded"
         )
     return hop, came

@@ -1,7 +1,7 @@
-"""OpenLineage: the making of artefacts, told to lineage catalogues as events.
+"""OpenLineage: events about the making of artefacts, for lineage catalogues.
 
-Each making is a run of its own: START, then COMPLETE or FAIL. Where nothing is made, nothing is
-told. Names follow OpenLineage's naming specification:
+Each making is a run of its own: START, then COMPLETE or FAIL. Where nothing is made, no
+event is sent. Names follow OpenLineage's naming specification:
 
     job        namespace `imagesets`, name as the artefact's path: tables/mnist/train.parquet
     dataset    namespace `file`, name as the file's path; of an archive's origin its URL, in two:
@@ -9,7 +9,7 @@ told. Names follow OpenLineage's naming specification:
     column     of a table as it is called; of an archive a member, or the archive itself
 
 Building events is pure and needs the extra `openlineage` (the standard's own client). `Outbox`
-alone acts. Not here: deciding what is made, or what a record says (`pipelines.lineage`).
+alone acts. Not here: deciding what is made, or what provenance says (`pipelines.store`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 NAMESPACE = "imagesets"
 PRODUCER = f"pkg:generic/imagesets@{__version__}"  # a package URL: there is no other address
-PATIENCE_S = 2.0  # for an answer, and at the end of a run for all that is still to be told
+PATIENCE_S = 2.0  # for an answer, and at the end of a run for all events that wait
 
 _IDENTITY, _TRANSFORMED = ("DIRECT", "IDENTITY"), ("DIRECT", "TRANSFORMATION")
 _AGGREGATED, _GROUPED = ("DIRECT", "AGGREGATION"), ("INDIRECT", "GROUP_BY")
@@ -80,24 +80,22 @@ def started(making: Making) -> RunEvent:
     return _event(making, "START", making.began, making.artefact.inputs)
 
 
-def completed(
-    making: Making, record: Provenance, footer: pq.FileMetaData | None = None
-) -> RunEvent:
+def completed(making: Making, made: Provenance, footer: pq.FileMetaData | None = None) -> RunEvent:
     """Return the event that tells what was made; `footer` is that of a Parquet file."""
     from openlineage.client.event_v2 import OutputDataset
     from openlineage.client.facet_v2 import output_statistics_output_dataset as statistics_facet
 
-    namespace, name = _file(making.data, record.path)
+    namespace, name = _file(making.data, made.path)
     size = statistics_facet.OutputStatisticsOutputDatasetFacet(
-        rowCount=record.records, size=record.size_bytes, fileCount=len(record.files or (1,))
+        rowCount=made.records, size=made.size_bytes, fileCount=len(made.files or (1,))
     )
     output = OutputDataset(
         namespace,
         name,
-        facets=_known(record.sha256, namespace, name) | _columns(making, record, footer),
+        facets=_known(made.sha256, namespace, name) | _columns(making, made, footer),
         outputFacets={"outputStatistics": size},
     )
-    return _event(making, "COMPLETE", record.run.ended, record.inputs, output)
+    return _event(making, "COMPLETE", made.run.ended, made.inputs, output)
 
 
 def failed(making: Making, error: BaseException, when: str) -> RunEvent:
@@ -197,18 +195,18 @@ def _known(sha256: str | None, namespace: str, name: str) -> dict[str, DatasetFa
 
 
 def _columns(
-    making: Making, record: Provenance, footer: pq.FileMetaData | None
+    making: Making, made: Provenance, footer: pq.FileMetaData | None
 ) -> dict[str, DatasetFacet]:
     """Return which columns an artefact has, what they were made from, and their extremes."""
     from openlineage.client.facet_v2 import data_quality_metrics_dataset, schema_dataset
 
-    columns = _declared(record.stage)
+    columns = _declared(made.stage)
     types: Mapping[str, str] = {column.name: column.type for column in columns}
     meanings: Mapping[str, str] = {
         column.name: column.meaning or tables.COLUMNS[str(column.of)] for column in columns
     }
     if footer is not None:
-        meanings = tables.COLUMNS if record.stage == "tables" else statistics.COLUMNS
+        meanings = tables.COLUMNS if made.stage == "tables" else statistics.COLUMNS
         schema = footer.schema.to_arrow_schema()
         types = {field.name: str(field.type) for field in schema}
     facets: dict[str, DatasetFacet] = {}
@@ -219,10 +217,10 @@ def _columns(
                 for at, (name, type_) in enumerate(types.items(), start=1)
             ]
         )
-        facets["columnLineage"] = _column_lineage(making, record.inputs, list(types))
+        facets["columnLineage"] = _column_lineage(making, made.inputs, list(types))
     if footer is not None:
         facets["dataQualityMetrics"] = data_quality_metrics_dataset.DataQualityMetricsDatasetFacet(
-            columnMetrics=_metrics(footer), rowCount=footer.num_rows, bytes=record.size_bytes
+            columnMetrics=_metrics(footer), rowCount=footer.num_rows, bytes=made.size_bytes
         )
     return facets
 
@@ -305,16 +303,16 @@ def _metrics(footer: pq.FileMetaData) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whom events are told: a file, an endpoint, or nobody.
+    """Where events go: to a file, an endpoint, or nowhere.
 
-    offline: no connection may be opened; a file is told as ever.
+    offline: no connection may be opened; a file gets them all the same.
     """
 
     address: str | None = field(default=None, repr=False)  # it may hold a password
     offline: bool = False
 
     def open(self) -> Outbox | None:
-        """Return where to put events, if somebody is to be told."""
+        """Return where to put events, if they go anywhere."""
         if self.address and self.offline and _is_endpoint(self.address):
             where = without_secrets(self.address)
             logger.warning(
@@ -329,7 +327,7 @@ class Target:
 class Outbox:
     """Takes events to a file (JSON, one a line) or an endpoint; makes nobody wait, never raises.
 
-    A thread builds and sends them in order. What can't be told is lost; one warning says so.
+    A thread builds and sends them in order. What can't be sent is lost; one warning says so.
     """
 
     def __init__(self, target: str) -> None:
@@ -345,7 +343,7 @@ class Outbox:
         self._waiting.put(event)
 
     def close(self) -> None:
-        """Wait a little for what is still to be told."""
+        """Wait a little for events that are still to be sent."""
         self._waiting.put(None)
         self._thread.join(PATIENCE_S)
         if self._thread.is_alive():

@@ -50,7 +50,7 @@ def verify(store: Store, wanted: Iterable[Planned], advance: Advance = silent) -
     Args:
         store: where everything lies.
         wanted: artefacts in the order of a plan.
-        advance: is told how many bytes were read.
+        advance: called with how many bytes were read.
     """
     wanted = list(wanted)
     sights = hash_files(store, [planned.path for planned in wanted], advance)
@@ -76,7 +76,7 @@ def _verdict(store: Store, artefact: Artefact, sight: Sight | None) -> Verdict:
     """Hold what was seen of an artefact against its provenance, and both against the catalogue."""
     with contextlib.suppress(OSError):
         if sight and sight.identity != store.stat(artefact.path):
-            sight = seen.look_anew(store, artefact.path)  # somebody made it again meanwhile
+            sight = seen.look_anew(store, artefact.path)  # it was made again meanwhile
     sha256 = sight.sha256 if sight else None
     try:
         found = state.decide_from(store, artefact, sight)
@@ -91,7 +91,7 @@ def hash_files(store: Store, paths: Sequence[str], advance: Advance = silent) ->
     Args:
         store: where everything lies.
         paths: relative to it.
-        advance: is told how many bytes were read.
+        advance: called with how many bytes were read.
     """
 
     def look_at(path: str) -> tuple[str, Sight | None]:

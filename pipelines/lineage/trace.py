@@ -1,6 +1,6 @@
 """Trace: from a row of any artefact back to the publisher's bytes, every hop verified by reading.
 
-Not here: making anything, or showing what was found (`assets.tracing`).
+Not here: making anything, or showing what was found (`assets.command_line.tracing`).
 
 A record stands in several places: in an export, in the table, in members of archives. The
 publisher's bytes decide: where the archives are those declared, every place is held against what

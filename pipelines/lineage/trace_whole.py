@@ -55,13 +55,13 @@ def whole_file(way: Way, target: Target) -> Hop:
     except OSError as error:
         return blamed(hop, str(error))
     hop = replace(hop, hashes={"sha256": found})
-    record = provenance.latest(way.store, target.planned.path)
+    made = provenance.latest(way.store, target.planned.path)
     said = targets.sidecar(target.copy) if target.copy else {}
-    if record is not None and not said:
-        said = asdict(record)
+    if made is not None and not said:
+        said = asdict(made)
     if not said:
-        record_path = way.store.local(layout.lineage(target.planned.path))
-        return blamed(hop, f"nothing says which bytes to expect: {record_path} is not there")
+        expected = way.store.local(layout.lineage(target.planned.path))
+        return blamed(hop, f"nothing says which bytes to expect: {expected} is not there")
     problems, known = [], way.plan.artefacts
     if said["sha256"] != found:
         problems.append(f"expected SHA-256 {said['sha256']}, as recorded; found {found}")

@@ -1,6 +1,7 @@
 """Verification: is every artefact still what it was made as, and what its archive says?
 
-Not here: mending anything (whoever asks builds `to_mend`); `shallow` and `deep` do the work.
+`shallow` and `deep` do the work. Not here: mending anything (the caller builds what `to_mend`
+returns).
 """
 
 from __future__ import annotations

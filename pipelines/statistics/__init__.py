@@ -1,8 +1,8 @@
-"""Statistics: what is counted of tables, and judged of what was made.
+"""Statistics: what is counted in tables, and what must hold of tables and statistics.
 
 Records are added up in `sums`, which `figures` turns into a file of statistics; `duplicates` finds
-records with the same pixels; `expectations` judges all of that. Not here: reading archives, or who
-is told. A new figure is a column in `figures`, and raises its `CODE_VERSION`.
+records with the same pixels; `expectations` says what must hold. Not here: reading archives, or
+showing what was found. A new figure is a column in `figures`, and raises its `CODE_VERSION`.
 """
 
 from .figures import (

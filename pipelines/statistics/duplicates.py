@@ -1,6 +1,6 @@
 """Duplicates: records whose pixels are the very same, within a split or across splits.
 
-Not here: records that merely look alike, or judging what is found (`expectations`).
+Not here: records that merely look alike, or what follows from what is found (`expectations`).
 
 A fingerprint of 8 bytes tells which records may be the same; those few are read again and compared
 by a hash of all their bytes. So memory does not grow with the pixels, no mere coincidence of

@@ -1,11 +1,12 @@
 """Expectations: what must hold of finished tables and statistics, whoever made them and when.
 
-A judgement reads a finished file, holds it against the catalogue, and returns a `Finding`. Some
+Each reads a finished file, holds it against the catalogue, and returns a `Finding`. Some
 only warn: of what the publishers' data is known to do, and people had better know. Not here: what
-bytes must hold before anything is made of them (their readers refuse those), or who is told.
+bytes must hold before anything is made of them (their readers refuse those), or
+showing what was found.
 
 A new expectation is a function here that returns findings. Findings may be kept by the SHA-256 of
-what was judged and `VERSION`.
+what was examined and `VERSION`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from ..declarations import Dataset, Split
 from . import duplicates
 from .duplicates import Fingerprints
 
-VERSION = "1"  # raise when what is expected, or how it is told, can change
+VERSION = "1"  # raise when what is expected, or the words for what is found, can change
 
 TABLE_CHECKS = {
     "records_as_declared": "The table has as many rows as the catalogue declares.",
@@ -137,14 +138,14 @@ def _of_groups(name: str, expected: str, found: pl.DataFrame) -> Finding:
         }
         for group in groups.head(SHOWN).rows(named=True)
     ]
-    told = expected
+    said = expected
     if rows:
         differing = numbers["of different classes"]
-        told = (
+        said = (
             f"{len(groups):,} image(s) in {len(found):,} records, "
             f"{differing:,} of them with different classes"
         )
-    return Finding(name, not len(groups), expected, told, True, numbers, rows)
+    return Finding(name, not len(groups), expected, said, True, numbers, rows)
 
 
 def _some(names: Sequence[str]) -> str:

@@ -89,10 +89,10 @@ def write(
     Args:
         paths: the tables.
         goal: where the statistics go.
-        advance: is told how many records were added up.
+        advance: called with how many records were added up.
         known: the sums of some of the tables, which are then not read: whoever writes a table can
             have them for less (`observe` of `tables.write`, `add`).
-        made_from: is told in the file's metadata: the dataset, its archives and its tables.
+        made_from: stands in the file's metadata: the dataset, its archives and its tables.
 
     Raises:
         TableError: a path holds no table of ours.

@@ -1,6 +1,6 @@
 """Inputs: what an artefact is made from, held open and hashed while it is used.
 
-Not here: which inputs an artefact has (`state.inputs`, and whoever declares it).
+Not here: which inputs an artefact has (`pipelines.plan` says).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def held(store: Store, made_from: Sequence[Input]) -> Iterator[Callable[[], None
     """Hold what an artefact is made from open while it is used, and hash it meanwhile.
 
     While a file is held open, no other one can have its inode: so when its identity stands at the
-    end, whoever opened its path in between read the bytes that were hashed.
+    end, all who opened its path in between read the bytes that were hashed.
 
     Gives a function that waits for the hashes and compares them with those expected.
 

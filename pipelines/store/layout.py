@@ -1,8 +1,8 @@
 """Where everything lies in a store.
 
 Not here: writing it (`writing`), or what the files contain. All paths are relative to the store and
-use `/`, so that they mean the same on every machine. A new kind of artefact gets a function here
-that names its path, below a folder that its provenance may speak of (`lineage.schema.json`).
+use `/`, so that they mean the same on every machine. Exports and descriptions name their places
+themselves (`pipelines.products`).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def past_lineage(artefact: str, ended: str) -> str:
 
 
 def seen(path: str) -> str:
-    """Return the path of what was seen of a file when somebody last read it."""
+    """Return the path of what was seen of a file when it was last read."""
     return f".seen/{path}.json"
 
 

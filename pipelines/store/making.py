@@ -4,8 +4,8 @@ What an artefact is made from is hashed while it is used (`inputs`), and compare
 takes its place: nothing is kept that was made from other bytes than its provenance would say. The
 new artefact and its provenance appear together: `provenance` says how.
 
-Not here: deciding whether there is anything to do (`state`), or what an artefact holds: whoever
-calls gives a function that writes it.
+Not here: deciding whether there is anything to do (`state`), or what an artefact holds: the caller
+gives a function that writes it.
 """
 
 from __future__ import annotations

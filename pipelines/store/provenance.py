@@ -98,7 +98,7 @@ class Provenance:
     """What is known of an artefact that was made: how, from what, and with what outcome.
 
     sha256: of its bytes; of a folder, that of the list of its files (`hashing.sha256_of`).
-    mtime_ns: of the file when it was made; told, and trusted for nothing.
+    mtime_ns: of the file when it was made; for people: nothing relies on it.
     files: of a folder, in the order of their names; None of a file.
     """
 
@@ -247,7 +247,7 @@ def _is_consistent(known: Provenance) -> bool:
 
 
 def _said(known: Provenance) -> dict[str, Any]:
-    """Return provenance as its format has it: only of a folder, files are told."""
+    """Return provenance as its format has it: files are listed for a folder only."""
     said = asdict(known)
     if known.files is None:
         del said["files"]

@@ -1,4 +1,4 @@
-"""Seen: what was found at a path of the data folder when somebody last read all of it.
+"""Seen: what was found at a path of the data folder when all of it was last read.
 
 Two kinds of knowledge are kept apart. How an artefact was made stands in its provenance, which
 travels with it. What was seen of its file is local and may be deleted at any time:

@@ -1,8 +1,8 @@
 """Tables: a split as one Parquet file, one row per record, and back as numpy or Arrow.
 
-A table's columns and metadata are told in `about`, made in `writing`, read in `reading` (the pixels
-by `pages`), and held against decoded records in `comparing`. Not here: where records come from
-(`pipelines.formats`), what is computed from them (`pipelines.statistics`). Whatever changes the
+`about` describes a table's columns and metadata, `writing` makes one, `reading` reads it (its
+pixels by `pages`), and `comparing` holds it against decoded records. Not here: where records come
+from (`pipelines.formats`), what is computed from them (`pipelines.statistics`). What changes the
 bytes of a table raises `CODE_VERSION`.
 """
 

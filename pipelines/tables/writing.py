@@ -46,7 +46,7 @@ def write(
         split: which part of it.
         archives: folder of the archives.
         goal: where the table goes.
-        advance: is told how many records were written.
+        advance: called with how many records were written.
         observe: is shown every batch once, in order; it must not keep the arrays.
         compression_level: zstd's, -7 to 22.
         decode_ahead: decode in a second thread. Without, a split takes one thread: best where as

@@ -1,16 +1,18 @@
 """What people add is one module, or one file of facts: everything knows of it then.
 
-Each test writes what somebody would add, and edits nothing else.
+Each test adds an example of CONTRIBUTING.md as it stands there, and edits nothing else.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from assets.definitions import automated
@@ -20,87 +22,10 @@ from tests import builders
 from tests.assets.conftest import Command
 from tests.assets.project import Project, made
 from tests.assets.test_verify import rerecord
+from tests.contributing import DATASET, DESCRIPTION, EXPORT
 
-EXPORT = '''
-"""Portable greymaps, one after the other; the label is a comment in the header of each."""
-
-import re
-
-import numpy as np
-
-from pipelines import tables
-from pipelines.errors import ArtefactError
-from pipelines.products import Column, Option, Product, Stored
-from pipelines.records import Batch
-from pipelines.store import writing
-
-
-def write(inputs, goal, chosen, advance):
-    end = b"\\r\\n" if chosen["windows"] else b"\\n"
-    with writing.atomic(goal) as partial, partial.open("wb") as file:
-        for batch in tables.batches(inputs.table):
-            for image, label in zip(batch.images, batch.labels, strict=True):
-                file.write(b"P5 #%d%s" % (label, end) + image.tobytes())
-            advance(len(batch))
-    return {"records": tables.info(inputs.table).records}
-
-
-def read(path, subject, start, stop):
-    data, at = path.read_bytes(), 0
-    for index in range(stop):
-        header = re.compile(rb"P5 #(\\d+)\\r?\\n").match(data, at)
-        first = at
-        if header is None:
-            raise ArtefactError(f"{path} ends before record {index:,}, or is damaged there.")
-        at = header.end() + subject.dataset.image.size_bytes
-        pixels = np.frombuffer(data[header.end():at], np.uint8)
-        if index >= start:
-            shape = (1, *subject.dataset.image.shape)
-            label = np.array([int(header[1])], np.uint8)
-            yield Stored(Batch(pixels.reshape(shape), label), first, at)
-
-
-EXPORT = Product(
-    name="greymaps",
-    title="as greymaps: one after the other.",
-    scope="split",
-    files="exports/{dataset}/{split}.pgm",
-    code_version="1",
-    write=write,
-    read=read,
-    applies=lambda dataset: dataset.image.channels == 1,
-    columns=(Column("gray", "bytes", "The intensities.", of="pixels", how="transformed"),),
-    options=(Option("windows", False, "end lines as Windows does"),),
-    parameters=lambda subject, chosen: dict(chosen),
-    sidecar=True,
-)
-'''
-
-DESCRIPTION = '''
-"""A list of what there is of a dataset."""
-
-from pipelines.products import Product
-from pipelines.store import writing
-
-
-def write(inputs, goal, chosen, advance):
-    with writing.atomic(goal) as partial:
-        partial.write_text("".join(f"{known.path}\\n" for known in inputs.known))
-    advance(inputs.subject.records)
-    return {}
-
-
-DESCRIPTION = Product(
-    name="inventory",
-    title="as a list of its files.",
-    scope="dataset",
-    files="descriptions/{dataset}/inventory.txt",
-    code_version="1",
-    write=write,
-    needs=("statistics", "tables"),
-    uses=("greymaps", "csv"),
-)
-'''
+APPLIES = "applies=lambda dataset: dataset.image.channels == 1"
+OF_GREY = EXPORT.replace("    write=write,", f"    {APPLIES},\n    write=write,")
 
 FOLDER = '''
 """A file of pixels and one of labels for each split, in one folder."""
@@ -171,48 +96,54 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Add]:
             del room.added
 
 
-PGM = "exports/tiny_digits/test.pgm"
+NPY = "exports/tiny_digits/test.npy"
 
 
 def test_an_export_that_is_added_as_one_module_is_made_told_of_and_verified(
     project: Project, command: Command, add: Add, tmp_path: Path
 ) -> None:
-    add("exports", EXPORT)
+    add("exports", OF_GREY)
     options = [*project.options, *project.mirror]
 
-    assert "--greymaps-windows" in command("build", "--help").stdout
-    assert "greymaps" in command("build", "--only", "nothing", *options).stderr
+    assert "--npy-flat" in command("build", "--help").stdout
+    assert "npy" in command("build", "--only", "nothing", *options).stderr
 
     said = command("build", *options, "--openlineage", str(tmp_path / "told.jsonl"))
     assert said.code == 0, said.stderr
-    assert "greymaps" not in said.stdout, "nobody named it"
+    assert "_npy" not in said.stdout, "nobody named it"
     before = command("lock", "tiny_digits", *project.options).stdout
 
     told = tmp_path / "events.jsonl"
-    said = command("build", "--only", "greymaps", *options, "--openlineage", str(told))
+    said = command("build", "--only", "npy", *options, "--openlineage", str(told))
     assert said.code == 0, said.stderr
-    assert "tiny_digits/test_greymaps" in said.stdout
-    assert "tiny_colours/test_greymaps" not in said.stdout, "it does not apply"
+    assert "tiny_digits/test_npy" in said.stdout
+    assert "tiny_colours/test_npy" not in said.stdout, "it does not apply"
     events = [json.loads(line) for line in told.read_text().splitlines()]
-    [done] = [e for e in events if e["eventType"] == "COMPLETE" and e["job"]["name"] == PGM]
-    [field] = done["outputs"][0]["facets"]["schema"]["fields"]
-    assert field["name"] == "gray"
-    lineage = done["outputs"][0]["facets"]["columnLineage"]["fields"]["gray"]["inputFields"]
-    assert [origin["field"] for origin in lineage] == ["pixels"]
+    [done] = [e for e in events if e["eventType"] == "COMPLETE" and e["job"]["name"] == NPY]
+    fields = done["outputs"][0]["facets"]["schema"]["fields"]
+    assert [field["name"] for field in fields] == ["label", "pixels"]
+    lineage = done["outputs"][0]["facets"]["columnLineage"]["fields"]
+    for name in ("label", "pixels"):
+        assert [origin["field"] for origin in lineage[name]["inputFields"]] == [name]
+    for split, (pixels, labels, _) in project.publisher.splits.items():
+        if split[0] == "tiny_digits":
+            array = np.load(project.data / f"exports/tiny_digits/{split[1]}.npy")
+            np.testing.assert_array_equal(array["label"], labels, strict=True)
+            np.testing.assert_array_equal(array["pixels"], pixels, strict=True)
 
     assert command("verify", *project.options).code == 0
     assert command("verify", "--deep", *project.options).code == 0
     assert command("lock", "tiny_digits", *project.options).stdout == before, "it is no default"
     assert "up to date" in command("list", *project.options).stdout
-    assert "Nothing to do" in command("build", "--only", "greymaps", *options).stdout
+    assert "Nothing to do" in command("build", "--only", "npy", *options).stdout
 
-    traced = command("trace", "tiny_digits/test_greymaps:3", *project.options)
+    traced = command("trace", "tiny_digits/test_npy:3", *project.options)
     assert traced.code == 0, traced.stdout
-    assert "holds   greymaps" in traced.stdout
-    assert command("trace", f"{PGM}:3", *project.options).code == 0
-    copy = tmp_path / "copy.pgm"
-    shutil.copy(project.data / PGM, copy)
-    shutil.copy(project.data / f"{PGM}.lineage.json", tmp_path / "copy.pgm.lineage.json")
+    assert "holds   npy" in traced.stdout
+    assert command("trace", f"{NPY}:3", *project.options).code == 0
+    copy = tmp_path / "copy.npy"
+    shutil.copy(project.data / NPY, copy)
+    shutil.copy(project.data / f"{NPY}.lineage.json", tmp_path / "copy.npy.lineage.json")
     assert command("trace", f"{copy}:3", *project.options).code == 0
 
 
@@ -220,37 +151,54 @@ def test_a_wrong_byte_of_an_added_export_is_found_whatever_its_provenance_says(
     project: Project, command: Command, add: Add
 ) -> None:
     add("exports", EXPORT)
-    project.build("tiny_digits", stages=["greymaps"])
-    forged = bytearray((project.data / PGM).read_bytes())
+    project.build("tiny_digits", stages=["npy"])
+    forged = bytearray((project.data / NPY).read_bytes())
     forged[-1] ^= 1
-    (project.data / PGM).write_bytes(forged)
+    (project.data / NPY).write_bytes(forged)
 
     said = command("verify", *project.options)
-    assert (said.code, f"{PGM}: changed" in said.stdout) == (1, True)
-    said = command("trace", f"{PGM}:11", *project.options)
-    assert (said.code, "BROKEN  greymaps" in said.stdout) == (1, True)
+    assert (said.code, f"{NPY}: changed" in said.stdout) == (1, True)
+    said = command("trace", f"{NPY}:11", *project.options)
+    assert (said.code, "BROKEN  npy" in said.stdout) == (1, True)
 
-    rerecord(project, PGM)
+    rerecord(project, NPY)
     assert command("verify", *project.options).code == 0, "its provenance agrees with it"
     said = command("verify", "--deep", *project.options)
     assert said.code == 1
-    assert f"{PGM}: changed: record 11: pixel in row" in said.stdout
+    assert f"{NPY}: changed: record 11: pixel in row" in said.stdout
     assert command("verify", "--deep", "--repair", *project.options, *project.mirror).code == 0
+
+
+@pytest.mark.parametrize("damage", [b"", b"no array", b"\x93NUMPY\1\0", None])
+def test_a_damaged_file_of_an_added_export_is_the_hop_to_blame(
+    built: Project, command: Command, add: Add, damage: bytes | None
+) -> None:
+    add("exports", EXPORT)
+    built.build("tiny_digits", stages=["npy"])
+    whole = (built.data / NPY).read_bytes()
+    (built.data / NPY).write_bytes(whole[:-1] if damage is None else damage)
+
+    said = command("trace", f"{NPY}:3", *built.options)
+    assert (said.code, "BROKEN  npy" in said.stdout) == (1, True)
+    assert "is not as it was written: " in " ".join(said.stdout.split())
+    rerecord(built, NPY)
+    said = command("verify", "--deep", *built.options)
+    assert (said.code, f"{NPY}: changed: it can't be read: " in said.stdout) == (1, True)
 
 
 def test_an_option_of_an_added_export_is_a_setting_everywhere(
     built: Project, command: Command, add: Add, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add("exports", EXPORT)
-    built.build("tiny_digits", stages=["greymaps"])
-    assert made(built.build("tiny_digits", stages=["greymaps"], greymaps_windows=True)) == {
-        "tiny_digits/train_greymaps",
-        "tiny_digits/test_greymaps",
+    built.build("tiny_digits", stages=["npy"])
+    assert made(built.build("tiny_digits", stages=["npy"], npy_flat=True)) == {
+        "tiny_digits/train_npy",
+        "tiny_digits/test_npy",
     }
-    monkeypatch.setenv(variables()["greymaps_windows"], "1")
-    options = [*built.options, *built.mirror, "tiny_digits", "--only", "greymaps"]
+    monkeypatch.setenv(variables()["npy_flat"], "1")
+    options = [*built.options, *built.mirror, "tiny_digits", "--only", "npy"]
     assert "Nothing to do" in command("build", *options).stdout
-    assert "Made 2 of" in command("build", *options, "--no-greymaps-windows").stdout
+    assert "Made 2 of" in command("build", *options, "--no-npy-flat").stdout
 
 
 def test_what_is_added_stands_in_the_ui_with_its_columns_and_in_the_launchpad(
@@ -261,19 +209,20 @@ def test_what_is_added_stands_in_the_ui_with_its_columns_and_in_the_launchpad(
     definitions = automated(project.settings())
     graph = definitions.resolve_asset_graph()
     keys = {key.to_user_string(): graph.get(key) for key in graph.get_all_asset_keys()}
-    assert "as greymaps: one after the other." in str(keys["tiny_digits/test_greymaps"].description)
-    [column] = keys["tiny_digits/test_greymaps"].metadata["dagster/column_schema"].columns
-    assert (column.name, column.description) == ("gray", "The intensities.")
+    npy = keys["tiny_digits/test_npy"]
+    assert "as NPY: an array of records, each a label and pixels." in str(npy.description)
+    columns = npy.metadata["dagster/column_schema"].columns
+    assert [(column.name, column.type) for column in columns] == [("label", "u1"), ("pixels", "u1")]
     above = {key.to_user_string() for key in keys["tiny_letters/inventory"].parent_keys}
     assert above == {"tiny_letters/statistics"} | {
         f"tiny_letters/{split}{what}"
         for split in ("train", "test")
-        for what in ("", "_csv", "_greymaps")
+        for what in ("", "_csv", "_npy")
     }
     options = definitions.resources["options"]
-    assert options.greymaps_windows is False
+    assert options.npy_flat is False
     assert options.exports == stages.exports()
-    assert "greymaps" in options.exports
+    assert "npy" in options.exports
 
 
 def test_a_description_that_is_added_shows_what_is_there_and_is_made_again_when_that_changes(
@@ -291,10 +240,10 @@ def test_a_description_that_is_added_shows_what_is_there_and_is_made_again_when_
         "exports/tiny_digits/test.csv",
     ]
     assert command("verify", "--deep", *built.options).code == 0
-    built.build("tiny_digits", stages=["greymaps"])
+    built.build("tiny_digits", stages=["npy"])
     assert made(built.build("tiny_digits", stages=["inventory"])) == {"tiny_digits/inventory"}
     shown = (built.data / "descriptions/tiny_digits/inventory.txt").read_text().splitlines()
-    assert PGM in shown
+    assert NPY in shown
     assert command("trace", "tiny_digits/inventory", *built.options).code == 0
     said = command("trace", "tiny_digits/inventory:1", *built.options)
     assert (said.code, "has no rows" in said.stderr) == (1, True)
@@ -337,7 +286,7 @@ def test_a_module_without_a_declaration_is_an_error_that_says_so(add: Add) -> No
 
 
 def test_a_split_may_not_be_called_as_an_added_export_is(project: Project, add: Add) -> None:
-    project.redeclare("tiny_digits", "splits.test]", "splits.test_greymaps]")
+    project.redeclare("tiny_digits", "splits.test]", "splits.test_npy]")
     plan.load(project.publisher.catalogue)
     add("exports", EXPORT)
     with pytest.raises(catalogue.CatalogueError, match="this name is taken"):
@@ -345,16 +294,21 @@ def test_a_split_may_not_be_called_as_an_added_export_is(project: Project, add: 
 
 
 def test_a_dataset_that_is_added_as_one_file_is_made_like_any_other(
-    project: Project, command: Command, tmp_path: Path
+    project: Project, command: Command
 ) -> None:
-    pixels, labels = builders.images(9), builders.labels(9, 5)
-    tiny = builders.tiny(tmp_path / "added", pixels, labels)
-    text = (tmp_path / "added/catalogue/tiny.toml").read_text()
-    (project.publisher.catalogue / "tiny.toml").write_text(text)
-    shutil.copytree(tiny.archives, project.publisher.mirror / "tiny")
+    white = np.eye(4, dtype=np.uint8).reshape(4, 2, 2, 1) * np.uint8(255)
+    stored = builders.cifar(np.repeat(white, 3, axis=3), np.arange(4, dtype=np.uint8))
+    (project.publisher.mirror / "corners").mkdir()
+    project.publisher.archive("corners", "corners.bin").write_bytes(stored)
+    project.publisher.toml("corners").write_text(DATASET)
 
-    assert command("build", "tiny", *project.options, *project.mirror).code == 0
-    assert command("verify", "--deep", "tiny", *project.options).code == 0
-    assert command("trace", "tiny/train_lmdb:8", *project.options).code == 0
+    said = command("build", "corners", *project.options, *project.mirror)
+    assert said.code == 0, said.stderr
+    assert re.search(
+        r"^corners  +4 train .* up to date", command("list", *project.options).stdout, re.M
+    )
+    assert command("verify", "--deep", "corners", *project.options).code == 0
+    assert command("lock", "corners", *project.options).code == 0
+    assert "top right" in command("trace", "corners/train_lmdb:1", *project.options).stdout
     keys = automated(project.settings()).resolve_asset_graph().get_all_asset_keys()
-    assert "tiny/train_csv" in {key.to_user_string() for key in keys}
+    assert "corners/train_csv" in {key.to_user_string() for key in keys}

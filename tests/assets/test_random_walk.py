@@ -78,7 +78,7 @@ class Walk:
                 "missing": {"missing", "never made"},
             }[state]
             if said == "changed" and state == "right":
-                # Right by itself, but the file beside it or its record tells another story.
+                # Right by itself, but the file beside it or its provenance tells another story.
                 allowed = {"changed"} if self.is_told_otherwise(path, verdicts[path]) else allowed
             assert said in allowed, f"{path} is {state}, and said to be {said}: {self.steps}"
         assert not verdicts.keys() - states.keys()
@@ -119,7 +119,7 @@ class Walk:
         return f"rot {path} at {at}"
 
     def delete(self) -> str:
-        """An artefact is deleted, or its record, or what was seen of it, or all of them."""
+        """An artefact is deleted, or its provenance, or what was seen of it, or all of them."""
         if (path := self.some()) is None:
             return "delete nothing"
         names = [path, f"lineage/{path}.json", f".seen/{path}.json", f"{path}.lineage.json"]
@@ -129,7 +129,7 @@ class Walk:
         return f"delete {' '.join(chosen)}"
 
     def forge(self) -> str:
-        """A byte is changed, and the record says that this was always so."""
+        """A byte is changed, and its provenance says that this was always so."""
         path = self.some()
         if path is None or not (self.project.data / f"lineage/{path}.json").is_file():
             return "forge nothing"
@@ -138,11 +138,11 @@ class Walk:
         try:
             rerecord(self.project, path)
         except ValueError:
-            return f"flip {path} at {at}, its record being damaged"
+            return f"flip {path} at {at}, its provenance being damaged"
         return f"forge {path} at {at}"
 
     def damage_record(self) -> str:
-        """A byte of a record changes."""
+        """A byte of some provenance changes."""
         path = self.some()
         record = self.project.data / f"lineage/{path}.json"
         if path is None or not record.is_file():

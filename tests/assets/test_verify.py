@@ -57,7 +57,7 @@ def flip(path: Path, at: int | None = None) -> None:
 
 
 def rerecord(project: Project, path: str, **more: Any) -> None:
-    """Write a file's hash into its record, as a forger who has read the schema would."""
+    """Write a file's hash into its provenance, as a forger who has read the schema would."""
     data = (project.data / path).read_bytes()
     record = project.data / "lineage" / f"{path}.json"
     said = json.loads(record.read_text("utf-8"))

@@ -6,7 +6,7 @@ the arrays that the publisher made: with pyarrow, csv, LMDB, Google's protobuf a
 lies in the project's data folder is right where it has those bytes, whatever else was done to it.
 Damaged files are only ever compared, never parsed: LMDB's library may end the process over one.
 
-Not here: records of lineage, sidecars, Dagster's databases.
+Not here: provenance, sidecars, Dagster's databases.
 """
 
 from __future__ import annotations
