@@ -25,6 +25,7 @@ from pipelines.lineage.openlineage import Making, Outbox
 from pipelines.store import Artefact, Input, Provenance
 from pipelines.store.provenance import Run
 from tests import builders
+from tests.waiting import within
 
 pytest.importorskip("openlineage.client", reason="the extra openlineage is not installed")
 
@@ -197,6 +198,11 @@ def fill(outbox: Outbox, making: Making, makings: int) -> float:
 
 class TestOutbox:
     """Where events go, and what happens where they can't."""
+
+    @pytest.fixture(autouse=True)
+    @staticmethod
+    def _a_busy_machine_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(openlineage, "PATIENCE_S", within(openlineage.PATIENCE_S))
 
     def test_a_file_has_an_event_on_each_line_and_is_gone_on_with(
         self, making: Making, tmp_path: Path, caplog: pytest.LogCaptureFixture
