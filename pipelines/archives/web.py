@@ -94,7 +94,7 @@ class Watchdog:
     def watch(self, connection: socket.socket) -> None:
         """Include a connection."""
         with self._lock:
-            # A duplicate of our own: TLS takes the socket away from whoever opened it.
+            # A duplicate of our own: TLS takes the socket away from the one who opened it.
             self._connections.append(connection.dup())
         if self._has_hung_up:
             self.hang_up()

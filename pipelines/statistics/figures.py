@@ -90,7 +90,7 @@ def write(
         paths: the tables.
         goal: where the statistics go.
         advance: called with how many records were added up.
-        known: the sums of some of the tables, which are then not read: whoever writes a table can
+        known: the sums of some of the tables, which are then not read: who writes a table can
             have them for less (`observe` of `tables.write`, `add`).
         made_from: stands in the file's metadata: the dataset, its archives and its tables.
 

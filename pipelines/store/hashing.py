@@ -31,7 +31,7 @@ _TRIES = 3  # a file that is written to just now may be finished a moment later
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What stays as it is while nobody writes to a file, and moves when somebody does.
+    """What stays as it is while a file is not written to, and moves when it is.
 
     Of a folder: the sizes of its files added up, their latest times, and in place of the inode a
     number that stands for the identities of all of them.

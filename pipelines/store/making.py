@@ -208,7 +208,7 @@ def distrust(store: Store, path: str, sha256: str | None) -> None:
         store: where it is kept.
         path: of the artefact.
         sha256: of its bytes when they were found wrong. Where other bytes are there by now, nothing
-            is done: somebody made it again.
+            is done: it was made again meanwhile.
 
     Raises:
         StorageError: the folder of provenance can't be written to.

@@ -79,7 +79,7 @@ def note(store: Store, path: str, sight: Sight) -> None:
         said["files"] = [asdict(file) for file in sight.files]
     for place in _places(store, path):
         with contextlib.suppress(OSError, StorageError):  # without, the file is just read again
-            writing.sweep(place)  # whoever writes there at this moment loses a note, no more
+            writing.sweep(place)  # a process that writes there at this moment loses a note, no more
             with writing.atomic(place, lasting=False) as partial:
                 partial.write_text(json.dumps(said), "utf-8")
             return

@@ -31,7 +31,7 @@ def atomic(goal: Path, *, lasting: bool = True) -> Iterator[Path]:
 
     Readers see the old file or the new file, never half of one. When the block raises, `goal` stays
     as it was and nothing is left beside it. A file that is not `lasting` may be lost or damaged
-    when the power fails: whoever reads it notices.
+    when the power fails: its readers notice.
 
     Raises:
         StorageError: the folder can't be made or written to, or the disk is full.
@@ -84,7 +84,7 @@ def locked(path: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                lock.unlink(missing_ok=True)  # whoever waits for it notices, and locks another
+                lock.unlink(missing_ok=True)  # those who wait for it notice, and lock another
 
 
 def forget_empty(partial: Path) -> None:

@@ -109,7 +109,7 @@ def test_rot_in_an_archive_never_reaches_a_table(built: Project, command: Comman
 def test_exports_that_older_versions_made_from_a_rotten_table_are_made_again(
     built: Project, command: Command
 ) -> None:
-    """A CSV whose record names a table that it was not made from, and the table then rots away."""
+    """A CSV whose provenance names a table that it was not made from; the table then rots away."""
     lines = (built.data / CSV).read_bytes()
     flip(built.data / CSV)
     rerecord(built, CSV)
@@ -246,9 +246,9 @@ def test_a_check_of_counts_that_failed_is_told_by_looking_deep(
 
 
 def test_a_record_of_a_newer_version_is_named_and_kept(built: Project, command: Command) -> None:
-    record = built.data / f"lineage/{CSV}.json"
+    provenance = built.data / f"lineage/{CSV}.json"
     rerecord(built, CSV, format="imagesets-lineage/3")
-    before = record.read_bytes()
+    before = provenance.read_bytes()
 
     said = command("verify", *built.options)
     assert said.code == 1
@@ -260,7 +260,7 @@ def test_a_record_of_a_newer_version_is_named_and_kept(built: Project, command: 
         said = command(*arguments, *built.options)
         assert said.code == 1
         assert "made by a newer Imagesets" in said.stdout + said.stderr
-    assert record.read_bytes() == before
+    assert provenance.read_bytes() == before
 
 
 @pytest.fixture

@@ -59,8 +59,8 @@ def flip(path: Path, at: int | None = None) -> None:
 def rerecord(project: Project, path: str, **more: Any) -> None:
     """Write a file's hash into its provenance, as a forger who has read the schema would."""
     data = (project.data / path).read_bytes()
-    record = project.data / "lineage" / f"{path}.json"
-    said = json.loads(record.read_text("utf-8"))
+    provenance = project.data / "lineage" / f"{path}.json"
+    said = json.loads(provenance.read_text("utf-8"))
     del said["digest"]
     said |= {
         "sha256": hashlib.sha256(data).hexdigest(),
@@ -69,7 +69,7 @@ def rerecord(project: Project, path: str, **more: Any) -> None:
     } | more
     text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     said["digest"] = hashlib.sha256(text.encode()).hexdigest()
-    record.write_text(json.dumps(said))
+    provenance.write_text(json.dumps(said))
     sidecar = project.data / f"{path}.lineage.json"
     if sidecar.exists():
         beside = json.loads(sidecar.read_text("utf-8"))
@@ -106,11 +106,11 @@ def test_a_flipped_byte_is_found_in_every_kind_of_artefact_and_healed(
 
 
 @pytest.mark.parametrize("path", EVERY_KIND)
-def test_a_flipped_byte_in_a_record_is_found_and_healed(
+def test_a_flipped_byte_in_provenance_is_found_and_healed(
     built: Project, command: Command, path: str
 ) -> None:
-    record = built.data / "lineage" / f"{path}.json"
-    flip(record, record.read_bytes().index(b'"host": "') + 9)
+    provenance = built.data / "lineage" / f"{path}.json"
+    flip(provenance, provenance.read_bytes().index(b'"host": "') + 9)
 
     assert verify(command, built) == (1, [(path, "unknown")])
     assert verify(command, built, "--repair")[0] == 0
@@ -312,8 +312,8 @@ def test_a_forgery_whose_record_was_forged_too_is_found_by_looking_deep(
 def test_what_other_libraries_made_is_compared_record_by_record(
     built: Project, command: Command
 ) -> None:
-    record = json.loads((built.data / f"lineage/{LMDB}.json").read_text("utf-8"))
-    run = record["run"] | {"versions": record["run"]["versions"] | {"lmdb": "another"}}
+    provenance = json.loads((built.data / f"lineage/{LMDB}.json").read_text("utf-8"))
+    run = provenance["run"] | {"versions": provenance["run"]["versions"] | {"lmdb": "another"}}
     _other_free_space(built.data / LMDB)
     rerecord(built, LMDB, run=run)
     assert verify(command, built, "--deep") == (0, []), "no reader can see that"
@@ -348,8 +348,8 @@ def test_what_no_mirror_has_any_more_stays_known_and_is_whole_when_it_is_put_bac
     built: Project, command: Command
 ) -> None:
     shutil.rmtree(built.publisher.mirror)
-    record = built.data / f"lineage/{ARCHIVE}.json"
-    facts = json.loads(record.read_text("utf-8"))["facts"]
+    provenance = built.data / f"lineage/{ARCHIVE}.json"
+    facts = json.loads(provenance.read_text("utf-8"))["facts"]
     for path in (ARCHIVE, TABLE):
         flip(built.data / path)
 
@@ -363,7 +363,7 @@ def test_what_no_mirror_has_any_more_stays_known_and_is_whole_when_it_is_put_bac
     assert verify(command, built) == (1, [(TABLE, "changed")])
     assert verify(command, built, "--repair")[0] == 0
     assert verify(command, built, "--deep") == (0, [])
-    assert json.loads(record.read_text("utf-8"))["facts"] == facts
+    assert json.loads(provenance.read_text("utf-8"))["facts"] == facts
 
 
 def test_a_catalogue_that_moved_on_makes_stale_and_ends_nothing(
@@ -425,9 +425,9 @@ def test_repairing_ends_where_what_was_repaired_is_damaged_again_and_again(
 def test_a_folder_in_the_place_of_a_record_is_named_by_repairing(
     built: Project, command: Command
 ) -> None:
-    record = built.data / f"lineage/{CSV}.json"
-    record.unlink()
-    record.mkdir()
+    provenance = built.data / f"lineage/{CSV}.json"
+    provenance.unlink()
+    provenance.mkdir()
     said = command("verify", "--repair", *built.options)
     assert said.code == 1
     assert "train.csv.json can't be written: Is a directory." in said.stderr
