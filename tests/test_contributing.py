@@ -10,17 +10,19 @@ import pkgutil
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipelines import catalogue, formats, tables
+from pipelines import catalogue, descriptions, exports, formats, products, stages, tables
 from pipelines.errors import FormatError
 from pipelines.records import Batch
 from tests import builders, contributing
 from tests.builders import Array, Tiny
 from tests.contributing import EXAMPLES, ROOT, TEXT
+from tests.exports import test_contract as made_for_others
 from tests.formats import test_contract as contract
 from tests.formats.test_contract import room
 
@@ -135,6 +137,48 @@ def test_the_format_of_contributing_refuses_what_it_can_not_hold(
     assert [*formats.named("plain").refuses(tiny.dataset)] == []
     with pytest.raises(catalogue.CatalogueError, match="format plain has upright images"):
         catalogue.load(toml.parent)
+
+
+# --- The export and the description ---------------------------------------------------------------
+
+
+@pytest.fixture
+def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder to work in, while both lie in their packages."""
+    packages = {exports: contributing.EXPORT, descriptions: contributing.DESCRIPTION}
+    for package, text in packages.items():
+        folder = tmp_path / package.__name__
+        folder.mkdir()
+        (folder / "shown.py").write_text(text)
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+
+    def forget() -> None:
+        for cached in (products.known, products._lying_in, stages.reserved):
+            cached.cache_clear()
+
+    forget()
+    yield tmp_path
+    forget()
+    for package in packages:
+        sys.modules.pop(f"{package.__name__}.shown", None)
+        monkeypatch.delattr(package, "shown", raising=False)
+
+
+def test_what_contributing_adds_keeps_the_contract(added: Path) -> None:
+    for name in ("npy", "inventory"):
+        made_for_others.test_a_declaration_is_complete(products.known()[name])
+    made = made_for_others.made_in(added)
+    assert {product.name for _, product in made.products()} >= {"npy"}
+    first = made_for_others.written(made, added / "first")
+    assert made_for_others.written(made, added / "second") == first
+    for number, test in enumerate(
+        (
+            made_for_others.test_what_holds_records_gives_all_of_them_back_from_where_it_says,
+            made_for_others.test_a_byte_that_flips_within_a_record_is_another_record_or_a_refusal,
+        )
+    ):
+        test(made, added / f"{number}")
+    made_for_others.test_no_two_artefacts_lie_in_one_place_or_have_one_name(made)
 
 
 # --- What charters name ---------------------------------------------------------------------------

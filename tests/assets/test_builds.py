@@ -82,13 +82,13 @@ def twice(
     )
 
 
-def test_a_first_build_makes_every_artefact_and_a_record_of_each(twice: Built) -> None:
+def test_a_first_build_makes_every_artefact_and_provenance_of_each(twice: Built) -> None:
     records = {f"lineage/{path}.json" for path in ARTEFACTS}
     assert twice.codes[0] == 0
     assert set(twice.after[0]) == ARTEFACTS | records | SIDECARS
 
 
-def test_every_record_is_as_the_schema_says(twice: Built) -> None:
+def test_all_provenance_is_as_the_schema_says(twice: Built) -> None:
     schema = json.loads((ROOT / "pipelines" / "lineage.schema.json").read_text())
     validator = jsonschema.Draft202012Validator(schema)
     for path in ARTEFACTS:

@@ -90,7 +90,7 @@ def test_every_artefact_is_on_the_disk_before_it_takes_its_place(
         assert _is_synced_before(events, _naming(events, path)), path
 
 
-def test_the_record_of_an_artefact_is_on_the_disk_before_the_artefact_takes_its_place(
+def test_the_provenance_of_an_artefact_is_on_the_disk_before_the_artefact_takes_its_place(
     project: Project, events: list[Event]
 ) -> None:
     """When the power fails between the two, nothing else would know what the artefact is."""

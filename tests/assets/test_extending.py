@@ -178,7 +178,7 @@ def test_a_damaged_file_of_an_added_export_is_the_hop_to_blame(
     whole = (built.data / NPY).read_bytes()
     (built.data / NPY).write_bytes(whole[:-1] if damage is None else damage)
 
-    said = command("trace", f"{NPY}:3", *built.options)
+    said = command("trace", f"{NPY}:11", *built.options)
     assert (said.code, "BROKEN  npy" in said.stdout) == (1, True)
     assert "is not as it was written: " in " ".join(said.stdout.split())
     rerecord(built, NPY)

@@ -891,7 +891,7 @@ def test_nothing_is_written_by_tracing(built: Project, command: Command) -> None
     assert built.snapshot() == before
 
 
-def test_a_forged_record_of_lineage_commands_no_terminal(built: Project, command: Command) -> None:
+def test_forged_provenance_commands_no_terminal(built: Project, command: Command) -> None:
     origin = "https://example.org/\x1b]0;mine\x07[red]\x9b2J\u202e\rnice"
     for archive in ("train-images.gz", "train-labels.gz"):
         record = built.data / layout.lineage(layout.archive("tiny_digits", archive))

@@ -245,7 +245,7 @@ def test_a_check_of_counts_that_failed_is_told_by_looking_deep(
     assert verify(command, project, "--deep", "--repair")[0] == 1, "nothing that is made mends it"
 
 
-def test_a_record_of_a_newer_version_is_named_and_kept(built: Project, command: Command) -> None:
+def test_provenance_of_a_newer_version_is_named_and_kept(built: Project, command: Command) -> None:
     provenance = built.data / f"lineage/{CSV}.json"
     rerecord(built, CSV, format="imagesets-lineage/3")
     before = provenance.read_bytes()

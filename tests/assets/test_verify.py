@@ -140,7 +140,7 @@ def test_everything_at_once_is_found_and_healed(built: Project, command: Command
     }
 
 
-def test_what_is_missing_stale_or_without_a_record_is_told_apart(
+def test_what_is_missing_stale_or_without_provenance_is_told_apart(
     built: Project, command: Command
 ) -> None:
     (built.data / CSV).unlink()
@@ -422,7 +422,7 @@ def test_repairing_ends_where_what_was_repaired_is_damaged_again_and_again(
     assert verify(command, built, "--repair") == (1, [(CSV, "changed")] * 2)
 
 
-def test_a_folder_in_the_place_of_a_record_is_named_by_repairing(
+def test_a_folder_in_the_place_of_provenance_is_named_by_repairing(
     built: Project, command: Command
 ) -> None:
     provenance = built.data / f"lineage/{CSV}.json"
