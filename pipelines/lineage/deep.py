@@ -199,13 +199,16 @@ def _first_difference(work: _Work, planned: Planned, product: Product) -> str | 
     for split in subject.splits:
         one, index = replace(subject, splits=(split,)), 0
         for batch in tables.batches(work.tables[split.name]):
-            for at, stored in enumerate(product.read(path, one, index, index + len(batch))):
+            found = product.read(path, one, index, index + len(batch))
+            for at in range(len(batch)):
+                if (stored := next(found, None)) is None:
+                    return f"record {index + at:,} is missing"
                 for _, why in differences.of_record(stored.record, _one(batch, at)):
                     return f"record {index + at:,}: {why}"
             index += len(batch)
         with contextlib.suppress(ArtefactError):
-            next(product.read(path, one, index, index + 1))
-            return "it goes on after the last record"
+            if next(product.read(path, one, index, index + 1), None):
+                return "it goes on after the last record"
     return None
 
 
