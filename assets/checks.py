@@ -1,68 +1,30 @@
-"""What must hold of each asset, as asset checks that block whatever lies downstream.
+"""The expectations of `pipelines.statistics`, as asset checks that block whatever lies downstream.
 
 Some checks only warn: of what the publishers' data is known to do, and people had better know.
 
-Not here: what bytes must hold before anything is made of them (`pipelines` refuses those). A check
-reads the finished artefact and holds it against the catalogue, whether it was made now or before.
+Not here: judging. Here is what Dagster is told of the checks before, and of their findings after.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-import polars as pl
+import dagster as dg
 
-from pipelines.declarations import Dataset, Split
-from pipelines.statistics import duplicates
-from pipelines.statistics.duplicates import Fingerprints
-
-if TYPE_CHECKING:  # `list` looks at findings too, and need not wait for Dagster
-    import dagster as dg
-
-TABLE_CHECKS = {
-    "records_as_declared": "The table has as many rows as the catalogue declares.",
-    "index_complete": "The index runs from 0 without a gap or a repetition.",
-    "labels_within_classes": "Every label stands for a class, and the class is the label's.",
-    "class_counts_as_declared": "Every class has as many records as the catalogue declares.",
-}
-DUPLICATES = "no_duplicates_within_split"
-LEAKS = "no_leak_between_splits"
-SHOWN = 20  # groups of the same image, and records of each
-PUBLISHED = "mean_and_std_as_published"
-TOLERANCE = 0.00005  # published constants have four decimals
-TRAINING = "train"  # the split whose constants are published
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What a check expected of an artefact, and what it found.
-
-    warns: whether it merely warns; all others block.
-    numbers: what else it counted, for people and for plots over time.
-    rows: what else it found, as a table.
-    """
-
-    check_name: str
-    passed: bool
-    expected: Any
-    found: Any
-    warns: bool = False
-    numbers: Mapping[str, int] = field(default_factory=dict)
-    rows: Sequence[Mapping[str, str | int]] = ()
-
-    def __str__(self) -> str:
-        """Return for example `expected 30, found 31`."""
-        return f"expected {self.expected}, found {self.found}"
+from pipelines.declarations import Dataset
+from pipelines.statistics.expectations import (
+    DUPLICATES,
+    LEAKS,
+    PUBLISHED,
+    TABLE_CHECKS,
+    TRAINING,
+    Finding,
+)
 
 
 def results(findings: Iterable[Finding]) -> list[dg.AssetCheckResult]:
     """Return findings as Dagster wants them."""
-    import dagster as dg
-
     return [
         dg.AssetCheckResult(
             check_name=finding.check_name,
@@ -77,8 +39,6 @@ def results(findings: Iterable[Finding]) -> list[dg.AssetCheckResult]:
 
 def table_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
     """Return the checks of a split's table."""
-    import dagster as dg
-
     promise = "No two records have the very same pixels. Only a warning."
     return [
         *(
@@ -91,8 +51,6 @@ def table_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
 
 def statistics_specs(key: dg.AssetKey, dataset: Dataset) -> list[dg.AssetCheckSpec]:
     """Return the checks of a dataset's statistics: those that there is something to hold to."""
-    import dagster as dg
-
     specs = []
     if dataset.mean and TRAINING in dataset.splits:
         promise = (
@@ -104,98 +62,6 @@ def statistics_specs(key: dg.AssetKey, dataset: Dataset) -> list[dg.AssetCheckSp
         promise = "No record has the very same pixels as one of another split. Only a warning."
         specs.append(dg.AssetCheckSpec(LEAKS, asset=key, description=promise))
     return specs
-
-
-def of_table(path: Path, dataset: Dataset, split: Split) -> list[Finding]:
-    """Hold a table against what the catalogue declares of its split."""
-    columns = ["index", "label", "class"]
-    families = [("", dataset.classes, split.counts)]
-    if dataset.coarse_classes:
-        columns += ["coarse_label", "coarse_class"]
-        families.append(("coarse_", dataset.coarse_classes, split.coarse_counts))
-    found = pl.read_parquet(path, columns=columns)
-    index = found["index"].to_numpy()
-    within = True
-    counted: dict[str, int] = {}
-    declared: dict[str, int] = {}
-    for prefix, classes, expected in families:
-        pairs = found.select(f"{prefix}label", pl.col(f"{prefix}class").cast(pl.String)).unique()
-        within &= all(
-            label < len(classes) and classes[label] == name for label, name in pairs.rows()
-        )
-        numbers = np.bincount(found[f"{prefix}label"], minlength=len(classes)).tolist()
-        # Only where there are two kinds of classes, each name says which it is of.
-        names = [f"{prefix}class {name}" for name in classes] if len(families) > 1 else classes
-        counted |= zip(names, numbers, strict=False)  # a label outside has a number, but no name
-        declared |= zip(names, expected, strict=True)
-    differing = [name for name in declared if counted[name] != declared[name]]
-    return [
-        _result("records_as_declared", split.records, len(found)),
-        _result("index_complete", True, bool(np.array_equal(index, np.arange(len(index))))),
-        _result("labels_within_classes", True, within),
-        _result(
-            "class_counts_as_declared",
-            {name: declared[name] for name in differing or declared},
-            {name: counted[name] for name in differing or declared},
-        ),
-    ]
-
-
-def of_statistics(path: Path, dataset: Dataset) -> list[Finding]:
-    """Hold a dataset's statistics against published constants."""
-    if not dataset.mean or TRAINING not in dataset.splits:
-        return []
-    row = pl.read_parquet(path).filter(pl.col("label").is_null(), split=TRAINING).row(0, named=True)
-    found = [
-        [value / 255 for value in row[f"channel_{figure}_intensity"]] for figure in ("mean", "std")
-    ]
-    expected = [list(dataset.mean), list(dataset.std)]
-    passed = bool(np.allclose(found, expected, rtol=0, atol=TOLERANCE))
-    return [_result(PUBLISHED, expected, np.round(found, 6).tolist(), passed)]
-
-
-def duplicates_within(path: Path, prints: Fingerprints) -> Finding:
-    """Look for records of a table that have the very same pixels."""
-    return _of_groups(DUPLICATES, "every image once", duplicates.find([path], {path: prints}))
-
-
-def leaks(paths: Sequence[Path], prints: Mapping[Path, Fingerprints]) -> list[Finding]:
-    """Look for records of a dataset's tables that have the very same pixels in several splits."""
-    if len(paths) < 2:
-        return []
-    found = duplicates.across_splits(duplicates.find(paths, prints))
-    return [_of_groups(LEAKS, "no image in two splits", found)]
-
-
-def _of_groups(name: str, expected: str, found: pl.DataFrame) -> Finding:
-    """Return a warning of groups of records with the same pixels, if there are any."""
-    groups = duplicates.by_group(found)
-    numbers = {
-        "groups": len(groups),
-        "records": len(found),
-        "of different classes": int((~groups["is_consistent"]).sum()),
-    }
-    rows = [
-        {
-            "records": _some(group["records"]),
-            "classes": _some(group["classes"]),
-            "one class": "yes" if group["is_consistent"] else "no",
-        }
-        for group in groups.head(SHOWN).rows(named=True)
-    ]
-    told = expected
-    if rows:
-        differing = numbers["of different classes"]
-        told = (
-            f"{len(groups):,} image(s) in {len(found):,} records, "
-            f"{differing:,} of them with different classes"
-        )
-    return Finding(name, not len(groups), expected, told, True, numbers, rows)
-
-
-def _some(names: Sequence[str]) -> str:
-    left_out = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {left_out:,} more" if left_out > 0 else "")
 
 
 def _metadata(finding: Finding) -> dict[str, Any]:
@@ -214,15 +80,9 @@ def _metadata(finding: Finding) -> dict[str, Any]:
 
 def as_table(rows: Sequence[Mapping[str, str | int]]) -> dg.TableMetadataValue:
     """Return rows, at least one, as a table for the UI."""
-    import dagster as dg
-
     columns = [
         dg.TableColumn(name, "int" if isinstance(value, int) else "string")
         for name, value in rows[0].items()
     ]
     records = [dg.TableRecord(dict(row)) for row in rows]
     return dg.MetadataValue.table(records, dg.TableSchema(columns))
-
-
-def _result(name: str, expected: Any, found: Any, passed: bool | None = None) -> Finding:
-    return Finding(name, expected == found if passed is None else passed, expected, found)

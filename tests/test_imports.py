@@ -33,7 +33,7 @@ RANKS = {
     "assets": [
         {"settings", "checks"},
         {"resources"},
-        {"metadata"},
+        {"metadata", "ahead"},
         {"archives"},
         {"tables"},
         {"statistics", "products"},
