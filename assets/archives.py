@@ -10,7 +10,8 @@ from functools import partial
 import dagster as dg
 
 from assets import metadata
-from assets.resources import Made, Store, Web
+from assets.ahead import Ahead
+from assets.resources import Known, Made, Options, Plans, Store, Web
 from pipelines import archives
 from pipelines.archives import Identify
 from pipelines.declarations import Archive, Source
@@ -41,7 +42,13 @@ def asset(
         tags=metadata.tags("archives", source),
     )
     def publishers_archives(
-        store: Store, web: dg.ResourceParam[Web], display: dg.ResourceParam[Display]
+        store: Store,
+        options: Options,
+        web: dg.ResourceParam[Web],
+        display: dg.ResourceParam[Display],
+        known: dg.ResourceParam[Known],
+        plans: dg.ResourceParam[Plans],
+        ahead: dg.ResourceParam[Ahead],
     ) -> dg.MaterializeResult:
         def make(archive: Archive) -> Made:
             artefact = archives.artefact(source, archive)
@@ -51,6 +58,8 @@ def asset(
 
         store.warn_of_little_space(source)
         made = _side_by_side(make, source.archives.values())
+        paths = [m.record.path for m in made]
+        ahead.ended_well(paths, store, plans.by(options), display, known)
         told = metadata.of_archives(source, (m.record for m in made))
         return metadata.materialized(made, told)
 

@@ -81,8 +81,6 @@ def _metadata(finding: Finding) -> dict[str, Any]:
 
 def as_table(rows: Sequence[Mapping[str, str | int]]) -> dg.TableMetadataValue:
     """Return rows, at least one, as a table for the UI."""
-    import dagster as dg
-
     columns = [
         dg.TableColumn(name, "int" if isinstance(value, int) else "string")
         for name, value in rows[0].items()

@@ -20,10 +20,11 @@ from collections.abc import Collection, Iterable, Iterator
 import dagster as dg
 
 from assets import archives, products, statistics, tables
+from assets.ahead import Ahead
 from assets.resources import Known, Options, Plans, Store, Web
 from assets.settings import Settings
 from pipelines.lineage import openlineage, status
-from pipelines.plan import Plan, Planned
+from pipelines.plan import AssetPath, Plan, Planned
 from pipelines.products import Subject
 from pipelines.progress import Display
 
@@ -87,15 +88,27 @@ def _asset(plan: Plan, planned: Planned, subject: Subject) -> dg.AssetsDefinitio
     return statistics.asset(subject.source, subject.dataset)
 
 
+def made_ahead(plan: Plan, wanted: Collection[AssetPath]) -> Ahead:
+    """Return what makes some assets ahead of their steps in one run: all but archives."""
+    makers = {"archives": None, "tables": tables.make, "statistics": statistics.make}
+    return Ahead(
+        (one, makers.get(one.stage, products.make))
+        for one in plan.artefacts.values()
+        if one.asset in wanted
+    )
+
+
 def define(
     settings: Settings,
     plan: Plan,
     assets: Iterable[dg.AssetsDefinition] | None = None,
     display: Display | None = None,
+    ahead: Ahead | None = None,
 ) -> dg.Definitions:
     """Return the definitions of some assets (all of the plan by default), ready to be run.
 
-    `display` shows the progress to a person who waits; by default, nothing is shown.
+    `display` shows the progress to a person who waits; by default, nothing is shown, and nothing is
+    made `ahead` of its step.
     """
     if settings.openlineage:
         openlineage.require_client()
@@ -110,6 +123,7 @@ def define(
             "web": Web(settings.mirror, settings.offline),
             "display": display or Display(),
             "known": Known(),
+            "ahead": ahead or Ahead(),
             "plans": Plans(plan.declared),
         },
         executor=EXECUTORS[settings.executor],

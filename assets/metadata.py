@@ -99,6 +99,15 @@ def materialized(
     )
 
 
+def shown(planned: Planned, made: Sequence[Made]) -> dict[str, Any]:
+    """Return what an asset shows, by its stage."""
+    if planned.stage == "archives":
+        return of_archives(planned.source, (m.record for m in made))
+    if planned.stage == "tables":
+        return of_table(made[0].path)
+    return of_statistics(made[0].path) if planned.stage == "statistics" else {}
+
+
 def of_archives(source: Source, records: Iterable[Provenance]) -> dict[str, Any]:
     """Return what archives tell, under their names: which bytes they are, from where, since when.
 

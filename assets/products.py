@@ -11,7 +11,8 @@ from pathlib import Path
 import dagster as dg
 
 from assets import metadata
-from assets.resources import Options, Plans, Store
+from assets.ahead import Ahead
+from assets.resources import Known, Made, Options, Plans, Store
 from pipelines.plan import Plan, Planned
 from pipelines.products import Product, Subject, room_of
 from pipelines.progress import Advance, Display
@@ -40,27 +41,33 @@ def asset(plan: Plan, planned: Planned, product: Product, subject: Subject) -> d
         store: Store,
         options: Options,
         display: dg.ResourceParam[Display],
+        known: dg.ResourceParam[Known],
         plans: dg.ResourceParam[Plans],
+        ahead: dg.ResourceParam[Ahead],
     ) -> Iterator[dg.MaterializeResult]:
         if is_export and product.name not in options.exports:
             return
         plan = plans.by(options)
-        wanted = plan.artefacts[planned.path]
-        known = store.inputs(plan, wanted)
-
-        def build(goal: Path, advance: Advance) -> Facts:
-            names = {
-                split.name: layout.table(subject.dataset.name, split.name)
-                for split in subject.splits
-            }
-            tables = {split: store.path(path) for split, path in names.items()}
-            inputs = wanted.opened(store.folder, known, tables)
-            return product.write(inputs, goal, product.chosen(options.chosen), advance)
-
-        made = store.make(wanted.made_from(known), display, subject.records, "records", build)
-        yield metadata.materialized([made])
+        one = plan.artefacts[planned.path]
+        yield metadata.materialized([ahead.take(make, store, plan, one, display, known)])
 
     return made_for_others
+
+
+def make(store: Store, plan: Plan, planned: Planned, display: Display, _known: Known) -> Made:
+    """Bring an export or a description up to date."""
+    product, subject = planned.product, planned.subject
+    if product is None or subject is None:
+        raise TypeError(f"{planned.path} is no export and no description")
+    inputs = store.inputs(plan, planned)
+
+    def build(goal: Path, advance: Advance) -> Facts:
+        names = {s.name: layout.table(subject.dataset.name, s.name) for s in subject.splits}
+        tables = {split: store.path(path) for split, path in names.items()}
+        opened = planned.opened(store.path(""), inputs, tables)
+        return product.write(opened, goal, product.chosen(plan.options), advance)
+
+    return store.make(planned.made_from(inputs), display, subject.records, "records", build)
 
 
 def _lead(product: Product, subject: Subject) -> str:

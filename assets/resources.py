@@ -22,9 +22,9 @@ from pydantic import Field, PrivateAttr, create_model, field_validator
 from assets.settings import Settings
 from pipelines import archives, plan, stages
 from pipelines.archives import Identify
-from pipelines.declarations import Archive, Catalogue, Source
+from pipelines.declarations import Archive, Catalogue, Dataset, Source
 from pipelines.errors import ArchiveUnavailable, ImagesetsError
-from pipelines.lineage import openlineage, status
+from pipelines.lineage import findings, openlineage, status
 from pipelines.lineage.openlineage import Making, Outbox
 from pipelines.plan import Plan, Planned
 from pipelines.progress import Display, Unit, Watch, size
@@ -185,19 +185,21 @@ class Store(dg.ConfigurableResource[Any]):
         return Made(record, path, before.reason, looked, start, time.perf_counter())
 
     @contextlib.contextmanager
-    def judging(self, made: Made) -> Iterator[list[Finding]]:
-        """Give a list for what checks find of an artefact; where that is trouble, read it anew.
+    def judging(
+        self, made: Made, dataset: Dataset, prints: dict[str, Fingerprints]
+    ) -> Iterator[list[Finding]]:
+        """Give what checks find of an artefact; where that or its use is trouble, read it anew.
 
         Raises:
             Failure: its bytes are no longer those recorded, so nothing that was found counts.
         """
-        findings: list[Finding] = []
         try:
-            yield findings
+            found = findings.of(Path(self.data), dataset, made.record, prints)
+            yield found
         except Exception:
             self._read_again(made)
             raise
-        if not all(finding.passed or finding.warns for finding in findings):
+        if any(finding.blocks for finding in found):
             self._read_again(made)
 
     def _read_again(self, made: Made) -> None:

@@ -9,9 +9,11 @@ from typing import TypeVar
 import dagster as dg
 
 from assets import checks, metadata, tables
-from assets.resources import Known, Options, Plans, Store
+from assets.ahead import Ahead
+from assets.resources import Known, Made, Options, Plans, Store
 from pipelines import statistics
 from pipelines.declarations import Dataset, Source
+from pipelines.plan import Plan, Planned
 from pipelines.progress import Advance, Display
 from pipelines.statistics import expectations
 from pipelines.store import Facts, layout
@@ -26,7 +28,6 @@ def key(dataset: Dataset) -> dg.AssetKey:
 
 def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
     """Return the asset of a dataset's statistics."""
-    records = sum(split.records for split in dataset.splits.values())
     keys = [tables.key(dataset, split) for split in dataset.splits.values()]
 
     @dg.asset(
@@ -52,27 +53,36 @@ def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
         display: dg.ResourceParam[Display],
         known: dg.ResourceParam[Known],
         plans: dg.ResourceParam[Plans],
+        ahead: dg.ResourceParam[Ahead],
     ) -> dg.MaterializeResult:
         plan = plans.by(options)
         planned = plan.artefacts[layout.statistics(dataset.name)]
-        inputs = store.inputs(plan, planned)
-        paths = {str(table.sha256): store.path(table.path) for table in inputs}
-        sums = _taken(known.sums, paths)
-        prints = _taken(known.fingerprints, paths)
-        artefact = planned.made_from(inputs)
-
-        def build(goal: Path, advance: Advance) -> Facts:
-            written = statistics.write(paths.values(), goal, advance, sums, artefact)
-            return {"records": written}
-
-        made = store.make(artefact, display, records, "records", build)
-        with store.judging(made) as findings:
-            findings.extend(expectations.of_statistics(made.path, dataset))
-            findings.extend(expectations.leaks(list(paths.values()), prints))
+        made = ahead.take(make, store, plan, planned, display, known)
+        with store.judging(made, dataset, known.fingerprints) as findings:
             told = metadata.of_statistics(made.path)
+        for table in made.record.inputs:
+            known.fingerprints.pop(str(table.sha256), None)  # nobody else needs them
+        if not any(finding.blocks for finding in findings):
+            ahead.ended_well([planned.path], store, plan, display, known)
         return metadata.materialized([made], told, checks.results(findings))
 
     return statistics_table
+
+
+def make(store: Store, plan: Plan, planned: Planned, display: Display, known: Known) -> Made:
+    """Bring a dataset's statistics up to date."""
+    if planned.subject is None:
+        raise TypeError(f"{planned.path} is of no dataset")
+    inputs = store.inputs(plan, planned)
+    paths = {str(table.sha256): store.path(table.path) for table in inputs}
+    sums = _taken(known.sums, paths)
+    artefact = planned.made_from(inputs)
+
+    def build(goal: Path, advance: Advance) -> Facts:
+        written = statistics.write(paths.values(), goal, advance, sums, artefact)
+        return {"records": written}
+
+    return store.make(artefact, display, planned.subject.records, "records", build)
 
 
 def _taken(found: dict[str, T], paths: Mapping[str, Path]) -> dict[Path, T]:

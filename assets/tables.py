@@ -8,12 +8,13 @@ from pathlib import Path
 import dagster as dg
 
 from assets import archives, checks, metadata
-from assets.resources import Known, Options, Plans, Store
+from assets.ahead import Ahead
+from assets.resources import Known, Made, Options, Plans, Store
 from pipelines import statistics, tables
 from pipelines.declarations import Dataset, Source, Split
+from pipelines.plan import Plan, Planned
 from pipelines.progress import Advance, Display
 from pipelines.stages import COMPRESSION
-from pipelines.statistics import duplicates, expectations
 from pipelines.store import Facts, layout
 
 
@@ -48,30 +49,37 @@ def asset(path: str, source: Source, dataset: Dataset, split: Split) -> dg.Asset
         display: dg.ResourceParam[Display],
         known: dg.ResourceParam[Known],
         plans: dg.ResourceParam[Plans],
+        ahead: dg.ResourceParam[Ahead],
     ) -> dg.MaterializeResult:
         plan = plans.by(options)
-        planned = plan.artefacts[path]
-        found = statistics.nothing(len(dataset.classes), dataset.image.shape)
-
-        def build(goal: Path, advance: Advance) -> Facts:
-            store.inputs(plan, planned)
-            level = options.chosen[COMPRESSION.name]
-            records = tables.write(
-                source, dataset, split, folder, goal, advance, add, compression_level=level
-            )
-            return {"records": records}
-
-        folder = store.path(layout.archives(source.name))
-        add = partial(statistics.add, found)
-        made = store.make(planned.artefact(), display, split.records, "records", build)
-        if made.because:
-            known.sums[made.record.sha256] = found
-        with store.judging(made) as findings:
-            prints = duplicates.fingerprints(made.path)
-            known.fingerprints[made.record.sha256] = prints
-            findings.extend(expectations.of_table(made.path, dataset, split))
-            findings.append(expectations.duplicates_within(made.path, prints))
+        made = ahead.take(make, store, plan, plan.artefacts[path], display, known)
+        with store.judging(made, dataset, known.fingerprints) as findings:
             told = metadata.of_table(made.path)
+        if not any(finding.blocks for finding in findings):
+            ahead.ended_well([path], store, plan, display, known)
         return metadata.materialized([made], told, checks.results(findings))
 
     return table
+
+
+def make(store: Store, plan: Plan, planned: Planned, display: Display, known: Known) -> Made:
+    """Bring a table up to date; keep what was added up on the way, for its statistics."""
+    if planned.subject is None:
+        raise TypeError(f"{planned.path} is no table")
+    source, dataset, split = planned.source, planned.subject.dataset, planned.subject.split
+    folder = store.path(layout.archives(source.name))
+    found = statistics.nothing(len(dataset.classes), dataset.image.shape)
+    add = partial(statistics.add, found)
+
+    def build(goal: Path, advance: Advance) -> Facts:
+        store.inputs(plan, planned)
+        level = plan.options[COMPRESSION.name]
+        records = tables.write(
+            source, dataset, split, folder, goal, advance, add, compression_level=level
+        )
+        return {"records": records}
+
+    made = store.make(planned.artefact(), display, split.records, "records", build)
+    if made.because:
+        known.sums[made.record.sha256] = found
+    return made

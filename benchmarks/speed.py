@@ -41,11 +41,10 @@ from benchmarks import floor, memory
 from pipelines import archives, catalogue, statistics, tables
 from pipelines.declarations import Dataset, Source, Split
 from pipelines.products import Subject
-from pipelines.statistics import duplicates, expectations
 from pipelines.store import hashing, layout, making
 
 if TYPE_CHECKING:  # Dagster is imported by the sections that measure it
-    from assets.running.runs import Outcome
+    from assets.running.outcomes import Outcome
     from assets.settings import Settings
 
 CATALOGUE = Path(_root) / "assets" / "catalogue"
@@ -319,72 +318,40 @@ def peaks(bench: Bench) -> Iterator[Figure]:
             yield Figure("memory", f"{what}; growth", high - low, "MiB", GROWTH_MIB)
 
 
-# ── 5 ── Dagster's own share ────────────────────────────────────────────────────────────────────
+# ── 5 ── the command line, as people wait for it ────────────────────────────────────────────────
 
 
-def dagster(bench: Bench) -> Iterator[Figure]:
-    import dagster as dg
+def commands(bench: Bench) -> Iterator[Figure]:
+    """Run whole commands, a process each; the least of some runs, which is steadier."""
+    variables = {**os.environ, "IMAGESETS_MIRROR": str(bench.archives), "IMAGESETS_OFFLINE": "1"}
+    folder = bench.work / "commands"
 
-    from assets import metadata
-    from assets.running import runs
-    from assets.settings import Settings
+    def run(*arguments: str) -> Time:
+        command = [sys.executable, "-m", "assets", *arguments]
+        if arguments[0] != "--help":
+            command += ["--data", str(folder)]
+        return timed(
+            partial(subprocess.run, command, cwd=_root, env=variables, check=True, **_QUIET)
+        )
 
-    mirror = str(bench.archives)
+    def fresh(*arguments: str) -> Time:
+        shutil.rmtree(folder, ignore_errors=True)
+        return run("build", *SOURCES, *arguments)
 
-    def settings(folder: str) -> Settings:
-        return Settings(data=bench.work / folder, mirror=mirror, offline=True)
+    run("build", *SOURCES)  # imports are compiled, and Dagster's databases were set up once
+    rows: list[tuple[str, Callable[[], Time], float | None]] = [
+        ("build --only statistics", partial(fresh, "--only", "statistics"), 3.2),
+        ("build: everything", fresh, 4.8),
+        ("build: nothing to do", partial(run, "build", *SOURCES), 1.0),
+        ("list", partial(run, "list"), None),
+        ("--help", partial(run, "--help"), None),
+    ]
+    for what, work, target in rows:
+        found = [work() for _ in range(bench.repeats)]
+        yield Figure("dagster", what, min(time.wall_s for time in found), "s", target)
 
-    def instance(chosen: Settings) -> float:
-        start = time.perf_counter()
-        with dg.DagsterInstance.from_config(str(runs.home(chosen))):
-            return time.perf_counter() - start
 
-    shown: list[tuple[float, float]] = []  # what checks and pictures take: ours, not Dagster's
-    for module, name in (
-        (expectations, "of_table"),
-        (expectations, "of_statistics"),
-        (expectations, "duplicates_within"),
-        (expectations, "leaks"),
-        (duplicates, "fingerprints"),
-        (metadata, "of_table"),
-        (metadata, "of_statistics"),
-    ):
-        setattr(module, name, _clocked(getattr(module, name), shown))
-
-    def share(chosen: Settings) -> tuple[float, int]:
-        """Return the seconds of a run that nothing of ours took, and its steps."""
-        shown.clear()
-        start = time.perf_counter()
-        outcomes = _build(chosen)
-        took = time.perf_counter() - start - _covered(shown)
-        bad = [outcome for outcome in outcomes if not outcome.is_good]
-        if bad:
-            raise SystemExit(f"the build failed: {bad}")
-        return took - sum(outcome.seconds for outcome in outcomes), len(outcomes)
-
-    # SQLAlchemy and the storages are imported by the first instance, and much of Dagster by the
-    # first run. Both are import, not a step's share: this run is thrown away.
-    instance(settings("warm"))
-    share(settings("warm"))
-    created, opened, first, second, checked = [], [], [], [], []
-    for number in range(bench.repeats):
-        chosen = settings(f"dagster{number}")
-        created.append(instance(chosen))
-        opened.append(instance(chosen))
-        extra, steps = share(chosen)
-        first.append(extra / steps)
-        extra, steps = share(chosen)
-        second.append(extra / steps)
-        checked.append(_covered(shown) / steps)
-    yield Figure("dagster", "a new instance: creating its SQLite tables", median(created), "s")
-    yield Figure("dagster", "an instance that is there: opening it", median(opened), "s")
-    yield Figure(
-        "dagster", f"first build, {steps} steps: wall − stages, per step", median(first), "s", 0.1
-    )
-    yield Figure(
-        "dagster", "second build, nothing to do: the same, per step", median(second), "s", 0.1
-    )
-    yield Figure("dagster", "beside it our checks and pictures, per step", median(checked), "s")
+_QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 
 
 def _build(chosen: Settings) -> list[Outcome]:
@@ -623,7 +590,7 @@ SECTIONS: dict[str, tuple[str, Callable[[Bench], Iterator[Figure]]]] = {
     "memory": ("peak memory of a stage, above what is taken before it begins", peaks),
     "lineage": ("what provenance costs, and verifying takes", lineage_),
     "startup": ("until something answers", startup),
-    "dagster": ("Dagster's own share of building mnist and fashion_mnist", dagster),
+    "dagster": ("commands about mnist and fashion_mnist, from start to end", commands),
 }
 
 

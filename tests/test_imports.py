@@ -34,7 +34,7 @@ RANKS = {
     "assets": [
         {"settings", "checks"},
         {"resources"},
-        {"metadata"},
+        {"metadata", "ahead"},
         {"archives"},
         {"tables"},
         {"statistics", "products"},

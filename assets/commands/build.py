@@ -10,6 +10,7 @@ from assets.command_line import display, options
 from assets.command_line.declaring import Commands
 from assets.commands import _outcomes
 from assets.commands._datasets import selected
+from assets.running import building
 from assets.settings import Settings
 from pipelines import stages
 
@@ -55,7 +56,5 @@ def build(settings: Settings, names: Sequence[str], only: Sequence[str]) -> int:
     start = time.perf_counter()
     plan = settings.plan()
     datasets, wanted = selected(plan.declared, names), stages.selected(only)
-    from assets.running import jobs, runs  # after what can be refused at once
-
-    keys = jobs.keys_of(plan, datasets, wanted)
-    return _outcomes.show(runs.materialize(settings, plan, keys, display.chosen()), settings, start)
+    outcomes = building.build(settings, plan, datasets, wanted, display.chosen())
+    return _outcomes.show(outcomes, settings, start)

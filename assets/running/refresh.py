@@ -16,6 +16,7 @@ import dagster as dg
 
 from assets import graph
 from assets.running import jobs, mirrors, runs
+from assets.running.outcomes import Outcome
 from assets.settings import Settings
 from pipelines.lineage import status
 from pipelines.plan import Plan
@@ -112,7 +113,7 @@ def _out_of_date(log: dg.DagsterLogManager, store: Folder, plan: Plan) -> list[d
     return jobs.keys_of(plan, stale)
 
 
-def _in_words(outcomes: Sequence[runs.Outcome]) -> str:
+def _in_words(outcomes: Sequence[Outcome]) -> str:
     """Return what a refresh came to, in a few words."""
     states = [outcome.state for outcome in outcomes]
     if not set(states) - {"up to date"}:

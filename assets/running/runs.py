@@ -11,9 +11,9 @@ import os
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -22,11 +22,13 @@ from dagster._core.instance import types as event_log  # which prints what it ra
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
-from assets import graph, metadata
-from assets.running import passwords
+from assets import checks, graph, metadata
+from assets.resources import Made
+from assets.running import databases, outcomes, passwords
+from assets.running.outcomes import Outcome, Sound
 from assets.settings import ROOT, Settings
 from pipelines import errors
-from pipelines.plan import Plan
+from pipelines.plan import AssetPath, Plan
 from pipelines.progress import Display
 from pipelines.redaction import without_secrets
 from pipelines.store import writing
@@ -38,30 +40,6 @@ storage:
       env: IMAGESETS_POSTGRES
 """
 INTERRUPTED = "UNEXPECTED_TERMINATION"  # what Dagster calls a run that was told to stop
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of an asset.
-
-    state: `made`, `up to date`, `failed`, or `blocked` by a failure before it.
-    read_s: when the bytes were last read or written, in seconds since 1970.
-    warnings: what its checks found that stops nobody.
-    """
-
-    asset: str
-    state: str
-    records: int = 0
-    size_bytes: int = 0
-    seconds: float = 0.0
-    read_s: float = 0.0
-    error: str = ""
-    warnings: tuple[str, ...] = ()
-
-    @property
-    def is_good(self) -> bool:
-        """Whether the asset is there and passed its checks."""
-        return self.state in ("made", "up to date")
 
 
 def home(settings: Settings) -> Path:
@@ -78,9 +56,13 @@ def home(settings: Settings) -> Path:
 
 
 def materialize(
-    settings: Settings, plan: Plan, selection: Sequence[dg.AssetKey], display: Display
+    settings: Settings,
+    plan: Plan,
+    selection: Sequence[dg.AssetKey],
+    display: Display,
+    untold: Mapping[AssetPath, Sound] = MappingProxyType({}),
 ) -> list[Outcome]:
-    """Materialize some assets; return what became of each.
+    """Materialize some assets; return what became of each. Tell Dagster of others that are there.
 
     Raises:
         StorageError: the data folder can't be written to.
@@ -88,8 +70,47 @@ def materialize(
     """
     os.environ["DAGSTER_HOME"] = str(home(settings))
     with records(settings) as instance:
+        _tell(instance, settings, untold)
+        if not selection:
+            return []
         assets = graph.assets_of(plan, wanted={key.path[0] for key in selection})
-        return execute(instance, graph.define(settings, plan, assets, display), selection)
+        with graph.made_ahead(plan, {(key.path[0], key.path[1]) for key in selection}) as ahead:
+            definitions = graph.define(settings, plan, assets, display, ahead)
+            return execute(instance, definitions, selection)
+
+
+def _tell(
+    instance: dg.DagsterInstance, settings: Settings, sound: Mapping[AssetPath, Sound]
+) -> None:
+    """Tell Dagster of assets that are there, where it does not know them so."""
+    for asset, one in sound.items():
+        key = dg.AssetKey(asset)
+        made = [
+            Made(known, settings.data / known.path, None, sight.looked, 0.0, 0.0)
+            for known, sight in zip(one.known, one.sights, strict=True)
+        ]
+        result = metadata.materialized(made, metadata.shown(one.planned[0], made))
+        version = {"dagster/data_version": result.data_version.value} if result.data_version else {}
+        last = instance.get_latest_materialization_event(key)
+        if not (last and last.asset_materialization and _says(last.asset_materialization, version)):
+            event = dg.AssetMaterialization(key, metadata=result.metadata, tags=version)
+            instance.report_runless_asset_event(event)
+        for check in checks.results(one.found):
+            instance.report_runless_asset_event(
+                dg.AssetCheckEvaluation(
+                    asset_key=key,
+                    check_name=str(check.check_name),
+                    passed=check.passed,
+                    severity=check.severity,
+                    description=check.description,
+                    metadata=check.metadata,
+                    blocking=check.severity is not dg.AssetCheckSeverity.WARN,
+                )
+            )
+
+
+def _says(known: dg.AssetMaterialization, tags: Mapping[str, str]) -> bool:
+    return tags.items() <= (known.tags or {}).items()
 
 
 def execute(
@@ -134,11 +155,12 @@ def records(settings: Settings) -> Iterator[dg.DagsterInstance]:
     refusals = _refusals(settings)
     try:
         try:
-            with FileLock(folder / "lock"):  # one process at a time sets up the databases
+            setting_up = contextlib.nullcontext() if settings.postgres else databases.set_up(folder)
+            with FileLock(folder / "lock"), setting_up:  # one process at a time
                 opened = dg.DagsterInstance.from_config(str(folder))
         except OSError as error:
             raise errors.StorageError(advice.format(error=error)) from error
-        with opened as instance, _losses_not_printed():
+        with opened as instance, _losses_not_printed(), databases.one_engine_each():
             passwords.warn(instance, settings)
             yield instance  # what the system refuses in here may be anything
     except refusals as error:
@@ -190,7 +212,8 @@ def _outcomes(result: dg.ExecuteInProcessResult, selection: Sequence[dg.AssetKey
             case DagsterEventType.ASSET_CHECK_EVALUATION:
                 check = event.asset_check_evaluation_data
                 if not check.passed and check.severity is dg.AssetCheckSeverity.WARN:
-                    warnings[check.asset_key].append(f"{check.check_name}: {check.description}.")
+                    said = outcomes.warning(check.check_name, check.description)
+                    warnings[check.asset_key].append(said)
                 elif not check.passed:
                     bad[check.asset_key] = (
                         f"check {check.check_name} failed: {check.description}. The catalogue and "

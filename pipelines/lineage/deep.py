@@ -79,7 +79,7 @@ def verify(
             if one.stage != "tables":
                 work.verdicts[one.path] = _compared(work, one)
     whole = {path for path, verdict in work.verdicts.items() if verdict.is_whole}
-    failing = status.failing(store, dataset, whole)
+    failing = status.failing(store, dataset, whole, anew=True)
     return [_declared(work.verdicts[one.path], failing) for one in there]
 
 

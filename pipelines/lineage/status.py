@@ -8,20 +8,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import polars as pl
-
 from ..declarations import Dataset
-from ..errors import StaleInput
+from ..errors import StaleInput, TableError
 from ..plan import AssetPath, Plan, Planned
 from ..stages import DEFAULT
-from ..statistics import expectations
 from ..statistics.expectations import Finding
-from ..store import Artefact, Input, Store, layout, seen, state
+from ..store import Artefact, Input, Store, provenance, seen, state
 from ..store.state import State
+from . import findings
 
 
 def states(store: Store, wanted: Iterable[Planned]) -> dict[str, State]:
@@ -67,25 +64,24 @@ def inputs(store: Store, plan: Plan, planned: Planned) -> tuple[Input, ...]:
     return (*map(made, planned.needs), *used)
 
 
-def failing(store: Store, dataset: Dataset, among: Collection[str]) -> dict[str, list[Finding]]:
+def failing(
+    store: Store, dataset: Dataset, among: Collection[str], *, anew: bool = False
+) -> dict[str, list[Finding]]:
     """Return path → the blocking checks that a finished artefact does not pass, of some artefacts.
 
-    What merely warns is no failure, and takes reading all pixels to know.
+    What was found before is believed of the same bytes, unless they are to be judged `anew`. What
+    merely warns is no failure, and takes reading all pixels to know.
     """
-    judges: dict[str, Callable[[Path], list[Finding]]] = {
-        layout.table(dataset.name, split.name): partial(
-            expectations.of_table, dataset=dataset, split=split
-        )
-        for split in dataset.splits.values()
-    }
-    judges[layout.statistics(dataset.name)] = partial(expectations.of_statistics, dataset=dataset)
     failing = {}
-    for path, judge in judges.items():
+    for path in findings.judged(dataset):
         if path not in among:
             continue
         try:
-            found = [finding for finding in judge(store.local(path)) if not finding.passed]
-        except (OSError, pl.exceptions.PolarsError) as error:
+            known = None if anew else provenance.latest(store, path)
+            judged = findings.kept(store, dataset, known) if known else None
+            judged = findings.blocking(store, dataset, path) if judged is None else judged
+            found = [finding for finding in judged if finding.blocks]
+        except (OSError, TableError) as error:
             found = [Finding("readable", False, "a whole file", str(error))]
         if found:
             failing[path] = found

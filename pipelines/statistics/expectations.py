@@ -14,17 +14,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 
 from ..declarations import Dataset, Split
-from . import duplicates
-from .duplicates import Fingerprints
+
+if TYPE_CHECKING:  # a third of the time of `list`, which looks at what was found before
+    import polars as pl
+
+    from .duplicates import Fingerprints
 
 VERSION = "1"  # raise when what is expected, or the words for what is found, can change
-
 TABLE_CHECKS = {
     "records_as_declared": "The table has as many rows as the catalogue declares.",
     "index_complete": "The index runs from 0 without a gap or a repetition.",
@@ -56,6 +57,11 @@ class Finding:
     numbers: Mapping[str, int] = field(default_factory=dict)
     rows: Sequence[Mapping[str, str | int]] = ()
 
+    @property
+    def blocks(self) -> bool:
+        """Whether nothing may be made of what it was found of."""
+        return not (self.passed or self.warns)
+
     def __str__(self) -> str:
         """Return for example `expected 30, found 31`."""
         return f"expected {self.expected}, found {self.found}"
@@ -63,6 +69,8 @@ class Finding:
 
 def of_table(path: Path, dataset: Dataset, split: Split) -> list[Finding]:
     """Hold a table against what the catalogue declares of its split."""
+    import polars as pl
+
     columns = ["index", "label", "class"]
     families = [("", dataset.classes, split.counts)]
     if dataset.coarse_classes:
@@ -98,6 +106,8 @@ def of_table(path: Path, dataset: Dataset, split: Split) -> list[Finding]:
 
 def of_statistics(path: Path, dataset: Dataset) -> list[Finding]:
     """Hold a dataset's statistics against published constants."""
+    import polars as pl
+
     if not dataset.mean or TRAINING not in dataset.splits:
         return []
     row = pl.read_parquet(path).filter(pl.col("label").is_null(), split=TRAINING).row(0, named=True)
@@ -111,11 +121,15 @@ def of_statistics(path: Path, dataset: Dataset) -> list[Finding]:
 
 def duplicates_within(path: Path, prints: Fingerprints) -> Finding:
     """Look for records of a table that have the very same pixels."""
+    from . import duplicates
+
     return _of_groups(DUPLICATES, "every image once", duplicates.find([path], {path: prints}))
 
 
 def leaks(paths: Sequence[Path], prints: Mapping[Path, Fingerprints]) -> list[Finding]:
     """Look for records of a dataset's tables that have the very same pixels in several splits."""
+    from . import duplicates
+
     if len(paths) < 2:
         return []
     found = duplicates.across_splits(duplicates.find(paths, prints))
@@ -124,6 +138,8 @@ def leaks(paths: Sequence[Path], prints: Mapping[Path, Fingerprints]) -> list[Fi
 
 def _of_groups(name: str, expected: str, found: pl.DataFrame) -> Finding:
     """Return a warning of groups of records with the same pixels, if there are any."""
+    from . import duplicates
+
     groups = duplicates.by_group(found)
     numbers = {
         "groups": len(groups),
@@ -145,7 +161,7 @@ def _of_groups(name: str, expected: str, found: pl.DataFrame) -> Finding:
             f"{len(groups):,} image(s) in {len(found):,} records, "
             f"{differing:,} of them with different classes"
         )
-    return Finding(name, not len(groups), expected, said, True, numbers, rows)
+    return Finding(name, not len(groups), expected, said, True, numbers, tuple(rows))
 
 
 def _some(names: Sequence[str]) -> str:

@@ -14,10 +14,9 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -28,6 +27,9 @@ from ..progress import Advance, silent
 from ..records import Pixels
 from ..store import Artefact, Input, layout, writing
 from .sums import Counters, Sums, summarise
+
+if TYPE_CHECKING:
+    import polars as pl
 
 CODE_VERSION = "2"  # raise when a figure or a column can change
 
@@ -147,6 +149,8 @@ def counts(path: Path) -> pl.DataFrame:
     Raises:
         TableError: the file is damaged, or none of ours.
     """
+    import polars as pl  # a third of the time of `list`, which needs none of it
+
     try:
         found = pl.read_parquet(path, columns=["split", "label", "class", "records"])
     except (OSError, pl.exceptions.PolarsError) as error:

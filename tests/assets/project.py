@@ -19,7 +19,8 @@ from typing import Any
 import dagster as dg
 
 from assets.definitions import automated
-from assets.running import jobs, runs
+from assets.running import building
+from assets.running.outcomes import Outcome
 from assets.settings import ROOT, Settings
 from pipelines.plan import Plan
 from pipelines.progress import Display
@@ -44,6 +45,8 @@ ARCHIVES = {
     ),
     "tiny_letters": ("letters.zip",),
 }
+
+_NOTES = {("lineage", "history"), ("lineage", "checks")}
 
 Snapshot = dict[str, tuple[int, int, bytes]]
 """Path in the data folder → inode, modification time, bytes."""
@@ -74,13 +77,13 @@ class Project:
 
     def build(
         self, *datasets: str, stages: Collection[str] = DEFAULT, **settings: Any
-    ) -> dict[str, runs.Outcome]:
+    ) -> dict[str, Outcome]:
         """Run the assets of some datasets in this process; return what became of each asset."""
         mirror = str(self.publisher.mirror)
         chosen = self.settings(mirror=mirror).with_(settings)
         plan = chosen.plan()
-        keys = jobs.keys_of(plan, plan.declared.select(datasets or DATASETS), stages)
-        outcomes = runs.materialize(chosen, plan, keys, Display())
+        wanted = plan.declared.select(datasets or DATASETS)
+        outcomes = building.build(chosen, plan, wanted, stages, Display())
         return {outcome.asset: outcome for outcome in outcomes}
 
     def settings(self, **settings: Any) -> Settings:
@@ -142,14 +145,14 @@ class Project:
         assert seen.look(Folder(self.data), path).sha256 == before.sha256
 
     def snapshot(self, *, lineage: bool = True) -> Snapshot:
-        """Everything in the data folder but Dagster's records, past ones, and what was seen."""
+        """Everything in the data folder but Dagster's records, past ones, and what was found."""
         left_out = {"dagster", ".seen"} if lineage else {"dagster", ".seen", "lineage"}
         return {
             path.relative_to(self.data).as_posix(): _facts(path)
             for path in sorted(self.data.rglob("*"))
             if path.is_file()
             and path.relative_to(self.data).parts[0] not in left_out
-            and path.relative_to(self.data).parts[:2] != ("lineage", "history")
+            and path.relative_to(self.data).parts[:2] not in _NOTES
             and (lineage or not path.name.endswith(".lineage.json"))
         }
 
@@ -179,7 +182,7 @@ class Site:
             good(self.etag)(handler, path.read_bytes())
 
 
-def made(outcomes: Mapping[str, runs.Outcome]) -> set[str]:
+def made(outcomes: Mapping[str, Outcome]) -> set[str]:
     """The assets that were made; all others must have been up to date."""
     assert {outcome.state for outcome in outcomes.values()} <= {"made", "up to date"}, outcomes
     return {asset for asset, outcome in outcomes.items() if outcome.state == "made"}

@@ -1,0 +1,158 @@
+"""What the expectations found of a table or of statistics, kept so that it is judged only once.
+
+    data/lineage/checks/tables/mnist/train.parquet.json
+
+A note counts for the very bytes that were judged, what they were made from, what is declared of the
+dataset, and this version of the expectations. Where any of these moved on, or the note is damaged,
+the artefact is judged anew. What a note says is believed of the bytes that it names, so whoever
+asks makes sure that they are the ones that are there (`status.states`).
+
+Not here: what is expected (`pipelines.statistics.expectations`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import MutableMapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..declarations import Dataset
+from ..errors import StaleInput, StorageError, TableError
+from ..statistics import expectations
+from ..statistics.expectations import Finding
+from ..store import hashing, layout, seen, writing
+from ..store.provenance import Provenance
+
+if TYPE_CHECKING:
+    from ..statistics.duplicates import Fingerprints
+
+
+def of(
+    data: Path,
+    dataset: Dataset,
+    known: Provenance,
+    prints: MutableMapping[str, Fingerprints] | None = None,
+) -> list[Finding]:
+    """Return what the expectations find of an artefact: as it was kept, or judged and kept.
+
+    Args:
+        data: the data folder.
+        dataset: what the artefact is of.
+        known: its provenance; nothing is expected of anything but tables and statistics.
+        prints: SHA-256 of a table → fingerprints, where somebody has them; those that had to be
+            computed are added.
+
+    Raises:
+        StaleInput: its bytes, or those of a table that it is made from, are not those recorded.
+        OSError, TableError: it can't be read.
+    """
+    found = kept(data, dataset, known)
+    if found is None:
+        found = _judged(data, dataset, known, {} if prints is None else prints)
+        _keep(data, dataset, known, found)
+    return found
+
+
+def kept(data: Path, dataset: Dataset, known: Provenance) -> list[Finding] | None:
+    """Return what was found of an artefact; None where that must be judged anew."""
+    if known.stage not in ("tables", "statistics"):
+        return []
+    try:
+        with hashing.opened(_place(data, known)) as file:
+            said: Any = json.loads(file.read())
+        judged, digest = said["judged"], said["digest"]
+        if (judged, digest) != (_judged_of(dataset, known), _digest(judged, said["findings"])):
+            return None
+        return [Finding(**one | {"rows": tuple(one["rows"])}) for one in said["findings"]]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def judged(dataset: Dataset) -> list[str]:
+    """Return the paths of all that something is expected of."""
+    tables = [layout.table(dataset.name, split) for split in dataset.splits]
+    return [*tables, layout.statistics(dataset.name)]
+
+
+def blocking(data: Path, dataset: Dataset, path: str) -> list[Finding]:
+    """Judge an artefact anew by those expectations that block; what merely warns takes long.
+
+    Raises:
+        OSError, TableError: it can't be read.
+    """
+    import polars as pl  # and then what judges: most times, nothing is judged
+
+    try:
+        if path == layout.statistics(dataset.name):
+            return expectations.of_statistics(data / path, dataset)
+        for split in dataset.splits.values():
+            if path == layout.table(dataset.name, split.name):
+                return expectations.of_table(data / path, dataset, split)
+    except pl.exceptions.PolarsError as error:
+        raise TableError(str(error)) from error
+    return []
+
+
+def _judged(
+    data: Path, dataset: Dataset, known: Provenance, prints: MutableMapping[str, Fingerprints]
+) -> list[Finding]:
+    from ..statistics import duplicates
+
+    is_table = known.stage == "tables"
+    made_of = [known] if is_table else known.inputs
+    _make_sure(data, data / known.path, known.sha256)
+    tables = {str(one.sha256): data / one.path for one in made_of}
+    for sha256, path in tables.items():
+        if sha256 not in prints:
+            _make_sure(data, path, sha256)
+            prints[sha256] = duplicates.fingerprints(path)
+    mine = {path: prints[sha256] for sha256, path in tables.items()}
+    found = blocking(data, dataset, known.path)
+    if is_table:
+        return [*found, expectations.duplicates_within(data / known.path, prints[known.sha256])]
+    return [*found, *expectations.leaks(list(mine), mine)]
+
+
+def _make_sure(data: Path, path: Path, sha256: str) -> None:
+    """Read a file again unless this process just did: what is kept is kept of these bytes."""
+    found = hashing.remembered(path) or seen.look_anew(data, path.relative_to(data).as_posix())
+    if found.sha256 != sha256:
+        raise StaleInput(
+            f"{path} changed since it was made: expected SHA-256 {sha256}, found {found.sha256}. "
+            "Build again: what changed is made anew first."
+        )
+
+
+def _keep(data: Path, dataset: Dataset, known: Provenance, found: list[Finding]) -> None:
+    """Keep what was found, where the data folder can be written to."""
+    judged, findings = _judged_of(dataset, known), [asdict(finding) for finding in found]
+    said = {"judged": judged, "findings": findings, "digest": _digest(judged, findings)}
+    place = _place(data, known)
+    with contextlib.suppress(OSError, StorageError):  # without, it is just judged again
+        writing.sweep(place)
+        with writing.atomic(place, lasting=False) as partial:
+            partial.write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _judged_of(dataset: Dataset, known: Provenance) -> dict[str, Any]:
+    """Return all that findings depend on."""
+    declared = json.dumps(asdict(dataset), sort_keys=True, default=str)
+    return {
+        "path": known.path,
+        "sha256": known.sha256,
+        "inputs": {one.path: one.sha256 for one in known.inputs},
+        "declared": hashlib.sha256(declared.encode()).hexdigest(),
+        "version": expectations.VERSION,
+    }
+
+
+def _digest(*said: Any) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _place(data: Path, known: Provenance) -> Path:
+    return data / layout.LINEAGE / "checks" / f"{known.path}.json"
