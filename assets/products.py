@@ -64,7 +64,7 @@ def make(store: Store, plan: Plan, planned: Planned, display: Display, _known: K
     def build(goal: Path, advance: Advance) -> Facts:
         names = {s.name: layout.table(subject.dataset.name, s.name) for s in subject.splits}
         tables = {split: store.path(path) for split, path in names.items()}
-        opened = planned.opened(store.path(""), inputs, tables)
+        opened = planned.opened(store.folder, inputs, tables)
         return product.write(opened, goal, product.chosen(plan.options), advance)
 
     return store.make(planned.made_from(inputs), display, subject.records, "records", build)

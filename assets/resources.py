@@ -194,7 +194,7 @@ class Store(dg.ConfigurableResource[Any]):
             Failure: its bytes are no longer those recorded, so nothing that was found counts.
         """
         try:
-            found = findings.of(Path(self.data), dataset, made.record, prints)
+            found = findings.of(self.folder, dataset, made.record, prints)
             yield found
         except Exception:
             self._read_again(made)

@@ -15,7 +15,6 @@ from pipelines import statistics
 from pipelines.declarations import Dataset, Source
 from pipelines.plan import Plan, Planned
 from pipelines.progress import Advance, Display
-from pipelines.statistics import expectations
 from pipelines.store import Facts, layout
 
 T = TypeVar("T")

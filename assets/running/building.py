@@ -32,7 +32,7 @@ def build(
         KeyboardInterrupt: Ctrl-C was pressed.
     """
     wanted = plan.of(datasets, stages)
-    before = outcomes.sound(settings.data, plan, wanted)
+    before = outcomes.sound(settings.store, plan, wanted)
     here = {asset: one.outcome for asset, one in before.items()}
     to_make = [asset for asset in plan.assets(wanted) if asset not in before]
     untold = told.lacking(settings, before)
@@ -47,6 +47,6 @@ def build(
         keys = [dg.AssetKey(asset) for asset in to_make]
         made = runs.materialize(settings, plan, keys, display, untold)
         here |= zip(to_make, made, strict=True)
-        after = outcomes.sound(settings.data, plan, wanted)
+        after = outcomes.sound(settings.store, plan, wanted)
         told.note(settings, {asset: one for asset, one in after.items() if here[asset].is_good})
     return [here[asset] for asset in plan.assets(wanted)]

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipelines.errors import ImagesetsError, MadeByNewer
 from pipelines.lineage import findings, status
 from pipelines.plan import AssetPath, Plan, Planned
 from pipelines.statistics.expectations import Finding
-from pipelines.store import hashing, layout
+from pipelines.store import Folder, Provenance, clock, layout
 from pipelines.store.hashing import Sight
-from pipelines.store.provenance import Provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ class Sound:
             "up to date",
             records=sum(one.records or 0 for one in self.known),
             size_bytes=sum(one.size_bytes for one in self.known),
-            read_s=min(hashing.seconds(sight.looked) for sight in self.sights),
+            read_s=min(clock.seconds(sight.looked) for sight in self.sights),
             warnings=tuple(warning(f.check_name, f) for f in self.found if not f.passed),
         )
 
@@ -74,14 +72,14 @@ def warning(check_name: str, found: object) -> str:
     return f"{check_name}: {found}."
 
 
-def sound(data: Path, plan: Plan, wanted: Iterable[Planned]) -> dict[AssetPath, Sound]:
+def sound(store: Folder, plan: Plan, wanted: Iterable[Planned]) -> dict[AssetPath, Sound]:
     """Return the assets that need nothing done, of artefacts in the order of a plan.
 
     What is made from an asset that is not sound is not so either: its checks block what follows.
     """
     wanted = tuple(wanted)
     try:
-        states = status.states(data, wanted)
+        states = status.states(store, wanted)
     except MadeByNewer:
         return {}  # each step says of its own what it can't read
     assets: dict[AssetPath, list[Planned]] = {}
@@ -92,23 +90,23 @@ def sound(data: Path, plan: Plan, wanted: Iterable[Planned]) -> dict[AssetPath, 
         needed = {plan.artefacts[path].asset for one in parts for path in (*one.needs, *one.uses)}
         if (needed & assets.keys()) <= good.keys():
             held = [states[one.path] for one in parts]
-            known = tuple(state.record for state in held if state.record)
+            known = tuple(state.provenance for state in held if state.provenance)
             sights = tuple(state.sight for state in held if state.sight)
             if all(state.is_up_to_date for state in held) and not any(
-                (data / layout.pending_lineage(one.path)).exists()  # a process died: to be settled
+                store.stat(layout.pending_lineage(one.path))  # a process died: to be settled
                 for one in parts
             ):
-                found = _found(data, parts[0], known)
+                found = _found(store, parts[0], known)
                 if found is not None and not any(finding.blocks for finding in found):
                     good[asset] = Sound(tuple(parts), known, sights, tuple(found))
     return good
 
 
-def _found(data: Path, planned: Planned, known: tuple[Provenance, ...]) -> list[Finding] | None:
+def _found(store: Folder, planned: Planned, known: tuple[Provenance, ...]) -> list[Finding] | None:
     """Return what checks find of an asset; None where it can't be read."""
     if planned.subject is None:
         return []
     try:
-        return findings.of(data, planned.subject.dataset, known[0])
+        return findings.of(store, planned.subject.dataset, known[0])
     except (OSError, ImagesetsError):
         return None

@@ -24,15 +24,14 @@ from ..declarations import Dataset
 from ..errors import StaleInput, StorageError, TableError
 from ..statistics import expectations
 from ..statistics.expectations import Finding
-from ..store import hashing, layout, seen, writing
-from ..store.provenance import Provenance
+from ..store import Provenance, Store, hashing, layout, seen, writing
 
 if TYPE_CHECKING:
     from ..statistics.duplicates import Fingerprints
 
 
 def of(
-    data: Path,
+    store: Store,
     dataset: Dataset,
     known: Provenance,
     prints: MutableMapping[str, Fingerprints] | None = None,
@@ -40,7 +39,7 @@ def of(
     """Return what the expectations find of an artefact: as it was kept, or judged and kept.
 
     Args:
-        data: the data folder.
+        store: where everything lies.
         dataset: what the artefact is of.
         known: its provenance; nothing is expected of anything but tables and statistics.
         prints: SHA-256 of a table → fingerprints, where somebody has them; those that had to be
@@ -50,19 +49,19 @@ def of(
         StaleInput: its bytes, or those of a table that it is made from, are not those recorded.
         OSError, TableError: it can't be read.
     """
-    found = kept(data, dataset, known)
+    found = kept(store, dataset, known)
     if found is None:
-        found = _judged(data, dataset, known, {} if prints is None else prints)
-        _keep(data, dataset, known, found)
+        found = _judged(store, dataset, known, {} if prints is None else prints)
+        _keep(store, dataset, known, found)
     return found
 
 
-def kept(data: Path, dataset: Dataset, known: Provenance) -> list[Finding] | None:
+def kept(store: Store, dataset: Dataset, known: Provenance) -> list[Finding] | None:
     """Return what was found of an artefact; None where that must be judged anew."""
     if known.stage not in ("tables", "statistics"):
         return []
     try:
-        with hashing.opened(_place(data, known)) as file:
+        with hashing.opened(_place(store, known)) as file:
             said: Any = json.loads(file.read())
         judged, digest = said["judged"], said["digest"]
         if (judged, digest) != (_judged_of(dataset, known), _digest(judged, said["findings"])):
@@ -78,7 +77,7 @@ def judged(dataset: Dataset) -> list[str]:
     return [*tables, layout.statistics(dataset.name)]
 
 
-def blocking(data: Path, dataset: Dataset, path: str) -> list[Finding]:
+def blocking(store: Store, dataset: Dataset, path: str) -> list[Finding]:
     """Judge an artefact anew by those expectations that block; what merely warns takes long.
 
     Raises:
@@ -88,38 +87,39 @@ def blocking(data: Path, dataset: Dataset, path: str) -> list[Finding]:
 
     try:
         if path == layout.statistics(dataset.name):
-            return expectations.of_statistics(data / path, dataset)
+            return expectations.of_statistics(store.local(path), dataset)
         for split in dataset.splits.values():
             if path == layout.table(dataset.name, split.name):
-                return expectations.of_table(data / path, dataset, split)
+                return expectations.of_table(store.local(path), dataset, split)
     except pl.exceptions.PolarsError as error:
         raise TableError(str(error)) from error
     return []
 
 
 def _judged(
-    data: Path, dataset: Dataset, known: Provenance, prints: MutableMapping[str, Fingerprints]
+    store: Store, dataset: Dataset, known: Provenance, prints: MutableMapping[str, Fingerprints]
 ) -> list[Finding]:
     from ..statistics import duplicates
 
     is_table = known.stage == "tables"
     made_of = [known] if is_table else known.inputs
-    _make_sure(data, data / known.path, known.sha256)
-    tables = {str(one.sha256): data / one.path for one in made_of}
+    _make_sure(store, known.path, known.sha256)
+    tables = {str(one.sha256): one.path for one in made_of}
     for sha256, path in tables.items():
         if sha256 not in prints:
-            _make_sure(data, path, sha256)
-            prints[sha256] = duplicates.fingerprints(path)
-    mine = {path: prints[sha256] for sha256, path in tables.items()}
-    found = blocking(data, dataset, known.path)
+            _make_sure(store, path, sha256)
+            prints[sha256] = duplicates.fingerprints(store.local(path))
+    mine = {store.local(path): prints[sha256] for sha256, path in tables.items()}
+    found = blocking(store, dataset, known.path)
     if is_table:
-        return [*found, expectations.duplicates_within(data / known.path, prints[known.sha256])]
+        [(table, fingerprints)] = mine.items()
+        return [*found, expectations.duplicates_within(table, fingerprints)]
     return [*found, *expectations.leaks(list(mine), mine)]
 
 
-def _make_sure(data: Path, path: Path, sha256: str) -> None:
+def _make_sure(store: Store, path: str, sha256: str) -> None:
     """Read a file again unless this process just did: what is kept is kept of these bytes."""
-    found = hashing.remembered(path) or seen.look_anew(data, path.relative_to(data).as_posix())
+    found = hashing.remembered(store.local(path)) or seen.look_anew(store, path)
     if found.sha256 != sha256:
         raise StaleInput(
             f"{path} changed since it was made: expected SHA-256 {sha256}, found {found.sha256}. "
@@ -127,11 +127,11 @@ def _make_sure(data: Path, path: Path, sha256: str) -> None:
         )
 
 
-def _keep(data: Path, dataset: Dataset, known: Provenance, found: list[Finding]) -> None:
+def _keep(store: Store, dataset: Dataset, known: Provenance, found: list[Finding]) -> None:
     """Keep what was found, where the data folder can be written to."""
     judged, findings = _judged_of(dataset, known), [asdict(finding) for finding in found]
     said = {"judged": judged, "findings": findings, "digest": _digest(judged, findings)}
-    place = _place(data, known)
+    place = _place(store, known)
     with contextlib.suppress(OSError, StorageError):  # without, it is just judged again
         writing.sweep(place)
         with writing.atomic(place, lasting=False) as partial:
@@ -154,5 +154,5 @@ def _digest(*said: Any) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def _place(data: Path, known: Provenance) -> Path:
-    return data / layout.LINEAGE / "checks" / f"{known.path}.json"
+def _place(store: Store, known: Provenance) -> Path:
+    return store.local(f"{layout.LINEAGE}/checks/{known.path}.json")

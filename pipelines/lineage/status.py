@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 
 from ..declarations import Dataset
 from ..errors import StaleInput, TableError
