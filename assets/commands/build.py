@@ -10,7 +10,6 @@ from assets.command_line import display, options
 from assets.command_line.declaring import Commands
 from assets.commands import _outcomes
 from assets.commands._datasets import selected
-from assets.running import building
 from assets.settings import Settings
 from pipelines import stages
 
@@ -54,6 +53,8 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
 def build(settings: Settings, names: Sequence[str], only: Sequence[str]) -> int:
     """Build some stages of some datasets, or all; return the exit code."""
     start = time.perf_counter()
+    from assets.running import building
+
     plan = settings.plan()
     datasets, wanted = selected(plan.declared, names), stages.selected(only)
     outcomes = building.build(settings, plan, datasets, wanted, display.chosen())

@@ -73,13 +73,13 @@ def verify(
         work = _Work(store, scratch, subject, plan.options)
         for split in subject.splits:
             if any(split in one.subject.splits for one in there if one.subject):
-                _decode(work, replace(subject, splits=(split,)), advance)
+                _decode(work, replace(subject, splits=(split,)), whole, advance)
             # Otherwise its members may not even be those declared now.
         for one in there:
             if one.stage != "tables":
                 work.verdicts[one.path] = _compared(work, one)
-    whole = {path for path, verdict in work.verdicts.items() if verdict.is_whole}
-    failing = status.failing(store, dataset, whole, anew=True)
+    right = {path for path, verdict in work.verdicts.items() if verdict.is_whole}
+    failing = status.failing(store, dataset, right, anew=True)
     return [_declared(work.verdicts[one.path], failing) for one in there]
 
 
@@ -106,12 +106,12 @@ class _Work:
         return found
 
 
-def _decode(work: _Work, subject: Subject, advance: Advance) -> None:
-    """Make the table of a split again, and hold the one that is there against the archives."""
+def _decode(work: _Work, subject: Subject, whole: Collection[str], advance: Advance) -> None:
+    """Make the table of a split again; hold the one there is, if whole, against the archives."""
     dataset, split = subject.dataset, subject.split
     path, again = layout.table(dataset.name, split.name), work.scratch / f"{split.name}.parquet"
     sums = statistics.nothing(len(dataset.classes), dataset.image.shape)
-    made = provenance.latest(work.store, path)
+    made = work.known(path) if path in whole else None
     level = tables.COMPRESSION_LEVEL
     if made is not None:
         level = made.parameters["compression"]["compression_level"]

@@ -67,6 +67,8 @@ def _make(
     run_id: str | None,
 ) -> Provenance:
     """Make an artefact that nobody else is making, and return its provenance."""
+    if before.provenance is not None:
+        provenance.settle(store, before.provenance)  # whose place ours takes while it waits
     staged = _prepared(store, artefact)
     logger.info("%s: making it, because %s", artefact.path, before.reason)
     started = clock.now()

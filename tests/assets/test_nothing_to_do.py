@@ -17,7 +17,7 @@ from assets.settings import ROOT
 from pipelines.lineage import findings, status
 from pipelines.plan import DEFAULT
 from pipelines.statistics import expectations
-from pipelines.store import hashing
+from pipelines.store import Folder, hashing
 from tests.assets.conftest import Command
 from tests.assets.project import Project, environment, made
 
@@ -101,9 +101,9 @@ class TestFindings:
         found: list[str] = []
         real = findings.blocking
 
-        def blocking(data: Path, dataset: findings.Dataset, path: str) -> list[findings.Finding]:
+        def blocking(store: Folder, dataset: findings.Dataset, path: str) -> list[findings.Finding]:
             found.append(path)
-            return real(data, dataset, path)
+            return real(store, dataset, path)
 
         monkeypatch.setattr(findings, "blocking", blocking)
         return found
@@ -112,12 +112,12 @@ class TestFindings:
         plan = built.plan()
         for dataset in plan.declared.datasets.values():
             wanted = plan.of([dataset], DEFAULT)
-            for path, state in status.states(built.data, wanted).items():
+            for path, state in status.states(Folder(built.data), wanted).items():
                 if path in findings.judged(dataset):
-                    assert state.record
-                    kept = findings.of(built.data, dataset, state.record)
+                    assert state.provenance
+                    kept = findings.of(Folder(built.data), dataset, state.provenance)
                     (built.data / f"lineage/checks/{path}.json").unlink()
-                    assert findings.of(built.data, dataset, state.record) == kept
+                    assert findings.of(Folder(built.data), dataset, state.provenance) == kept
 
     def test_nothing_is_judged_twice(
         self, built: Project, command: Command, judged: list[str]
