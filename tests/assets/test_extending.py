@@ -298,6 +298,13 @@ def test_an_added_export_of_several_files_is_one_artefact(
     assert command("verify", "--deep", *options).code == 0
 
 
+def test_an_added_export_is_made_only_where_somebody_names_it(add: Add) -> None:
+    add("exports", EXPORT)
+    assert stages.selected([]) == set(stages.DEFAULT)
+    assert stages.selected(["exports"]) == {"csv", "lmdb"}
+    assert stages.selected(["exports", "npy"]) == {"csv", "lmdb", "npy"}
+
+
 def test_a_module_without_a_declaration_is_an_error_that_says_so(add: Add) -> None:
     add("exports", '"""Nothing."""\n')
     with pytest.raises(TypeError, match=r"pipelines\.exports\.added declares no EXPORT"):

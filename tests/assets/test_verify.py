@@ -291,6 +291,7 @@ def _other_words(path: Path) -> None:
         (LMDB, _other_free_space, "its bytes are not those that the same libraries make"),
         (TABLE, _other_extremes, "its bytes are not those that the same libraries make"),
         (STATISTICS, _other_figure, "records is not what"),
+        (STATISTICS, _other_extremes, "its bytes are not those that the same libraries make"),
     ],
 )
 def test_a_forgery_whose_record_was_forged_too_is_found_by_looking_deep(
@@ -482,6 +483,33 @@ def test_what_can_not_be_compared_is_not_called_whole_by_looking_deep(
     assert "8 of 26 artefacts could not be compared; all have the bytes" in said.stdout
     assert verify(command, built, "--deep", "--repair")[0] == 0
     assert verify(command, built, "--deep") == (0, [])
+
+
+def test_what_was_made_from_a_forged_table_is_changed_too(built: Project, command: Command) -> None:
+    _other_label(built.data / TABLE)
+    rerecord(built, TABLE)
+    forged = hashlib.sha256((built.data / TABLE).read_bytes()).hexdigest()
+    said = json.loads((built.data / f"lineage/{STATISTICS}.json").read_text("utf-8"))
+    for one in said["inputs"]:
+        if one["path"] == TABLE:
+            one |= {"sha256": forged, "size_bytes": (built.data / TABLE).stat().st_size}
+    rerecord(built, STATISTICS, inputs=said["inputs"])
+
+    found = command("verify", "--deep", "tiny_digits", *built.options)
+
+    assert found.code == 1
+    assert f"{STATISTICS}: changed: it was made from {TABLE} with wrong bytes" in found.stdout
+
+
+def test_without_room_to_make_an_export_again_looking_deep_says_so_and_leaves_nothing(
+    built: Project, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(built.data)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=10))
+    said = command("verify", "--deep", "tiny_digits", *built.options)
+    assert said.code == 1
+    assert re.search(r"has [\d,]+ bytes, but only 10 are free to make it again in", said.stderr)
+    assert not (built.data / layout.SCRATCH).exists()
 
 
 def test_a_csv_with_a_header_is_compared_too(built: Project, command: Command) -> None:

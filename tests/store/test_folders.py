@@ -392,6 +392,25 @@ def test_where_the_system_can_exchange_folders_there_is_always_one(tmp_path: Pat
     assert missing == 0
 
 
+def test_where_a_new_folder_can_not_take_its_place_the_old_one_goes_back(
+    store: Folder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _without_renameat2(monkeypatch)
+    real, refusals = Path.replace, [OSError(errno.EIO, "the disk refuses")]
+
+    def refuse_once(self: Path, goal: Path) -> Path:
+        if goal == folder and refusals:
+            raise refusals.pop()
+        return real(self, goal)
+
+    monkeypatch.setattr(Path, "replace", refuse_once)
+    with pytest.raises(StorageError, match="train_shards can't be written"):
+        making.make(store, replace(ARTEFACT, code_version="2"), write({"a": b"new"}))
+    assert refusals == []
+    assert files(folder) == SHARDS
+    assert [*folder.parent.iterdir()] == [folder]
+
+
 def make_until(data: Path, version: str, operation: int) -> None:
     """Make the folder, and be killed at the n-th operation on our files."""
     left = operation
