@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.lineage import shallow
+from pipelines.exports import caffe_lmdb
+from pipelines.lineage import deep, shallow
 from pipelines.store import layout
 from tests.assets.conftest import Command
 from tests.assets.project import Project, moved
@@ -322,6 +324,49 @@ def test_what_other_libraries_made_is_compared_record_by_record(
     rerecord(built, LMDB, run=run)
     said = command("verify", "--deep", *built.options)
     assert f"{LMDB}: changed: record 3: label: expected " in said.stdout
+
+
+def test_another_python_is_no_reason_for_other_bytes(built: Project, command: Command) -> None:
+    provenance = json.loads((built.data / f"lineage/{LMDB}.json").read_text("utf-8"))
+    run = provenance["run"] | {"versions": provenance["run"]["versions"] | {"python": "3.0"}}
+    _other_free_space(built.data / LMDB)
+    rerecord(built, LMDB, run=run)
+    said = command("verify", "--deep", *built.options)
+    assert f"{LMDB}: changed: its bytes are not those that the same libraries" in said.stdout
+
+
+def test_an_lmdb_of_a_machine_with_other_pages_is_compared_record_by_record(
+    built: Project, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caffe_lmdb, "PAGE_BYTES", 4 * caffe_lmdb.PAGE_BYTES)  # here, from now on
+    _other_free_space(built.data / LMDB)
+    rerecord(built, LMDB)
+    assert verify(command, built, "--deep") == (0, []), "no reader can see that"
+    _other_datum(built.data / LMDB)
+    rerecord(built, LMDB)
+    said = command("verify", "--deep", *built.options)
+    assert f"{LMDB}: changed: record 3: label: expected " in said.stdout
+
+
+def test_who_looks_deep_beside_another_waits_for_a_turn(built: Project) -> None:
+    store, plan = built.settings().store, built.settings().plan()
+    [digits] = plan.declared.select(["tiny_digits"])
+    whole, of_the_other = {one.path for one in plan.of([digits])}, list[shallow.Verdict]()
+
+    def look() -> None:
+        of_the_other.extend(deep.verify(store, plan, digits, whole))
+
+    other = threading.Thread(target=look)
+
+    def begin_another(_records: int) -> None:
+        if other.ident is None:
+            other.start()
+            other.join(1)  # it gets no further than to the lock
+
+    found = deep.verify(store, plan, digits, whole, begin_another)
+    other.join(60)
+    assert found == of_the_other
+    assert {verdict.condition for verdict in found} == {"whole"}
 
 
 def test_repairing_begins_at_the_nearest_ancestor_that_is_whole(
