@@ -265,6 +265,21 @@ class TestPublishedConstants:
         assert isinstance(expected, list)
         assert values in expected
 
+    def test_constants_are_those_of_the_training_split_wherever_its_rows_stand(
+        self,
+        table: Path,
+        published: builders.Publisher,
+        source: Source,
+        published_dataset: Dataset,
+        tmp_path: Path,
+    ) -> None:
+        test, goal = tmp_path / "test.parquet", tmp_path / "statistics.parquet"
+        archives, split = published.mirror / "tiny_colours", published_dataset.splits["test"]
+        tables.write(source, published_dataset, split, archives, test)
+        statistics.write([test, table], goal)
+        assert pl.read_parquet(goal)["split"][0] == "test"
+        assert not failed(expectations.of_statistics(goal, published_dataset))
+
     def test_constants_of_the_channels_in_another_order_fail(
         self, path: Path, published_dataset: Dataset
     ) -> None:

@@ -122,9 +122,17 @@ def test_provenance_of_a_folder_is_as_the_schema_says_and_of_one_file_as_it_alwa
     assert sorted(few["run"]["versions"]) == ["imagesets", "numpy", "python"]
 
 
+def _list(said: dict[str, Any], files: list[dict[str, Any]]) -> None:
+    """Let provenance list other files, with the hash and the size of that list."""
+    sha256 = hashing.sha256_of(hashing.File(**file) for file in files)
+    said.update(files=files, sha256=sha256, size_bytes=sum(file["size_bytes"] for file in files))
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        lambda said: _list(said, said["files"][::-1]),
+        lambda said: _list(said, [*said["files"], said["files"][-1]]),
         lambda said: said.update(format="imagesets-lineage/1"),
         lambda said: said["files"].pop(),
         lambda said: said["files"].reverse(),
