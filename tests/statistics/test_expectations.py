@@ -212,6 +212,18 @@ class TestSameImages:
         assert found.numbers == {"groups": 2, "records": 34, "of different classes": 1}
         assert found.rows[1]["records"] == "train 30, train 31, test 1"
 
+    def test_what_is_the_same_in_one_split_alone_is_no_leak(
+        self, tables_of_repeated: list[Path], tmp_path: Path
+    ) -> None:
+        train, _ = tables_of_repeated
+        tiny = builders.tiny(
+            tmp_path / "other", builders.images(3, seed=2), np.arange(3, dtype="u1")
+        )
+        tiny = replace(tiny, split=replace(tiny.split, name="test"))
+        [found] = expectations.leaks([train, tiny.table(tmp_path / "other.parquet")], {})
+        assert found.passed
+        assert found.numbers == {"groups": 0, "records": 0, "of different classes": 0}
+
     def test_where_all_are_different_all_is_well(self, table: Path) -> None:
         found = expectations.duplicates_within(table, duplicates.fingerprints(table))
         assert found.passed

@@ -475,8 +475,16 @@ def test_what_a_process_left_that_died_just_after_the_exchange_is_removed(
     assert [*folder.parent.iterdir()] == [folder]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda new: (new / "deep/c").unlink(),  # which is read next
+        lambda new: (new / "a").write_bytes(b"other"),  # which was read already
+        lambda new: (new / "more").touch(),
+    ],
+)
 def test_a_folder_that_changes_while_it_is_read_is_read_again(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, change: Change
 ) -> None:
     real, times = hashing.look_through, 0
 
@@ -486,7 +494,7 @@ def test_a_folder_that_changes_while_it_is_read_is_read_again(
         sight = real(*given)
         if times == 2:
             shutil.copytree(folder, folder.with_name("new"))
-            (folder.with_name("new") / "deep/c").unlink()  # which is read next
+            change(folder.with_name("new"))
             writing.move(folder.with_name("new"), folder)
         return sight
 
