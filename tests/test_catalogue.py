@@ -426,6 +426,7 @@ BAD = [
     (lambda text: text.replace("splits.train", "splits.archives"), ["archives", "not allowed"]),
     (lambda text: text.replace("splits.train", "splits.statistics"), ["statistics", "not allowed"]),
     (lambda text: text.replace("splits.train", "splits.test_csv"), ["test_csv", "not allowed"]),
+    (lambda text: text.replace("splits.train", "splits.croissant"), ["croissant", "not allowed"]),
     (lambda text: text.replace("splits.train", "splits.Train"), ["splits.Train", "not allowed"]),
     (lambda text: text.replace("s.tiny_digits", 's."../x"'), ["../x", "a name is lower-case"]),
     (lambda text: text.replace("s.tiny_digits", 's.""'), ["datasets.: a name is lower-case"]),

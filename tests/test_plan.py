@@ -9,6 +9,7 @@ import pytest
 
 from assets.settings import BUILT_IN_CATALOGUE, ROOT
 from pipelines import plan, products, stages
+from pipelines.declarations import Catalogue
 from tests import builders
 
 DEFAULTS = {name: option.default for name, option in stages.options().items()}
@@ -48,14 +49,37 @@ def test_asking_for_a_stage_gives_what_it_needs_too(built_in: plan.Plan) -> None
     assert {one.stage for one in built_in.of(mnist)} == {*stages.BASIC, *products.known()}
 
 
-def test_a_product_may_need_whatever_is_made_before_it_but_not_itself(
+def test_an_asset_is_planned_whole_where_only_a_part_of_it_is_needed(
+    publisher: builders.Publisher,
+) -> None:
+    source = plan.load(publisher.catalogue).sources["tiny_digits"]
+    digits = source.datasets["tiny_digits"]
+    smaller = replace(digits, splits={"train": digits.splits["train"]})
+    declared = Catalogue({source.name: replace(source, datasets={smaller.name: smaller})})
+    found = plan.of(declared, DEFAULTS).of([smaller], ["tables"])
+    assert [one.stage for one in found] == ["archives"] * 4 + ["tables"], (
+        "two are of the test split"
+    )
+
+
+def test_a_number_may_be_any_from_the_lowest_to_the_highest() -> None:
+    level = stages.options()["compression_level"]
+    assert [level.number(text) for text in ("-7", "0", "+3", "22")] == [-7, 0, 3, 22]
+    for text in ("-8", "23", "", "1.5", "1_0"):
+        with pytest.raises(ValueError, match="write -7 to 22; -1 is the default"):
+            level.number(text)
+
+
+def test_a_product_may_need_or_show_whatever_is_made_before_it_but_not_itself(
     publisher: builders.Publisher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     declared = plan.load(publisher.catalogue)
     known = products.known()
     early = replace(known["csv"], name="early", files="exports/{dataset}/{split}.early")
     monkeypatch.setattr(
-        products, "known", lambda: {"early": replace(early, needs=("statistics", "lmdb")), **known}
+        products,
+        "known",
+        lambda: {"early": replace(early, needs=("lmdb",), uses=("statistics",)), **known},
     )
     paths = list(plan.of(declared, DEFAULTS).artefacts)
     at = paths.index("exports/tiny_digits/train.early")

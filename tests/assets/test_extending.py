@@ -30,7 +30,7 @@ APPLIES = "applies=lambda dataset: dataset.image.channels == 1"
 OF_GREY = EXPORT.replace("    write=write,", f"    {APPLIES},\n    write=write,")
 
 FOLDER = '''
-"""A file of pixels and one of labels for each split, in one folder."""
+"""A file of pixels and one of each kind of labels for each split, in one folder."""
 
 import numpy as np
 
@@ -45,6 +45,8 @@ def write(inputs, goal, chosen, advance):
         batch = tables.read(table)
         (goal / split / "pixels").write_bytes(batch.images.tobytes())
         (goal / split / "labels").write_bytes(batch.labels.tobytes())
+        if batch.coarse_labels is not None:
+            (goal / split / "coarse").write_bytes(batch.coarse_labels.tobytes())
         advance(len(batch))
     return {"records": inputs.subject.records}
 
@@ -56,7 +58,9 @@ def read(path, subject, start, stop):
     for at in range(start, min(stop, len(labels))):
         image = np.frombuffer(pixels, np.uint8, size, at * size).reshape(shape)
         label = np.array([labels[at]], np.uint8)
-        yield Stored(Batch(image, label), at * size, (at + 1) * size)
+        coarse = folder / "coarse"
+        coarse = np.fromfile(coarse, np.uint8, 1, offset=at) if coarse.exists() else None
+        yield Stored(Batch(image, label, coarse), at * size, (at + 1) * size)
 
 
 EXPORT = Product(
@@ -296,6 +300,27 @@ def test_an_added_export_of_several_files_is_one_artefact(
     (folder / "more").write_bytes(b"")
     assert made(built.build("tiny_letters", stages=["plain"])) == {name}
     assert command("verify", "--deep", *options).code == 0
+
+
+def test_a_wrong_coarse_label_of_an_added_export_is_found_by_looking_deep(
+    built: Project, command: Command, add: Add
+) -> None:
+    add("exports", FOLDER)
+    built.build("tiny_colours", stages=["plain"])
+    place = built.data / "exports/tiny_colours/plain/test/coarse"
+    coarse = bytearray(place.read_bytes())
+    coarse[3] ^= 1
+    place.write_bytes(coarse)
+    rerecord_folder(built, "exports/tiny_colours/plain")
+    said = command("verify", "--deep", "tiny_colours", *built.options)
+    assert (said.code, "record 3: coarse label: expected" in said.stdout) == (1, True), said.stdout
+
+
+def test_an_added_export_is_made_only_where_somebody_names_it(add: Add) -> None:
+    add("exports", EXPORT)
+    assert stages.selected([]) == set(stages.DEFAULT)
+    assert stages.selected(["exports"]) == {"csv", "lmdb"}
+    assert stages.selected(["exports", "npy"]) == {"csv", "lmdb", "npy"}
 
 
 def test_a_module_without_a_declaration_is_an_error_that_says_so(add: Add) -> None:

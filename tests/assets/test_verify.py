@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.lineage import shallow
+from pipelines.exports import caffe_lmdb
+from pipelines.lineage import deep, shallow
 from pipelines.store import layout
 from tests.assets.conftest import Command
 from tests.assets.project import Project, moved
@@ -291,6 +293,7 @@ def _other_words(path: Path) -> None:
         (LMDB, _other_free_space, "its bytes are not those that the same libraries make"),
         (TABLE, _other_extremes, "its bytes are not those that the same libraries make"),
         (STATISTICS, _other_figure, "records is not what"),
+        (STATISTICS, _other_extremes, "its bytes are not those that the same libraries make"),
     ],
 )
 def test_a_forgery_whose_record_was_forged_too_is_found_by_looking_deep(
@@ -321,6 +324,49 @@ def test_what_other_libraries_made_is_compared_record_by_record(
     rerecord(built, LMDB, run=run)
     said = command("verify", "--deep", *built.options)
     assert f"{LMDB}: changed: record 3: label: expected " in said.stdout
+
+
+def test_another_python_is_no_reason_for_other_bytes(built: Project, command: Command) -> None:
+    provenance = json.loads((built.data / f"lineage/{LMDB}.json").read_text("utf-8"))
+    run = provenance["run"] | {"versions": provenance["run"]["versions"] | {"python": "3.0"}}
+    _other_free_space(built.data / LMDB)
+    rerecord(built, LMDB, run=run)
+    said = command("verify", "--deep", *built.options)
+    assert f"{LMDB}: changed: its bytes are not those that the same libraries" in said.stdout
+
+
+def test_an_lmdb_of_a_machine_with_other_pages_is_compared_record_by_record(
+    built: Project, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caffe_lmdb, "PAGE_BYTES", 4 * caffe_lmdb.PAGE_BYTES)  # here, from now on
+    _other_free_space(built.data / LMDB)
+    rerecord(built, LMDB)
+    assert verify(command, built, "--deep") == (0, []), "no reader can see that"
+    _other_datum(built.data / LMDB)
+    rerecord(built, LMDB)
+    said = command("verify", "--deep", *built.options)
+    assert f"{LMDB}: changed: record 3: label: expected " in said.stdout
+
+
+def test_who_looks_deep_beside_another_waits_for_a_turn(built: Project) -> None:
+    store, plan = built.settings().store, built.settings().plan()
+    [digits] = plan.declared.select(["tiny_digits"])
+    whole, of_the_other = {one.path for one in plan.of([digits])}, list[shallow.Verdict]()
+
+    def look() -> None:
+        of_the_other.extend(deep.verify(store, plan, digits, whole))
+
+    other = threading.Thread(target=look)
+
+    def begin_another(_records: int) -> None:
+        if other.ident is None:
+            other.start()
+            other.join(1)  # it gets no further than to the lock
+
+    found = deep.verify(store, plan, digits, whole, begin_another)
+    other.join(60)
+    assert found == of_the_other
+    assert {verdict.condition for verdict in found} == {"whole"}
 
 
 def test_repairing_begins_at_the_nearest_ancestor_that_is_whole(
@@ -482,6 +528,33 @@ def test_what_can_not_be_compared_is_not_called_whole_by_looking_deep(
     assert "8 of 26 artefacts could not be compared; all have the bytes" in said.stdout
     assert verify(command, built, "--deep", "--repair")[0] == 0
     assert verify(command, built, "--deep") == (0, [])
+
+
+def test_what_was_made_from_a_forged_table_is_changed_too(built: Project, command: Command) -> None:
+    _other_label(built.data / TABLE)
+    rerecord(built, TABLE)
+    forged = hashlib.sha256((built.data / TABLE).read_bytes()).hexdigest()
+    said = json.loads((built.data / f"lineage/{STATISTICS}.json").read_text("utf-8"))
+    for one in said["inputs"]:
+        if one["path"] == TABLE:
+            one |= {"sha256": forged, "size_bytes": (built.data / TABLE).stat().st_size}
+    rerecord(built, STATISTICS, inputs=said["inputs"])
+
+    found = command("verify", "--deep", "tiny_digits", *built.options)
+
+    assert found.code == 1
+    assert f"{STATISTICS}: changed: it was made from {TABLE} with wrong bytes" in found.stdout
+
+
+def test_without_room_to_make_an_export_again_looking_deep_says_so_and_leaves_nothing(
+    built: Project, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(built.data)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=10))
+    said = command("verify", "--deep", "tiny_digits", *built.options)
+    assert said.code == 1
+    assert re.search(r"has [\d,]+ bytes, but only 10 are free to make it again in", said.stderr)
+    assert not (built.data / layout.SCRATCH).exists()
 
 
 def test_a_csv_with_a_header_is_compared_too(built: Project, command: Command) -> None:

@@ -212,6 +212,18 @@ class TestSameImages:
         assert found.numbers == {"groups": 2, "records": 34, "of different classes": 1}
         assert found.rows[1]["records"] == "train 30, train 31, test 1"
 
+    def test_what_is_the_same_in_one_split_alone_is_no_leak(
+        self, tables_of_repeated: list[Path], tmp_path: Path
+    ) -> None:
+        train, _ = tables_of_repeated
+        tiny = builders.tiny(
+            tmp_path / "other", builders.images(3, seed=2), np.arange(3, dtype="u1")
+        )
+        tiny = replace(tiny, split=replace(tiny.split, name="test"))
+        [found] = expectations.leaks([train, tiny.table(tmp_path / "other.parquet")], {})
+        assert found.passed
+        assert found.numbers == {"groups": 0, "records": 0, "of different classes": 0}
+
     def test_where_all_are_different_all_is_well(self, table: Path) -> None:
         found = expectations.duplicates_within(table, duplicates.fingerprints(table))
         assert found.passed
@@ -264,6 +276,21 @@ class TestPublishedConstants:
         expected = result.expected
         assert isinstance(expected, list)
         assert values in expected
+
+    def test_constants_are_those_of_the_training_split_wherever_its_rows_stand(
+        self,
+        table: Path,
+        published: builders.Publisher,
+        source: Source,
+        published_dataset: Dataset,
+        tmp_path: Path,
+    ) -> None:
+        test, goal = tmp_path / "test.parquet", tmp_path / "statistics.parquet"
+        archives, split = published.mirror / "tiny_colours", published_dataset.splits["test"]
+        tables.write(source, published_dataset, split, archives, test)
+        statistics.write([test, table], goal)
+        assert pl.read_parquet(goal)["split"][0] == "test"
+        assert not failed(expectations.of_statistics(goal, published_dataset))
 
     def test_constants_of_the_channels_in_another_order_fail(
         self, path: Path, published_dataset: Dataset

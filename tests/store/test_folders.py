@@ -122,9 +122,17 @@ def test_provenance_of_a_folder_is_as_the_schema_says_and_of_one_file_as_it_alwa
     assert sorted(few["run"]["versions"]) == ["imagesets", "numpy", "python"]
 
 
+def _list(said: dict[str, Any], files: list[dict[str, Any]]) -> None:
+    """Let provenance list other files, with the hash and the size of that list."""
+    sha256 = hashing.sha256_of(hashing.File(**file) for file in files)
+    said.update(files=files, sha256=sha256, size_bytes=sum(file["size_bytes"] for file in files))
+
+
 @pytest.mark.parametrize(
     "change",
     [
+        lambda said: _list(said, said["files"][::-1]),
+        lambda said: _list(said, [*said["files"], said["files"][-1]]),
         lambda said: said.update(format="imagesets-lineage/1"),
         lambda said: said["files"].pop(),
         lambda said: said["files"].reverse(),
@@ -392,6 +400,25 @@ def test_where_the_system_can_exchange_folders_there_is_always_one(tmp_path: Pat
     assert missing == 0
 
 
+def test_where_a_new_folder_can_not_take_its_place_the_old_one_goes_back(
+    store: Folder, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _without_renameat2(monkeypatch)
+    real, refusals = Path.replace, [OSError(errno.EIO, "the disk refuses")]
+
+    def refuse_once(self: Path, goal: Path) -> Path:
+        if goal == folder and refusals:
+            raise refusals.pop()
+        return real(self, goal)
+
+    monkeypatch.setattr(Path, "replace", refuse_once)
+    with pytest.raises(StorageError, match="train_shards can't be written"):
+        making.make(store, replace(ARTEFACT, code_version="2"), write({"a": b"new"}))
+    assert refusals == []
+    assert files(folder) == SHARDS
+    assert [*folder.parent.iterdir()] == [folder]
+
+
 def make_until(data: Path, version: str, operation: int) -> None:
     """Make the folder, and be killed at the n-th operation on our files."""
     left = operation
@@ -448,8 +475,16 @@ def test_what_a_process_left_that_died_just_after_the_exchange_is_removed(
     assert [*folder.parent.iterdir()] == [folder]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda new: (new / "deep/c").unlink(),  # which is read next
+        lambda new: (new / "a").write_bytes(b"other"),  # which was read already
+        lambda new: (new / "more").touch(),
+    ],
+)
 def test_a_folder_that_changes_while_it_is_read_is_read_again(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch, change: Change
 ) -> None:
     real, times = hashing.look_through, 0
 
@@ -459,7 +494,7 @@ def test_a_folder_that_changes_while_it_is_read_is_read_again(
         sight = real(*given)
         if times == 2:
             shutil.copytree(folder, folder.with_name("new"))
-            (folder.with_name("new") / "deep/c").unlink()  # which is read next
+            change(folder.with_name("new"))
             writing.move(folder.with_name("new"), folder)
         return sight
 
