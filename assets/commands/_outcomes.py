@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from assets.command_line import display
 from assets.command_line.display import say
-from assets.running.outcomes import Outcome
 from assets.settings import Settings
 from pipelines import progress
+
+if TYPE_CHECKING:
+    from assets.running.outcomes import Outcome
 
 
 def show(outcomes: Sequence[Outcome], settings: Settings, start: float) -> int:
