@@ -8,6 +8,7 @@ column, and pages that are damaged or that something else laid out otherwise: th
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator
@@ -33,7 +34,8 @@ _HEADER = re.compile(  # Thrift's compact protocol: what a field is, then what i
 class _Page(NamedTuple):
     first: int  # record
     records: int
-    compressed: pa.Buffer  # the values
+    position: int  # in the file, of its compressed bytes
+    size_bytes: int
 
 
 class _Other(Exception):
@@ -56,6 +58,8 @@ def filler(images: Pixels, table: Opened, groups: list[Group], start: int) -> Ca
     flat = images.reshape(len(images), width)
     pages, lock = _pages(table, groups, start, stop), threading.Lock()
 
+    descriptor = table.source.fileno()  # read by position: a NativeFile is not for several threads
+
     def fill() -> bool:
         codec = pa.Codec("zstd")
         try:
@@ -65,7 +69,10 @@ def filler(images: Pixels, table: Opened, groups: list[Group], start: int) -> Ca
                 if page is None:
                     return True
                 low, high = max(page.first, start), min(page.first + page.records, stop)
-                values = codec.decompress(page.compressed, page.records * width)
+                compressed = pa.allocate_buffer(page.size_bytes)  # of memory that is used again
+                if os.preadv(descriptor, [compressed], page.position) != page.size_bytes:
+                    raise _Other
+                values = codec.decompress(compressed, page.records * width)
                 found = np.frombuffer(values, np.uint8).reshape(-1, width)
                 flat[low - start : high - start] = found[low - page.first : high - page.first]
         except (_Other, OSError, pa.ArrowException):
@@ -76,9 +83,6 @@ def filler(images: Pixels, table: Opened, groups: list[Group], start: int) -> Ca
 
 def _pages(table: Opened, groups: list[Group], start: int, stop: int) -> Iterator[_Page]:
     """Yield the pages of some row groups that hold pixels of records `start` to `stop`, in order.
-
-    They are read into Arrow's memory, which is used again: bytes of that size would be fresh memory
-    for each page.
 
     Raises:
         _Other: they are not laid out as ours are.
@@ -96,7 +100,7 @@ def _pages(table: Opened, groups: list[Group], start: int, stop: int) -> Iterato
         position = column.data_page_offset
         end = position + column.total_compressed_size
         while first < last:
-            header = _HEADER.match(table.source.read_at(_HEADER_BYTES, position))
+            header = _HEADER.match(os.pread(table.source.fileno(), _HEADER_BYTES, position))
             if header is None:
                 raise _Other
             position += header.end()
@@ -105,8 +109,7 @@ def _pages(table: Opened, groups: list[Group], start: int, stop: int) -> Iterato
             if not is_whole or not 0 < records <= last - first:
                 raise _Other
             if max(first, start) < min(first + records, stop):
-                table.source.seek(position)  # whoever else reads the file does so by position
-                yield _Page(first, records, table.source.read_buffer(compressed))
+                yield _Page(first, records, position, compressed)
             position, first = position + compressed, first + records
 
 
