@@ -89,9 +89,7 @@ def _repair(settings: Settings, plan: Plan, verdicts: Sequence[Verdict], screen:
     say("\nRepairing.\n", flush=True)
     start = time.perf_counter()
     wanted = verify.to_mend(settings.store, plan, verdicts)
-    for verdict in verdicts:
-        if verdict.condition == "changed":
-            making.distrust(settings.store, verdict.path, verdict.sha256)
+    making.distrust_changed(settings.store, verdicts)
     keys = [dg.AssetKey(asset) for asset in wanted]
     outcomes = runs.materialize(settings, plan, keys, screen)
     code = _outcomes.show(outcomes, settings, start)

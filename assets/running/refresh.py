@@ -57,10 +57,10 @@ def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
     )
     def verify_artefacts(context: dg.OpExecutionContext) -> None:
         if context.op_config["hash_everything"]:
-            for verdict in jobs.not_whole(settings.store, plan):
+            broken = jobs.not_whole(settings.store, plan)
+            for verdict in broken:
                 context.log.error(f"{verdict.path}: {verdict.condition}: {verdict.why}")
-                if verdict.condition == "changed":
-                    making.distrust(settings.store, verdict.path, verdict.sha256)
+            making.distrust_changed(settings.store, broken)
 
     @dg.op(
         ins={"verified": dg.In(dg.Nothing)},
