@@ -161,11 +161,12 @@ def records(settings: Settings) -> Iterator[dg.DagsterInstance]:
     try:
         try:
             setting_up = contextlib.nullcontext() if settings.postgres else databases.set_up(folder)
-            with FileLock(folder / "lock"), setting_up:  # one process at a time
+            one_at_a_time = FileLock(folder / "lock")
+            with one_at_a_time, setting_up, databases.kept_open():
                 opened = dg.DagsterInstance.from_config(str(folder))
         except OSError as error:
             raise errors.StorageError(advice.format(error=error)) from error
-        with opened as instance, _losses_not_printed(), databases.one_engine_each():
+        with opened as instance, _losses_not_printed(), databases.kept_open():
             passwords.warn(instance, settings)
             yield instance  # what the system refuses in here may be anything
     except refusals as error:
