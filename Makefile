@@ -7,6 +7,8 @@ READY := .venv/installed
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-quick check ui bench lock clean
+# Empty is off: dozens of processes that tests start need not compile the same modules again.
+export PYTHONDONTWRITEBYTECODE :=
 # Tests of a file stay together, and share what they have built.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 

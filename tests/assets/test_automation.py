@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -241,22 +245,26 @@ def test_the_cursor_is_small_and_readable(tick: Ticks) -> None:
 class Daemon:
     """Ticks of the sensor `declarative`: what its conditions ask for is materialized."""
 
-    def __init__(self, project: Project, instance: dg.DagsterInstance) -> None:
+    def __init__(
+        self,
+        project: Project,
+        instance: dg.DagsterInstance,
+        cursor: AutomationConditionCursor | None = None,
+        now: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC),  # a Thursday
+    ) -> None:
         self._project, self._instance = project, instance
-        self._cursor: AutomationConditionCursor | None = None
-        self.now = datetime(2026, 1, 1, 12, tzinfo=UTC)  # a Thursday
+        self.cursor, self.now = cursor, now
 
-    def tick(self) -> set[str]:
+    def _tick(self, definitions: dg.Definitions) -> set[str]:
         """Return the assets that are asked for, and materialize them."""
-        definitions = self._project.definitions(str(self._project.publisher.mirror))
         result = dg.evaluate_automation_conditions(
             definitions,
             self._instance,
             dg.AssetSelection.all(),
-            cursor=self._cursor,
+            cursor=self.cursor,
             evaluation_time=self.now,
         )
-        self._cursor = result.cursor
+        self.cursor = result.cursor
         asked = [
             key
             for key in definitions.resolve_asset_graph().materializable_asset_keys
@@ -274,23 +282,51 @@ class Daemon:
 
     def settle(self) -> list[set[str]]:
         """Tick until nothing is asked for twice in a row; return what was, tick by tick."""
+        definitions = self._project.definitions(str(self._project.publisher.mirror))
         found: list[set[str]] = []
         while len(found) < 20 and found[-2:] != [set(), set()]:
-            found.append(self.tick())
+            found.append(self._tick(definitions))
         assert len(found) < 20, f"it never ends: {found}"
         return [asked for asked in found if asked]
 
 
-@pytest.fixture
-def daemon(built: Project, instance: dg.DagsterInstance) -> Daemon:
-    """A daemon that has seen everything built and has nothing to do."""
-    found = Daemon(built, instance)
-    settings = Settings(built.data, built.publisher.catalogue, str(built.publisher.mirror))
+@dataclass(frozen=True)
+class Settled:
+    """What a daemon leaves that has seen everything built and has nothing to do."""
+
+    project: Project
+    records: Path
+    cursor: AutomationConditionCursor | None
+    now: datetime
+
+
+@pytest.fixture(scope="module")
+def _settled_once(_built_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Settled:
+    folder = tmp_path_factory.mktemp("settled")
+    project, records = _built_once.copied_to(folder / "project"), folder / "records"
+    records.mkdir()
+    settings = Settings(project.data, project.publisher.catalogue, str(project.publisher.mirror))
     definitions = define(settings, settings.plan())
     keys = definitions.resolve_asset_graph().materializable_asset_keys
-    runs.execute(instance, definitions, list(keys))
-    assert found.settle() == []
-    return found
+    with dg.DagsterInstance.local_temp(str(records)) as instance:
+        runs.execute(instance, definitions, list(keys))
+        found = Daemon(project, instance)
+        assert found.settle() == []
+    return Settled(project, records, found.cursor, found.now)
+
+
+@pytest.fixture
+def settled(_settled_once: Settled, tmp_path: Path) -> Project:
+    """A project of the test's own in which everything is built."""
+    return _settled_once.project.copied_to(tmp_path / "project")
+
+
+@pytest.fixture
+def daemon(_settled_once: Settled, settled: Project, tmp_path: Path) -> Iterator[Daemon]:
+    """A daemon that has seen everything built and has nothing to do."""
+    records = shutil.copytree(_settled_once.records, tmp_path / "records")
+    with dg.DagsterInstance.local_temp(str(records)) as instance:
+        yield Daemon(settled, instance, _settled_once.cursor, _settled_once.now)
 
 
 LETTERS = {f"tiny_letters/{name}" for name in ("train", "test")}
@@ -319,21 +355,21 @@ def test_what_could_not_be_made_is_not_asked_for_at_every_tick(
 
 
 def test_when_the_time_comes_archives_are_looked_at_and_what_is_as_it_was_ends_there(
-    daemon: Daemon, built: Project
+    daemon: Daemon, settled: Project
 ) -> None:
-    before = built.snapshot()
+    before = settled.snapshot()
     daemon.now = datetime(2026, 1, 5, 6, 1, tzinfo=UTC)  # Monday, just after six
 
     assert daemon.settle() == [ARCHIVES_OF_ALL]
 
-    assert built.snapshot() == before
+    assert settled.snapshot() == before
 
 
 def test_other_bytes_go_through_to_the_last_export_of_their_source(
-    daemon: Daemon, built: Project
+    daemon: Daemon, settled: Project
 ) -> None:
-    labels = built.publisher.splits["tiny_digits", "test"][1]
-    built.republish("tiny_digits", "test-labels.gz", builders.gz(builders.idx(labels[::-1])))
+    labels = settled.publisher.splits["tiny_digits", "test"][1]
+    settled.republish("tiny_digits", "test-labels.gz", builders.gz(builders.idx(labels[::-1])))
 
     found = daemon.settle()
 
@@ -341,7 +377,7 @@ def test_other_bytes_go_through_to_the_last_export_of_their_source(
     assert found[0] >= {"tiny_digits/archives"}
     asked = set().union(*found)
     assert {asset.partition("/")[0] for asset in asked} == {"tiny_digits"}
-    assert built.build("tiny_digits")["tiny_digits/test_csv"].state == "up to date"
+    assert settled.build("tiny_digits")["tiny_digits/test_csv"].state == "up to date"
 
 
 def test_newer_code_asks_for_its_asset_and_what_is_below_if_its_bytes_changed(
@@ -355,20 +391,20 @@ def test_newer_code_asks_for_its_asset_and_what_is_below_if_its_bytes_changed(
     assert daemon.settle() == [ARCHIVES_OF_ALL], "the archives came out as they were"
 
 
-def test_a_renamed_class_asks_for_what_tells_it(daemon: Daemon, built: Project) -> None:
-    built.redeclare("tiny_letters", '"A"', '"Alpha"')
+def test_a_renamed_class_asks_for_what_tells_it(daemon: Daemon, settled: Project) -> None:
+    settled.redeclare("tiny_letters", '"A"', '"Alpha"')
 
     found = daemon.settle()
 
     assert set().union(*found) >= LETTERS
     assert "tiny_letters/archives" not in set().union(*found)
-    assert built.build("tiny_letters")["tiny_letters/statistics"].state == "up to date"
+    assert settled.build("tiny_letters")["tiny_letters/statistics"].state == "up to date"
 
 
-def test_a_check_that_fails_stops_what_is_below(daemon: Daemon, built: Project) -> None:
-    found = builders.counts(built.publisher.splits["tiny_letters", "train"][1], 4)
+def test_a_check_that_fails_stops_what_is_below(daemon: Daemon, settled: Project) -> None:
+    found = builders.counts(settled.publisher.splits["tiny_letters", "train"][1], 4)
     wrong = [found[0] + 1, found[1] - 1, *found[2:]]
-    built.redeclare("tiny_letters", f"counts = {found}", f"counts = {wrong}")
+    settled.redeclare("tiny_letters", f"counts = {found}", f"counts = {wrong}")
 
     asked = daemon.settle()
 
