@@ -180,16 +180,18 @@ def spine(bench: Bench) -> Iterator[Figure]:
             stages[stage].append(seconds)
 
     def side_by_side() -> None:
-        """Two splits at a time, as the floor does it; then both datasets' statistics."""
+        """Two splits at a time, as the floor does it; then the statistics, two at a time too."""
         data = bench.work / "side"
+        work = [(declared.sources[n], declared.datasets[n]) for n in SOURCES]
+        splits = [(s, d, split) for s, d in work for split in d.splits.values()]
+        splits.sort(key=lambda item: -item[2].records)
         with ThreadPoolExecutor(2) as pool:
-            work = [(declared.sources[n], declared.datasets[n]) for n in SOURCES]
-            splits = [(s, d, split) for s, d in work for split in d.splits.values()]
-            splits.sort(key=lambda item: -item[2].records)
             sums = dict(pool.map(lambda item: from_archives(*item, data), splits))
-        for _, dataset in work:
-            paths = [data / layout.table(dataset.name, split) for split in dataset.splits]
-            statistics.write(paths, data / layout.statistics(dataset.name), known=sums)
+            list(pool.map(lambda item: summarised(item[1], data, sums), work))
+
+    def summarised(dataset: Dataset, data: Path, sums: dict[Path, statistics.Sums]) -> None:
+        paths = [data / layout.table(dataset.name, split) for split in dataset.splits]
+        statistics.write(paths, data / layout.statistics(dataset.name), known=sums)
 
     def from_archives(
         source: Source, dataset: Dataset, split: Split, data: Path
@@ -366,6 +368,8 @@ def _build(chosen: Settings) -> list[Outcome]:
 
 # ── 6 ── lineage: what provenance costs, what verifying takes ─────────────────────────────────────
 
+MOST_ROUNDS = 3  # of three builds each: more take minutes
+
 
 def lineage_(bench: Bench) -> Iterator[Figure]:
     from assets.settings import Settings
@@ -392,11 +396,12 @@ def lineage_(bench: Bench) -> Iterator[Figure]:
         with _noted(looking if is_input else []):
             return look_through(*given)
 
+    rounds = min(bench.repeats, MOST_ROUNDS)
     shares, with_inputs, built, shallow, deep, reference = [], [], [], [], [], []
     looking: list[tuple[float, float]] = []
     making.make, hashing.look_through = clocked_make, clocked_look
     try:
-        for number in range(bench.repeats + 1):  # the first one imports, and is thrown away
+        for number in range(rounds + 1):  # the first one imports, and is thrown away
             chosen = Settings(data=bench.work / f"lineage{number}", mirror=mirror, offline=True)
             makings.clear()
             building.clear()

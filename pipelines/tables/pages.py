@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import threading
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -56,25 +55,27 @@ def filler(images: Pixels, table: Opened, groups: list[Group], start: int) -> Ca
     """
     stop, width = start + len(images), table.about.record_bytes
     flat = images.reshape(len(images), width)
-    pages, lock = _pages(table, groups, start, stop), threading.Lock()
-
+    try:
+        pages = list(_pages(table, groups, start, stop))
+    except (_Other, OSError):
+        return lambda: False
+    largest = max((page.size_bytes for page in pages), default=0)
+    left = iter(pages)  # which several threads may ask
     descriptor = table.source.fileno()  # read by position: a NativeFile is not for several threads
 
     def fill() -> bool:
         codec = pa.Codec("zstd")
         try:
-            while True:
-                with lock:
-                    page = next(pages, None)
-                if page is None:
-                    return True
-                low, high = max(page.first, start), min(page.first + page.records, stop)
-                compressed = pa.allocate_buffer(page.size_bytes)  # of memory that is used again
+            memory = memoryview(pa.allocate_buffer(largest))  # for one page after the other
+            for page in left:
+                compressed = memory[: page.size_bytes]
                 if os.preadv(descriptor, [compressed], page.position) != page.size_bytes:
                     raise _Other
                 values = codec.decompress(compressed, page.records * width)
                 found = np.frombuffer(values, np.uint8).reshape(-1, width)
+                low, high = max(page.first, start), min(page.first + page.records, stop)
                 flat[low - start : high - start] = found[low - page.first : high - page.first]
+            return True
         except (_Other, OSError, pa.ArrowException):
             return False
 
