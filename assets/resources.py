@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import dagster as dg
 import pyarrow.parquet as pq
@@ -238,12 +238,12 @@ class Options(dg.ConfigurableResource[Any]):
         """Return the options with the settings as their defaults, which the launchpad shows."""
         fields: dict[str, Any] = {
             name: (
-                type(option.default),
+                Literal[option.choices] if option.choices else type(option.default),
                 Field(
                     default=settings.chosen[name],
                     description=f"{option.help[0].upper()}{option.help[1:]}.",
-                    ge=None if isinstance(option.default, bool) else option.low,
-                    le=None if isinstance(option.default, bool) else option.high,
+                    ge=None if isinstance(option.default, bool | str) else option.low,
+                    le=None if isinstance(option.default, bool | str) else option.high,
                 ),
             )
             for name, option in stages.options().items()

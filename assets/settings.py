@@ -58,7 +58,7 @@ class Settings:
     mirror: str | None = field(default=None, repr=False)  # addresses may hold passwords
     offline: bool = False
     openlineage: str | None = field(default=None, repr=False)
-    options: Mapping[str, bool | int] = field(default_factory=dict)
+    options: Mapping[str, bool | int | str] = field(default_factory=dict)
     refresh_cron: str = "0 6 * * 1"
     refresh_timezone: str = "UTC"
     executor: str = "in_process"
@@ -86,7 +86,7 @@ class Settings:
         return plan.of(plan.load(self.catalogue), self.chosen)
 
     @property
-    def chosen(self) -> dict[str, bool | int]:
+    def chosen(self) -> dict[str, bool | int | str]:
         """Every option, as it was chosen or by default."""
         default = {name: option.default for name, option in stages.options().items()}
         return {**default, **self.options}
@@ -130,7 +130,10 @@ class Settings:
             "postgres": self.postgres or "",
             "webhook": self.webhook or "",
         }
-        said |= {name: str(int(value)) for name, value in self.chosen.items()}
+        said |= {
+            name: value if isinstance(value, str) else str(int(value))
+            for name, value in self.chosen.items()
+        }
         return {variable: said[key] for key, variable in variables().items()}
 
 
@@ -183,7 +186,7 @@ def reader(name: str) -> Callable[[str], Any]:
     option = stages.options().get(name)
     if option is None:
         return _READ[name]
-    return _switch if isinstance(option.default, bool) else option.number
+    return _switch if isinstance(option.default, bool) else option.read
 
 
 def folder(text: str) -> Path:

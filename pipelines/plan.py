@@ -264,9 +264,11 @@ def room_bytes(source: Source) -> int:
 
 
 def load(folder: Path) -> Catalogue:
-    """Return the catalogue in a folder, in which no split is called as something else is.
+    """Return the catalogue in a folder, as the products there are allow it.
+
+    No split is called as something else is, and only names that an export asks for are given.
 
     Raises:
         CatalogueError: listing every problem of every file.
     """
-    return declarations.load(folder, stages.reserved())
+    return declarations.load(folder, stages.reserved(), products.names())

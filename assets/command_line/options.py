@@ -53,8 +53,8 @@ def add_contents(parser: argparse.ArgumentParser) -> None:
         else:
             parser.add_argument(
                 spelt,
-                type=explained(option.number),
-                metavar="N",
+                type=explained(option.read),
+                metavar=f"{{{','.join(option.choices)}}}" if option.choices else "N",
                 help=f"{option.help} ({variable}; default: {option.default})",
             )
 
