@@ -14,9 +14,10 @@ Source: tensorflow/core/example/{example,feature}.proto; TFDS 4.9.10 (`core/data
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import count, repeat
@@ -28,6 +29,7 @@ from ..errors import ArtefactError
 from ..products import Choices, Column, Inputs, Option, Subject
 from ..progress import Advance
 from ..store import Facts
+from ._protobuf import content, read_varint, varint
 
 if TYPE_CHECKING:
     from ..records import Batch
@@ -126,19 +128,19 @@ def write(
     folder.mkdir(parents=True)
     sizes: dict[str, int] = {}
     for split in subject.splits:
-        shards = shard_lengths(split, chosen["shard_records"])
-        records = messages(inputs.tables[split.name], split, form, subject.dataset)
-        sizes[split.name], ready = 0, list[bytes]()
-        for number, length in enumerate(shards):
-            name, left = _file_name(form, split, file_format, number, len(shards)), length
-            with open_file(folder / name) as append:
-                while left:
-                    ready = ready or next(records)
-                    now, ready = ready[:left], ready[left:]
-                    append(now)
-                    advance(len(now))
-                    sizes[split.name] += sum(map(len, now))
-                    left -= len(now)
+        shards, ready = shard_lengths(split, chosen["shard_records"]), list[bytes]()
+        sizes[split.name] = 0
+        with contextlib.closing(messages(inputs.tables[split.name], split, form)) as records:
+            for number, length in enumerate(shards):
+                name, left = _file_name(form, split, file_format, number, len(shards)), length
+                with open_file(folder / name) as append:
+                    while left:
+                        ready = ready or next(records)
+                        now, ready = ready[:left], ready[left:]
+                        append(now)
+                        advance(len(now))
+                        sizes[split.name] += sum(map(len, now))
+                        left -= len(now)
     for name, text in _about(subject, form, file_format, sizes, chosen).items():
         (folder / name).write_text(text, "utf-8")
     return {"records": subject.records}
@@ -283,26 +285,21 @@ def _json(value: object) -> str:
 # --- Records as messages --------------------------------------------------------------------------
 
 
-def messages(table: Path, split: Split, form: Form, dataset: Dataset) -> Iterator[list[bytes]]:
+def messages(table: Path, split: Split, form: Form) -> Generator[list[bytes]]:
     """Yield the records of a table as Examples, in lists.
 
     Raises:
         TableError: what it is made from is no table of ours.
     """
-    import numpy as np
-
-    from .. import tables
     from . import _png
 
     encode, first = encoder(split.name, form.has_id), 0
-    for batch in tables.batches(table):
-        images = batch.images
-        if form.transposed:
-            images = np.ascontiguousarray(images.transpose(0, 2, 1, 3))
-        labels = [label + form.first_label for label in batch.labels.tolist()]
-        coarse = repeat(None) if batch.coarse_labels is None else batch.coarse_labels.tolist()
-        yield list(map(encode, count(first), _png.encode(images), labels, coarse))
-        first += len(batch)
+    with contextlib.closing(_png.of_table(table, transposed=form.transposed)) as runs:
+        for run, pngs in runs:
+            labels = [label + form.first_label for label in run.labels.tolist()]
+            coarse = repeat(None) if run.coarse_labels is None else run.coarse_labels.tolist()
+            yield list(map(encode, count(first), pngs, labels, coarse))
+            first += len(run)
 
 
 def encoder(split: str, has_id: bool) -> Callable[[int, bytes, int, int | None], bytes]:
@@ -319,7 +316,7 @@ def encoder(split: str, has_id: bool) -> Callable[[int, bytes, int, int | None],
         group = b"" if coarse is None else as_coarse(coarse)
         name = _entry("id", _IN_BYTES, f"{split}_{index:05d}".encode()) if has_id else b""
         features = b"".join((group, name, before(len(png)), png, as_label(label)))
-        return b"\x0a" + _varint(len(features)) + features
+        return content(1, features)
 
     return encode
 
@@ -340,57 +337,47 @@ def decoder(split: Split, form: Form, dataset: Dataset) -> Callable[[int, bytes,
     def decode(index: int, data: bytes, where: str) -> Batch:
         try:
             values = _values(data)
-            png, number = values[b"image"], _read_varint(values[b"label"], 0)[0]
-            group = _read_varint(values[b"coarse_label"], 0)[0] if groups else None
+            png, number = values[b"image"], read_varint(values[b"label"], 0)[0]
+            group = read_varint(values[b"coarse_label"], 0)[0] if groups else None
             label = number - form.first_label
             if not 0 <= label < classes or not 0 <= (group or 0) < max(groups, 1):
                 raise ValueError(f"label {number}, coarse label {group}")
             if encode(index, png, number, group) != data:
                 raise ValueError("other features, or others in their places")
-            image = _png.decode(png, shape)
         except (ValueError, LookupError) as error:
             raise ArtefactError(
                 f"{where}: expected an Example with a PNG of {shape} (height, width, channels) and "
                 f"the label of one of {classes} classes, found {error}."
             ) from error
+        image = _png.decode(png, shape, where)
         if form.transposed:
-            image = np.ascontiguousarray(image.transpose(1, 0, 2))
+            image = np.ascontiguousarray(image.transpose(0, 2, 1, 3))
         coarse = None if group is None else np.array([group], np.uint8)
-        return Batch(image[np.newaxis], np.array([label], np.uint8), coarse)
+        return Batch(image, np.array([label], np.uint8), coarse)
 
     return decode
 
 
-# Protobuf: a field is its number and kind in a byte, its length, and its content. A Feature holds a
-# list of bytes in field 1, or one of numbers in field 3.
+# A Feature holds a list of bytes in field 1, or one of numbers in field 3.
 _IN_BYTES, _IN_NUMBERS = 1, 3
-
-
-def _field(number: int, content: bytes) -> bytes:
-    return bytes([number << 3 | 2]) + _varint(len(content)) + content
 
 
 def _entry(key: str, kind: int, value: bytes) -> bytes:
     """Return an entry of an Example's features: a key, and a Feature with a list of one value."""
-    feature = _field(kind, _field(1, value))
-    return _field(1, _field(1, key.encode()) + _field(2, feature))
+    feature = content(kind, content(1, value))
+    return content(1, content(1, key.encode()) + content(2, feature))
 
 
 def _number(key: str, value: int) -> bytes:
-    return _entry(key, _IN_NUMBERS, _varint(value))
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+    return _entry(key, _IN_NUMBERS, varint(value))
 
 
 def _values(data: bytes) -> dict[bytes, bytes]:
-    """Return key → the value in its Feature's list, of an Example; IndexError where it is none."""
+    """Return key → the value in its Feature's list, of an Example.
+
+    Raises:
+        ValueError, IndexError: it is none.
+    """
     found = {}
     [features] = _contents(data)
     for entry in _contents(features):
@@ -401,20 +388,9 @@ def _values(data: bytes) -> dict[bytes, bytes]:
 
 
 def _contents(data: bytes) -> Iterator[bytes]:
-    """Yield the contents of the fields of a message."""
+    """Yield the contents of the fields of a message; whatever they are called."""
     at = 0
     while at < len(data):
-        size, at = _read_varint(data, at + 1)
+        size, at = read_varint(data, at + 1)
         yield data[at : at + size]
         at += size
-
-
-def _read_varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return a number, and where the next thing begins; IndexError at the end of the data."""
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        shift, at = shift + 7, at + 1
-        if byte < 0x80:
-            return value, at
