@@ -128,10 +128,11 @@ def most_bytes(shape: tuple[int, int, int]) -> int:
     return size + size // 8 + 1024
 
 
-def of_table(table: Path) -> Generator[tuple[Batch, list[bytes]]]:
+def of_table(table: Path, *, transposed: bool = False) -> Generator[tuple[Batch, list[bytes]]]:
     """Yield a table's records, some hundred at a time and in order, with the PNG of each.
 
-    All cores encode meanwhile; only a few runs are held at once.
+    All cores encode meanwhile; only a few runs are held at once. PNGs that are `transposed` show
+    columns as rows; the records stay as they are.
 
     Raises:
         TableError: no table of ours.
@@ -141,7 +142,8 @@ def of_table(table: Path) -> Generator[tuple[Batch, list[bytes]]]:
         for batch in tables.batches(table):
             for start in range(0, len(batch), RUN):
                 run = _part(batch, slice(start, start + RUN))
-                waiting.append((run, pool.submit(encode, run.images)))
+                shown = run.images.transpose(0, 2, 1, 3) if transposed else run.images
+                waiting.append((run, pool.submit(encode, shown)))
                 if len(waiting) > 2 * threads.WORKERS:
                     first, encoded = waiting.popleft()
                     yield first, encoded.result()
