@@ -30,7 +30,17 @@ def test_the_default_set_is_the_one_written_down(built_in: plan.Plan) -> None:
     assert len({one.asset for one in made}) == 5 + 10 * (2 + 2 * 3)
     needed = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
     assert {line.split(">")[0].split("~")[0] for line in needed} == {
-        *("dagster", "filelock", "google-crc32c", "isal", "lmdb", "numpy", "pillow", "platformdirs", "polars"),
+        *(
+            "dagster",
+            "filelock",
+            "google-crc32c",
+            "isal",
+            "lmdb",
+            "numpy",
+            "pillow",
+            "platformdirs",
+            "polars",
+        ),
         *("pyarrow", "pydantic", "requests", "rich"),
     }
 
