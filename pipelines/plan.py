@@ -81,9 +81,15 @@ class Planned:
         return self.declared if isinstance(self.declared, Artefact) else self.declared(inputs)
 
     def opened(self, store: Store, inputs: tuple[Input, ...], tables: Mapping[str, Path]) -> Inputs:
-        """Return inputs as an export or a description gets them; `tables` are those of splits."""
+        """Return inputs as an export or a description gets them; `tables` are those of splits.
+
+        Raises:
+            ArtefactError: a library that it needs is not there.
+        """
         if self.subject is None:
             raise TypeError("an archive is made from nothing here")
+        if self.product:
+            self.product.require()
         lying = {made_from.path: store.local(made_from.path) for made_from in inputs}
         return Inputs(self.subject, lying, inputs, tables)
 

@@ -90,11 +90,11 @@ def _at(known: Mapping[str, Target], store: Store, path: Path) -> Target | None:
 
 
 def _may_be(known: Mapping[str, Target], path: Path) -> list[Path]:
-    """Return the files that a path may mean: itself, or of a folder the one file of an artefact."""
+    """Return what a path may mean: itself, or of a folder the one file of an artefact in it."""
     if not os.path.isdir(path):
         return [path]
     names = {Path(target.planned.path).name for target in known.values()}
-    return [path / name for name in sorted(names.intersection(os.listdir(path)))]
+    return [path, *(path / name for name in sorted(names.intersection(os.listdir(path))))]
 
 
 def _told(copy: Path) -> str:
