@@ -72,7 +72,7 @@ def encode(images: Pixels) -> list[bytes]:
     filtered[:, :, 1:] = lines
     if channels > 1:
         filtered[:, :, 1 + channels :] -= lines[:, :, :-channels]
-    data, size = memoryview(filtered.reshape(-1)), filtered[0].size if records else 1
+    data, size = filtered.reshape(-1).data, height * (1 + width * channels)
     head = _head((height, width, channels))
     found = []
     for at in range(0, len(data), size):
