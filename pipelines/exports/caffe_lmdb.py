@@ -27,6 +27,7 @@ from ..errors import ArtefactError
 from ..products import Choices, Column, Inputs, Option, Product, Reader, Stored, Subject
 from ..progress import Advance
 from ..store import Facts, writing
+from ..store.artefacts import LIBRARIES
 from . import _lmdb_pages as pages
 from ._protobuf import before, number, read_varint
 
@@ -227,6 +228,7 @@ EXPORT = Product(
     reproducible="same libraries",
     repeats_here=lambda path: pages.page_bytes(path) == PAGE_BYTES,
     sidecar=True,
+    libraries=(*LIBRARIES, "zlib"),
     read_by=(
         Reader(
             "Caffe",

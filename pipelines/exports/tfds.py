@@ -135,6 +135,7 @@ EXPORT = Product(
     room=lambda image: image + 256,
     reproducible="same libraries",
     sidecar=True,
+    libraries=("zlib",),
     names=examples.NAMES,
     read_by=(
         Reader(
