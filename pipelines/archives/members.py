@@ -113,7 +113,8 @@ def published(
         with contextlib.ExitStack() as stack:
             with damage_named(name):
                 kind: type[_Itself | _Zip | _Tar] = _kind(some) if some.path else _Itself
-                archive = stack.enter_context(kind(folder / name, most_bytes))
+                archive = kind(folder / name, most_bytes)
+                stack.enter_context(archive)
             found = archive.each(members)
             while True:
                 with damage_named(name):

@@ -1,6 +1,7 @@
 """CIFAR's version for Python: the pickled batches that torchvision insists on, as published.
 
-    cifar-10-batches-py/data_batch_1 … test_batch, batches.meta      cifar-100-python/train, test, meta
+    cifar-10-batches-py/data_batch_1 … data_batch_5, test_batch, batches.meta
+    cifar-100-python/train, test, meta
 
 torchvision compares each file's MD5, and the batches hold file names that the binary version lacks,
 so that they can't be made from it: they come from another archive of the publisher's, which is only
@@ -42,7 +43,7 @@ def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Fac
     with writing.storage_errors(goal):
         folder.mkdir(parents=True)
         for path in inputs.paths.values():
-            listed = source.archives[path.name].members
+            listed = source.optional_archives[path.name].members
             wanted = (Member(path.name, member) for member in listed)
             found = members.published(path.parent, wanted, tables.most_bytes(source))
             with contextlib.closing(found):
@@ -73,13 +74,11 @@ def _folder(dataset: Dataset) -> str:
 
 
 def _parameters(subject: Subject, _chosen: Choices) -> dict[str, Any]:
-    archives = subject.source.archives.values()
     return {
         "folder": _folder(subject.dataset),
         "members": {
             f"{archive.name}/{path}": listed.md5
-            for archive in archives
-            if archive.optional
+            for archive in subject.source.optional_archives.values()
             for path, listed in archive.members.items()
         },
     }
@@ -119,7 +118,7 @@ shutil.copy(  # the archive itself
 os.environ["KERAS_HOME"] = home  # before Keras is imported
 import keras
 keras.datasets.cifar10.load_data()""",
-            "It takes nothing but the publisher's archive, from its own home, and unpacks it there.",
+            "It takes nothing but the publisher's archive, from its home, and unpacks it there.",
         ),
     ),
 )
