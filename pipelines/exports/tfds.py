@@ -141,9 +141,19 @@ EXPORT = Product(
         Reader(
             "tensorflow_datasets 4.9.10",
             ("tensorflow_datasets==4.9.10", "tensorflow"),
-            'tfds.load("{dataset}", data_dir="{path}", download=False, split="{split}")',
-            "EMNIST's names are `emnist/letters` and so on, its images are on their side, and "
+            """import tensorflow_datasets as tfds
+tfds.load("{dataset}", data_dir="{path}", download=False, split="{split}", as_supervised=True)""",
+            "EMNIST's names are `emnist/letters` and so on; its images are on their side, and its "
             "letters count from 1, as everywhere in TFDS.",
+        ),
+        Reader(
+            "tfrecord 1.14.6",
+            ("tfrecord==1.14.6",),
+            """import glob
+from tfrecord import tfrecord_loader
+[path] = glob.glob("{path}/**/*-{split}.tfrecord-00000-of-00001", recursive=True)
+tfrecord_loader(path, None, {"image": "byte", "label": "int"})""",
+            "Without TensorFlow; it does not hold the checksums.",
         ),
     ),
 )
