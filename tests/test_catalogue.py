@@ -731,7 +731,7 @@ def test_a_name_for_readers_that_no_export_asks_for_is_a_mistake_like_any_other(
 def test_names_for_readers_decide_nothing_of_a_table(publisher: Publisher) -> None:
     def parameters() -> list[Any]:
         found = plan.of(plan.load(publisher.catalogue), {"compression_level": -1})
-        made = (one.artefact() for one in found.artefacts.values())
+        made = (one.artefact() for one in found.artefacts.values() if one.stage != "raw")
         return [(artefact.path, dict(artefact.parameters)) for artefact in made]
 
     before = parameters()

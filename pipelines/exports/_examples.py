@@ -29,6 +29,7 @@ from ..errors import ArtefactError
 from ..products import Choices, Column, Inputs, Option, Subject
 from ..progress import Advance
 from ..store import Facts
+from ._folders import within
 from ._protobuf import content, read_varint, varint
 
 if TYPE_CHECKING:
@@ -124,8 +125,7 @@ def write(
         open_file: gives a context in which to append records to a new file.
     """
     subject = inputs.subject
-    folder = goal / form.folder
-    folder.mkdir(parents=True)
+    folder = within(goal, form.folder)
     sizes: dict[str, int] = {}
     for split in subject.splits:
         shards, ready = shard_lengths(split, chosen["shard_records"]), list[bytes]()

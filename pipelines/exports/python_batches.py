@@ -24,6 +24,7 @@ from ..errors import MemberError
 from ..products import Choices, Inputs, Product, Reader, Subject
 from ..progress import Advance
 from ..store import Facts, writing
+from ._folders import within
 from .raw import save
 
 
@@ -39,9 +40,8 @@ def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Fac
     from .. import tables
 
     source, dataset = inputs.subject.source, inputs.subject.dataset
-    folder = goal / _folder(dataset)
     with writing.storage_errors(goal):
-        folder.mkdir(parents=True)
+        folder = within(goal, _folder(dataset))
         for path in inputs.paths.values():
             listed = source.optional_archives[path.name].members
             wanted = (Member(path.name, member) for member in listed)

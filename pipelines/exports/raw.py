@@ -30,6 +30,7 @@ from ..products import Choices, Column, Inputs, Product, Reader, Stored, Subject
 from ..progress import Advance
 from ..records import ByteStream, Members, Place
 from ..store import Facts, writing
+from ._folders import within
 
 _GZ = ".gz"
 _LISTS = ("classes", "coarse_classes")
@@ -46,13 +47,13 @@ def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Fac
 
     source, dataset = inputs.subject.source, inputs.subject.dataset
     [archives] = {path.parent for path in inputs.paths.values()}
-    most, folder = tables.most_bytes(source), goal / _folder(dataset)
+    most = tables.most_bytes(source)
     wanted = (_known(source, member) for member in _members(dataset))
     with (
         writing.storage_errors(goal),
         contextlib.closing(members.published(archives, wanted, most)) as found,
     ):
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = within(goal, _folder(dataset))
         for member, stream in found:
             place = folder / _name(member)
             save(stream, place)

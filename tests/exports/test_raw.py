@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from pipelines import plan, products
-from pipelines.errors import ArtefactError, MemberError
+from pipelines.errors import ArtefactError, CatalogueError, MemberError
 from pipelines.exports import raw
 from pipelines.products import Inputs, Stored, Subject
 from pipelines.store import layout
@@ -225,6 +225,18 @@ def test_files_of_one_name_can_not_lie_in_one_folder(publisher: builders.Publish
 
     assert not products.known()["raw"].applies(declared.datasets["tiny_letters"])
     assert products.known()["raw"].applies(declared.datasets["tiny_digits"])
+
+
+@pytest.mark.parametrize("name", ["../out", "/out", "a//b", "."])
+def test_a_folder_that_leads_out_of_the_export_is_refused(
+    publisher: builders.Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setitem(READERS, "tiny_digits", f'raw = {{ folder = "{name}" }}')
+
+    with pytest.raises(CatalogueError, match="no plain path inside an export"):
+        made(publisher, "tiny_digits", tmp_path / "raw")
+
+    assert builders.files_under(tmp_path / "raw") == []
 
 
 def test_what_decides_its_bytes_are_the_archives_and_the_names(
