@@ -21,7 +21,7 @@ from typing import Any
 from ..archives import members
 from ..declarations import Dataset, Listed, Member
 from ..errors import MemberError
-from ..products import Choices, Inputs, Product, Reader, Subject
+from ..products import Choices, Column, Inputs, Product, Reader, Subject
 from ..progress import Advance
 from ..store import Facts, writing
 from ._folders import within
@@ -93,6 +93,12 @@ EXPORT = Product(
     write=write,
     needs=("optional_archives",),
     applies=lambda dataset: "python_batches" in dataset.readers,
+    columns=(
+        Column("data", "uint8", "The intensities of a record, channel by channel (CHW)."),
+        Column("labels", "list", "Numbers of the classes; CIFAR-100's are `fine_labels`."),
+        Column("coarse_labels", "list", "Numbers of the coarse classes, of CIFAR-100 only."),
+        Column("filenames", "list", "What each image was called when it was collected."),
+    ),
     parameters=_parameters,
     room=lambda image: image + 40,
     sidecar=True,
