@@ -27,6 +27,7 @@ from .declarations import (
     Dataset,
     GzipHeader,
     Image,
+    Listed,
     Member,
     Source,
     Split,
@@ -45,8 +46,18 @@ _NO_NAME_FOR_A_SPLIT = (
 NOTHING = re.compile("(?!)")
 
 
-def load(folder: Path, reserved: re.Pattern[str] = NOTHING) -> Catalogue:
-    """Read every `*.toml` of `folder`; no split may be called as something else is.
+def load(
+    folder: Path,
+    reserved: re.Pattern[str] = NOTHING,
+    names: Mapping[str, Mapping[str, type]] | None = None,
+) -> Catalogue:
+    """Read every `*.toml` of `folder`.
+
+    Args:
+        folder: one file for each source.
+        reserved: no split may be called so, as something else is.
+        names: export → key → type: what may be said of a dataset for its readers; anything where
+            that is not known.
 
     Raises:
         CatalogueError: listing every problem of every file.
@@ -68,6 +79,11 @@ def load(folder: Path, reserved: re.Pattern[str] = NOTHING) -> Catalogue:
             for dataset in source.datasets.values()
             for name in dataset.splits
             if reserved.fullmatch(name)
+        ]
+        problems += [
+            f"{path.name}: datasets.{dataset.name}.readers.{problem}"
+            for dataset in source.datasets.values()
+            for problem in (_misnamed(dataset, names) if names is not None else ())
         ]
         for name in source.datasets:
             if name in owners:
@@ -182,7 +198,7 @@ def _roles() -> set[str]:
 
 def _keys() -> set[str]:
     """Return all that may be a key; some fields are none, or are spelt otherwise."""
-    kinds = (Source, Dataset, Split, Image, Archive, GzipHeader)
+    kinds = (Source, Dataset, Split, Image, Archive, GzipHeader, Listed)
     found = {field.name for kind in kinds for field in fields(kind)} | {"bytes", "defaults"}
     return found - {"name", "source", "size_bytes"} | _roles()
 
@@ -208,11 +224,13 @@ def _named(source: Any, name: str) -> Source:
         splits = {k: split(k, s, roles) for k, s in found.splits.items()}
         return _declared(Dataset, found, name=key, source=name, splits=splits)
 
+    named = {key: replace(archive, name=key) for key, archive in source.archives.items()}
     return _declared(
         Source,
         source,
         name=name,
-        archives={key: replace(a, name=key) for key, a in source.archives.items()},
+        archives={key: archive for key, archive in named.items() if not archive.optional},
+        optional_archives={key: archive for key, archive in named.items() if archive.optional},
         datasets={key: dataset(key, d) for key, d in source.datasets.items()},
     )
 
@@ -229,15 +247,7 @@ def _contradictions(source: Source) -> Iterator[str]:
     schemes = [url.partition(":")[0] for url in source.mirrors]
     if "https" in schemes and "http" in schemes[schemes.index("https") :]:
         yield "mirrors: an http mirror may not stand after an https one"
-    for name in source.archives:
-        if (
-            not name.isprintable()
-            or not name
-            or "/" in name
-            or "\\" in name
-            or name.startswith(".")
-        ):
-            yield f"archives.{name}: must be a plain file name"
+    yield from _archive_contradictions(source)
     read = {
         str(member)
         for dataset in source.datasets.values()
@@ -259,6 +269,31 @@ def _contradictions(source: Source) -> Iterator[str]:
         for split in dataset.splits.values():
             for problem in _split_contradictions(source, dataset, split):
                 yield f"datasets.{dataset.name}.splits.{split.name}: {problem}"
+
+
+def _archive_contradictions(source: Source) -> Iterator[str]:
+    for name, archive in (*source.archives.items(), *source.optional_archives.items()):
+        if (
+            not name.isprintable()
+            or not name
+            or "/" in name
+            or "\\" in name
+            or name.startswith(".")
+        ):
+            yield f"archives.{name}: must be a plain file name"
+        if archive.members and not archive.optional:
+            yield (
+                f"archives.{name}.members: only an optional archive lists members so; what is "
+                f'known of one that a split reads stands in [members."{name}/…"]'
+            )
+        for path in archive.members:
+            if not _is_plain(path):
+                yield f"archives.{name}.members: {path} is no plain path inside an archive"
+
+
+def _is_plain(path: str) -> bool:
+    """Return whether a path inside an archive leads nowhere else."""
+    return not {"", ".", ".."} & set(path.split("/"))
 
 
 def _dataset_contradictions(dataset: Dataset) -> Iterator[str]:
@@ -300,13 +335,32 @@ def _split_contradictions(source: Source, dataset: Dataset, split: Split) -> Ite
         elif role not in wanted:
             yield f"{role}: format {dataset.format} reads {' and '.join(wanted)} only"
         for member in split.members.get(role, ()):
-            if {"", ".", ".."} & set(member.path.split("/")) and member.path:
+            if member.path and not _is_plain(member.path):
                 yield f"{role}: {member} is no plain path inside an archive"
-            if member.archive not in source.archives:
+            if member.archive in source.optional_archives:
+                yield f"{role}: {member} is in an optional archive, and every split is fetched"
+            elif member.archive not in source.archives:
                 yield (
                     f"{role}: {member} is in no declared archive."
                     f"{did_you_mean(member.archive, source.archives)}"
                 )
+
+
+def _misnamed(dataset: Dataset, known: Mapping[str, Mapping[str, type]]) -> Iterator[str]:
+    """Yield what is said for readers of exports that don't ask for it."""
+    asking = [export for export in known if known[export]]
+    for export, names in dataset.readers.items():
+        if not (keys := known.get(export, {})):
+            yield (
+                f"{export}: no export asks for names of its readers.{did_you_mean(export, asking)}"
+            )
+            continue
+        for key, value in names.items():
+            if key not in keys:
+                yield f"{export}.{key}: unknown key.{did_you_mean(key, keys)}"
+            elif not isinstance(value, keys[key]):
+                wanted = "true or false" if keys[key] is bool else "text"
+                yield f"{export}.{key}: Input should be {wanted}, found {_shown(value)}"
 
 
 def _duplicates(names: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from pydantic import (
     AliasChoices,
     ConfigDict,
     Field,
+    PlainValidator,
     Strict,
     StringConstraints,
 )
@@ -86,6 +87,18 @@ PackagePlace = Annotated[
     AfterValidator(_line),
 ]
 
+
+def _for_a_reader(value: object) -> str | bool:
+    """Return what a reader insists on, as it is declared: a name, or a switch."""
+    if isinstance(value, str) and value.strip():
+        return _line(value.strip())
+    if isinstance(value, bool):
+        return value
+    raise PydanticCustomError("reader", "Input should be text, true or false")
+
+
+ReaderName = Annotated[str | bool, PlainValidator(_for_a_reader)]
+
 STRICT = ConfigDict(extra="forbid", validate_by_alias=True, validate_by_name=True)
 
 
@@ -98,11 +111,21 @@ class GzipHeader:
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
+class Listed:
+    """What readers hold a file inside an optional archive against: its MD5."""
+
+    md5: MD5
+    size_bytes: Annotated[Positive | None, Field(validation_alias=AliasChoices("bytes"))] = None
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Archive:
     """One file as its publisher serves it.
 
     package: where a package registry has it, `apt:PACKAGE/PATH` or `npm:PACKAGE/PATH`.
     gzip: the header to restore on a file that comes out of a package.
+    optional: whether only what is made from it on request needs it; no split is read from it.
+    members: of an optional archive, those that are taken out of it, by their paths inside.
     """
 
     size_bytes: Annotated[Positive, Field(validation_alias=AliasChoices("bytes"))]
@@ -110,6 +133,8 @@ class Archive:
     sha256: SHA256
     package: PackagePlace | None = None
     gzip: GzipHeader | None = None
+    optional: Annotated[bool, Strict()] = False
+    members: Mapping[Text, Listed] = Field(default_factory=dict)
     name: FilledIn = ""
 
 
@@ -187,6 +212,8 @@ class Dataset:
     orientation: "transposed" where images are stored column by column.
     first_label: the publisher's label of `classes[0]`.
     mean, std: published constants of the training split, per channel, intensities scaled to 0–1.
+    readers: export → what its readers insist on, by the keys that the export knows
+        (`products.Product.names`): column names, versions, folders.
     """
 
     title: Text
@@ -201,6 +228,7 @@ class Dataset:
     coarse_classes: tuple[Text, ...] = ()
     mean: tuple[Share, ...] = ()
     std: tuple[Share, ...] = ()
+    readers: Mapping[Text, Mapping[Text, ReaderName]] = Field(default_factory=dict)
     name: FilledIn = ""
     source: FilledIn = ""
 
@@ -209,6 +237,7 @@ class Dataset:
 class Source:
     """One publisher's distribution; mirrors are tried in their order.
 
+    archives: those that everybody needs. In TOML, the optional ones stand among them.
     creators: who made it, each by name.
     published: when the publisher released these archives, where that is known.
     superseded: MD5 → which file of an older release it is.
@@ -226,7 +255,12 @@ class Source:
     published: Annotated[date, Strict()] | None = None
     members: Mapping[str, MemberFacts] = Field(default_factory=dict)
     superseded: Mapping[MD5, Text] = Field(default_factory=dict)
+    optional_archives: Annotated[Mapping[str, Archive], _NO_KEY] = Field(default_factory=dict)
     name: FilledIn = ""
+
+    def archive(self, name: str) -> Archive:
+        """Return an archive, optional or not."""
+        return self.archives.get(name) or self.optional_archives[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +304,7 @@ class Catalogue:
         for source in self.sources.values():
             if md5 in source.superseded:
                 return f"{source.name}'s {source.superseded[md5]}"
-            for archive in source.archives.values():
+            for archive in (*source.archives.values(), *source.optional_archives.values()):
                 if archive.md5 == md5:
                     return f"{source.name}/{archive.name}"
         return None

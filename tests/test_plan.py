@@ -30,7 +30,17 @@ def test_the_default_set_is_the_one_written_down(built_in: plan.Plan) -> None:
     assert len({one.asset for one in made}) == 5 + 10 * (2 + 2 * 3)
     needed = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
     assert {line.split(">")[0].split("~")[0] for line in needed} == {
-        *("dagster", "filelock", "isal", "lmdb", "numpy", "pillow", "platformdirs", "polars"),
+        *(
+            "dagster",
+            "filelock",
+            "google-crc32c",
+            "isal",
+            "lmdb",
+            "numpy",
+            "pillow",
+            "platformdirs",
+            "polars",
+        ),
         *("pyarrow", "pydantic", "requests", "rich"),
     }
 
@@ -46,7 +56,8 @@ def test_asking_for_a_stage_gives_what_it_needs_too(built_in: plan.Plan) -> None
     mnist = built_in.declared.select(["mnist"])
     found = [one.stage for one in built_in.of(mnist, ["statistics"])]
     assert found == ["archives"] * 4 + ["tables"] * 2 + ["statistics"]
-    assert {one.stage for one in built_in.of(mnist)} == {*stages.BASIC, *products.known()}
+    made = {name for name, product in products.known().items() if product.applies(mnist[0])}
+    assert {one.stage for one in built_in.of(mnist)} == {*stages.BASIC, *made}
 
 
 def test_an_asset_is_planned_whole_where_only_a_part_of_it_is_needed(
@@ -64,10 +75,10 @@ def test_an_asset_is_planned_whole_where_only_a_part_of_it_is_needed(
 
 def test_a_number_may_be_any_from_the_lowest_to_the_highest() -> None:
     level = stages.options()["compression_level"]
-    assert [level.number(text) for text in ("-7", "0", "+3", "22")] == [-7, 0, 3, 22]
+    assert [level.read(text) for text in ("-7", "0", "+3", "22")] == [-7, 0, 3, 22]
     for text in ("-8", "23", "", "1.5", "1_0"):
         with pytest.raises(ValueError, match="write -7 to 22; -1 is the default"):
-            level.number(text)
+            level.read(text)
 
 
 def test_a_product_may_need_or_show_whatever_is_made_before_it_but_not_itself(

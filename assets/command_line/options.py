@@ -53,8 +53,8 @@ def add_contents(parser: argparse.ArgumentParser) -> None:
         else:
             parser.add_argument(
                 spelt,
-                type=explained(option.number),
-                metavar="N",
+                type=explained(option.read),
+                metavar=f"{{{','.join(option.choices)}}}" if option.choices else "N",
                 help=f"{option.help} ({variable}; default: {option.default})",
             )
 
@@ -93,6 +93,17 @@ def add_datasets(parser: argparse.ArgumentParser) -> None:
 def add_sources(parser: argparse.ArgumentParser) -> None:
     """Add the same for a command that is about archives, which are a source's."""
     parser.add_argument("datasets", nargs="*", metavar="SOURCE", help="a source, or a dataset")
+
+
+def add_only(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the stages that a command is about; `what` says what it does with one."""
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="STAGE",
+        help=f"{what}: {', '.join(stages.known())} (may be repeated)",
+    )
 
 
 def explained(read: Callable[[str], Any]) -> Callable[[str], Any]:

@@ -18,7 +18,7 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, cast
 
@@ -94,6 +94,39 @@ def opened(folder: Path, most_bytes: int = 1 << 32) -> Iterator[OpenMember]:
         yield open_member
 
 
+def published(
+    folder: Path, wanted: Iterable[Member], most_bytes: int = 1 << 32
+) -> Generator[tuple[Member, Stream]]:
+    """Yield members of the archives in `folder` as they are published: what is gzip stays gzip.
+
+    They come in the order in which they lie in their archives, so that a tar is passed through
+    once. Each is read before the next one is asked for; the arguments are those of `opened`.
+
+    Raises:
+        MemberError: as `opened` does.
+    """
+    groups: dict[str, dict[str, Member]] = {}
+    for member in wanted:
+        groups.setdefault(member.archive, {})[member.path] = member
+    for name, members in groups.items():
+        [*_, some] = members.values()
+        with contextlib.ExitStack() as stack:
+            with damage_named(name):
+                kind: type[_Itself | _Zip | _Tar] = _kind(some) if some.path else _Itself
+                archive = kind(folder / name, most_bytes)
+                stack.enter_context(archive)
+            found = archive.each(members)
+            while True:
+                with damage_named(name):
+                    path, read = next(found, ("", None))
+                if read is None:
+                    break
+                member = members[path]
+                if member.facts is not None:
+                    read = held_against(member.facts, read, member)
+                yield member, Stream(str(member), read)
+
+
 def read_range(stream: ByteStream, start: int, stop: int) -> bytes:
     """Return bytes `start` to `stop` of a member just opened; what lies before is only passed by.
 
@@ -151,6 +184,18 @@ def damage_named(name: str) -> Iterator[None]:
         raise MemberError(f"{name}: damaged ({type(error).__name__}: {error}). {NEXT}") from error
 
 
+class _Itself(contextlib.ExitStack):
+    """An archive that is its own one member."""
+
+    def __init__(self, path: Path, _most_bytes: int) -> None:
+        super().__init__()
+        self._read: Read = self.enter_context(path.open("rb")).read
+
+    def each(self, wanted: Mapping[str, Member]) -> Iterator[tuple[str, Read]]:
+        for path in wanted:
+            yield path, self._read
+
+
 class _Zip(contextlib.ExitStack):
     """A zip, whose members may be read side by side."""
 
@@ -179,6 +224,10 @@ class _Zip(contextlib.ExitStack):
         _hold_size(member, info.file_size)
         return self.enter_context(self._zip.open(info))
 
+    def each(self, wanted: Mapping[str, Member]) -> Iterator[tuple[str, Read]]:
+        for path, member in wanted.items():
+            yield path, self.find(member).read
+
 
 class _Tar(contextlib.AbstractContextManager["_Tar"]):
     """A tar, compressed or not, read as a stream: forward, and from the start again if need be."""
@@ -194,16 +243,29 @@ class _Tar(contextlib.AbstractContextManager["_Tar"]):
         """Close the archive; if all went well, see it to its end first."""
         with self._stack, damage_named(self._path.name):
             if kind is None and self._tar is not None:
-                self._seek(None)
+                self._seek(())
                 while self._read(CHUNK_BYTES):
                     pass  # to where gzip keeps its checksum
 
     def find(self, member: Member) -> IO[bytes]:
         self._wanted.add(member.path)
-        info = self._seek(member.path)
+        info = self._seek({member.path})
         if info is None:
             self._start()
-            info = self._seek(member.path)
+            info = self._seek({member.path})
+        return self._extracted(member, info)
+
+    def each(self, wanted: Mapping[str, Member]) -> Iterator[tuple[str, Read]]:
+        """Yield members in the order in which they lie here."""
+        self._wanted |= wanted.keys()
+        left = dict(wanted)
+        self._start()
+        while left:
+            info = self._seek(left)
+            member = left.pop(info.name) if info else next(iter(left.values()))
+            yield member.path, self._extracted(member, info).read
+
+    def _extracted(self, member: Member, info: tarfile.TarInfo | None) -> IO[bytes]:
         if info is None or self._tar is None:
             raise _not_once(member, 0, self._names)
         if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
@@ -211,12 +273,12 @@ class _Tar(contextlib.AbstractContextManager["_Tar"]):
         _hold_size(member, info.size)
         return cast("IO[bytes]", self._tar.extractfile(info))  # None for irregular members only
 
-    def _seek(self, path: str | None) -> tarfile.TarInfo | None:
+    def _seek(self, paths: Collection[str]) -> tarfile.TarInfo | None:
         while self._tar is not None and (info := self._tar.next()):
             if info.name in self._wanted and info.name in self._names:
                 raise MemberError(f"{self._path.name}/{info.name}: the archive holds it twice.")
             self._names.append(info.name)
-            if info.name == path:
+            if info.name in paths:
                 return info
         return None
 

@@ -6,23 +6,30 @@ Source: `caffe.proto` and Caffe's own converters, convert_mnist_data.cpp (keys o
 convert_cifar_data.cpp (keys of 5 digits; the training split runs on over all batches). CIFAR-100's
 label is the fine one.
 
+With the option `encoded`, `data` is a PNG, and the field `encoded` (7) is true: for readers that
+decode, such as DALI.
+
 The file is compact (keys arrive in order, so pages are filled) and the same from run to run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..declarations import Dataset
 from ..errors import ArtefactError
-from ..products import Choices, Column, Inputs, Product, Stored, Subject
+from ..products import Choices, Column, Inputs, Option, Product, Reader, Stored, Subject
 from ..progress import Advance
 from ..store import Facts, writing
+from ..store.artefacts import LIBRARIES
 from . import _lmdb_pages as pages
+from ._protobuf import before, number, read_varint
 
 if TYPE_CHECKING:
     from ..records import Batch
@@ -31,7 +38,7 @@ _MESSAGE_BYTES = 64  # of a key and a Datum, beside the pixels, and more than en
 PAGE_BYTES = mmap.PAGESIZE  # as LMDB chooses it
 
 
-def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Facts:
+def write(inputs: Inputs, goal: Path, chosen: Choices, advance: Advance) -> Facts:
     """Write a split's table as an LMDB data file, the `data.mdb` of the folder that readers open.
 
     Raises:
@@ -41,11 +48,16 @@ def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Fac
     import lmdb
 
     from .. import tables
+    from . import _png
 
     about = tables.info(inputs.table)
     digits = key_digits(inputs.subject.dataset)
-    items = messages(about.shape, len(about.classes), about.records, digits)
-    with writing.atomic(goal) as partial:
+    encoded, most = bool(chosen["encoded"]), about.record_bytes
+    if encoded:
+        most = _png.most_bytes(about.shape)
+    items = messages(about.shape, len(about.classes), about.records, digits, encoded)
+    found = _png.of_table(inputs.table) if encoded else _planes(inputs.table)
+    with writing.atomic(goal) as partial, contextlib.closing(found) as runs:
         partial.unlink()  # LMDB wants to make its file itself
         try:
             with lmdb.open(
@@ -53,12 +65,13 @@ def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Fac
                 subdir=False,
                 lock=False,
                 sync=False,  # once, at the end, by the atomic writer
-                map_size=_map_bytes(about.records, about.record_bytes),
+                map_size=_map_bytes(about.records, most),
             ) as database:
                 first = 0
-                for batch in tables.batches(inputs.table):
+                for batch, data in runs:
                     with database.begin(write=True) as transaction:
-                        transaction.cursor().putmulti(items(batch, first), append=True)
+                        some = items(batch.labels.tolist(), data, first)
+                        transaction.cursor().putmulti(some, append=True)
                     first += len(batch)
                     advance(len(batch))
         except lmdb.DiskError as error:
@@ -90,25 +103,35 @@ def key_digits(dataset: Dataset) -> int:
 
 
 def messages(
-    shape: tuple[int, int, int], classes: int, records: int, key_digits: int
-) -> Callable[[Batch, int], Iterator[tuple[bytes, bytes]]]:
-    """Return a function (batch, index of its first record) → (key, Datum) of each record.
+    shape: tuple[int, int, int], classes: int, records: int, key_digits: int, encoded: bool
+) -> Callable[[list[int], Iterable[bytes], int], Iterator[tuple[bytes, bytes]]]:
+    """Return a function (labels, data, index of the first record) → (key, Datum) of each record.
 
     Keys have at least `key_digits` digits, more where so many records take more.
     """
-    size, head = shape[0] * shape[1] * shape[2], _head(shape)
-    tails = [_field(5, label) for label in range(classes)]
+    head = functools.lru_cache(1 << 14)(functools.partial(_before, shape))
+    tails = [_after(label, encoded) for label in range(classes)]
     key = f"%0{max(key_digits, len(str(records - 1)))}d"
 
-    import numpy as np
-
-    def items(batch: Batch, first: int) -> Iterator[tuple[bytes, bytes]]:
-        data = np.ascontiguousarray(batch.images.transpose(0, 3, 1, 2)).tobytes()
-        for at, label in enumerate(batch.labels.tolist()):
-            value = head + data[at * size : (at + 1) * size] + tails[label]
-            yield (key % (first + at)).encode(), value
+    def items(
+        labels: list[int], data: Iterable[bytes], first: int
+    ) -> Iterator[tuple[bytes, bytes]]:
+        for at, (label, image) in enumerate(zip(labels, data, strict=True)):
+            yield (key % (first + at)).encode(), head(len(image)) + image + tails[label]
 
     return items
+
+
+def _planes(table: Path) -> Generator[tuple[Batch, Iterator[bytes]]]:
+    """Yield a table's batches, and of each record the pixels, channel by channel."""
+    import numpy as np
+
+    from .. import tables
+
+    for batch in tables.batches(table):
+        data = np.ascontiguousarray(batch.images.transpose(0, 3, 1, 2)).tobytes()
+        size = len(data) // len(batch)
+        yield batch, (data[at : at + size] for at in range(0, len(data), size))
 
 
 def _map_bytes(records: int, record_bytes: int) -> int:
@@ -117,26 +140,16 @@ def _map_bytes(records: int, record_bytes: int) -> int:
     return (pages + 1024) * PAGE_BYTES
 
 
-def _head(shape: tuple[int, int, int]) -> bytes:
+def _before(shape: tuple[int, int, int], size_bytes: int) -> bytes:
     """Return how the Datum of an image begins: its shape, and how many bytes follow."""
     height, width, channels = shape
-    size = _varint(4 << 3 | 2) + _varint(height * width * channels)  # a bytes field
-    return _field(1, channels) + _field(2, height) + _field(3, width) + size
+    fields = (number(1, channels), number(2, height), number(3, width), before(4, size_bytes))
+    return b"".join(fields)
 
 
-def _field(number: int, value: int) -> bytes:
-    """Return a protobuf varint field."""
-    return _varint(number << 3) + _varint(value)
-
-
-def _varint(value: int) -> bytes:
-    """Return a number as protobuf writes it: 7 bits a byte, the lowest first."""
-    encoded = bytearray()
-    while value > 0x7F:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+def _after(label: int, encoded: bool) -> bytes:
+    """Return how a Datum ends: its label, and whether its data have to be decoded."""
+    return number(5, label) + (number(7, 1) if encoded else b"")
 
 
 def _record(value: bytes, where: str, shape: tuple[int, int, int]) -> Batch:
@@ -144,30 +157,39 @@ def _record(value: bytes, where: str, shape: tuple[int, int, int]) -> Batch:
     import numpy as np
 
     from ..records import Batch
+    from . import _png
 
     height, width, channels = shape
-    head, size = _head(shape), height * width * channels
-    label = value[len(head) + size + 1 :]
-    is_one = value.startswith(head) and value[len(head) + size :][:1] == _field(5, 0)[:1]
-    if not is_one or _varint(number := _number(label)) != label or number > 255:
+    size_bytes = height * width * channels
+    try:
+        size, at = read_varint(value, len(_before(shape, 0)) - 1)
+        data = value[at : at + size]
+        label, end = read_varint(value, at + size + 1)
+        encoded = end < len(value)
+        is_one = value == _before(shape, size) + data + _after(label, encoded)
+        is_one = is_one and label < 256 and (encoded or size == size_bytes)
+    except IndexError:
+        is_one = False
+    if not is_one:
         raise ArtefactError(
             f"{where}: expected a Datum with (channels, height, width) = "
-            f"{(channels, height, width)}, {size:,} bytes and a label 0 to 255; the value, of "
-            f"{len(value):,} bytes, is none."
+            f"{(channels, height, width)}, {size_bytes:,} bytes or a PNG, and a label 0 to 255; "
+            f"the value, of {len(value):,} bytes, is none."
         )
-    planes = np.frombuffer(value, np.uint8, size, len(head)).reshape(1, channels, height, width)
-    return Batch(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), np.array([number], np.uint8))
+    labels = np.array([label], np.uint8)
+    if encoded:
+        return Batch(_png.decode(data, shape, where), labels)
+    planes = np.frombuffer(data, np.uint8).reshape(1, channels, height, width)
+    return Batch(np.ascontiguousarray(planes.transpose(0, 2, 3, 1)), labels)
 
 
-def _number(varint: bytes) -> int:
-    return sum((byte & 0x7F) << 7 * at for at, byte in enumerate(varint))
-
-
-def _parameters(subject: Subject, _chosen: Choices) -> dict[str, Any]:
+def _parameters(subject: Subject, chosen: Choices) -> dict[str, Any]:
     from .. import tables
 
     about = tables.description(subject.source, subject.dataset, subject.split)
-    return {"key_digits": key_digits(subject.dataset), "about": about}
+    # Those of older databases, of which none is encoded, stay as they are.
+    encoded = {"encoded": True} if chosen["encoded"] else {}
+    return {"key_digits": key_digits(subject.dataset), "about": about} | encoded
 
 
 EXPORT = Product(
@@ -192,15 +214,47 @@ EXPORT = Product(
         Column(
             "data",
             "bytes",
-            "The Datum's `data`: intensities, channel by channel (CHW).",
+            "The Datum's `data`: intensities, channel by channel (CHW); or a PNG, and `encoded`.",
             of="pixels",
             how="transformed",
         ),
         Column("label", "int32", "The Datum's `label`: Number of the class, from 0.", of="label"),
+    ),
+    options=(
+        Option("encoded", False, "keep each image in an LMDB as a PNG, for readers that decode it"),
     ),
     parameters=_parameters,
     room=lambda image: image,
     reproducible="same libraries",
     repeats_here=lambda path: pages.page_bytes(path) == PAGE_BYTES,
     sidecar=True,
+    libraries=(*LIBRARIES, "zlib"),
+    read_by=(
+        Reader(
+            "Caffe",
+            (),
+            'layer { type: "Data" data_param { source: "{folder}" backend: LMDB batch_size: 64 } }',
+        ),
+        Reader(
+            "DALI 2.4.0",
+            ("nvidia-dali-cuda120==2.4.0",),
+            """import os
+from nvidia.dali import fn, pipeline_def
+
+@pipeline_def(batch_size=64, num_threads=2, device_id=None)
+def records():
+    pixels, labels = fn.readers.caffe(path=os.path.dirname("{path}"))
+    return fn.reshape(pixels, shape=[28, 28, 1]), labels""",
+            "Pixels come as a row of bytes, channel by channel; with the option `encoded` they go "
+            "through `fn.decoders.image` instead of `fn.reshape`.",
+        ),
+        Reader(
+            "lmdb 3.0.0",
+            ("lmdb==3.0.0",),
+            """import lmdb, os
+with lmdb.open(os.path.dirname("{path}"), readonly=True, lock=False) as database:
+    with database.begin() as transaction:
+        key, datum = next(iter(transaction.cursor()))  # a Datum message of caffe.proto""",
+        ),
+    ),
 )

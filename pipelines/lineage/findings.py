@@ -140,7 +140,9 @@ def _keep(store: Store, dataset: Dataset, known: Provenance, found: list[Finding
 
 def _judged_of(dataset: Dataset, known: Provenance) -> dict[str, Any]:
     """Return all that findings depend on."""
-    declared = json.dumps(asdict(dataset), sort_keys=True, default=str)
+    said = asdict(dataset)
+    del said["readers"]  # decides nothing of a table
+    declared = json.dumps(said, sort_keys=True, default=str)
     return {
         "path": known.path,
         "sha256": known.sha256,

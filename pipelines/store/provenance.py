@@ -25,6 +25,7 @@ import importlib.metadata
 import json
 import logging
 import platform
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -276,6 +277,8 @@ def _json(said: Mapping[str, Any]) -> bytes:
 def versions(libraries: tuple[str, ...] = LIBRARIES) -> Mapping[str, str]:
     """Return the versions of Python, of this project, and of libraries, where they are there."""
     found = {"python": platform.python_version(), "imagesets": __version__}
+    if "zlib" in libraries:  # no package: the one that Python is linked with
+        found["zlib"] = zlib.ZLIB_RUNTIME_VERSION
     for name in libraries:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)

@@ -5,6 +5,7 @@ Each test adds an example of CONTRIBUTING.md as it stands there, and edits nothi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -12,7 +13,9 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import numpy as np
 import pytest
 
@@ -22,7 +25,7 @@ from pipelines import catalogue, descriptions, exports, plan, products, stages
 from pipelines.store import Folder, hashing, provenance
 from tests import builders
 from tests.assets.conftest import Command
-from tests.assets.project import Project, made
+from tests.assets.project import DATASETS, Project, made
 from tests.assets.test_verify import rerecord
 from tests.contributing import DATASET, DESCRIPTION, EXPORT
 
@@ -75,6 +78,55 @@ EXPORT = Product(
 )
 '''
 
+UNPACKED = '''
+"""The files of an IDX dataset as they are published, unpacked, in one folder."""
+
+import shutil
+
+from pipelines import formats
+from pipelines.archives import members
+from pipelines.products import Product, Stored
+from pipelines.records import Members, Place
+
+
+def write(inputs, goal, chosen, advance):
+    assert list(inputs.paths) == [known.path for known in inputs.known]
+    [folder] = {path.parent for path in inputs.paths.values()}
+    for split in inputs.subject.splits:
+        with members.opened(folder) as open_member:
+            for role, [member] in split.members.items():
+                stream, buffer = open_member(member), memoryview(bytearray(4096))
+                with (goal / f"{split.name}-{role}").open("wb") as file:
+                    while got := stream.readinto(buffer):
+                        file.write(buffer[:got])
+        advance(split.records)
+    return {"records": inputs.subject.records}
+
+
+def read(path, subject, start, stop):
+    dataset, split, size = subject.dataset, subject.split, subject.dataset.image.size_bytes
+    images, labels = ((path / f"{split.name}-{what}").read_bytes() for what in ("images", "labels"))
+    for at in range(start, min(stop, len(labels) - 8)):
+        begin = 16 + at * size
+        parts = [images[begin : begin + size], labels[8 + at : 9 + at]]
+        record = formats.named("idx").assemble(dataset, parts)
+        yield Stored(record, begin, begin + size, file=f"{split.name}-images")
+
+
+EXPORT = Product(
+    name="unpacked",
+    title="as published, unpacked.",
+    scope="dataset",
+    files="exports/{dataset}/unpacked/",
+    code_version="1",
+    needs=("archives",),
+    applies=lambda dataset: dataset.format == "idx",
+    write=write,
+    read=read,
+    sidecar=True,
+)
+'''
+
 Add = Callable[[str, str], None]
 
 
@@ -92,6 +144,7 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Add]:
 
     def adding(room: str, text: str) -> None:
         (tmp_path / room / "added.py").write_text(text)
+        sys.modules.pop(f"{rooms[room].__name__}.added", None)
         forget()
 
     yield adding
@@ -227,8 +280,11 @@ def test_what_is_added_stands_in_the_ui_with_its_columns_and_in_the_launchpad(
     }
     options = definitions.resources["options"]
     assert options.npy_flat is False
-    assert options.exports == stages.exports()
-    assert "npy" in options.exports
+    assert options.exports == ["csv", "lmdb"], "the others are made where somebody names them"
+    assert npy.group_name == "tiny_digits_exports"
+    assert keys["tiny_digits/test_csv"].group_name == "tiny_digits"
+    assert npy.automation_condition is None
+    assert keys["tiny_digits/test_csv"].automation_condition is not None
 
 
 def test_a_description_that_is_added_shows_what_is_there_and_is_made_again_when_that_changes(
@@ -265,6 +321,9 @@ def rerecord_folder(project: Project, path: str) -> None:
         made, sha256=folder.sha256, size_bytes=folder.identity.size_bytes, files=folder.files
     )
     (project.data / f"lineage/{path}.json").write_bytes(provenance.dump(said))
+    sidecar = project.data / f"{path}.lineage.json"
+    if sidecar.exists():
+        sidecar.write_bytes(provenance.sidecar(said))
 
 
 def test_an_added_export_of_several_files_is_one_artefact(
@@ -321,6 +380,9 @@ def test_an_added_export_is_made_only_where_somebody_names_it(add: Add) -> None:
     assert stages.selected([]) == set(stages.DEFAULT)
     assert stages.selected(["exports"]) == {"csv", "lmdb"}
     assert stages.selected(["exports", "npy"]) == {"csv", "lmdb", "npy"}
+    named = stages.selected([], ["csv", "npy"])
+    assert named == {"archives", "tables", "statistics", "croissant", "csv", "npy"}
+    assert stages.selected(["exports"], ["npy"]) == {"npy"}
 
 
 def test_a_module_without_a_declaration_is_an_error_that_says_so(add: Add) -> None:
@@ -356,3 +418,260 @@ def test_a_dataset_that_is_added_as_one_file_is_made_like_any_other(
     assert "top right" in command("trace", "corners/train_lmdb:1", *project.options).stdout
     keys = automated(project.settings()).resolve_asset_graph().get_all_asset_keys()
     assert "corners/train_csv" in {key.to_user_string() for key in keys}
+
+
+def test_an_export_made_from_archives_is_traced_and_verified_without_a_table(
+    project: Project, command: Command, add: Add, tmp_path: Path
+) -> None:
+    add("exports", UNPACKED)
+    name, options = "tiny_letters/unpacked", [*project.options, *project.mirror]
+    assert made(project.build("tiny_letters", stages=["unpacked"])) == {
+        "tiny_letters/archives",
+        name,
+    }
+    assert not (project.data / "tables").exists(), "it needs none"
+    assert command("verify", "--deep", *options).code == 0
+    assert command("trace", name, *project.options).code == 0
+    said = command("trace", f"{name}:test/11", "--json", *project.options)
+    assert said.code == 0, said.stdout
+    hops = json.loads(said.stdout)["hops"]
+    assert [hop["what"] for hop in hops] == ["unpacked", "member", "member", "archive", "origin"]
+    assert hops[0]["path"] == "exports/tiny_letters/unpacked/test-images"
+    assert hops[0]["bytes"] == [16 + 11 * 25, 16 + 12 * 25]
+    shutil.copytree(project.data / "exports/tiny_letters", tmp_path / "copied")
+    said = command("trace", f"{tmp_path / 'copied/unpacked'}:test/11", *project.options)
+    assert said.code == 0, said.stderr
+    assert str(tmp_path / "copied/unpacked/test-images") in said.stdout
+
+    folder = project.data / "exports/tiny_letters/unpacked"
+    labels = bytearray((folder / "test-labels").read_bytes())
+    labels[8 + 3] = labels[8 + 3] % 4 + 1
+    (folder / "test-labels").write_bytes(labels)
+    said = command("trace", f"{name}:test/3", *project.options)
+    assert (said.code, "BROKEN  unpacked" in said.stdout) == (1, True), said.stdout
+    rerecord_folder(project, "exports/tiny_letters/unpacked")
+    said = command("verify", "--deep", *options)
+    assert (said.code, "unpacked: changed: record 3: label" in said.stdout) == (1, True), said
+    assert command("verify", "--deep", "--repair", *options).code == 0
+
+
+def test_an_export_made_from_archives_whose_records_nobody_reads_is_made_again(
+    project: Project, command: Command, add: Add
+) -> None:
+    add("exports", UNPACKED.replace("    read=read,\n", ""))
+    project.build("tiny_digits", stages=["unpacked"])
+    assert command("verify", "--deep", *project.options).code == 0
+    place = project.data / "exports/tiny_digits/unpacked/test-labels"
+    place.write_bytes(place.read_bytes()[:-1] + b"\x02\x02")
+    rerecord_folder(project, "exports/tiny_digits/unpacked")
+    said = command("verify", "--deep", *project.options)
+    assert (said.code, "changed: its bytes are not those" in said.stdout) == (1, True), said.stdout
+
+
+def test_an_export_whose_library_is_missing_says_how_to_install_it_and_nothing_else_stops(
+    built: Project, command: Command, add: Add
+) -> None:
+    add("exports", FOLDER)
+    built.build("tiny_digits", stages=["plain"])
+    lacking = '    extra="hdf5",\n    requires=("numpy", "not_there"),\n    libraries'
+    add("exports", FOLDER.replace("    libraries", lacking))
+    options = [*built.options, *built.mirror]
+    install = ".venv/bin/python -m pip install not_there"
+
+    said = command("build", "tiny_letters", "--only", "plain", *options)
+    assert said.code == 1
+    assert f"plain needs not_there, which not everybody has. Install it: {install}" in said.stderr
+    said = command("trace", "tiny_digits/plain:test/3", *built.options)
+    assert (said.code, "BROKEN  plain" in said.stdout) == (1, True)
+    assert install in " ".join(said.stdout.split())
+    assert command("list", *built.options).code == 0
+    assert command("verify", *built.options).code == 0
+    said = command("verify", "--deep", *built.options)
+    assert "exports/tiny_digits/plain: uncompared: plain needs not_there" in said.stdout
+
+
+def test_words_to_choose_from_are_a_setting_everywhere(
+    built: Project, command: Command, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = 'Option("order", "rows", "which pixels come first", choices=("rows", "columns"))'
+    of_npy = EXPORT.replace("options=(Option(", f"options=({words}, Option(")
+    add("exports", of_npy)
+    asked = [*built.options, *built.mirror, "tiny_digits", "--only", "npy"]
+    assert "--npy-order {rows,columns}" in command("build", "--help").stdout
+    said = command("build", *asked, "--npy-order", "diagonals")
+    assert "write rows or columns; rows is the default" in " ".join(said.stderr.split())
+    assert command("build", *asked, "--npy-order", "columns").code == 0
+    said = (built.data / f"lineage/{NPY}.json").read_text()
+    assert json.loads(said)["parameters"]["order"] == "columns"
+    monkeypatch.setenv(variables()["npy_order"], "columns")
+    assert "Nothing to do" in command("build", *asked).stdout
+    settings = built.settings().with_({"npy_order": "columns"})
+    assert settings.as_environment()[variables()["npy_order"]] == "columns"
+    monkeypatch.setenv(variables()["npy_order"], "diagonals")
+    assert "write rows or columns" in command("build", *asked).stderr
+    schema = automated(settings).resolve_implicit_global_asset_job_def().run_config_schema
+    config = schema.config_type.fields["resources"].config_type.fields["options"].config_type  # type: ignore[attr-defined]
+    field = config.fields["config"].config_type.fields["npy_order"]
+    assert field.default_value == "columns"
+    assert [value.config_value for value in field.config_type.enum_values] == ["rows", "columns"]
+
+
+def materialized(result: dg.ExecuteInProcessResult) -> set[str]:
+    assert result.success
+    return {
+        event.asset_key.to_user_string()
+        for event in result.all_events
+        if event.is_step_materialization and event.asset_key
+    }
+
+
+def test_a_run_of_everything_leaves_out_what_is_made_on_request_and_a_run_of_that_makes_it(
+    built: Project, add: Add
+) -> None:
+    add("exports", EXPORT)
+    add("descriptions", DESCRIPTION)
+    npy = {f"{name}/{split}_npy" for name in DATASETS for split in ("train", "test")}
+    inventories = {f"{name}/inventory" for name in DATASETS}
+
+    def run(*keys: str, named: tuple[str, ...] = ("csv", "lmdb"), **config: Any) -> set[str]:
+        settings = built.settings(mirror=str(built.publisher.mirror), exports=named)
+        job = automated(settings).resolve_implicit_global_asset_job_def()
+        said = {"resources": {"options": {"config": config}}} if config else None
+        chosen = [dg.AssetKey(key.split("/")) for key in keys]
+        return materialized(job.execute_in_process(asset_selection=chosen or None, run_config=said))
+
+    everything = {
+        key.to_user_string()
+        for key in automated(built.settings()).resolve_asset_graph().get_all_asset_keys()
+    }
+    default = everything - npy - inventories
+    assert npy | inventories < everything
+    assert run() == default
+    assert run(*everything) == default, "as the UI says it"
+    assert run(*everything, exports=["csv", "lmdb", "npy"]) == default | npy, "the launchpad"
+    assert run(*everything, named=("csv", "lmdb", "npy")) == default | npy, "IMAGESETS_EXPORTS"
+    assert run("tiny_digits/test_npy") == {"tiny_digits/test_npy"}
+    assert run(*npy, *inventories) == npy | inventories
+    jobs = automated(built.settings())
+    assert materialized(jobs.resolve_job_def("everything").execute_in_process()) == default
+    status = materialized(jobs.resolve_job_def("refresh").execute_in_process())
+    assert status == set(), "nothing to do"
+
+
+def test_exports_that_the_environment_names_are_made_where_nobody_names_any(
+    built: Project, command: Command, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add("exports", EXPORT)
+    monkeypatch.setenv("IMAGESETS_EXPORTS", "csv, npy")
+    said = command("build", "tiny_digits", *built.options, *built.mirror)
+    assert said.code == 0, said.stderr
+    assert "tiny_digits/test_npy" in said.stdout
+    assert "_lmdb" not in said.stdout
+    monkeypatch.setenv("IMAGESETS_EXPORTS", "csv,npi")
+    said = command("build", "tiny_digits", *built.options, *built.mirror)
+    assert said.code != 0
+    assert "IMAGESETS_EXPORTS is 'csv,npi': there is no export 'npi'. Did you mean 'npy'?" in (
+        said.stderr
+    )
+
+
+def test_all_that_is_named_on_the_command_line_is_made_though_it_be_everything(
+    project: Project, command: Command, add: Add
+) -> None:
+    add("exports", EXPORT)
+    add("descriptions", DESCRIPTION)
+    only = [f"--only={stage}" for stage in (*stages.DEFAULT, "npy", "inventory")]
+    said = command("build", *only, *project.options, *project.mirror)
+    assert said.code == 0, said.stderr
+    assert "tiny_digits/inventory" in said.stdout
+    assert "tiny_digits/test_npy" in said.stdout
+
+
+REPACKED = UNPACKED.replace('name="unpacked"', 'name="repacked"').replace(
+    'needs=("archives",)', 'needs=("optional_archives",)'
+)
+REPACKED = re.sub(
+    r"def write.*?(?=EXPORT)",
+    """def write(inputs, goal, chosen, advance):
+    [archive] = inputs.paths.values()
+    with members.opened(archive.parent) as open_member:
+        for path in inputs.subject.source.optional_archives[archive.name].members:
+            stream = open_member(Member(archive.name, path))
+            (goal / path.rpartition("/")[2]).write_bytes(members.read_range(stream, 0, 5))
+    advance(inputs.subject.records)
+    return {"records": inputs.subject.records}
+
+
+""",
+    REPACKED,
+    flags=re.DOTALL,
+)
+REPACKED = (
+    REPACKED.replace("/unpacked/", "/repacked/")
+    .replace("    read=read,\n", "")
+    .replace("import shutil\n", "from pipelines.declarations import Member\n")
+)
+
+
+def test_optional_archives_are_fetched_for_what_needs_them_and_for_nothing_else(
+    project: Project, command: Command, add: Add, tmp_path: Path
+) -> None:
+    data = builders.tarred({"py/one": b"first", "py/two": b"other"})
+    name, place = "tiny-python.tar.gz", project.data / "archives/tiny_digits/tiny-python.tar.gz"
+    project.publisher.archive("tiny_digits", name).write_bytes(data)
+    declared = (
+        builders.declare({name: data})
+        .splitlines()[-1]
+        .replace(
+            " }",
+            ", optional = true, "
+            f'members = {{ "py/one" = {{ md5 = "{hashlib.md5(b"first").hexdigest()}" }}, '
+            f'"py/two" = {{ md5 = "{hashlib.md5(b"other").hexdigest()}", bytes = 5 }} }} }}',
+        )
+    )
+    project.redeclare("tiny_digits", "[archives]", f"[archives]\n{declared}")
+    add("exports", REPACKED)
+    options, asset = [*project.options, *project.mirror], "tiny_digits/optional_archives"
+
+    for arguments in (["build"], ["fetch"]):
+        said = command(*arguments, *options)
+        assert (said.code, asset in said.stdout, place.exists()) == (0, False, False), said.stderr
+    before = command("lock", "tiny_digits", *project.options).stdout
+    assert command("mirror", *options, str(tmp_path / "mirror")).code == 0
+    assert not (tmp_path / "mirror/tiny_digits" / name).exists()
+    assert f"{len(data)}" not in command("list", *project.options).stdout
+    assert materialized(
+        project.definitions(mirror=str(project.publisher.mirror))
+        .resolve_implicit_global_asset_job_def()
+        .execute_in_process()
+    ).isdisjoint({asset, "tiny_digits/repacked"})
+    graph = project.definitions().resolve_asset_graph()
+    node = graph.get(dg.AssetKey(asset.split("/")))
+    assert node.group_name == "tiny_digits_exports"
+    assert node.automation_condition is None
+    assert not graph.has(dg.AssetKey(["tiny_letters", "repacked"])), "it has none"
+
+    said = command("fetch", "tiny_digits", "--only", "repacked", *options)
+    assert (said.code, asset in said.stdout) == (0, True), said.stderr
+    assert place.read_bytes() == data
+    shutil.rmtree(project.data / "archives/tiny_digits")
+    said = command("build", "tiny_digits", "--only", "repacked", *options)
+    assert (said.code, f"{asset} " in said.stdout) == (0, True), said.stderr
+    assert "tiny_digits/archives" not in said.stdout, "it needs those alone"
+    made_of = project.data / "exports/tiny_digits/repacked"
+    assert {p.name: p.read_bytes() for p in made_of.iterdir()} == {"one": b"first", "two": b"other"}
+    assert command("build", *options).code == 0
+    assert command("verify", "--deep", *options).code == 0
+    assert command("lock", "tiny_digits", *project.options).stdout == before
+    said = command("trace", "tiny_digits/repacked", *project.options)
+    assert (said.code, f"archives/tiny_digits/{name}" in said.stdout) == (0, True), said.stdout
+    said = command("trace", f"archives/tiny_digits/{name}", *project.options)
+    assert (said.code, "an archive of tiny_digits" in said.stdout) == (0, True), said.stderr
+    place.unlink()
+    said = command("verify", "--deep", *options)
+    assert f"archives/tiny_digits/{name}: missing" in said.stdout
+    assert "repacked: uncompared: archives/tiny_digits/tiny-python.tar.gz is not" in said.stdout
+    said = command("trace", f"archives/tiny_digits/{name}", *project.options)
+    assert "build tiny_digits --only optional_archives" in " ".join(said.stderr.split())
+    assert command("verify", "--deep", "--repair", *options).code == 0
+    assert place.read_bytes() == data
