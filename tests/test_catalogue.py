@@ -7,11 +7,12 @@ import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from pipelines import declarations, formats, plan
+from pipelines import catalogue, declarations, formats, plan
 from pipelines.declarations import Catalogue
 from pipelines.errors import CatalogueError, UnknownName
 from tests.builders import Publisher
@@ -677,3 +678,107 @@ def test_whatever_a_line_says_it_is_read_or_refused(publisher: Publisher) -> Non
                 with contextlib.suppress(CatalogueError):
                     plan.load(publisher.catalogue)
         path.write_text(whole)
+
+
+# --- what readers insist on -----------------------------------------------------------------------
+
+
+def test_names_for_readers_are_read_as_they_are_declared(built_in: Catalogue) -> None:
+    letters = built_in.datasets["emnist_letters"].readers
+    assert letters["tfds"] == {
+        "name": "emnist",
+        "config": "letters",
+        "version": "3.1.0",
+        "as_published": True,
+    }
+    assert {name: dataset.readers["raw"]["folder"] for name, dataset in built_in.datasets.items()}[
+        "fashion_mnist"
+    ] == "FashionMNIST/raw"
+    columns = built_in.datasets["cifar100"].readers["huggingface"]
+    assert columns == {"image": "img", "label": "fine_label", "coarse_label": "coarse_label"}
+
+
+READERS = """
+[datasets.tiny_digits.readers]
+plain  = { folder = "tiny", turned = false }
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ('plaim = { folder = "a" }', "readers.plaim: no export asks for names of its readers. Did"),
+        ('csv = { folder = "a" }', "readers.csv: no export asks for names of its readers."),
+        ('plain = { foldr = "a" }', "readers.plain.foldr: unknown key. Did you mean 'folder'?"),
+        ("plain = { folder = true }", "readers.plain.folder: Input should be text, found True"),
+        ('plain = { turned = "a" }', "readers.plain.turned: Input should be true or false, found"),
+        ("plain = { folder = 3 }", "readers.plain.folder: Input should be text, true or false, "),
+        ('plain = { folder = " " }', "readers.plain.folder: Input should be text, true or false, "),
+    ],
+)
+def test_a_name_for_readers_that_no_export_asks_for_is_a_mistake_like_any_other(
+    publisher: Publisher, said: str, problem: str
+) -> None:
+    names: dict[str, dict[str, type]] = {"csv": {}, "plain": {"folder": str, "turned": bool}}
+    folder = edited(publisher, lambda text: text + READERS)
+    found = catalogue.load(folder, names=names).datasets["tiny_digits"].readers
+    assert found == {"plain": {"folder": "tiny", "turned": False}}
+    wrong = READERS.splitlines()[-1]
+    with pytest.raises(CatalogueError, match=re.escape(f"tiny_digits.{problem}")):
+        catalogue.load(edited(publisher, replaced(wrong, said)), names=names)
+
+
+def test_names_for_readers_decide_nothing_of_a_table(publisher: Publisher) -> None:
+    def parameters() -> list[Any]:
+        found = plan.of(plan.load(publisher.catalogue), {"compression_level": -1})
+        made = (one.artefact() for one in found.artefacts.values())
+        return [(artefact.path, dict(artefact.parameters)) for artefact in made]
+
+    before = parameters()
+    edited(
+        publisher, lambda text: text + '\n[datasets.tiny_digits.readers]\nraw = { folder = "x" }'
+    )
+    assert parameters() == before
+
+
+OPTIONAL = f"""
+[archives."tiny-python.tar.gz"]
+bytes = 10
+md5 = "{"0" * 32}"
+sha256 = "{"0" * 64}"
+optional = true
+members."tiny/batch" = {{ md5 = "{"1" * 32}", bytes = 3 }}
+members."tiny/meta" = {{ md5 = "{"2" * 32}" }}
+"""
+
+
+def with_optional(text: str) -> str:
+    """A source's TOML with an optional archive, which stands before its datasets."""
+    head, _, rest = text.partition("\n[datasets.")
+    return f"{head}\n{OPTIONAL}\n[datasets.{rest}"
+
+
+def test_an_optional_archive_lists_its_members_by_their_md5(publisher: Publisher) -> None:
+    source = plan.load(edited(publisher, with_optional)).sources["tiny_digits"]
+    assert "tiny-python.tar.gz" not in source.archives, "a split is never read from it"
+    archive = source.optional_archives["tiny-python.tar.gz"]
+    listed = {path: (one.md5[0], one.size_bytes) for path, one in archive.members.items()}
+    assert listed == {"tiny/batch": ("1", 3), "tiny/meta": ("2", None)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("optional = true\n", "", "members: only an optional archive lists members so"),
+        ("optional = true", "optional = 1", "optional: Input should be a valid boolean"),
+        ('"tiny/meta"', '"../meta"', "../meta is no plain path inside an archive"),
+        ('md5 = "2', 'md6 = "2', "unknown key. Did you mean 'md5'?"),
+        ('images = "train-images.gz"', 'images = "tiny-python.tar.gz/x"', "in an optional archive"),
+    ],
+)
+def test_a_mistake_about_an_optional_archive_is_told(
+    publisher: Publisher, old: str, new: str, problem: str
+) -> None:
+    folder = edited(publisher, lambda text: replaced(old, new)(with_optional(text)))
+    with pytest.raises(CatalogueError, match=re.escape(problem)):
+        plan.load(folder)

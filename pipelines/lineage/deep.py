@@ -70,10 +70,10 @@ def verify(
     source = plan.declared.source_of(dataset)
     subject = Subject(source, dataset, tuple(dataset.splits.values()))
     with _scratch(store) as scratch:
-        work = _Work(store, scratch, subject, plan.options)
+        work = _Work(store, scratch, subject, plan.options, whole)
         for split in subject.splits:
             if any(split in one.subject.splits for one in there if one.subject):
-                _decode(work, replace(subject, splits=(split,)), whole, advance)
+                _decode(work, replace(subject, splits=(split,)), advance)
             # Otherwise its members may not even be those declared now.
         for one in there:
             if one.stage != "tables":
@@ -87,6 +87,7 @@ def verify(
 class _Work:
     """What is known so far of a dataset that is compared with its archives.
 
+    whole: paths of what is whole by its hashes.
     tables, sums: of each split that was decoded, made again.
     """
 
@@ -94,6 +95,7 @@ class _Work:
     scratch: Path
     subject: Subject
     options: Mapping[str, Any]
+    whole: Collection[str]
     tables: dict[str, Path] = field(default_factory=dict)
     sums: dict[Path, statistics.Sums] = field(default_factory=dict)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
@@ -106,12 +108,12 @@ class _Work:
         return found
 
 
-def _decode(work: _Work, subject: Subject, whole: Collection[str], advance: Advance) -> None:
+def _decode(work: _Work, subject: Subject, advance: Advance) -> None:
     """Make the table of a split again; hold the one there is, if whole, against the archives."""
     dataset, split = subject.dataset, subject.split
     path, again = layout.table(dataset.name, split.name), work.scratch / f"{split.name}.parquet"
     sums = statistics.nothing(len(dataset.classes), dataset.image.shape)
-    made = work.known(path) if path in whole else None
+    made = work.known(path) if path in work.whole else None
     level = tables.COMPRESSION_LEVEL
     if made is not None:
         level = made.parameters["compression"]["compression_level"]
@@ -144,13 +146,8 @@ def _decode(work: _Work, subject: Subject, whole: Collection[str], advance: Adva
 def _compared(work: _Work, planned: Planned) -> Verdict:
     """Hold statistics, an export or a description against what it must be."""
     made, product = work.known(planned.path), planned.product
-    if product is None or product.read is None:  # it tells which tables it was made from
-        for path in (made_from.path for made_from in made.inputs):
-            if path not in work.verdicts:
-                return Verdict(planned.path, "uncompared", f"{path} is not whole")
-            if not work.verdicts[path].is_whole:
-                why = f"it was made from {path} with wrong bytes"
-                return Verdict(planned.path, "changed", why)
+    if verdict := _by_its_inputs(work, planned, made):
+        return verdict
     if product is None:
         return _verdict(planned.path, _wrong_statistics(work, made))
     can_repeat = product.reproducible == "everywhere" or (
@@ -165,6 +162,27 @@ def _compared(work: _Work, planned: Planned) -> Verdict:
         return Verdict(planned.path, "whole")
     wrong = _differing_record(work, planned, product) if product.read else None
     return _verdict(planned.path, wrong or (OTHER_BYTES if can_repeat else None))
+
+
+def _by_its_inputs(work: _Work, planned: Planned, made: Provenance) -> Verdict | None:
+    """Return what is to say of an artefact that can't be compared, or was made from wrong bytes."""
+    product = planned.product
+    if product and product.lacking:
+        return Verdict(planned.path, "uncompared", product.lacking)
+    for path in planned.needs:
+        if layout.is_archive(path) and path not in work.whole:
+            return Verdict(planned.path, "uncompared", f"{path} is not here and whole")
+    if product and product.read:
+        return None  # whatever it was made from, its records are compared
+    for path in (made_from.path for made_from in made.inputs):  # it tells which tables
+        if layout.is_archive(path):
+            continue
+        if path not in work.verdicts:
+            return Verdict(planned.path, "uncompared", f"{path} is not whole")
+        if not work.verdicts[path].is_whole:
+            why = f"it was made from {path} with wrong bytes"
+            return Verdict(planned.path, "changed", why)
+    return None
 
 
 def _made_again(work: _Work, planned: Planned, product: Product, made: Provenance) -> str:

@@ -93,6 +93,19 @@ class Way:
         """Where the archives lie."""
         return self.store.local(layout.archives(self.source.name))
 
+    @property
+    def leads_over_tables(self) -> bool:
+        """Whether what is traced was made from tables, not straight from archives."""
+        planned = self.target.planned
+        return planned.product is None or not all(map(layout.is_archive, planned.needs))
+
+    @property
+    def needed_archives(self) -> list[str]:
+        """The archives that an export or a description is itself made from."""
+        planned = self.target.planned
+        paths = filter(layout.is_archive, planned.needs if planned.product else ())
+        return [path.rpartition("/")[2] for path in paths]
+
     def opened(self) -> contextlib.AbstractContextManager[OpenMember]:
         """Give a function that opens members of the archives."""
         return members.opened(self.folder, tables.most_bytes(self.source))
@@ -139,7 +152,7 @@ def number_of(text: str, what: str, rows: int) -> int:
 
 def archive(plan: Plan, store: Store, source: Source, name: str) -> tuple[Hop, Hop]:
     """Hold an archive against the catalogue, and say where it came from, and when."""
-    archive, path = source.archives[name], layout.archive(source.name, name)
+    archive, path = source.archive(name), layout.archive(source.name, name)
     hop = Hop("archive", path)
     try:
         archives.verify(store.local(path), archive, plan.declared.identify)

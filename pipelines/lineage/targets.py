@@ -35,9 +35,9 @@ class Target:
     @property
     def what(self) -> str:
         """What it is, in one word: `archive`, `table`, `statistics`, `csv`, …."""
-        return {"archives": "archive", "tables": "table"}.get(
-            self.planned.stage, self.planned.stage
-        )
+        if self.planned.subject is None:
+            return "archive"
+        return {"tables": "table"}.get(self.planned.stage, self.planned.stage)
 
     def at(self, store: Store) -> Path:
         """Return where it lies: at its place in a data folder, or as a copy elsewhere."""
@@ -90,11 +90,11 @@ def _at(known: Mapping[str, Target], store: Store, path: Path) -> Target | None:
 
 
 def _may_be(known: Mapping[str, Target], path: Path) -> list[Path]:
-    """Return the files that a path may mean: itself, or of a folder the one file of an artefact."""
+    """Return what a path may mean: itself, or of a folder the one file of an artefact in it."""
     if not os.path.isdir(path):
         return [path]
     names = {Path(target.planned.path).name for target in known.values()}
-    return [path / name for name in sorted(names.intersection(os.listdir(path)))]
+    return [path, *(path / name for name in sorted(names.intersection(os.listdir(path))))]
 
 
 def _told(copy: Path) -> str:

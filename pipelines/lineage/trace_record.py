@@ -45,14 +45,14 @@ def record(way: Way, row: str) -> Found:
     index = number_of(text, f"{dataset.name}/{split.name} has records", split.records)
     one = _Record(way, split, index)
     exported = [_exported(one)] if way.target.planned.product else []
-    table = _row(one)
+    rows = [_row(one)] if way.leads_over_tables else []
     parts, whole, names = _stored(one)
-    sources = way.archives(names)
-    order = [table.record, whole, *(copy.record for copy in exported)]
+    sources = way.archives([*names, *way.needed_archives])
+    order = [*(copy.record for copy in rows), whole, *(copy.record for copy in exported)]
     if all(hop.holds for hop in sources):
         order.insert(0, whole)
     found = next((record for record in order if record is not None), None)
-    hops = (_held(copy, found) for copy in [*exported, table, *parts])
+    hops = (_held(copy, found) for copy in [*exported, *rows, *parts])
     facts = {"split": split.name, "index": index}
     if found is None:
         return facts, None, (*hops, *sources)
@@ -108,10 +108,12 @@ def _exported(one: _Record) -> _Copy:
         return _Copy(blamed(hop, "no single record can be read back from it"))
     subject = Subject(way.source, way.dataset, (one.split,))
     try:
+        product.require()
         stored = next(product.read(way.here, subject, one.index, one.index + 1))
     except (ArtefactError, OSError) as error:
         return _Copy(blamed(hop, str(error)))
-    hop = replace(hop, bytes=(stored.start, stored.stop), facts=stored.facts)
+    path = f"{hop.path}/{stored.file}" if stored.file else hop.path
+    hop = replace(hop, path=path, bytes=(stored.start, stored.stop), facts=stored.facts)
     return _Copy(hop, stored.record)
 
 

@@ -24,7 +24,8 @@ def whole(way: Way) -> Found:
     """Trace a table, an export or a description as a whole."""
     made = [] if way.target.planned.stage == "tables" else [whole_file(way, way.target)]
     tables = [hop for split in way.splits for hop in table_and_members(way, split)]
-    sources = way.archives(name for split in way.splits for name in split.archives)
+    names = [name for split in way.splits for name in split.archives]
+    sources = way.archives([*names, *way.needed_archives])
     facts: Facts = {"records": sum(split.records for split in way.splits)}
     if len(way.splits) == 1:
         facts = {"split": way.splits[0].name} | facts
@@ -32,17 +33,17 @@ def whole(way: Way) -> Found:
 
 
 def table_and_members(way: Way, split: Split) -> list[Hop]:
-    """Verify the table of a split, and its members, as wholes."""
+    """Verify the table of a split, where the way leads over it, and its members, as wholes."""
+    members = [_read(way, m, role) for role, part in split.members.items() for m in part]
+    if not way.leads_over_tables:
+        return members
     table = whole_file(way, way.table(split))
     if table.hashes:
         try:
             table = blamed(table, mistaken(way, split))
         except TableError as error:
             table = blamed(table, str(error))
-    return [
-        table,
-        *(_read(way, m, role) for role, part in split.members.items() for m in part),
-    ]
+    return [table, *members]
 
 
 def whole_file(way: Way, target: Target) -> Hop:

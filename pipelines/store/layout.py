@@ -23,6 +23,11 @@ def archive(source: str, name: str) -> str:
     return f"{archives(source)}/{name}"
 
 
+def is_archive(path: str) -> bool:
+    """Return whether a publisher's file lies at a path."""
+    return path.startswith("archives/")
+
+
 def table(dataset: str, split: str) -> str:
     """Return the path of a split's Parquet table."""
     return f"tables/{dataset}/{split}.parquet"

@@ -75,6 +75,55 @@ EXPORT = Product(
 )
 '''
 
+UNPACKED = '''
+"""The files of an IDX dataset as they are published, unpacked, in one folder."""
+
+import shutil
+
+from pipelines import formats
+from pipelines.archives import members
+from pipelines.products import Product, Stored
+from pipelines.records import Members, Place
+
+
+def write(inputs, goal, chosen, advance):
+    assert list(inputs.paths) == [known.path for known in inputs.known]
+    [folder] = {path.parent for path in inputs.paths.values()}
+    for split in inputs.subject.splits:
+        with members.opened(folder) as open_member:
+            for role, [member] in split.members.items():
+                stream, buffer = open_member(member), memoryview(bytearray(4096))
+                with (goal / f"{split.name}-{role}").open("wb") as file:
+                    while got := stream.readinto(buffer):
+                        file.write(buffer[:got])
+        advance(split.records)
+    return {"records": inputs.subject.records}
+
+
+def read(path, subject, start, stop):
+    dataset, split, size = subject.dataset, subject.split, subject.dataset.image.size_bytes
+    images, labels = ((path / f"{split.name}-{what}").read_bytes() for what in ("images", "labels"))
+    for at in range(start, min(stop, len(labels) - 8)):
+        begin = 16 + at * size
+        parts = [images[begin : begin + size], labels[8 + at : 9 + at]]
+        record = formats.named("idx").assemble(dataset, parts)
+        yield Stored(record, begin, begin + size, file=f"{split.name}-images")
+
+
+EXPORT = Product(
+    name="unpacked",
+    title="as published, unpacked.",
+    scope="dataset",
+    files="exports/{dataset}/unpacked/",
+    code_version="1",
+    needs=("archives",),
+    applies=lambda dataset: dataset.format == "idx",
+    write=write,
+    read=read,
+    sidecar=True,
+)
+'''
+
 Add = Callable[[str, str], None]
 
 
@@ -92,6 +141,7 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Add]:
 
     def adding(room: str, text: str) -> None:
         (tmp_path / room / "added.py").write_text(text)
+        sys.modules.pop(f"{rooms[room].__name__}.added", None)
         forget()
 
     yield adding
@@ -265,6 +315,9 @@ def rerecord_folder(project: Project, path: str) -> None:
         made, sha256=folder.sha256, size_bytes=folder.identity.size_bytes, files=folder.files
     )
     (project.data / f"lineage/{path}.json").write_bytes(provenance.dump(said))
+    sidecar = project.data / f"{path}.lineage.json"
+    if sidecar.exists():
+        sidecar.write_bytes(provenance.sidecar(said))
 
 
 def test_an_added_export_of_several_files_is_one_artefact(
@@ -356,3 +409,99 @@ def test_a_dataset_that_is_added_as_one_file_is_made_like_any_other(
     assert "top right" in command("trace", "corners/train_lmdb:1", *project.options).stdout
     keys = automated(project.settings()).resolve_asset_graph().get_all_asset_keys()
     assert "corners/train_csv" in {key.to_user_string() for key in keys}
+
+
+def test_an_export_made_from_archives_is_traced_and_verified_without_a_table(
+    project: Project, command: Command, add: Add, tmp_path: Path
+) -> None:
+    add("exports", UNPACKED)
+    name, options = "tiny_letters/unpacked", [*project.options, *project.mirror]
+    assert made(project.build("tiny_letters", stages=["unpacked"])) == {
+        "tiny_letters/archives",
+        name,
+    }
+    assert not (project.data / "tables").exists(), "it needs none"
+    assert command("verify", "--deep", *options).code == 0
+    assert command("trace", name, *project.options).code == 0
+    said = command("trace", f"{name}:test/11", "--json", *project.options)
+    assert said.code == 0, said.stdout
+    hops = json.loads(said.stdout)["hops"]
+    assert [hop["what"] for hop in hops] == ["unpacked", "member", "member", "archive", "origin"]
+    assert hops[0]["path"] == "exports/tiny_letters/unpacked/test-images"
+    assert hops[0]["bytes"] == [16 + 11 * 25, 16 + 12 * 25]
+    shutil.copytree(project.data / "exports/tiny_letters", tmp_path / "copied")
+    said = command("trace", f"{tmp_path / 'copied/unpacked'}:test/11", *project.options)
+    assert said.code == 0, said.stderr
+    assert str(tmp_path / "copied/unpacked/test-images") in said.stdout
+
+    folder = project.data / "exports/tiny_letters/unpacked"
+    labels = bytearray((folder / "test-labels").read_bytes())
+    labels[8 + 3] = labels[8 + 3] % 4 + 1
+    (folder / "test-labels").write_bytes(labels)
+    said = command("trace", f"{name}:test/3", *project.options)
+    assert (said.code, "BROKEN  unpacked" in said.stdout) == (1, True), said.stdout
+    rerecord_folder(project, "exports/tiny_letters/unpacked")
+    said = command("verify", "--deep", *options)
+    assert (said.code, "unpacked: changed: record 3: label" in said.stdout) == (1, True), said
+    assert command("verify", "--deep", "--repair", *options).code == 0
+
+
+def test_an_export_made_from_archives_whose_records_nobody_reads_is_made_again(
+    project: Project, command: Command, add: Add
+) -> None:
+    add("exports", UNPACKED.replace("    read=read,\n", ""))
+    project.build("tiny_digits", stages=["unpacked"])
+    assert command("verify", "--deep", *project.options).code == 0
+    place = project.data / "exports/tiny_digits/unpacked/test-labels"
+    place.write_bytes(place.read_bytes()[:-1] + b"\x02\x02")
+    rerecord_folder(project, "exports/tiny_digits/unpacked")
+    said = command("verify", "--deep", *project.options)
+    assert (said.code, "changed: its bytes are not those" in said.stdout) == (1, True), said.stdout
+
+
+def test_an_export_whose_library_is_missing_says_how_to_install_it_and_nothing_else_stops(
+    built: Project, command: Command, add: Add
+) -> None:
+    add("exports", FOLDER)
+    built.build("tiny_digits", stages=["plain"])
+    lacking = '    extra="hdf5",\n    requires=("numpy", "not_there"),\n    libraries'
+    add("exports", FOLDER.replace("    libraries", lacking))
+    options = [*built.options, *built.mirror]
+    install = ".venv/bin/python -m pip install not_there"
+
+    said = command("build", "tiny_letters", "--only", "plain", *options)
+    assert said.code == 1
+    assert f"plain needs not_there, which not everybody has. Install it: {install}" in said.stderr
+    said = command("trace", "tiny_digits/plain:test/3", *built.options)
+    assert (said.code, "BROKEN  plain" in said.stdout) == (1, True)
+    assert install in " ".join(said.stdout.split())
+    assert command("list", *built.options).code == 0
+    assert command("verify", *built.options).code == 0
+    said = command("verify", "--deep", *built.options)
+    assert "exports/tiny_digits/plain: uncompared: plain needs not_there" in said.stdout
+
+
+def test_words_to_choose_from_are_a_setting_everywhere(
+    built: Project, command: Command, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = 'Option("order", "rows", "which pixels come first", choices=("rows", "columns"))'
+    of_npy = EXPORT.replace("options=(Option(", f"options=({words}, Option(")
+    add("exports", of_npy)
+    asked = [*built.options, *built.mirror, "tiny_digits", "--only", "npy"]
+    assert "--npy-order {rows,columns}" in command("build", "--help").stdout
+    said = command("build", *asked, "--npy-order", "diagonals")
+    assert "write rows or columns; rows is the default" in " ".join(said.stderr.split())
+    assert command("build", *asked, "--npy-order", "columns").code == 0
+    said = (built.data / f"lineage/{NPY}.json").read_text()
+    assert json.loads(said)["parameters"]["order"] == "columns"
+    monkeypatch.setenv("IMAGESETS_NPY_ORDER", "columns")
+    assert "Nothing to do" in command("build", *asked).stdout
+    settings = built.settings().with_({"npy_order": "columns"})
+    assert settings.as_environment()["IMAGESETS_NPY_ORDER"] == "columns"
+    monkeypatch.setenv("IMAGESETS_NPY_ORDER", "diagonals")
+    assert "write rows or columns" in command("build", *asked).stderr
+    schema = automated(settings).resolve_implicit_global_asset_job_def().run_config_schema
+    config = schema.config_type.fields["resources"].config_type.fields["options"].config_type  # type: ignore[attr-defined]
+    field = config.fields["config"].config_type.fields["npy_order"]
+    assert field.default_value == "columns"
+    assert [value.config_value for value in field.config_type.enum_values] == ["rows", "columns"]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,28 +17,47 @@ import pytest
 
 from assets.settings import ROOT
 from pipelines import plan, products, stages, tables
+from pipelines.declarations import Split
 from pipelines.errors import ArtefactError
 from pipelines.plan import Planned
-from pipelines.products import Choices, Product
+from pipelines.products import Choices, Option, Product
 from pipelines.progress import silent
-from pipelines.store import Folder, Input, hashing
+from pipelines.store import Folder, Input, hashing, layout
 from tests import builders
 
-DEFAULTS = {name: option.default for name, option in stages.options().items()}
-OTHERS = DEFAULTS | {name: True for name, value in DEFAULTS.items() if value is False}
+OPTIONS = stages.options()
+DEFAULTS = {name: option.default for name, option in OPTIONS.items()}
+
+
+def other(option: Option, number: int) -> bool | int | str:
+    """Another choice than the default: of words each in its turn."""
+    if isinstance(option.default, str):
+        rest = [word for word in option.choices if word != option.default]
+        return rest[number % len(rest)]
+    return not option.default if isinstance(option.default, bool) else option.low
+
+
+MOST_WORDS = max([2, *(len(option.choices) for option in OPTIONS.values())])
+CHOSEN = [
+    DEFAULTS,
+    *(
+        {name: other(option, number) for name, option in OPTIONS.items()}
+        for number in range(MOST_WORDS - 1)
+    ),
+]
 
 
 @dataclass(frozen=True)
 class Made:
-    """A data folder with the tables of three tiny datasets, and what there can be of them."""
+    """A data folder with archives and tables of three tiny datasets, and what there can be."""
 
     store: Folder
     plan: plan.Plan
 
     def products(self) -> Iterator[tuple[Planned, Product]]:
-        """Every export and description that is made from tables alone."""
+        """Every export and description that is made from tables or archives alone."""
         for planned in self.plan.artefacts.values():
-            if planned.product and planned.product.needs == ("tables",):
+            if planned.product and {*planned.product.needs} <= {"tables", "archives"}:
                 yield planned, planned.product
 
     def write(self, planned: Planned, goal: Path, chosen: Choices) -> str:
@@ -44,8 +65,7 @@ class Made:
         assert planned.product is not None
         assert planned.subject is not None
         known = tuple(self._input(path) for path in planned.needs)
-        lying = dict(zip((s.name for s in planned.subject.splits), planned.needs, strict=True))
-        found = {split: self.store.local(path) for split, path in lying.items()}
+        found = {split.name: self.table(planned, split) for split in planned.subject.splits}
         goal.parent.mkdir(parents=True, exist_ok=True)
         if planned.product.is_folder:
             goal.mkdir()
@@ -53,6 +73,11 @@ class Made:
         planned.product.write(planned.opened(self.store, known, found), goal, chosen, told.append)
         assert sum(told) == planned.subject.records, "all records are told of as done"
         return hashing.sha256(goal)
+
+    def table(self, planned: Planned, split: Split) -> Path:
+        """Where the table of a split lies."""
+        assert planned.subject is not None
+        return self.store.local(layout.table(planned.subject.dataset.name, split.name))
 
     def _input(self, path: str) -> Input:
         file = self.store.local(path)
@@ -63,6 +88,7 @@ def made_in(folder: Path) -> Made:
     publisher = builders.publish(folder / "published")
     everything = plan.of(plan.load(publisher.catalogue), DEFAULTS)
     store = Folder(folder / "data")
+    shutil.copytree(publisher.mirror, store.local("archives"))
     for one in everything.artefacts.values():
         if one.stage == "tables" and one.subject is not None:
             s = one.subject
@@ -77,7 +103,7 @@ def written(made: Made, folder: Path) -> dict[str, str]:
         f"{one.path} {number}": made.write(
             one, folder / f"{number}/{one.path}", product.chosen(options)
         )
-        for number, options in enumerate((DEFAULTS, OTHERS))
+        for number, options in enumerate(CHOSEN)
         for one, product in made.products()
     }
 
@@ -108,7 +134,7 @@ def test_the_same_bytes_come_out_twice_and_in_another_process(made: Made, tmp_pa
     same = {
         f"{one.path} {number}"
         for one, product in made.products()
-        for number in (0, 1)
+        for number in range(len(CHOSEN))
         if product.name in always
     }
     assert {key: elsewhere[key] for key in same} == {key: first[key] for key in same}
@@ -117,22 +143,28 @@ def test_the_same_bytes_come_out_twice_and_in_another_process(made: Made, tmp_pa
 def test_what_holds_records_gives_all_of_them_back_from_where_it_says(
     made: Made, tmp_path: Path
 ) -> None:
+    for number, options in enumerate(CHOSEN):
+        gives_all_records_back(made, tmp_path / str(number), options)
+
+
+def gives_all_records_back(made: Made, folder: Path, options: Choices) -> None:
     for one, product in made.products():
         if product.read is None or one.subject is None:
             continue
-        goal = tmp_path / one.path
-        made.write(one, goal, product.chosen(OTHERS))
+        goal = folder / one.path
+        made.write(one, goal, product.chosen(options))
         for split in one.subject.splits:
             part = products.Subject(one.subject.source, one.subject.dataset, (split,))
-            [table] = [p for p in one.needs if p.endswith(f"/{split.name}.parquet")]
-            batch = tables.read(made.store.local(table))
+            batch = tables.read(made.table(one, split))
             stored = list(product.read(goal, part, 0, len(batch)))
             found = np.concatenate([each.record.images for each in stored])
             np.testing.assert_array_equal(found, batch.images, strict=True)
             assert [int(s.record.labels[0]) for s in stored] == batch.labels.tolist(), one.path
             alone = next(product.read(goal, part, len(batch) - 1, len(batch)))
             assert (alone.start, alone.stop) == (stored[-1].start, stored[-1].stop)
-            assert 0 <= alone.start < alone.stop
+            place = goal / alone.file
+            assert place.is_file(), "of a folder, it says in which file it is"
+            assert 0 <= alone.start < alone.stop <= place.stat().st_size
             assert list(product.read(goal, part, 2, 2)) == []
 
 
@@ -141,32 +173,35 @@ def test_a_byte_that_flips_within_a_record_is_another_record_or_a_refusal(
 ) -> None:
     random = np.random.default_rng(0)
     for one, product in made.products():
-        if product.read is None or product.is_folder or one.subject is None:
+        if product.read is None or one.subject is None:
             continue
         goal = tmp_path / one.path
         made.write(one, goal, product.chosen(DEFAULTS))
-        good = goal.read_bytes()
-        for index in (0, one.subject.records - 1):
-            stored = next(product.read(goal, one.subject, index, index + 1))
+        for split, last in [(s, at) for s in one.subject.splits for at in (0, s.records - 1)]:
+            part = products.Subject(one.subject.source, one.subject.dataset, (split,))
+            stored = next(product.read(goal, part, last, last + 1))
             at = int(random.integers(stored.start, stored.stop))
-            goal.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
+            place = goal / stored.file
+            good = place.read_bytes()
+            place.write_bytes(good[:at] + bytes([good[at] ^ 1]) + good[at + 1 :])
             try:
-                found = next(product.read(goal, one.subject, index, index + 1))
+                found = next(product.read(goal, part, last, last + 1))
             except ArtefactError:
                 continue
             finally:
-                goal.write_bytes(good)
+                place.write_bytes(good)
             same = np.array_equal(found.record.images, stored.record.images)
             assert not (same and found.record.labels == stored.record.labels), (one.path, at)
 
 
 @pytest.mark.parametrize("product", products.known().values(), ids=lambda product: product.name)
 def test_a_declaration_is_complete(product: Product) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert product.title.endswith(".")
     assert product.code_version
     assert "{dataset}" in product.files
     assert ("{split}" in product.files) == (product.scope == "split")
-    known = {*stages.BASIC, *products.known()}
+    known = {*stages.BASIC, stages.OPTIONAL, *products.known()}
     assert {*product.needs, *product.uses} <= known - {product.name}
     columns = [column.name for column in product.columns]
     assert len(columns) == len(set(columns))
@@ -175,6 +210,13 @@ def test_a_declaration_is_complete(product: Product) -> None:
         assert column.meaning or column.of
     for option in product.options:
         assert option.help[0].islower(), "a phrase of --help"
+        assert (option.default in option.choices) == isinstance(option.default, str)
+    assert {*product.names.values()} <= {str, bool}
+    assert bool(product.requires) == bool(product.extra)
+    assert {product.extra} - {None} <= project["optional-dependencies"].keys()
+    for reader in product.read_by:
+        assert reader.name
+        assert reader.code
 
 
 def test_no_two_artefacts_lie_in_one_place_or_have_one_name(made: Made) -> None:
