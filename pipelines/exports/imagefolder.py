@@ -24,7 +24,6 @@ import struct
 import zlib
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -62,51 +61,39 @@ def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Fac
         archive = _Zip(append, _is_wide(dataset))
         archive.add([_CLASSES], ["".join(f"{name}\n" for name in dataset.classes).encode()])
         for split in dataset.splits.values():
-            names = _Names(dataset, split)
-            archive.add(names.folders(), [b""] * len(dataset.classes))
+            _, picture = _forms(dataset, split)
+            archive.add(_folders(dataset, split), [b""] * len(dataset.classes))
             for batch, files in _png.of_table(inputs.tables[split.name]):
-                found = labels[split.name]
-                first = len(found)
-                found.frombytes(batch.labels.tobytes())
-                archive.add([names.of(n, found[n]) for n in range(first, len(found))], files)
+                first, new = len(labels[split.name]), batch.labels.tolist()
+                labels[split.name].extend(new)
+                archive.add([picture % (label, n) for n, label in enumerate(new, first)], files)
                 advance(len(batch))
         archive.end(_all_names(dataset, labels))
     return {"records": sum(map(len, labels.values())), "files": len(archive.sizes)}
 
 
-@dataclass(frozen=True, slots=True)
-class _Names:
-    """What the files of a split are called; all names of one kind are equally long."""
+def _forms(dataset: Dataset, split: Split) -> tuple[bytes, bytes]:
+    """Return the forms of the names of folders, by label, and of pictures, by label and index.
 
-    dataset: Dataset
-    split: Split
+    All names of one form are equally long.
+    """
+    digits = max(2, len(str(len(dataset.classes) - 1)))
+    folder = f"{split.name}/%0{digits}d/"
+    return folder.encode(), f"{folder}%0{max(5, len(str(split.records - 1)))}d.png".encode()
 
-    def folders(self) -> list[bytes]:
-        """Return the folder of each class."""
-        return [self._folder(label) for label in range(len(self.dataset.classes))]
 
-    def of(self, index: int, label: int) -> bytes:
-        """Return the name of a record's picture."""
-        digits = max(5, len(str(self.split.records - 1)))
-        return self._folder(label) + b"%0*d.png" % (digits, index)
-
-    def label(self, name: bytes) -> int:
-        """Return the label in the name of a picture, or one that there is not."""
-        text = name[len(self.split.name) + 1 : -len(self.of(0, 0)) + len(self._folder(0)) - 1]
-        return int(text) if text.isdigit() and len(text) < 4 else 256
-
-    def _folder(self, label: int) -> bytes:
-        digits = max(2, len(str(len(self.dataset.classes) - 1)))
-        return b"%s/%0*d/" % (self.split.name.encode(), digits, label)
+def _folders(dataset: Dataset, split: Split) -> list[bytes]:
+    folder, _ = _forms(dataset, split)
+    return [folder % label for label in range(len(dataset.classes))]
 
 
 def _all_names(dataset: Dataset, labels: Mapping[str, array[int]]) -> Iterator[bytes]:
     """Yield the names of all files, in their order."""
     yield _CLASSES
     for split in dataset.splits.values():
-        names = _Names(dataset, split)
-        yield from names.folders()
-        yield from (names.of(index, label) for index, label in enumerate(labels[split.name]))
+        _, picture = _forms(dataset, split)
+        yield from _folders(dataset, split)
+        yield from (picture % (label, n) for n, label in enumerate(labels[split.name]))
 
 
 def _is_wide(dataset: Dataset) -> bool:
@@ -191,26 +178,31 @@ def read(path: Path, subject: Subject, start: int, stop: int) -> Iterator[Stored
         FileNotFoundError: there is no such file.
     """
     dataset, split = subject.dataset, subject.split
-    names, is_wide = _Names(dataset, split), _is_wide(dataset)
+    is_wide = _is_wide(dataset)
     if stop > split.records:
         raise ArtefactError(f"{path} has no record {split.records:,} of {split.name}.")
-    length = len(_central(names.of(0, 0), 0, 0, 0, is_wide))
+    length = _entry_bytes(dataset, split, is_wide)
     with path.open("rb") as file:
         at = _directory(file, path, dataset) + _directory_bytes(dataset, split, is_wide)
         for index in range(start, stop):
             file.seek(at + index * length)
-            yield _record(file, file.read(length), names, index, f"{path}, record {index:,}")
+            yield _record(file, file.read(length), subject, index, f"{path}, record {index:,}")
+
+
+def _entry_bytes(dataset: Dataset, split: Split, is_wide: bool) -> int:
+    """Return the size of what the directory says of any picture of a split."""
+    _, picture = _forms(dataset, split)
+    return len(_central(picture % (0, 0), 0, 0, 0, is_wide))
 
 
 def _directory_bytes(dataset: Dataset, until: Split | None, is_wide: bool) -> int:
     """Return the size of the directory: of all of it, or of what comes before a split's records."""
     size = len(_central(_CLASSES, 0, 0, 0, is_wide))
     for split in dataset.splits.values():
-        names = _Names(dataset, split)
-        size += sum(len(_central(name, 0, 0, 0, is_wide)) for name in names.folders())
+        size += sum(len(_central(one, 0, 0, 0, is_wide)) for one in _folders(dataset, split))
         if until is not None and split.name == until.name:
             break
-        size += split.records * len(_central(names.of(0, 0), 0, 0, 0, is_wide))
+        size += split.records * _entry_bytes(dataset, split, is_wide)
     return size
 
 
@@ -230,24 +222,27 @@ def _directory(file: BinaryIO, path: Path, dataset: Dataset) -> int:
     )
 
 
-def _record(file: BinaryIO, entry: bytes, names: _Names, index: int, where: str) -> Stored:
+def _record(file: BinaryIO, entry: bytes, subject: Subject, index: int, where: str) -> Stored:
     """Return the record that an entry of the directory is about."""
     import numpy as np
 
     from ..records import Batch
     from . import _png
 
-    shape, is_wide = names.dataset.image.shape, _is_wide(names.dataset)
+    dataset, shape = subject.dataset, subject.dataset.image.shape
+    folder, picture = _forms(dataset, subject.split)
+    is_wide = _is_wide(dataset)
     *_, crc, size, _, _, _, _, _, _, _, at = _CENTRAL.unpack_from(entry)
     if is_wide:
         *_, at = _OFFSET_64.unpack_from(entry, len(entry) - _OFFSET_64.size)
-    name = entry[_CENTRAL.size : _CENTRAL.size + len(names.of(index, 0))]
-    label = names.label(name)
-    is_right = label < len(names.dataset.classes) and name == names.of(index, label)
+    name = entry[_CENTRAL.size : _CENTRAL.size + len(picture % (0, index))]
+    digits = name[len(subject.split.name) + 1 : len(folder % 0) - 1]
+    label = int(digits) if digits.isdigit() else 256
+    is_right = label < len(dataset.classes) and name == picture % (label, index)
     if not is_right or entry != _central(name, crc, size, at, is_wide):
         raise ArtefactError(
-            f"{where}: expected {names.of(index, 0).decode()} of some label in the zip's "
-            f"directory, found {name!r}, or other facts than are written here."
+            f"{where}: expected {(picture % (0, index)).decode()}, or the same of another label, "
+            f"in the zip's directory; found {name!r}, or other facts than are written here."
         )
     head, most = _local(name, crc, size), _png.most_bytes(shape)
     if size > most or at > file.seek(0, os.SEEK_END):
