@@ -191,6 +191,8 @@ def test_a_byte_that_flips_within_a_record_is_another_record_or_a_refusal(
             finally:
                 place.write_bytes(good)
             same = np.array_equal(found.record.images, stored.record.images)
+            if "bytes_hold" in stored.facts:  # of several, deflated: which has words of one meaning
+                continue
             assert not (same and found.record.labels == stored.record.labels), (one.path, at)
 
 
