@@ -20,11 +20,11 @@ from collections.abc import Collection, Iterable, Iterator
 import dagster as dg
 
 from assets import archives, products, statistics, tables
-from assets.ahead import Ahead
-from assets.resources import Known, Options, Plans, Store, Web
+from assets.resources import Options, Store, Work
 from assets.settings import Settings
-from pipelines.lineage import openlineage, status
-from pipelines.plan import AssetPath, Plan, Planned
+from pipelines.building import Ahead
+from pipelines.lineage import status
+from pipelines.plan import Plan, Planned
 from pipelines.products import Subject
 from pipelines.progress import Display
 
@@ -74,7 +74,7 @@ def _assets(
 ) -> Iterator[dg.AssetsDefinition]:
     for source in plan.declared.sources.values():
         if not wanted or {source.name, *source.datasets} & set(wanted):
-            yield archives.asset(source, plan.declared.identify, retries)
+            yield archives.asset(source, retries)
             for planned in plan.of(source.datasets.values()):
                 if planned.subject:
                     yield _asset(plan, planned, planned.subject)
@@ -84,18 +84,8 @@ def _asset(plan: Plan, planned: Planned, subject: Subject) -> dg.AssetsDefinitio
     if planned.product:
         return products.asset(plan, planned, planned.product, subject)
     if planned.stage == "tables":
-        return tables.asset(planned.path, subject.source, subject.dataset, subject.split)
+        return tables.asset(subject.source, subject.dataset, subject.split)
     return statistics.asset(subject.source, subject.dataset)
-
-
-def made_ahead(plan: Plan, wanted: Collection[AssetPath]) -> Ahead:
-    """Return what makes some assets ahead of their steps in one run: all but archives."""
-    makers = {"archives": None, "tables": tables.make, "statistics": statistics.make}
-    return Ahead(
-        (one, makers.get(one.stage, products.make))
-        for one in plan.artefacts.values()
-        if one.asset in wanted
-    )
 
 
 def define(
@@ -109,22 +99,18 @@ def define(
 
     `display` shows the progress to a person who waits; by default, nothing is shown, and nothing is
     made `ahead` of its step.
+
+    Raises:
+        ImagesetsError: OpenLineage is to be told what is made, but its client is not installed.
     """
-    if settings.openlineage:
-        openlineage.require_client()
     if assets is None:
         assets = assets_of(plan)
-    target = openlineage.Target(settings.openlineage, settings.offline)
     return dg.Definitions(
         assets=assets,
         resources={
-            "store": Store.telling(target, str(settings.data)),
+            "store": Store.telling(settings.target(), str(settings.data), begun=ahead is not None),
             "options": Options.by(settings),
-            "web": Web(settings.mirror, settings.offline),
-            "display": display or Display(),
-            "known": Known(),
-            "ahead": ahead or Ahead(),
-            "plans": Plans(plan.declared),
+            "work": Work(plan.declared, settings.web(), display or Display(), ahead),
         },
         executor=EXECUTORS[settings.executor],
     )

@@ -16,8 +16,9 @@ import dagster as dg
 import polars as pl
 import pyarrow as pa
 
-from assets.resources import Made
+from assets import checks
 from pipelines import formats, statistics, tables
+from pipelines.building import Made
 from pipelines.declarations import Dataset, Source, Split
 from pipelines.descriptions import _pictures
 from pipelines.plan import Planned
@@ -61,15 +62,11 @@ def about(lead: str, source: Source, dataset: Dataset) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def materialized(
-    made: Sequence[Made],
-    metadata: Mapping[str, Any] | None = None,
-    checks: Sequence[dg.AssetCheckResult] = (),
-) -> dg.MaterializeResult[Any]:
-    """Return what Dagster and people want to know of an asset's artefacts."""
+def materialized(planned: Planned, made: Sequence[Made]) -> dg.MaterializeResult[Any]:
+    """Return what Dagster and people want to know of an asset's artefacts; `planned` is one."""
     rebuilt = [m for m in made if m.because]
-    records = sum(m.record.records or 0 for m in made)
-    digests = [m.record.sha256 for m in made]
+    records = sum(m.provenance.records or 0 for m in made)
+    digests = [m.provenance.sha256 for m in made]
     version = (
         digests[0] if len(made) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     )
@@ -78,12 +75,12 @@ def materialized(
         "state": "made" if rebuilt else "up to date",
         "because": "; ".join(sorted({m.because for m in rebuilt if m.because}))
         or "nothing changed",
-        **(metadata or {}),
-        "path": os.path.commonpath([m.record.path for m in made]),
+        **_shown(planned, made),
+        "path": os.path.commonpath([m.provenance.path for m in made]),
         "dagster/uri": Path(os.path.commonpath([m.path for m in made])).as_uri(),
-        "bytes": sum(m.record.size_bytes for m in made),
+        "bytes": sum(m.provenance.size_bytes for m in made),
         "seconds": round(seconds, 3),
-        "made": dg.MetadataValue.timestamp(max(m.record.run.ended_s for m in made)),
+        "made": dg.MetadataValue.timestamp(max(m.provenance.run.ended_s for m in made)),
         LAST_READ: dg.MetadataValue.timestamp(min(clock.seconds(m.looked) for m in made)),
     }
     if len(made) == 1:
@@ -92,45 +89,47 @@ def materialized(
         facts["dagster/row_count"] = records
     if rebuilt and records:
         facts["records/s"] = round(records / seconds)
-    elif rebuilt and made[0].record.stage == "archives":
-        facts["MB/s"] = round(sum(m.record.size_bytes for m in rebuilt) / 1e6 / seconds, 1)
+    elif rebuilt and made[0].provenance.stage == "archives":
+        facts["MB/s"] = round(sum(m.provenance.size_bytes for m in rebuilt) / 1e6 / seconds, 1)
     return dg.MaterializeResult(
-        metadata=facts, data_version=dg.DataVersion(version), check_results=list(checks)
+        metadata=facts,
+        data_version=dg.DataVersion(version),
+        check_results=checks.results(f for one in made for f in one.findings),
     )
 
 
-def shown(planned: Planned, made: Sequence[Made]) -> dict[str, Any]:
+def _shown(planned: Planned, made: Sequence[Made]) -> dict[str, Any]:
     """Return what an asset shows, by its stage."""
     if planned.stage == "archives":
-        return of_archives(planned.source, (m.record for m in made))
+        return _of_archives(planned.source, (m.provenance for m in made))
     if planned.stage == "tables":
-        return of_table(made[0].path)
-    return of_statistics(made[0].path) if planned.stage == "statistics" else {}
+        return _of_table(made[0].path)
+    return _of_statistics(made[0].path) if planned.stage == "statistics" else {}
 
 
-def of_archives(source: Source, records: Iterable[Provenance]) -> dict[str, Any]:
+def _of_archives(source: Source, known: Iterable[Provenance]) -> dict[str, Any]:
     """Return what archives tell, under their names: which bytes they are, from where, since when.
 
     Short texts, and the SHA-256 in two parts: a table of hashes is wider than the page.
     """
     told: dict[str, Any] = {}
-    for record, (name, archive) in zip(records, source.archives.items(), strict=True):
-        origin, retrieved = (str(record.facts.get(key, "")) for key in ("origin", "retrieved"))
+    for one, (name, archive) in zip(known, source.archives.items(), strict=True):
+        origin, retrieved = (str(one.facts.get(key, "")) for key in ("origin", "retrieved"))
         when = f", retrieved {retrieved[:19].replace('T', ' ')} UTC" if retrieved else ""
         told[name] = dg.MetadataValue.md(
-            f"{record.size_bytes:,} bytes{when}\n\nMD5 `{archive.md5}`\n\n"
-            f"SHA-256 `{record.sha256[:32]}` `{record.sha256[32:]}`\n\nfrom `{origin}`"
+            f"{one.size_bytes:,} bytes{when}\n\nMD5 `{archive.md5}`\n\n"
+            f"SHA-256 `{one.sha256[:32]}` `{one.sha256[32:]}`\n\nfrom `{origin}`"
         )
     return told | {"homepage": dg.MetadataValue.url(source.homepage)}
 
 
-def of_table(path: Path) -> dict[str, Any]:
+def _of_table(path: Path) -> dict[str, Any]:
     """Return what a table shows: examples of each class."""
     sheet = _pictures.in_markdown(_pictures.contact_sheet(path), "the first records of each class")
     return {"examples": dg.MetadataValue.md(sheet)}
 
 
-def of_statistics(path: Path) -> dict[str, Any]:
+def _of_statistics(path: Path) -> dict[str, Any]:
     """Return what statistics show: the classic table, bars of each class, and mean images."""
     found = pl.read_parquet(path, columns=["split", "class", "records", "mean_intensity"])
     found = found.drop_nulls("class").with_columns(pl.col("mean_intensity").fill_null(0))

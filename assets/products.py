@@ -6,17 +6,13 @@ Not here: what there is of these (`pipelines.exports`, `pipelines.descriptions`)
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import dagster as dg
 
 from assets import metadata
-from assets.ahead import Ahead
-from assets.resources import Known, Made, Options, Plans, Store
+from assets.resources import Options, Store, Work
 from pipelines.plan import Plan, Planned
 from pipelines.products import Product, Subject, room_of
-from pipelines.progress import Advance, Display
-from pipelines.store import Facts, layout
 
 
 def asset(plan: Plan, planned: Planned, product: Product, subject: Subject) -> dg.AssetsDefinition:
@@ -38,36 +34,12 @@ def asset(plan: Plan, planned: Planned, product: Product, subject: Subject) -> d
         output_required=not is_export,
     )
     def made_for_others(
-        store: Store,
-        options: Options,
-        display: dg.ResourceParam[Display],
-        known: dg.ResourceParam[Known],
-        plans: dg.ResourceParam[Plans],
-        ahead: dg.ResourceParam[Ahead],
+        store: Store, options: Options, work: dg.ResourceParam[Work]
     ) -> Iterator[dg.MaterializeResult]:
-        if is_export and product.name not in options.exports:
-            return
-        plan = plans.by(options)
-        one = plan.artefacts[planned.path]
-        yield metadata.materialized([ahead.take(make, store, plan, one, display, known)])
+        if not is_export or product.name in options.exports:
+            yield work.do(store, options, planned.asset)
 
     return made_for_others
-
-
-def make(store: Store, plan: Plan, planned: Planned, display: Display, _known: Known) -> Made:
-    """Bring an export or a description up to date."""
-    product, subject = planned.product, planned.subject
-    if product is None or subject is None:
-        raise TypeError(f"{planned.path} is no export and no description")
-    inputs = store.inputs(plan, planned)
-
-    def build(goal: Path, advance: Advance) -> Facts:
-        names = {s.name: layout.table(subject.dataset.name, s.name) for s in subject.splits}
-        tables = {split: store.path(path) for split, path in names.items()}
-        opened = planned.opened(store.folder, inputs, tables)
-        return product.write(opened, goal, product.chosen(plan.options), advance)
-
-    return store.make(planned.made_from(inputs), display, subject.records, "records", build)
 
 
 def _lead(product: Product, subject: Subject) -> str:

@@ -1,82 +1,29 @@
-"""What assets are given to work with: the store they write to, the web they fetch from.
+"""What assets are given to work with: the store they write to, options, and what does the work.
 
-Not here: any decision about an artefact (`pipelines`), or what people see (`display`, `metadata`).
+Not here: how anything is made (`pipelines.building`), or what people see (`metadata`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import shutil
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
-import pyarrow.parquet as pq
 from pydantic import Field, PrivateAttr, create_model, field_validator
 
+from assets import metadata
 from assets.settings import Settings
-from pipelines import archives, plan, stages
-from pipelines.archives import Identify
-from pipelines.declarations import Archive, Catalogue, Dataset, Source
+from pipelines import plan, stages
+from pipelines.building import Ahead, Known, Web, Workshop
+from pipelines.declarations import Catalogue
 from pipelines.errors import ArchiveUnavailable, ImagesetsError
-from pipelines.lineage import findings, openlineage, status
-from pipelines.lineage.openlineage import Making, Outbox
-from pipelines.plan import Plan, Planned
-from pipelines.progress import Display, Unit, Watch, size
-from pipelines.statistics import Sums
-from pipelines.statistics.duplicates import Fingerprints
-from pipelines.statistics.expectations import Finding
-from pipelines.store import (
-    Artefact,
-    Facts,
-    Folder,
-    Input,
-    Provenance,
-    clock,
-    hashing,
-    layout,
-    making,
-)
-
-logger = logging.getLogger("pipelines.storage")  # to the person, as the warnings of the pipelines
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of tables in this process, by their SHA-256, so that nobody reads them again.
-
-    sums: of those written just now.
-    fingerprints: of those looked through for duplicates.
-    """
-
-    sums: dict[str, Sums] = field(default_factory=dict)
-    fingerprints: dict[str, Fingerprints] = field(default_factory=dict)
-
-
-Build = Callable[[Path, Watch], Facts]
-"""Writes an artefact to a path, telling how far it is; returns what it found out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """An artefact that is up to date now; `because` is None where it was so before.
-
-    path: where it lies.
-    looked: when its bytes were last read, or written: UTC, ISO 8601.
-    begun_s, ended_s: on the clock of `time.perf_counter`.
-    """
-
-    record: Provenance
-    path: Path
-    because: str | None
-    looked: str
-    begun_s: float
-    ended_s: float
+from pipelines.lineage import openlineage
+from pipelines.lineage.openlineage import Outbox
+from pipelines.plan import AssetPath, Plan
+from pipelines.progress import Display
+from pipelines.store import Folder, hashing
 
 
 @contextlib.contextmanager
@@ -104,116 +51,37 @@ class Store(dg.ConfigurableResource[Any]):
     _target: openlineage.Target = PrivateAttr(default=openlineage.Target())
     _run_id: str | None = PrivateAttr(default=None)
     _outbox: Outbox | None = PrivateAttr(default=None)
+    _begun: bool = PrivateAttr(default=False)
 
     @staticmethod
-    def telling(target: openlineage.Target, data: str) -> Store:
-        """Return a store that tells a target, which Dagster's copies of it know too."""
+    def telling(target: openlineage.Target, data: str, begun: bool = False) -> Store:
+        """Return a store that tells a target, which Dagster's copies of it know too.
+
+        Where the run has `begun` outside Dagster, what it read and tells is none of Dagster's.
+        """
 
         class Telling(Store):
             _target: openlineage.Target = PrivateAttr(default=target)
+            _begun: bool = PrivateAttr(default=begun)
 
         return Telling(data=data)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Learn which run this is: records of artefacts tell it."""
+        """Learn which run this is: the provenance of artefacts tells it."""
         self._run_id = context.run.run_id if context.run else None
-        hashing.forget()  # what a run is made from is read in that run
-        self._outbox = self._target.open()
+        if not self._begun:
+            hashing.forget()  # what a run is made from is read in that run
+            self._outbox = self._target.open()
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Tell what is still to be told."""
         if self._outbox:
             self._outbox.close()
 
-    @property
-    def folder(self) -> Folder:
-        """The data folder, as the pipelines know it."""
-        return Folder(Path(self.data))
-
-    def path(self, relative: str) -> Path:
-        """Return where an artefact lies."""
-        return self.folder.local(relative)
-
-    def warn_of_little_space(self, source: Source) -> None:
-        """Tell the person when everything that can be made of a source may not fit."""
-        missing = [a for a in source.archives.values() if not self._has(source, a)]
-        needed = sum(a.size_bytes for a in missing) + plan.room_bytes(source)
-        data = Path(self.data)
-        folder = next(path for path in (data, *data.parents) if path.exists())
-        free = shutil.disk_usage(folder).free
-        if missing and free < needed:
-            logger.warning(
-                "%s: %s are free; archives, tables and exports of %s may take up to %s",
-                self.data,
-                size(free),
-                source.name,
-                size(needed),
-            )
-
-    def _has(self, source: Source, archive: Archive) -> bool:
-        return self.path(layout.archive(source.name, archive.name)).exists()
-
-    def inputs(self, plan: Plan, planned: Planned) -> tuple[Input, ...]:
-        """Return what an artefact is made from; refuse what is stale."""
-        with refusals():
-            return status.inputs(self.folder, plan, planned)
-
-    def make(
-        self, artefact: Artefact, display: Display, total: int, unit: Unit, build: Build
-    ) -> Made:
-        """Bring an artefact up to date; if that takes `build`, show how far it is of `total`."""
-        start = time.perf_counter()
-        begun: list[Making] = []  # where nothing is made, nothing is told
-
-        def build_on_display(goal: Path) -> Facts:
-            begun.append(Making(Path(self.data), artefact, clock.now(), self._run_id))
-            self._tell(partial(openlineage.started, begun[0]))
-            with display.task(artefact.path, total, unit) as watch:
-                return build(goal, watch)
-
-        with refusals():
-            try:
-                record, before = making.make(self.folder, artefact, build_on_display, self._run_id)
-            except BaseException as error:
-                for one in begun:
-                    self._tell(partial(openlineage.failed, one, error, clock.now()))
-                raise
-        for one in begun:
-            self._tell(partial(self._completed, one, record))
-        path = self.path(artefact.path)
-        looked = before.sight.looked if before.is_up_to_date and before.sight else record.run.ended
-        return Made(record, path, before.reason, looked, start, time.perf_counter())
-
-    @contextlib.contextmanager
-    def judging(
-        self, made: Made, dataset: Dataset, prints: dict[str, Fingerprints]
-    ) -> Iterator[list[Finding]]:
-        """Give what checks find of an artefact; where that or its use is trouble, read it anew.
-
-        Raises:
-            Failure: its bytes are no longer those recorded, so nothing that was found counts.
-        """
-        try:
-            found = findings.of(self.folder, dataset, made.record, prints)
-            yield found
-        except Exception:
-            self._read_again(made)
-            raise
-        if any(finding.blocks for finding in found):
-            self._read_again(made)
-
-    def _read_again(self, made: Made) -> None:
-        with refusals():
-            making.read_again(self.folder, made.record)
-
-    def _tell(self, event: Callable[[], Any]) -> None:
-        if self._outbox:
-            self._outbox.put(event)
-
-    def _completed(self, making: Making, record: Provenance) -> Any:
-        path = self.path(record.path)
-        footer = pq.read_metadata(path) if path.suffix == ".parquet" else None
-        return openlineage.completed(making, record, footer)
+    def workshop(self, plan: Plan, web: Web, display: Display, known: Known) -> Workshop:
+        """Return what makes assets in this run."""
+        folder = Folder(Path(self.data))
+        return Workshop(folder, plan, web, display, known, self._run_id, self._outbox)
 
 
 class Options(dg.ConfigurableResource[Any]):
@@ -260,47 +128,33 @@ class Options(dg.ConfigurableResource[Any]):
         return {name: getattr(self, name) for name in stages.options()}
 
 
-class Plans:
-    """The plan of a catalogue, by the options of a run."""
+class Work:
+    """What the steps of a run have in common; plain Python, of which Dagster records nothing."""
 
-    def __init__(self, declared: Catalogue) -> None:
-        """Plan nothing yet."""
-        self._declared = declared
-        self._made: dict[str, Plan] = {}
+    def __init__(
+        self, declared: Catalogue, web: Web, display: Display, ahead: Ahead | None = None
+    ) -> None:
+        """Have made nothing yet; what is made `ahead` of a step is not made in it."""
+        self._declared, self._web, self._display, self._ahead = declared, web, display, ahead
+        self._known = Known()
+        self._plans: dict[str, Plan] = {}
 
-    def by(self, options: Options) -> Plan:
-        """Return the plan that a run goes by."""
+    def do(self, store: Store, options: Options, asset: AssetPath) -> dg.MaterializeResult[Any]:
+        """Bring an asset up to date; return what Dagster and people want to know of it.
+
+        Raises:
+            Failure: it can't be made.
+        """
+        with refusals():
+            workshop = store.workshop(self._plan(options), self._web, self._display, self._known)
+            made = self._ahead.take(asset) if self._ahead else None
+            made = workshop.make(asset) if made is None else made
+            with workshop.doubting(made):
+                planned = workshop.plan.artefacts[made[0].provenance.path]
+                return metadata.materialized(planned, made)
+
+    def _plan(self, options: Options) -> Plan:
         key = repr(sorted(options.chosen.items()))
-        if key not in self._made:
-            self._made[key] = plan.of(self._declared, options.chosen)
-        return self._made[key]
-
-
-@dataclass(frozen=True, slots=True)
-class Web:
-    """Where archives come from.
-
-    A plain Python object: the mirror's address may hold a password, and Dagster records and shows
-    all that a ConfigurableResource holds.
-    """
-
-    mirror: str | None = field(default=None, repr=False)
-    offline: bool = False
-
-    def obtain(
-        self,
-        source: Source,
-        archive: Archive,
-        identify: Identify,
-        goal: Path,
-        staged: Path,
-        watch: Watch,
-    ) -> Facts:
-        """Make sure that an archive is at `goal`, or else at `staged`; say where it came from."""
-        places = archives.places(source, archive, self.mirror, self.offline)
-        origin = archives.receive(
-            archive, goal, staged, places, identify, watch, offline=self.offline
-        )
-        if origin == archives.ALREADY_THERE:
-            return {"origin": origin}
-        return {"origin": origin, "retrieved": clock.now()}
+        if key not in self._plans:
+            self._plans[key] = plan.of(self._declared, options.chosen)
+        return self._plans[key]

@@ -21,6 +21,8 @@ from pipelines.errors import ImagesetsError, did_you_mean
 from pipelines.store import Folder
 
 if TYPE_CHECKING:
+    from pipelines.building import Web
+    from pipelines.lineage.openlineage import Target
     from pipelines.plan import Plan
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,6 +86,24 @@ class Settings:
         from pipelines import plan  # which imports what --help need not wait for
 
         return plan.of(plan.load(self.catalogue), self.chosen)
+
+    def web(self) -> Web:
+        """Return where archives come from."""
+        from pipelines.building import Web
+
+        return Web(self.mirror, self.offline)
+
+    def target(self) -> Target:
+        """Return where it is told what is made.
+
+        Raises:
+            ImagesetsError: somewhere, but what tells it is not installed.
+        """
+        from pipelines.lineage import openlineage
+
+        if self.openlineage:
+            openlineage.require_client()
+        return openlineage.Target(self.openlineage, self.offline)
 
     @property
     def chosen(self) -> dict[str, bool | int | str]:

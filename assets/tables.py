@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
-
 import dagster as dg
 
 from assets import archives, checks, metadata
-from assets.ahead import Ahead
-from assets.resources import Known, Made, Options, Plans, Store
-from pipelines import statistics, tables
+from assets.resources import Options, Store, Work
+from pipelines import tables
 from pipelines.declarations import Dataset, Source, Split
-from pipelines.plan import Plan, Planned
-from pipelines.progress import Advance, Display
-from pipelines.stages import COMPRESSION
-from pipelines.store import Facts, layout
 
 
 def key(dataset: Dataset, split: Split) -> dg.AssetKey:
@@ -23,8 +15,8 @@ def key(dataset: Dataset, split: Split) -> dg.AssetKey:
     return dg.AssetKey([dataset.name, split.name])
 
 
-def asset(path: str, source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition:
-    """Return the asset of a split's table, which lies at `path`."""
+def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition:
+    """Return the asset of a split's table."""
 
     @dg.asset(
         key=key(dataset, split),
@@ -43,43 +35,7 @@ def asset(path: str, source: Source, dataset: Dataset, split: Split) -> dg.Asset
         owners=metadata.OWNERS,
         tags=metadata.tags("tables", source, dataset, split),
     )
-    def table(
-        store: Store,
-        options: Options,
-        display: dg.ResourceParam[Display],
-        known: dg.ResourceParam[Known],
-        plans: dg.ResourceParam[Plans],
-        ahead: dg.ResourceParam[Ahead],
-    ) -> dg.MaterializeResult:
-        plan = plans.by(options)
-        made = ahead.take(make, store, plan, plan.artefacts[path], display, known)
-        with store.judging(made, dataset, known.fingerprints) as findings:
-            told = metadata.of_table(made.path)
-        if not any(finding.blocks for finding in findings):
-            ahead.ended_well([path], store, plan, display, known)
-        return metadata.materialized([made], told, checks.results(findings))
+    def table(store: Store, options: Options, work: dg.ResourceParam[Work]) -> dg.MaterializeResult:
+        return work.do(store, options, (dataset.name, split.name))
 
     return table
-
-
-def make(store: Store, plan: Plan, planned: Planned, display: Display, known: Known) -> Made:
-    """Bring a table up to date; keep what was added up on the way, for its statistics."""
-    if planned.subject is None:
-        raise TypeError(f"{planned.path} is no table")
-    source, dataset, split = planned.source, planned.subject.dataset, planned.subject.split
-    folder = store.path(layout.archives(source.name))
-    found = statistics.nothing(len(dataset.classes), dataset.image.shape)
-    add = partial(statistics.add, found)
-
-    def build(goal: Path, advance: Advance) -> Facts:
-        store.inputs(plan, planned)
-        level = plan.options[COMPRESSION.name]
-        records = tables.write(
-            source, dataset, split, folder, goal, advance, add, compression_level=level
-        )
-        return {"records": records}
-
-    made = store.make(planned.artefact(), display, split.records, "records", build)
-    if made.because:
-        known.sums[made.record.sha256] = found
-    return made

@@ -356,12 +356,12 @@ _QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEV
 
 def _build(chosen: Settings) -> list[Outcome]:
     """Run the assets of both datasets; return what became of them."""
-    from assets.running import jobs, runs
+    from assets.running import runs
     from pipelines.progress import Display
 
     plan = chosen.plan()
-    keys = jobs.keys_of(plan, plan.declared.select(SOURCES), STAGES)
-    return runs.materialize(chosen, plan, keys, Display())
+    wanted = plan.assets(plan.of(plan.declared.select(SOURCES), STAGES))
+    return runs.materialize(chosen, plan, wanted, Display())
 
 
 # ── 6 ── lineage: what provenance costs, what verifying takes ─────────────────────────────────────

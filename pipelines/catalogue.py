@@ -224,11 +224,13 @@ def _named(source: Any, name: str) -> Source:
         splits = {k: split(k, s, roles) for k, s in found.splits.items()}
         return _declared(Dataset, found, name=key, source=name, splits=splits)
 
+    named = {key: replace(archive, name=key) for key, archive in source.archives.items()}
     return _declared(
         Source,
         source,
         name=name,
-        archives={key: replace(a, name=key) for key, a in source.archives.items()},
+        archives={key: archive for key, archive in named.items() if not archive.optional},
+        optional_archives={key: archive for key, archive in named.items() if archive.optional},
         datasets={key: dataset(key, d) for key, d in source.datasets.items()},
     )
 
@@ -270,7 +272,7 @@ def _contradictions(source: Source) -> Iterator[str]:
 
 
 def _archive_contradictions(source: Source) -> Iterator[str]:
-    for name, archive in source.archives.items():
+    for name, archive in (*source.archives.items(), *source.optional_archives.items()):
         if (
             not name.isprintable()
             or not name
@@ -335,13 +337,13 @@ def _split_contradictions(source: Source, dataset: Dataset, split: Split) -> Ite
         for member in split.members.get(role, ()):
             if member.path and not _is_plain(member.path):
                 yield f"{role}: {member} is no plain path inside an archive"
-            if member.archive not in source.archives:
+            if member.archive in source.optional_archives:
+                yield f"{role}: {member} is in an optional archive, and every split is fetched"
+            elif member.archive not in source.archives:
                 yield (
                     f"{role}: {member} is in no declared archive."
                     f"{did_you_mean(member.archive, source.archives)}"
                 )
-            elif source.archives[member.archive].optional:
-                yield f"{role}: {member} is in an optional archive, and every split is fetched"
 
 
 def _misnamed(dataset: Dataset, known: Mapping[str, Mapping[str, type]]) -> Iterator[str]:

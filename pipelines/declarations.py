@@ -237,6 +237,7 @@ class Dataset:
 class Source:
     """One publisher's distribution; mirrors are tried in their order.
 
+    archives: those that everybody needs. In TOML, the optional ones stand among them.
     creators: who made it, each by name.
     published: when the publisher released these archives, where that is known.
     superseded: MD5 → which file of an older release it is.
@@ -254,7 +255,12 @@ class Source:
     published: Annotated[date, Strict()] | None = None
     members: Mapping[str, MemberFacts] = Field(default_factory=dict)
     superseded: Mapping[MD5, Text] = Field(default_factory=dict)
+    optional_archives: Annotated[Mapping[str, Archive], _NO_KEY] = Field(default_factory=dict)
     name: FilledIn = ""
+
+    def archive(self, name: str) -> Archive:
+        """Return an archive, optional or not."""
+        return self.archives.get(name) or self.optional_archives[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +304,7 @@ class Catalogue:
         for source in self.sources.values():
             if md5 in source.superseded:
                 return f"{source.name}'s {source.superseded[md5]}"
-            for archive in source.archives.values():
+            for archive in (*source.archives.values(), *source.optional_archives.values()):
                 if archive.md5 == md5:
                     return f"{source.name}/{archive.name}"
         return None

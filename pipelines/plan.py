@@ -21,7 +21,7 @@ from . import archives, products, stages, statistics, tables
 from . import catalogue as declarations
 from .declarations import Catalogue, Dataset, Source
 from .products import Inputs, Product, Subject
-from .stages import DEFAULT
+from .stages import DEFAULT, OPTIONAL
 from .store import Artefact, Input, Store, layout
 from .store.artefacts import LIBRARIES
 
@@ -64,6 +64,8 @@ class Planned:
     @property
     def remedy(self) -> str:
         """How to have it."""
+        if self.stage == OPTIONAL:
+            return f"Fetch it: python -m assets build {self.source.name} --only {OPTIONAL}"
         if self.subject is None:
             return f"Fetch it: python -m assets fetch {self.source.name}"
         return f"Build it: python -m assets build {self.subject.dataset.name} --only {self.stage}"
@@ -161,15 +163,16 @@ def of(declared: Catalogue, options: Mapping[str, Any]) -> Plan:
 
 
 def _archives(source: Source) -> Iterator[Planned]:
-    for archive in source.archives.values():
-        made = archives.artefact(source, archive)
-        asset = (source.name, "archives")
-        yield Planned("archives", asset, made.path, source, None, (), (), None, made)
+    kinds = {"archives": source.archives, OPTIONAL: source.optional_archives}
+    for stage, declared in kinds.items():
+        for archive in declared.values():
+            made, asset = archives.artefact(source, archive), (source.name, stage)
+            yield Planned(stage, asset, made.path, source, None, (), (), None, made)
 
 
 def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) -> list[Planned]:
     """Return what is made of a dataset, split by split, then of all splits."""
-    made = [product for product in products.known().values() if product.applies(dataset)]
+    made = [one for one in products.known().values() if _applies(one, source, dataset)]
     whole = Subject(source, dataset, tuple(dataset.splits.values()))
     parts = [Subject(source, dataset, (split,)) for split in whole.splits]
     paths = _paths(whole, parts, made)
@@ -210,6 +213,13 @@ def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) ->
     return _needs_first(found)
 
 
+def _applies(product: Product, source: Source, dataset: Dataset) -> bool:
+    """Return whether there is a product of a dataset."""
+    if OPTIONAL in product.needs and not source.optional_archives:
+        return False
+    return product.applies(dataset)
+
+
 def _paths(
     whole: Subject, parts: Iterable[Subject], made: Iterable[Product]
 ) -> dict[str, dict[str, list[str]]]:
@@ -219,6 +229,8 @@ def _paths(
     for part in parts:
         split = part.split
         paths["archives"][split.name] = [layout.archive(source, name) for name in split.archives]
+        optional = [layout.archive(source, name) for name in whole.source.optional_archives]
+        paths[OPTIONAL][split.name] = optional
         paths["tables"][split.name] = [layout.table(dataset, split.name)]
         paths["statistics"][split.name] = [layout.statistics(dataset)]
         for product in made:

@@ -15,6 +15,7 @@ from .errors import UnknownName, did_you_mean
 from .products import Option
 
 BASIC = ("archives", "tables", "statistics")  # the stages that others are made from
+OPTIONAL = "optional_archives"  # of a source, for what is made from them on request
 DEFAULT = (*BASIC, "croissant", "csv", "lmdb")
 """The stages that are made, refreshed, locked and mirrored where nobody names any."""
 
@@ -25,7 +26,7 @@ COMPRESSION = Option("compression_level", -1, "zstd's, of the tables: -7 to 22",
 def known() -> dict[str, tuple[str, ...]]:
     """Return what may be named of stages → the stages meant: each one, and `exports` for some."""
     default = tuple(name for name in exports() if name in DEFAULT)
-    found = {stage: (stage,) for stage in BASIC} | {"exports": default}
+    found = {stage: (stage,) for stage in (*BASIC, OPTIONAL)} | {"exports": default}
     return found | {name: (name,) for name in products.known()}
 
 
@@ -65,5 +66,5 @@ def reserved() -> re.Pattern[str]:
     known = products.known().values()
     of_splits = "|".join(product.name for product in known if product.scope == "split")
     names = [product.name for product in known if product.scope == "dataset"]
-    names = [*BASIC, *names, rf".*_({of_splits})", "splits", "(coarse_)?classes"]
+    names = [*BASIC, OPTIONAL, *names, rf".*_({of_splits})", "splits", "(coarse_)?classes"]
     return re.compile("|".join(names))

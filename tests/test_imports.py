@@ -30,11 +30,12 @@ RANKS = {
         {"descriptions"},
         {"plan"},
         {"lineage"},
+        {"building"},
     ],
     "assets": [
         {"settings", "checks"},
+        {"metadata"},
         {"resources"},
-        {"metadata", "ahead"},
         {"archives"},
         {"tables"},
         {"statistics", "products"},

@@ -81,8 +81,6 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
 
 def _repair(settings: Settings, plan: Plan, verdicts: Sequence[Verdict], screen: Display) -> int:
     """Make again what is not whole, and print what became of it; return the exit code."""
-    import dagster as dg
-
     from assets.running import runs
     from pipelines.lineage import verify
 
@@ -90,8 +88,7 @@ def _repair(settings: Settings, plan: Plan, verdicts: Sequence[Verdict], screen:
     start = time.perf_counter()
     wanted = verify.to_mend(settings.store, plan, verdicts)
     making.distrust_changed(settings.store, verdicts)
-    keys = [dg.AssetKey(asset) for asset in wanted]
-    outcomes = runs.materialize(settings, plan, keys, screen)
+    outcomes = runs.materialize(settings, plan, wanted, screen)
     code = _outcomes.show(outcomes, settings, start)
     say(flush=True)
     return code

@@ -8,14 +8,22 @@ Not here: the run (`runs`), or what people are told of it (`commands`).
 from __future__ import annotations
 
 import gc
+import importlib
+import uuid
 from collections.abc import Collection, Iterable
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from assets.running import outcomes, told
 from assets.running.outcomes import Outcome
 from assets.settings import Settings
 from pipelines.declarations import Dataset
-from pipelines.plan import Plan
+from pipelines.plan import AssetPath, Plan
 from pipelines.progress import Display
+from pipelines.store import hashing
+
+if TYPE_CHECKING:
+    from pipelines.building import Ahead
 
 
 def build(
@@ -37,16 +45,41 @@ def build(
     to_make = [asset for asset in plan.assets(wanted) if asset not in before]
     untold = told.lacking(settings, before)
     if to_make or untold:
-        gc.disable()  # what is loaded stays: looking through it takes a fifth of the time
-        try:
-            import dagster as dg
-
-            from assets.running import runs
-        finally:
-            gc.enable()
-        keys = [dg.AssetKey(asset) for asset in to_make]
-        made = runs.materialize(settings, plan, keys, display, untold)
+        with _ahead(settings, plan, to_make, display) as ahead:
+            runs = _loaded()
+            made = runs.materialize(settings, plan, to_make, display, untold, ahead)
         here |= zip(to_make, made, strict=True)
         after = outcomes.sound(settings.store, plan, wanted)
         told.note(settings, {asset: one for asset, one in after.items() if here[asset].is_good})
     return [here[asset] for asset in plan.assets(wanted)]
+
+
+def _ahead(
+    settings: Settings, plan: Plan, to_make: Collection[AssetPath], display: Display
+) -> Ahead:
+    """Begin to make assets, of a run that Dagster will record when it is loaded."""
+    from pipelines.building import Ahead, Workshop
+
+    target = settings.target()
+    hashing.forget()  # what a run is made from is read in that run
+    run_id = str(uuid.uuid4())
+    return Ahead(
+        Workshop(
+            settings.store,
+            plan,
+            settings.web(),
+            display,
+            run_id=run_id,
+            outbox=target.open() if to_make else None,
+        ),
+        to_make,
+    )
+
+
+def _loaded() -> ModuleType:
+    """Return `runs`, with Dagster loaded."""
+    gc.disable()  # what is loaded stays: looking through it takes a fifth of the time
+    try:
+        return importlib.import_module("assets.running.runs")
+    finally:
+        gc.enable()

@@ -1,8 +1,8 @@
 """Dagster's SQLite databases: opened quickly.
 
-Dagster takes half a second to set up empty databases, as its migrations tell it to, and opens a new
-engine for every event that it records. Those set up once on this machine are kept in the user's
-cache, for each version of Dagster, and copied; and an engine is kept for each file.
+Dagster takes half a second to set up empty databases, as its migrations tell it to. Those set up
+once on this machine are kept in the user's cache, for each version of Dagster, and copied. And for
+each event it opens a connection: one is kept for each file instead.
 
 Not here: what is recorded.
 """
@@ -10,19 +10,25 @@ Not here: what is recorded.
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
 import platformdirs
 import sqlalchemy
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
+from dagster._core.storage.runs.sqlite import sqlite_run_storage
+from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
+from sqlalchemy.pool import SingletonThreadPool
 
 FILES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 
@@ -78,24 +84,70 @@ def _keep(home: Path, kept: Path) -> None:
 
 
 @contextlib.contextmanager
-def one_engine_each() -> Iterator[None]:
-    """Let Dagster use the same engine for all events of a file: SQLAlchemy then knows its SQL.
+def kept_open() -> Iterator[None]:
+    """Let Dagster record the same with less work, while the block lasts.
 
-    An engine takes a millisecond to make, of which Dagster makes six hundred for a build of two
-    datasets. It asks for no pool, so a connection still lasts as long as a statement.
+    For each statement it makes an engine anew, which compiles the statement anew, opens a
+    connection and closes it, whereupon SQLite writes its log back; it reads a hundred scripts of
+    migrations for each database that it opens; and asks before each event which columns there are.
+    Here an engine and a connection are kept for each file and thread, and what was read once.
     """
-    names = vars(sqlite_event_log)
-    create: Any = names["create_engine"]
+    engines: dict[tuple[str, float], sqlalchemy.Engine] = {}
 
-    @functools.cache
-    def cached(url: str, poolclass: Any, timeout: float) -> Any:
-        return create(url, poolclass=poolclass, connect_args={"timeout": timeout})
+    def engine(url: str, *, poolclass: Any, connect_args: Mapping[str, Any] = _NOTHING) -> Any:
+        key = url, connect_args.get("timeout", 5.0)
+        if key not in engines:
+            arguments = {"poolclass": SingletonThreadPool, "connect_args": dict(connect_args)}
+            engines[key] = sqlalchemy.create_engine(url, **arguments)
+            engines[key].dispose = lambda close=True: None  # type: ignore[method-assign]
+        return engines[key]
 
-    def engine(url: str, *, poolclass: Any, connect_args: dict[str, Any]) -> Any:
-        return cached(url, poolclass, connect_args["timeout"])
+    with contextlib.ExitStack() as stack:
+        for storage in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
+            stack.enter_context(_instead(storage, "create_engine", engine))
+        stack.enter_context(_instead(ScriptDirectory, "from_config", _scripts))
+        stack.enter_context(_instead(SqlEventLogStorage, _COLUMN, _columns()))
+        try:
+            yield
+        finally:
+            for one in engines.values():
+                sqlalchemy.Engine.dispose(one)
 
-    names["create_engine"] = engine
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_COLUMN = "_has_asset_key_col_on_connection"
+
+
+@contextlib.contextmanager
+def _instead(owner: Any, name: str, other: Any) -> Iterator[None]:
+    """Let a name of a module or class mean something else while the block lasts."""
+    before = vars(owner)[name]
+    setattr(owner, name, other)
     try:
         yield
     finally:
-        names["create_engine"] = create
+        setattr(owner, name, before)
+
+
+_read_scripts = ScriptDirectory.from_config
+_known_scripts: dict[str, ScriptDirectory] = {}
+
+
+def _scripts(config: Config) -> ScriptDirectory:
+    """Return a folder of migrations, which is read once."""
+    folder = str(config.get_main_option("script_location"))
+    if folder not in _known_scripts:
+        _known_scripts[folder] = _read_scripts(config)
+    return _known_scripts[folder]
+
+
+def _columns() -> Callable[[SqlEventLogStorage, Any, str], bool]:
+    """Return what asks each storage once whether it has a column; nobody migrates it meanwhile."""
+    ask, known = vars(SqlEventLogStorage)[_COLUMN], dict[tuple[int, str], bool]()
+
+    def has(storage: SqlEventLogStorage, connection: Any, name: str) -> bool:
+        if (id(storage), name) not in known:
+            known[id(storage), name] = ask(storage, connection, name)
+        return known[id(storage), name]
+
+    return has

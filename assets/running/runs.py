@@ -22,12 +22,12 @@ from dagster._core.instance import types as event_log  # which prints what it ra
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
-from assets import checks, graph, metadata
-from assets.resources import Made
+from assets import graph, metadata
 from assets.running import databases, outcomes, passwords
 from assets.running.outcomes import Outcome, Sound
 from assets.settings import ROOT, Settings
 from pipelines import errors
+from pipelines.building import Ahead, Made
 from pipelines.plan import AssetPath, Plan
 from pipelines.progress import Display
 from pipelines.redaction import without_secrets
@@ -58,11 +58,14 @@ def home(settings: Settings) -> Path:
 def materialize(
     settings: Settings,
     plan: Plan,
-    selection: Sequence[dg.AssetKey],
+    wanted: Sequence[AssetPath],
     display: Display,
     untold: Mapping[AssetPath, Sound] = MappingProxyType({}),
+    ahead: Ahead | None = None,
 ) -> list[Outcome]:
     """Materialize some assets; return what became of each. Tell Dagster of others that are there.
+
+    What is made `ahead` is made in the run of its workshop.
 
     Raises:
         StorageError: the data folder can't be written to.
@@ -71,12 +74,12 @@ def materialize(
     os.environ["DAGSTER_HOME"] = str(home(settings))
     with records(settings) as instance:
         _tell(instance, settings, untold)
-        if not selection:
+        if not wanted:
             return []
-        assets = graph.assets_of(plan, wanted={key.path[0] for key in selection})
-        with graph.made_ahead(plan, {(key.path[0], key.path[1]) for key in selection}) as ahead:
-            definitions = graph.define(settings, plan, assets, display, ahead)
-            return execute(instance, definitions, selection)
+        assets = graph.assets_of(plan, wanted={name for name, _ in wanted})
+        definitions = graph.define(settings, plan, assets, display, ahead)
+        keys = [dg.AssetKey(asset) for asset in wanted]
+        return execute(instance, definitions, keys, run_id=ahead.run_id if ahead else None)
 
 
 def _tell(
@@ -86,16 +89,16 @@ def _tell(
     for asset, one in sound.items():
         key = dg.AssetKey(asset)
         made = [
-            Made(known, settings.data / known.path, None, sight.looked, 0.0, 0.0)
+            Made(known, settings.data / known.path, None, sight.looked, 0.0, 0.0, one.found)
             for known, sight in zip(one.known, one.sights, strict=True)
         ]
-        result = metadata.materialized(made, metadata.shown(one.planned[0], made))
+        result = metadata.materialized(one.planned[0], made)
         version = {"dagster/data_version": result.data_version.value} if result.data_version else {}
         last = instance.get_latest_materialization_event(key)
         if not (last and last.asset_materialization and _says(last.asset_materialization, version)):
             event = dg.AssetMaterialization(key, metadata=result.metadata, tags=version)
             instance.report_runless_asset_event(event)
-        for check in checks.results(one.found):
+        for check in result.check_results:
             instance.report_runless_asset_event(
                 dg.AssetCheckEvaluation(
                     asset_key=key,
@@ -118,6 +121,7 @@ def execute(
     definitions: dg.Definitions,
     selection: Sequence[dg.AssetKey],
     tags: Mapping[str, str] | None = None,
+    run_id: str | None = None,
 ) -> list[Outcome]:
     """Materialize some assets in this process, recorded in `instance`; tell what became of each.
 
@@ -130,6 +134,7 @@ def execute(
         raise_on_error=False,
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         tags=dict(tags or {}),
+        run_id=run_id,
     )
     return _outcomes(result, selection)
 
@@ -156,11 +161,12 @@ def records(settings: Settings) -> Iterator[dg.DagsterInstance]:
     try:
         try:
             setting_up = contextlib.nullcontext() if settings.postgres else databases.set_up(folder)
-            with FileLock(folder / "lock"), setting_up:  # one process at a time
+            one_at_a_time = FileLock(folder / "lock")
+            with one_at_a_time, setting_up, databases.kept_open():
                 opened = dg.DagsterInstance.from_config(str(folder))
         except OSError as error:
             raise errors.StorageError(advice.format(error=error)) from error
-        with opened as instance, _losses_not_printed(), databases.one_engine_each():
+        with opened as instance, _losses_not_printed(), databases.kept_open():
             passwords.warn(instance, settings)
             yield instance  # what the system refuses in here may be anything
     except refusals as error:

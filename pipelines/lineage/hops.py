@@ -152,7 +152,7 @@ def number_of(text: str, what: str, rows: int) -> int:
 
 def archive(plan: Plan, store: Store, source: Source, name: str) -> tuple[Hop, Hop]:
     """Hold an archive against the catalogue, and say where it came from, and when."""
-    archive, path = source.archives[name], layout.archive(source.name, name)
+    archive, path = source.archive(name), layout.archive(source.name, name)
     hop = Hop("archive", path)
     try:
         archives.verify(store.local(path), archive, plan.declared.identify)

@@ -35,9 +35,9 @@ class Target:
     @property
     def what(self) -> str:
         """What it is, in one word: `archive`, `table`, `statistics`, `csv`, …."""
-        return {"archives": "archive", "tables": "table"}.get(
-            self.planned.stage, self.planned.stage
-        )
+        if self.planned.subject is None:
+            return "archive"
+        return {"tables": "table"}.get(self.planned.stage, self.planned.stage)
 
     def at(self, store: Store) -> Path:
         """Return where it lies: at its place in a data folder, or as a copy elsewhere."""

@@ -25,7 +25,6 @@ import importlib.metadata
 import json
 import logging
 import platform
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -277,8 +276,6 @@ def _json(said: Mapping[str, Any]) -> bytes:
 def versions(libraries: tuple[str, ...] = LIBRARIES) -> Mapping[str, str]:
     """Return the versions of Python, of this project, and of libraries, where they are there."""
     found = {"python": platform.python_version(), "imagesets": __version__}
-    if "zlib" in libraries:  # the one that Python was linked to, which is no package
-        found["zlib"] = zlib.ZLIB_RUNTIME_VERSION
     for name in libraries:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from assets.running import jobs, runs
+from assets.running import runs
 from assets.settings import Settings
 from pipelines.progress import Display, Unit, Watch
 from tests import builders, servers
@@ -297,8 +297,7 @@ def test_archives_of_a_source_come_in_parallel_with_a_progress_each(
     with serving(b"", in_pairs) as server:
         settings = Settings(tmp_path / "data", publisher.catalogue, server.url)
         plan = settings.plan()
-        keys = jobs.keys_of(plan, plan.declared.select(["tiny_digits"]), ["archives"])
-        [outcome] = runs.materialize(settings, plan, keys, display)
+        [outcome] = runs.materialize(settings, plan, [("tiny_digits", "archives")], display)
 
     assert outcome.state == "made"
     sizes = {

@@ -203,7 +203,7 @@ def test_a_declaration_is_complete(product: Product) -> None:
     assert product.code_version
     assert "{dataset}" in product.files
     assert ("{split}" in product.files) == (product.scope == "split")
-    known = {*stages.BASIC, *products.known()}
+    known = {*stages.BASIC, stages.OPTIONAL, *products.known()}
     assert {*product.needs, *product.uses} <= known - {product.name}
     columns = [column.name for column in product.columns]
     assert len(columns) == len(set(columns))

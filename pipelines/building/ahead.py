@@ -1,0 +1,132 @@
+"""Makes the assets of a run on a few threads, each as soon as what it needs passed its checks.
+
+So a build goes on while Dagster loads, and while it records the steps before. The step of an asset
+takes what was made, or raises its error. Nothing is made of what a failed check would block.
+
+Not here: how an asset is made (`workshop`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+
+from ..plan import AssetPath
+from ..progress import Display, Unit, Watch
+from ..threads import WORKERS
+from .workshop import Made, Workshop
+
+
+class Ahead:
+    """What one run makes ahead of its steps; without any assets, every step makes its own."""
+
+    def __init__(self, workshop: Workshop, wanted: Collection[AssetPath] = ()) -> None:
+        """Begin with the assets that need nothing of `wanted`."""
+        self._stop = threading.Event()
+        self._workshop = replace(workshop, display=_Stoppable(workshop.display, self._stop))
+        self._pool = ThreadPoolExecutor(min(2, WORKERS), thread_name_prefix="ahead")
+        self._futures: dict[AssetPath, Future[list[Made]]] = {}
+        self._lock = threading.Lock()
+        self._sound = set[AssetPath]()
+        self._needed: dict[AssetPath, set[AssetPath]] = {asset: set() for asset in wanted}
+        self._fetched = set[AssetPath]()
+        artefacts = workshop.plan.artefacts
+        for one in artefacts.values():
+            if one.asset in self._needed:
+                needed = {artefacts[path].asset for path in (*one.needs, *one.uses)}
+                self._needed[one.asset] |= needed & self._needed.keys()
+                if one.subject is None:
+                    self._fetched.add(one.asset)
+        self._begin()
+
+    @property
+    def run_id(self) -> str | None:
+        """The Dagster run that this is part of."""
+        return self._workshop.run_id
+
+    def __enter__(self) -> Ahead:
+        """Have begun already."""
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        """Give up what nobody took; nothing is left half made."""
+        with self._lock:
+            self._stop.set()
+        self._pool.shutdown(cancel_futures=True)
+        if self._workshop.outbox:
+            self._workshop.outbox.close()
+
+    def take(self, asset: AssetPath) -> list[Made] | None:
+        """Return what was made of an asset, waiting for it; None where that is nobody's task here.
+
+        Raises:
+            ImagesetsError: it could not be made.
+        """
+        future = self._futures.get(asset)
+        if future is None:
+            return None
+        return self._make(asset) if future.cancel() else future.result()  # nobody began yet
+
+    def _begin(self) -> None:
+        """Begin all that can be made by now."""
+        with self._lock:
+            ready = [asset for asset, needed in self._needed.items() if needed <= self._sound]
+            for asset in ready if not self._stop.is_set() else ():
+                del self._needed[asset]
+                if asset in self._fetched:
+                    self._futures[asset] = self._fetch(asset)
+                else:
+                    self._futures[asset] = self._pool.submit(self._make, asset)
+
+    def _fetch(self, asset: AssetPath) -> Future[list[Made]]:
+        """Fetch archives on a thread that nobody waits for: a server may stall."""
+        future: Future[list[Made]] = Future()
+        future.set_running_or_notify_cancel()
+
+        def work() -> None:
+            try:
+                future.set_result(self._make(asset))
+            except BaseException as error:  # raised where the result is taken
+                future.set_exception(error)
+
+        threading.Thread(target=work, name="ahead-archives", daemon=True).start()
+        return future
+
+    def _make(self, asset: AssetPath) -> list[Made]:
+        made = self._workshop.make(asset)
+        if all(one.is_sound for one in made):
+            self._sound.add(asset)
+            self._begin()  # before the step after this one can ask
+        return made
+
+
+class Stopped(Exception):
+    """Nobody waits for it any more."""
+
+
+class _Stoppable(Display):
+    """A display of work that ends when nobody waits for it."""
+
+    def __init__(self, shown: Display, stop: threading.Event) -> None:
+        self._shown, self._stop = shown, stop
+
+    @contextlib.contextmanager
+    def task(self, label: str, total: int, unit: Unit) -> Iterator[Watch]:
+        with self._shown.task(label, total, unit) as watch:
+            yield _Stopping(watch, self._stop)
+
+
+class _Stopping(Watch):
+    def __init__(self, shown: Watch, stop: threading.Event) -> None:
+        self._shown, self._stop = shown, stop
+
+    def __call__(self, done: int) -> None:
+        if self._stop.is_set():
+            raise Stopped
+        self._shown(done)
+
+    def note(self, text: str) -> None:
+        self._shown.note(text)

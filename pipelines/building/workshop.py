@@ -1,0 +1,247 @@
+"""A workshop: makes one asset of a plan at a time, and judges it.
+
+Archives are fetched, tables are decoded from them, the rest is made from tables. Not here: what is
+made before what (`ahead`, or Dagster).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow.parquet as pq
+
+from .. import plan, statistics, tables
+from ..declarations import Archive, Source
+from ..lineage import findings, openlineage, status
+from ..lineage.openlineage import Making, Outbox
+from ..plan import AssetPath, Plan, Planned
+from ..products import Product, Subject
+from ..progress import Advance, Display, Unit, Watch, size
+from ..stages import COMPRESSION
+from ..statistics import Sums
+from ..statistics.duplicates import Fingerprints
+from ..statistics.expectations import Finding
+from ..store import Artefact, Facts, Folder, Provenance, clock, layout, making
+from .archives import Web, side_by_side
+
+logger = logging.getLogger("pipelines.storage")  # to the person, as the warnings of the store
+
+T = TypeVar("T")
+Build = Callable[[Path, Watch], Facts]
+"""Writes an artefact to a path, telling how far it is; returns what it found out."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of tables in this process, by their SHA-256, so that nobody reads them again.
+
+    sums: of those written just now.
+    fingerprints: of those looked through for duplicates.
+    """
+
+    sums: dict[str, Sums] = field(default_factory=dict)
+    fingerprints: dict[str, Fingerprints] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """An artefact that is up to date now.
+
+    path: where it lies.
+    because: why it was made; None where it was up to date before.
+    looked: when its bytes were last read, or written: UTC, ISO 8601.
+    begun_s, ended_s: on the clock of `time.perf_counter`.
+    findings: what the expectations found of it.
+    """
+
+    provenance: Provenance
+    path: Path
+    because: str | None
+    looked: str
+    begun_s: float
+    ended_s: float
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing was found that blocks what is made from it."""
+        return not any(finding.blocks for finding in self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What it takes to make the assets of a plan in one run.
+
+    store: where they lie.
+    run_id: of the Dagster run, for their provenance.
+    outbox: takes what is told to a lineage catalogue.
+    """
+
+    store: Folder
+    plan: Plan
+    web: Web = field(default_factory=Web)
+    display: Display = field(default_factory=Display)
+    known: Known = field(default_factory=Known)
+    run_id: str | None = None
+    outbox: Outbox | None = None
+
+    def make(self, asset: AssetPath) -> list[Made]:
+        """Bring the artefacts of an asset up to date, and judge them.
+
+        Raises:
+            ImagesetsError: one can't be made, or is not what was recorded of it.
+        """
+        parts = [one for one in self.plan.artefacts.values() if one.asset == asset]
+        first = parts[0]
+        if first.subject is None:
+            return self._archives(first.source, parts)
+        if first.product is not None:
+            made = self._product(first, first.product, first.subject)
+        elif first.stage == "tables":
+            made = self._table(first, first.subject)
+        else:
+            made = self._statistics(first, first.subject)
+        with self.doubting([made]):
+            prints = self.known.fingerprints
+            found = findings.of(self.store, first.subject.dataset, made.provenance, prints)
+        if first.stage == "statistics":
+            for table in made.provenance.inputs:
+                prints.pop(str(table.sha256), None)  # nobody else needs them
+        made = replace(made, findings=tuple(found))
+        if not made.is_sound:
+            making.read_again(self.store, made.provenance)
+        return [made]
+
+    @contextlib.contextmanager
+    def doubting(self, made: list[Made]) -> Iterator[None]:
+        """Read artefacts again where the block, which uses them, fails: perhaps they rotted.
+
+        Raises:
+            StaleInput: the bytes of one are no longer those recorded.
+        """
+        try:
+            yield
+        except Exception:
+            for one in made:
+                making.read_again(self.store, one.provenance)
+            raise
+
+    def _archives(self, source: Source, parts: list[Planned]) -> list[Made]:
+        by_name = {Path(one.path).name: one.artefact() for one in parts}
+
+        def make(archive: Archive) -> Made:
+            artefact = by_name[archive.name]
+            goal = self.store.local(artefact.path)
+            obtain = partial(self.web.obtain, source, archive, self.plan.declared.identify, goal)
+            return self._make(artefact, archive.size_bytes, "bytes", obtain)
+
+        self._warn_of_little_space(source)
+        return side_by_side(make, (source.archives[name] for name in by_name))
+
+    def _table(self, planned: Planned, subject: Subject) -> Made:
+        """Bring a table up to date; keep what was added up on the way, for its statistics."""
+        source, dataset, split = subject.source, subject.dataset, subject.split
+        folder = self.store.local(layout.archives(source.name))
+        found = statistics.nothing(len(dataset.classes), dataset.image.shape)
+        add = partial(statistics.add, found)
+
+        def build(goal: Path, advance: Advance) -> Facts:
+            status.inputs(self.store, self.plan, planned)
+            level = self.plan.options[COMPRESSION.name]
+            records = tables.write(
+                source, dataset, split, folder, goal, advance, add, compression_level=level
+            )
+            return {"records": records}
+
+        made = self._make(planned.artefact(), split.records, "records", build)
+        if made.because:
+            self.known.sums[made.provenance.sha256] = found
+        return made
+
+    def _statistics(self, planned: Planned, subject: Subject) -> Made:
+        inputs = status.inputs(self.store, self.plan, planned)
+        paths = {str(table.sha256): self.store.local(table.path) for table in inputs}
+        sums = _taken(self.known.sums, paths)
+        artefact = planned.made_from(inputs)
+
+        def build(goal: Path, advance: Advance) -> Facts:
+            return {"records": statistics.write(paths.values(), goal, advance, sums, artefact)}
+
+        return self._make(artefact, subject.records, "records", build)
+
+    def _product(self, planned: Planned, product: Product, subject: Subject) -> Made:
+        inputs = status.inputs(self.store, self.plan, planned)
+        names = {
+            split.name: layout.table(subject.dataset.name, split.name) for split in subject.splits
+        }
+        of_splits = {split: self.store.local(path) for split, path in names.items()}
+
+        def build(goal: Path, advance: Advance) -> Facts:
+            opened = planned.opened(self.store, inputs, of_splits)
+            return product.write(opened, goal, product.chosen(self.plan.options), advance)
+
+        return self._make(planned.made_from(inputs), subject.records, "records", build)
+
+    def _make(self, artefact: Artefact, total: int, unit: Unit, build: Build) -> Made:
+        """Bring an artefact up to date; if that takes `build`, show how far it is of `total`."""
+        start = time.perf_counter()
+        begun: list[Making] = []  # where nothing is made, nothing is told
+
+        def build_on_display(goal: Path) -> Facts:
+            begun.append(Making(self.store.root, artefact, clock.now(), self.run_id))
+            self._tell(partial(openlineage.started, begun[0]))
+            with self.display.task(artefact.path, total, unit) as watch:
+                return build(goal, watch)
+
+        try:
+            known, before = making.make(self.store, artefact, build_on_display, self.run_id)
+        except BaseException as error:
+            for one in begun:
+                self._tell(partial(openlineage.failed, one, error, clock.now()))
+            raise
+        for one in begun:
+            self._tell(partial(self._completed, one, known))
+        path = self.store.local(artefact.path)
+        looked = before.sight.looked if before.is_up_to_date and before.sight else known.run.ended
+        return Made(known, path, before.reason, looked, start, time.perf_counter())
+
+    def _tell(self, event: Callable[[], Any]) -> None:
+        if self.outbox:
+            self.outbox.put(event)
+
+    def _completed(self, begun: Making, known: Provenance) -> Any:
+        path = self.store.local(known.path)
+        footer = pq.read_metadata(path) if path.suffix == ".parquet" else None
+        return openlineage.completed(begun, known, footer)
+
+    def _warn_of_little_space(self, source: Source) -> None:
+        """Tell the person when everything that can be made of a source may not fit."""
+        missing = [a for a in source.archives.values() if not self._has(source, a)]
+        needed = sum(a.size_bytes for a in missing) + plan.room_bytes(source)
+        data = self.store.local("")
+        folder = next(path for path in (data, *data.parents) if path.exists())
+        free = shutil.disk_usage(folder).free
+        if missing and free < needed:
+            logger.warning(
+                "%s: %s are free; archives, tables and exports of %s may take up to %s",
+                data,
+                size(free),
+                source.name,
+                size(needed),
+            )
+
+    def _has(self, source: Source, archive: Archive) -> bool:
+        return self.store.stat(layout.archive(source.name, archive.name)) is not None
+
+
+def _taken(found: dict[str, T], paths: Mapping[str, Path]) -> dict[Path, T]:
+    """Take what is known of some tables out of `found`, where nobody else needs it."""
+    return {paths[sha256]: found.pop(sha256) for sha256 in paths if sha256 in found}
