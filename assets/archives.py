@@ -1,6 +1,8 @@
-"""Per source: the publisher's archives, fetched and verified."""
+"""Per source: the publisher's archives, fetched and verified, and the optional ones."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import dagster as dg
 
@@ -8,6 +10,7 @@ from assets import metadata
 from assets.resources import Options, Store, Work
 from pipelines import archives
 from pipelines.declarations import Source
+from pipelines.stages import DEFAULT
 
 
 def key(source: str) -> dg.AssetKey:
@@ -15,22 +18,24 @@ def key(source: str) -> dg.AssetKey:
     return dg.AssetKey([source, "archives"])
 
 
-def asset(source: Source, retries: dg.RetryPolicy | None) -> dg.AssetsDefinition:
-    """Return the asset of a source's archives."""
+def asset(source: Source, stage: str, retries: dg.RetryPolicy | None) -> dg.AssetsDefinition:
+    """Return the asset of a source's archives: of those that all need, or of the optional ones."""
 
     @dg.asset(
-        key=key(source.name),
+        key=[source.name, stage],
         kinds={"file"},
         retry_policy=retries,
         code_version=archives.CODE_VERSION,
-        description=metadata.about_archives(source),
-        group_name=source.name,
+        description=metadata.about_archives(source, stage),
+        group_name=metadata.group(stage, source),
         owners=metadata.OWNERS,
-        tags=metadata.tags("archives", source),
+        tags=metadata.tags(stage, source),
+        output_required=stage in DEFAULT,
     )
     def publishers_archives(
         store: Store, options: Options, work: dg.ResourceParam[Work]
-    ) -> dg.MaterializeResult:
-        return work.do(store, options, (source.name, "archives"))
+    ) -> Iterator[dg.MaterializeResult]:
+        if work.is_wanted(store, options, stage):
+            yield work.do(store, options, (source.name, stage))
 
     return publishers_archives

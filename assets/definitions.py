@@ -36,7 +36,11 @@ def automated(settings: Settings) -> dg.Definitions:
     conditioned = list(dg.map_asset_specs(conditions.adding(*when), made))
     refreshing = refresh.job(settings, plan)
     starting = dg.Definitions(
-        jobs=[*jobs.of_assets(plan), refreshing, jobs.verify(settings.store, plan)],
+        jobs=[
+            *jobs.of_assets(plan, settings.exports),
+            refreshing,
+            jobs.verify(settings.store, plan),
+        ],
         asset_checks=[mirrors.check(settings, declared, s) for s in declared.sources.values()],
         schedules=[refresh.weekly(refreshing, *when)],
         sensors=[

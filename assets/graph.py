@@ -15,7 +15,7 @@ Not here: what an asset of a stage does (a module each, beside this one), or wha
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import dagster as dg
 
@@ -74,7 +74,8 @@ def _assets(
 ) -> Iterator[dg.AssetsDefinition]:
     for source in plan.declared.sources.values():
         if not wanted or {source.name, *source.datasets} & set(wanted):
-            yield archives.asset(source, retries)
+            for stage in dict.fromkeys(one.stage for one in plan.archives_of(source)):
+                yield archives.asset(source, stage, retries)
             for planned in plan.of(source.datasets.values()):
                 if planned.subject:
                     yield _asset(plan, planned, planned.subject)
@@ -94,11 +95,13 @@ def define(
     assets: Iterable[dg.AssetsDefinition] | None = None,
     display: Display | None = None,
     ahead: Ahead | None = None,
+    exports: Sequence[str] | None = None,
 ) -> dg.Definitions:
     """Return the definitions of some assets (all of the plan by default), ready to be run.
 
     `display` shows the progress to a person who waits; by default, nothing is shown, and nothing is
-    made `ahead` of its step.
+    made `ahead` of its step. A run of everything makes the `exports` named, by default those of the
+    settings.
 
     Raises:
         ImagesetsError: OpenLineage is to be told what is made, but its client is not installed.
@@ -109,7 +112,7 @@ def define(
         assets=assets,
         resources={
             "store": Store.telling(settings.target(), str(settings.data), begun=ahead is not None),
-            "options": Options.by(settings),
+            "options": Options.by(settings, exports or settings.exports),
             "work": Work(plan.declared, settings.web(), display or Display(), ahead),
         },
         executor=EXECUTORS[settings.executor],

@@ -19,10 +19,11 @@ import pyarrow as pa
 from assets import checks
 from pipelines import formats, statistics, tables
 from pipelines.building import Made
-from pipelines.declarations import Dataset, Source, Split
+from pipelines.declarations import Archive, Dataset, Source, Split
 from pipelines.descriptions import _pictures
 from pipelines.plan import Planned
 from pipelines.products import Product
+from pipelines.stages import DEFAULT, OPTIONAL
 from pipelines.store import Provenance, clock
 
 OWNERS = ["team:imagesets"]
@@ -37,13 +38,21 @@ def tags(
     return {"stage": stage} | {key: one.name for key, one in named.items() if one is not None}
 
 
-def about_archives(source: Source) -> str:
+def group(stage: str, source: Source) -> str:
+    """Return the group of assets that one is shown in: those made on request have their own."""
+    return source.name if stage in DEFAULT else f"{source.name}_exports"
+
+
+def about_archives(source: Source, stage: str) -> str:
     """Return the description of a source's archives, in markdown."""
     titles = ", ".join(dataset.title for dataset in source.datasets.values())
-    files = "\n".join(f"- `{name}`" for name in source.archives)
+    made = f"Made from them: {titles}."
+    if stage == OPTIONAL:
+        made = f"Of {titles}; only what is made on request needs them."
+    files = "\n".join(f"- `{name}`" for name in _archives(source, stage))
     return (
         f"{source.title}: the publisher's files, byte for byte, held against their size, MD5 and "
-        f"SHA-256. Made from them: {titles}.\n\n{files}\n\n[Homepage]({source.homepage}). "
+        f"SHA-256. {made}\n\n{files}\n\n[Homepage]({source.homepage}). "
         f"**Licence:** {source.licence}.\n\n```bibtex\n{source.citation.strip()}\n```\n\n"
         f"{source.acknowledgements}"
     )
@@ -100,20 +109,27 @@ def materialized(planned: Planned, made: Sequence[Made]) -> dg.MaterializeResult
 
 def _shown(planned: Planned, made: Sequence[Made]) -> dict[str, Any]:
     """Return what an asset shows, by its stage."""
-    if planned.stage == "archives":
-        return _of_archives(planned.source, (m.provenance for m in made))
+    if planned.subject is None:
+        declared = _archives(planned.source, planned.stage)
+        return _of_archives(planned.source, declared, (m.provenance for m in made))
     if planned.stage == "tables":
         return _of_table(made[0].path)
     return _of_statistics(made[0].path) if planned.stage == "statistics" else {}
 
 
-def _of_archives(source: Source, known: Iterable[Provenance]) -> dict[str, Any]:
+def _archives(source: Source, stage: str) -> Mapping[str, Archive]:
+    return source.optional_archives if stage == OPTIONAL else source.archives
+
+
+def _of_archives(
+    source: Source, declared: Mapping[str, Archive], known: Iterable[Provenance]
+) -> dict[str, Any]:
     """Return what archives tell, under their names: which bytes they are, from where, since when.
 
     Short texts, and the SHA-256 in two parts: a table of hashes is wider than the page.
     """
     told: dict[str, Any] = {}
-    for one, (name, archive) in zip(known, source.archives.items(), strict=True):
+    for one, (name, archive) in zip(known, declared.items(), strict=True):
         origin, retrieved = (str(one.facts.get(key, "")) for key in ("origin", "retrieved"))
         when = f", retrieved {retrieved[:19].replace('T', ' ')} UTC" if retrieved else ""
         told[name] = dg.MetadataValue.md(

@@ -13,13 +13,13 @@ from assets import metadata
 from assets.resources import Options, Store, Work
 from pipelines.plan import Plan, Planned
 from pipelines.products import Product, Subject, room_of
+from pipelines.stages import DEFAULT
 
 
 def asset(plan: Plan, planned: Planned, product: Product, subject: Subject) -> dg.AssetsDefinition:
     """Return the asset of an export or a description."""
     needs = [plan.artefacts[path] for path in (*planned.needs, *planned.uses)]
     split = subject.split if product.scope == "split" else None
-    is_export = room_of(product.name) == "exports"
 
     @dg.asset(
         key=planned.asset,
@@ -28,15 +28,15 @@ def asset(plan: Plan, planned: Planned, product: Product, subject: Subject) -> d
         code_version=product.code_version,
         description=metadata.about(_lead(product, subject), subject.source, subject.dataset),
         metadata=metadata.product_columns(product, needs),
-        group_name=subject.source.name,
+        group_name=metadata.group(product.name, subject.source),
         owners=metadata.OWNERS,
         tags=metadata.tags(product.name, subject.source, subject.dataset, split),
-        output_required=not is_export,
+        output_required=product.name in DEFAULT and room_of(product.name) != "exports",
     )
     def made_for_others(
         store: Store, options: Options, work: dg.ResourceParam[Work]
     ) -> Iterator[dg.MaterializeResult]:
-        if not is_export or product.name in options.exports:
+        if work.is_wanted(store, options, product.name):
             yield work.do(store, options, planned.asset)
 
     return made_for_others

@@ -6,7 +6,7 @@ Not here: how anything is made (`pipelines.building`), or what people see (`meta
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,6 +52,7 @@ class Store(dg.ConfigurableResource[Any]):
     _run_id: str | None = PrivateAttr(default=None)
     _outbox: Outbox | None = PrivateAttr(default=None)
     _begun: bool = PrivateAttr(default=False)
+    _selected: Collection[dg.AssetKey] = PrivateAttr(default=())
 
     @staticmethod
     def telling(target: openlineage.Target, data: str, begun: bool = False) -> Store:
@@ -69,6 +70,7 @@ class Store(dg.ConfigurableResource[Any]):
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Learn which run this is: the provenance of artefacts tells it."""
         self._run_id = context.run.run_id if context.run else None
+        self._selected = (context.run and context.run.asset_selection) or ()
         if not self._begun:
             hashing.forget()  # what a run is made from is read in that run
             self._outbox = self._target.open()
@@ -77,6 +79,10 @@ class Store(dg.ConfigurableResource[Any]):
         """Tell what is still to be told."""
         if self._outbox:
             self._outbox.close()
+
+    def is_asked(self, assets: Iterable[AssetPath]) -> bool:
+        """Whether the run is to make some assets; one that names none is to make all."""
+        return not self._selected or {dg.AssetKey(one) for one in assets} <= {*self._selected}
 
     def workshop(self, plan: Plan, web: Web, display: Display, known: Known) -> Workshop:
         """Return what makes assets in this run."""
@@ -102,7 +108,7 @@ class Options(dg.ConfigurableResource[Any]):
         return kinds
 
     @staticmethod
-    def by(settings: Settings) -> Options:
+    def by(settings: Settings, exports: Sequence[str]) -> Options:
         """Return the options with the settings as their defaults, which the launchpad shows."""
         fields: dict[str, Any] = {
             name: (
@@ -116,9 +122,12 @@ class Options(dg.ConfigurableResource[Any]):
             )
             for name, option in stages.options().items()
         }
-        known = stages.exports()
-        said = f"The exports that the run makes, of those selected: {', '.join(known)}."
-        fields["exports"] = (list[str], Field(default=known, description=said))
+        said = (
+            "The exports that the run makes, of those selected. What is not made by default is "
+            "made without being named too, unless the run is one of everything. There are: "
+            f"{', '.join(stages.exports())}."
+        )
+        fields["exports"] = (list[str], Field(default=list(exports), description=said))
         chosen: type[Options] = create_model("Chosen", __base__=Options, **fields)
         return chosen()
 
@@ -138,6 +147,22 @@ class Work:
         self._declared, self._web, self._display, self._ahead = declared, web, display, ahead
         self._known = Known()
         self._plans: dict[str, Plan] = {}
+
+    def is_wanted(self, store: Store, options: Options, stage: str) -> bool:
+        """Whether a run makes what it was asked for of a stage.
+
+        It leaves default exports out that the launchpad does not name. Whatever is no default it
+        leaves out of a run of everything, "Materialize all": of all datasets that would take tens
+        of gigabytes that nobody asked for.
+        """
+        if stage in stages.DEFAULT:
+            return stage not in stages.exports() or stage in options.exports
+        needed = {need for name in options.exports for need in stages.needs(name)}
+        if stage in {*options.exports, *needed}:
+            return True
+        declared = self._declared.datasets.values()
+        plan = self._plan(options)
+        return not store.is_asked(plan.assets(plan.of(declared, stages.DEFAULT)))
 
     def do(self, store: Store, options: Options, asset: AssetPath) -> dg.MaterializeResult[Any]:
         """Bring an asset up to date; return what Dagster and people want to know of it.

@@ -42,6 +42,8 @@ class Settings:
     openlineage: file, or URL of an endpoint, for events about what is made (IMAGESETS_OPENLINEAGE).
     options: what exports and tables leave to choose, as `csv_header` (IMAGESETS_CSV_HEADER): those
         of `pipelines.stages.options`; what is left out is as it is by default.
+    exports: those that are made where nobody names any, by their names (IMAGESETS_EXPORTS, with
+        commas).
 
     For operators, in the environment alone; none of them decides what is made:
 
@@ -61,6 +63,7 @@ class Settings:
     offline: bool = False
     openlineage: str | None = field(default=None, repr=False)
     options: Mapping[str, bool | int | str] = field(default_factory=dict)
+    exports: tuple[str, ...] = field(default_factory=stages.default_exports)
     refresh_cron: str = "0 6 * * 1"
     refresh_timezone: str = "UTC"
     executor: str = "in_process"
@@ -144,6 +147,7 @@ class Settings:
             "mirror": self.mirror or "",
             "offline": str(int(self.offline)),
             "openlineage": self.openlineage or "",
+            "exports": ",".join(self.exports),
             "refresh_cron": self.refresh_cron,
             "refresh_timezone": self.refresh_timezone,
             "executor": self.executor,
@@ -188,6 +192,7 @@ _OWN = (
     "mirror",
     "offline",
     "openlineage",
+    "exports",
     "refresh_cron",
     "refresh_timezone",
     "executor",
@@ -278,6 +283,17 @@ def _switch(text: str) -> bool:
     raise ValueError("write 1 for on or 0 for off")
 
 
+def _exports(text: str) -> tuple[str, ...]:
+    names, known = tuple(name.strip() for name in text.split(",")), stages.exports()
+    for name in names:
+        if name not in known:
+            raise ValueError(
+                f"there is no export {name!r}.{did_you_mean(name, known)} Write some of "
+                f"{', '.join(known)}, with commas"
+            )
+    return names
+
+
 def _cron(text: str) -> str:
     if len(text.split()) != 5:
         raise ValueError("write five fields, as 0 6 * * 1 for Mondays at 6")
@@ -326,6 +342,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "mirror": folder_or_url,
     "offline": _switch,
     "openlineage": file_or_endpoint,
+    "exports": _exports,
     "refresh_cron": _cron,
     "refresh_timezone": _timezone,
     "executor": _executor,

@@ -14,7 +14,6 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -50,14 +49,15 @@ NOTHING = re.compile("(?!)")
 def load(
     folder: Path,
     reserved: re.Pattern[str] = NOTHING,
-    names: Mapping[str, Mapping[str, type]] = MappingProxyType({}),
+    names: Mapping[str, Mapping[str, type]] | None = None,
 ) -> Catalogue:
     """Read every `*.toml` of `folder`.
 
     Args:
         folder: one file for each source.
         reserved: no split may be called so, as something else is.
-        names: export → key → type: what may be said of a dataset for its readers.
+        names: export → key → type: what may be said of a dataset for its readers; anything where
+            that is not known.
 
     Raises:
         CatalogueError: listing every problem of every file.
@@ -83,7 +83,7 @@ def load(
         problems += [
             f"{path.name}: datasets.{dataset.name}.readers.{problem}"
             for dataset in source.datasets.values()
-            for problem in _misnamed(dataset, names)
+            for problem in (_misnamed(dataset, names) if names is not None else ())
         ]
         for name in source.datasets:
             if name in owners:

@@ -127,6 +127,11 @@ class Plan:
         assets = {self.artefacts[path].asset for path in wanted}  # made as wholes
         return tuple(one for one in self.artefacts.values() if one.asset in assets)
 
+    def archives_of(self, source: Source) -> list[Planned]:
+        """Return the archives of a source, optional ones too."""
+        of_source = (one for one in self.artefacts.values() if one.source is source)
+        return [one for one in of_source if one.subject is None]
+
     def assets(self, wanted: Iterable[Planned] | None = None) -> list[AssetPath]:
         """Return the assets that some artefacts (all, by default) belong to, in their order."""
         some = self.artefacts.values() if wanted is None else wanted

@@ -23,32 +23,54 @@ DEFAULT = (*BASIC, "croissant", "csv", "lmdb")
 COMPRESSION = Option("compression_level", -1, "zstd's, of the tables: -7 to 22", -7, 22)
 
 
-def known() -> dict[str, tuple[str, ...]]:
-    """Return what may be named of stages → the stages meant: each one, and `exports` for some."""
-    default = tuple(name for name in exports() if name in DEFAULT)
-    found = {stage: (stage,) for stage in (*BASIC, OPTIONAL)} | {"exports": default}
+def known(named: Iterable[str] | None = None) -> dict[str, tuple[str, ...]]:
+    """Return what may be named of stages → the stages meant: each one, and `exports` for some.
+
+    Those are the ones `named`, or else the default ones.
+    """
+    some = default_exports() if named is None else tuple(named)
+    found = {stage: (stage,) for stage in (*BASIC, OPTIONAL)} | {"exports": some}
     return found | {name: (name,) for name in products.known()}
 
 
-def selected(names: Iterable[str]) -> set[str]:
+def selected(names: Iterable[str], named: Iterable[str] | None = None) -> set[str]:
     """Return the stages that are meant, those of a default build where none is named.
+
+    A default build makes the exports `named` instead of the default ones.
 
     Raises:
         UnknownName: with the nearest name that exists.
     """
-    stages, names = known(), list(names)
+    stages, names = known(named), list(names)
     for name in names:
         if name not in stages:
             raise UnknownName(
                 f"There is no stage {name!r}.{did_you_mean(name, stages)} Known: "
                 f"{', '.join(stages)}."
             )
-    return {stage for name in names for stage in stages[name]} or set(DEFAULT)
+    default = {stage for stage in DEFAULT if stage not in exports()} | {*stages["exports"]}
+    return {stage for name in names for stage in stages[name]} or default
+
+
+def default_exports() -> tuple[str, ...]:
+    """Return the exports that are made where nobody names any."""
+    return tuple(name for name in exports() if name in DEFAULT)
+
+
+def named() -> list[str]:
+    """Return all that a run may name to be made: where it was told what to make, it makes it."""
+    return [OPTIONAL, *products.known()]
 
 
 def exports() -> list[str]:
     """Return the exports there are."""
     return [name for name in products.known() if products.room_of(name) == "exports"]
+
+
+def needs(name: str) -> tuple[str, ...]:
+    """Return the stages that an export or a description is made from."""
+    known = products.known()
+    return known[name].needs if name in known else ()
 
 
 def options() -> dict[str, Option]:

@@ -95,6 +95,17 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("datasets", nargs="*", metavar="SOURCE", help="a source, or a dataset")
 
 
+def add_only(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the stages that a command is about; `what` says what it does with one."""
+    parser.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="STAGE",
+        help=f"{what}: {', '.join(stages.known())} (may be repeated)",
+    )
+
+
 def explained(read: Callable[[str], Any]) -> Callable[[str], Any]:
     """Return a reader of an option's value whose refusal says why."""
 

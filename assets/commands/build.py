@@ -36,13 +36,7 @@ def add(commands: Commands) -> None:
     options.add_mirrors(parser)
     options.add_openlineage(parser)
     options.add_datasets(parser)
-    parser.add_argument(
-        "--only",
-        action="append",
-        default=[],
-        metavar="STAGE",
-        help=f"only this stage and what it needs: {', '.join(stages.known())} (may be repeated)",
-    )
+    options.add_only(parser, "only this stage and what it needs")
 
 
 def run(settings: Settings, given: argparse.Namespace) -> int:
@@ -56,6 +50,6 @@ def build(settings: Settings, names: Sequence[str], only: Sequence[str]) -> int:
     from assets.running import building
 
     plan = settings.plan()
-    datasets, wanted = selected(plan.declared, names), stages.selected(only)
+    datasets, wanted = selected(plan.declared, names), stages.selected(only, settings.exports)
     outcomes = building.build(settings, plan, datasets, wanted, display.chosen())
     return _outcomes.show(outcomes, settings, start)

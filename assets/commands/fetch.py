@@ -6,8 +6,10 @@ import argparse
 
 from assets.command_line import options
 from assets.command_line.declaring import Commands
+from assets.commands._datasets import selected
 from assets.commands.build import build
 from assets.settings import Settings
+from pipelines import stages
 
 ORDER = 3
 
@@ -19,14 +21,21 @@ def add(commands: Commands) -> None:
         run,
         help="get and verify archives only",
         description="Get the archives of the named sources (all, if none is named) and verify "
-        "them. What is there and right is left alone; what was interrupted goes on.",
+        "them. What is there and right is left alone; what was interrupted goes on. With --only, "
+        "those that a stage needs, optional ones too.",
     )
     options.add_folders(parser)
     options.add_mirrors(parser)
     options.add_openlineage(parser)
     options.add_sources(parser)
+    options.add_only(parser, "the archives that this stage needs")
 
 
 def run(settings: Settings, given: argparse.Namespace) -> int:
     """Build nothing but archives."""
-    return build(settings, given.datasets, ["archives"])
+    if not given.only:
+        return build(settings, given.datasets, ["archives"])
+    plan, wanted = settings.plan(), stages.selected(given.only, settings.exports)
+    needed = plan.of(selected(plan.declared, given.datasets), wanted)
+    archives = {one.stage for one in needed if one.subject is None}
+    return build(settings, given.datasets, sorted(archives))

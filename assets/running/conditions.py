@@ -9,9 +9,11 @@ from collections.abc import Callable
 
 import dagster as dg
 
+from pipelines.stages import DEFAULT
+
 
 def adding(cron: str, timezone: str) -> Callable[[dg.AssetSpec], dg.AssetSpec]:
-    """Return a function that gives an asset the condition for the sensor `declarative`.
+    """Return a function that gives a default asset the condition for the sensor `declarative`.
 
     Archives are looked at again when the schedule's time comes. Everything else is made when the
     bytes of what it is made from changed, or its code or its declaration; what comes out as it was
@@ -26,6 +28,8 @@ def adding(cron: str, timezone: str) -> Callable[[dg.AssetSpec], dg.AssetSpec]:
     sound = ~condition.any_deps_missing() & condition.all_deps_blocking_checks_passed()
 
     def conditioned(spec: dg.AssetSpec) -> dg.AssetSpec:
+        if spec.tags["stage"] not in DEFAULT:
+            return spec  # made on request, and only then
         cause: dg.AutomationCondition = (news if spec.deps else due) | newer
         wanted = cause.since_last_handled() | missing
         return spec.replace_attributes(automation_condition=wanted & sound & ~busy)

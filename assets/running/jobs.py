@@ -19,15 +19,15 @@ from pipelines.lineage import verify as verification
 from pipelines.lineage.shallow import Verdict
 from pipelines.plan import Plan
 from pipelines.progress import Display
-from pipelines.stages import DEFAULT, known
+from pipelines.stages import DEFAULT, known, selected
 from pipelines.store import Folder
 
 DEEP = "Decode the archives again, and compare every record of what was made from them."
 
 
-def of_assets(plan: Plan) -> Iterator[dg.JobDefinition]:
-    """Yield jobs that materialize assets, each with what they need."""
-    declared = plan.declared
+def of_assets(plan: Plan, exports: Collection[str]) -> Iterator[dg.JobDefinition]:
+    """Yield jobs that materialize assets, each with what they need; `exports` are those made."""
+    declared, default = plan.declared, selected([], exports)
     everything = tuple(declared.datasets.values())
 
     def job(name: str, keys: Sequence[dg.AssetKey], description: str) -> dg.JobDefinition:
@@ -35,16 +35,17 @@ def of_assets(plan: Plan) -> Iterator[dg.JobDefinition]:
         selection = dg.AssetSelection.assets(*keys) - dg.AssetSelection.checks(*of_mirrors)
         return dg.define_asset_job(name, selection, description=description)  # type: ignore
 
-    yield job("everything", keys_of(plan, everything), "All assets.")
+    said = f"All assets, of exports: {', '.join(exports)}."
+    yield job("everything", keys_of(plan, everything, default), said)
     for source in declared.sources.values():
-        keys = keys_of(plan, source.datasets.values())
-        yield job(f"everything_of_{source.name}", keys, f"All assets of {source.title}.")
+        keys = keys_of(plan, source.datasets.values(), default)
+        yield job(f"everything_of_{source.name}", keys, f"{source.title}: {said}")
     for name, description in (
         ("archives", "The publishers' archives."),
         ("tables", "The tables, and the archives."),
-        ("exports", "CSV and LMDB, and the tables."),
+        ("exports", f"The exports {', '.join(exports)}, and what they are made from."),
     ):
-        yield job(name, keys_of(plan, everything, known()[name]), description)
+        yield job(name, keys_of(plan, everything, known(exports)[name]), description)
 
 
 def keys_of(

@@ -18,6 +18,7 @@ from assets import graph
 from assets.running import jobs, mirrors, runs
 from assets.running.outcomes import Outcome
 from assets.settings import Settings
+from pipelines import stages
 from pipelines.lineage import status
 from pipelines.plan import Plan
 from pipelines.store import Folder, making
@@ -70,7 +71,7 @@ def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
         outcomes = []
         if keys := _out_of_date(context.log, settings.store, plan):
             assets = graph.assets_of(plan, graph.RETRIES)
-            definitions = graph.define(settings, plan, assets)
+            definitions = graph.define(settings, plan, assets, exports=stages.named())
             outcomes = runs.execute(context.instance, definitions, keys, {PART_OF: context.run_id})
         outcome = _in_words(outcomes)
         made = [found.asset for found in outcomes if found.state == "made"]

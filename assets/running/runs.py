@@ -26,7 +26,7 @@ from assets import graph, metadata
 from assets.running import databases, outcomes, passwords
 from assets.running.outcomes import Outcome, Sound
 from assets.settings import ROOT, Settings
-from pipelines import errors
+from pipelines import errors, stages
 from pipelines.building import Ahead, Made
 from pipelines.plan import AssetPath, Plan
 from pipelines.progress import Display
@@ -77,7 +77,7 @@ def materialize(
         if not wanted:
             return []
         assets = graph.assets_of(plan, wanted={name for name, _ in wanted})
-        definitions = graph.define(settings, plan, assets, display, ahead)
+        definitions = graph.define(settings, plan, assets, display, ahead, stages.named())
         keys = [dg.AssetKey(asset) for asset in wanted]
         return execute(instance, definitions, keys, run_id=ahead.run_id if ahead else None)
 

@@ -25,7 +25,7 @@ from ..lineage.openlineage import Making, Outbox
 from ..plan import AssetPath, Plan, Planned
 from ..products import Product, Subject
 from ..progress import Advance, Display, Unit, Watch, size
-from ..stages import COMPRESSION
+from ..stages import COMPRESSION, DEFAULT
 from ..statistics import Sums
 from ..statistics.duplicates import Fingerprints
 from ..statistics.expectations import Finding
@@ -143,8 +143,9 @@ class Workshop:
             obtain = partial(self.web.obtain, source, archive, self.plan.declared.identify, goal)
             return self._make(artefact, archive.size_bytes, "bytes", obtain)
 
-        self._warn_of_little_space(source)
-        return side_by_side(make, (source.archives[name] for name in by_name))
+        if parts[0].stage in DEFAULT:
+            self._warn_of_little_space(source)
+        return side_by_side(make, map(source.archive, by_name))
 
     def _table(self, planned: Planned, subject: Subject) -> Made:
         """Bring a table up to date; keep what was added up on the way, for its statistics."""

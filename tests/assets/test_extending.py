@@ -5,6 +5,7 @@ Each test adds an example of CONTRIBUTING.md as it stands there, and edits nothi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -12,7 +13,9 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import numpy as np
 import pytest
 
@@ -22,7 +25,7 @@ from pipelines import catalogue, descriptions, exports, plan, products, stages
 from pipelines.store import Folder, hashing, provenance
 from tests import builders
 from tests.assets.conftest import Command
-from tests.assets.project import Project, made
+from tests.assets.project import DATASETS, Project, made
 from tests.assets.test_verify import rerecord
 from tests.contributing import DATASET, DESCRIPTION, EXPORT
 
@@ -276,9 +279,12 @@ def test_what_is_added_stands_in_the_ui_with_its_columns_and_in_the_launchpad(
         for what in ("", "_csv", "_rows")
     }
     options = definitions.resources["options"]
-    assert options.npy_flat is False
-    assert options.exports == stages.exports()
-    assert "rows" in options.exports
+    assert options.rows_flat is False
+    assert options.exports == ["csv", "lmdb"], "the others are made where somebody names them"
+    assert rows.group_name == "tiny_digits_exports"
+    assert keys["tiny_digits/test_csv"].group_name == "tiny_digits"
+    assert rows.automation_condition is None
+    assert keys["tiny_digits/test_csv"].automation_condition is not None
 
 
 def test_a_description_that_is_added_shows_what_is_there_and_is_made_again_when_that_changes(
@@ -374,6 +380,9 @@ def test_an_added_export_is_made_only_where_somebody_names_it(add: Add) -> None:
     assert stages.selected([]) == set(stages.DEFAULT)
     assert stages.selected(["exports"]) == {"csv", "lmdb"}
     assert stages.selected(["exports", "rows"]) == {"csv", "lmdb", "rows"}
+    named = stages.selected([], ["csv", "rows"])
+    assert named == {"archives", "tables", "statistics", "croissant", "csv", "rows"}
+    assert stages.selected(["exports"], ["rows"]) == {"rows"}
 
 
 def test_a_module_without_a_declaration_is_an_error_that_says_so(add: Add) -> None:
@@ -494,14 +503,175 @@ def test_words_to_choose_from_are_a_setting_everywhere(
     assert command("build", *asked, "--rows-order", "columns").code == 0
     said = (built.data / f"lineage/{NPY}.json").read_text()
     assert json.loads(said)["parameters"]["order"] == "columns"
-    monkeypatch.setenv("IMAGESETS_ROWS_ORDER", "columns")
+    monkeypatch.setenv(variables()["rows_order"], "columns")
     assert "Nothing to do" in command("build", *asked).stdout
     settings = built.settings().with_({"rows_order": "columns"})
-    assert settings.as_environment()["IMAGESETS_ROWS_ORDER"] == "columns"
-    monkeypatch.setenv("IMAGESETS_ROWS_ORDER", "diagonals")
+    assert settings.as_environment()[variables()["rows_order"]] == "columns"
+    monkeypatch.setenv(variables()["rows_order"], "diagonals")
     assert "write rows or columns" in command("build", *asked).stderr
     schema = automated(settings).resolve_implicit_global_asset_job_def().run_config_schema
     config = schema.config_type.fields["resources"].config_type.fields["options"].config_type  # type: ignore[attr-defined]
     field = config.fields["config"].config_type.fields["rows_order"]
     assert field.default_value == "columns"
     assert [value.config_value for value in field.config_type.enum_values] == ["rows", "columns"]
+
+
+def materialized(result: dg.ExecuteInProcessResult) -> set[str]:
+    assert result.success
+    return {
+        event.asset_key.to_user_string()
+        for event in result.all_events
+        if event.is_step_materialization and event.asset_key
+    }
+
+
+def test_a_run_of_everything_leaves_out_what_is_made_on_request_and_a_run_of_that_makes_it(
+    built: Project, add: Add
+) -> None:
+    add("exports", EXPORT)
+    add("descriptions", DESCRIPTION)
+    rows = {f"{name}/{split}_rows" for name in DATASETS for split in ("train", "test")}
+    inventories = {f"{name}/inventory" for name in DATASETS}
+
+    def run(*keys: str, named: tuple[str, ...] = ("csv", "lmdb"), **config: Any) -> set[str]:
+        settings = built.settings(mirror=str(built.publisher.mirror), exports=named)
+        job = automated(settings).resolve_implicit_global_asset_job_def()
+        said = {"resources": {"options": {"config": config}}} if config else None
+        chosen = [dg.AssetKey(key.split("/")) for key in keys]
+        return materialized(job.execute_in_process(asset_selection=chosen or None, run_config=said))
+
+    everything = {
+        key.to_user_string()
+        for key in automated(built.settings()).resolve_asset_graph().get_all_asset_keys()
+    }
+    default = everything - rows - inventories
+    assert rows | inventories < everything
+    assert run() == default
+    assert run(*everything) == default, "as the UI says it"
+    assert run(*everything, exports=["csv", "lmdb", "rows"]) == default | rows, "the launchpad"
+    assert run(*everything, named=("csv", "lmdb", "rows")) == default | rows, "IMAGESETS_EXPORTS"
+    assert run("tiny_digits/test_rows") == {"tiny_digits/test_rows"}
+    assert run(*rows, *inventories) == rows | inventories
+    jobs = automated(built.settings())
+    assert materialized(jobs.resolve_job_def("everything").execute_in_process()) == default
+    status = materialized(jobs.resolve_job_def("refresh").execute_in_process())
+    assert status == set(), "nothing to do"
+
+
+def test_exports_that_the_environment_names_are_made_where_nobody_names_any(
+    built: Project, command: Command, add: Add, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add("exports", EXPORT)
+    monkeypatch.setenv("IMAGESETS_EXPORTS", "csv, rows")
+    said = command("build", "tiny_digits", *built.options, *built.mirror)
+    assert said.code == 0, said.stderr
+    assert "tiny_digits/test_rows" in said.stdout
+    assert "_lmdb" not in said.stdout
+    monkeypatch.setenv("IMAGESETS_EXPORTS", "csv,npi")
+    said = command("build", "tiny_digits", *built.options, *built.mirror)
+    assert said.code != 0
+    assert "IMAGESETS_EXPORTS is 'csv,npi': there is no export 'npi'. Did you mean 'rows'?" in (
+        said.stderr
+    )
+
+
+def test_all_that_is_named_on_the_command_line_is_made_though_it_be_everything(
+    project: Project, command: Command, add: Add
+) -> None:
+    add("exports", EXPORT)
+    add("descriptions", DESCRIPTION)
+    only = [f"--only={stage}" for stage in (*stages.DEFAULT, "rows", "inventory")]
+    said = command("build", *only, *project.options, *project.mirror)
+    assert said.code == 0, said.stderr
+    assert "tiny_digits/inventory" in said.stdout
+    assert "tiny_digits/test_rows" in said.stdout
+
+
+REPACKED = UNPACKED.replace('name="unpacked"', 'name="repacked"').replace(
+    'needs=("archives",)', 'needs=("optional_archives",)'
+)
+REPACKED = re.sub(
+    r"def write.*?(?=EXPORT)",
+    """def write(inputs, goal, chosen, advance):
+    [archive] = inputs.paths.values()
+    with members.opened(archive.parent) as open_member:
+        for path in inputs.subject.source.optional_archives[archive.name].members:
+            stream = open_member(Member(archive.name, path))
+            (goal / path.rpartition("/")[2]).write_bytes(members.read_range(stream, 0, 5))
+    advance(inputs.subject.records)
+    return {"records": inputs.subject.records}
+
+
+""",
+    REPACKED,
+    flags=re.DOTALL,
+)
+REPACKED = (
+    REPACKED.replace("/unpacked/", "/repacked/")
+    .replace("    read=read,\n", "")
+    .replace("import shutil\n", "from pipelines.declarations import Member\n")
+)
+
+
+def test_optional_archives_are_fetched_for_what_needs_them_and_for_nothing_else(
+    project: Project, command: Command, add: Add, tmp_path: Path
+) -> None:
+    data = builders.tarred({"py/one": b"first", "py/two": b"other"})
+    name, place = "tiny-python.tar.gz", project.data / "archives/tiny_digits/tiny-python.tar.gz"
+    project.publisher.archive("tiny_digits", name).write_bytes(data)
+    declared = (
+        builders.declare({name: data})
+        .splitlines()[-1]
+        .replace(
+            " }",
+            ", optional = true, "
+            f'members = {{ "py/one" = {{ md5 = "{hashlib.md5(b"first").hexdigest()}" }}, '
+            f'"py/two" = {{ md5 = "{hashlib.md5(b"other").hexdigest()}", bytes = 5 }} }} }}',
+        )
+    )
+    project.redeclare("tiny_digits", "[archives]", f"[archives]\n{declared}")
+    add("exports", REPACKED)
+    options, asset = [*project.options, *project.mirror], "tiny_digits/optional_archives"
+
+    for arguments in (["build"], ["fetch"]):
+        said = command(*arguments, *options)
+        assert (said.code, asset in said.stdout, place.exists()) == (0, False, False), said.stderr
+    before = command("lock", "tiny_digits", *project.options).stdout
+    assert command("mirror", *options, str(tmp_path / "mirror")).code == 0
+    assert not (tmp_path / "mirror/tiny_digits" / name).exists()
+    assert f"{len(data)}" not in command("list", *project.options).stdout
+    assert materialized(
+        project.definitions(mirror=str(project.publisher.mirror))
+        .resolve_implicit_global_asset_job_def()
+        .execute_in_process()
+    ).isdisjoint({asset, "tiny_digits/repacked"})
+    graph = project.definitions().resolve_asset_graph()
+    node = graph.get(dg.AssetKey(asset.split("/")))
+    assert node.group_name == "tiny_digits_exports"
+    assert node.automation_condition is None
+    assert not graph.has(dg.AssetKey(["tiny_letters", "repacked"])), "it has none"
+
+    said = command("fetch", "tiny_digits", "--only", "repacked", *options)
+    assert (said.code, asset in said.stdout) == (0, True), said.stderr
+    assert place.read_bytes() == data
+    shutil.rmtree(project.data / "archives/tiny_digits")
+    said = command("build", "tiny_digits", "--only", "repacked", *options)
+    assert (said.code, f"{asset} " in said.stdout) == (0, True), said.stderr
+    assert "tiny_digits/archives" not in said.stdout, "it needs those alone"
+    made_of = project.data / "exports/tiny_digits/repacked"
+    assert {p.name: p.read_bytes() for p in made_of.iterdir()} == {"one": b"first", "two": b"other"}
+    assert command("build", *options).code == 0
+    assert command("verify", "--deep", *options).code == 0
+    assert command("lock", "tiny_digits", *project.options).stdout == before
+    said = command("trace", "tiny_digits/repacked", *project.options)
+    assert (said.code, f"archives/tiny_digits/{name}" in said.stdout) == (0, True), said.stdout
+    said = command("trace", f"archives/tiny_digits/{name}", *project.options)
+    assert (said.code, "an archive of tiny_digits" in said.stdout) == (0, True), said.stderr
+    place.unlink()
+    said = command("verify", "--deep", *options)
+    assert f"archives/tiny_digits/{name}: missing" in said.stdout
+    assert "repacked: uncompared: archives/tiny_digits/tiny-python.tar.gz is not" in said.stdout
+    said = command("trace", f"archives/tiny_digits/{name}", *project.options)
+    assert "build tiny_digits --only optional_archives" in " ".join(said.stderr.split())
+    assert command("verify", "--deep", "--repair", *options).code == 0
+    assert place.read_bytes() == data
