@@ -11,6 +11,6 @@ EXAMPLES = dict(re.findall(r"^`(\S+)`:\n```\w+\n(.*?)^```$", TEXT, re.DOTALL | r
 
 DATASET = EXAMPLES["assets/catalogue/corners.toml"]
 FORMAT = EXAMPLES["pipelines/formats/plain.py"]
-EXPORT = EXAMPLES["pipelines/exports/npy.py"]
+EXPORT = EXAMPLES["pipelines/exports/rows.py"]
 DESCRIPTION = EXAMPLES["pipelines/descriptions/inventory.py"]
 COMMAND = EXAMPLES["assets/commands/count.py"]

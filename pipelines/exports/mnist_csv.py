@@ -11,12 +11,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ArtefactError
 from ..products import Choices, Column, Inputs, Option, Product, Stored, Subject
 from ..progress import Advance
 from ..store import Facts, writing
+from . import _lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from ..records import Batch
 
 _LINES = 512  # formatted at once: small enough to stay in the cache
-_CHUNK_BYTES = 1 << 20
 
 
 def write(inputs: Inputs, goal: Path, chosen: Choices, advance: Advance) -> Facts:
@@ -61,7 +61,7 @@ def read(path: Path, subject: Subject, start: int, stop: int) -> Iterator[Stored
     shape = subject.dataset.image.shape
     with path.open("rb") as file:
         has_header = file.read(5) == b"label"
-        at = _start_of_line(file, start + has_header)
+        at = _lines.start_of(file, start + has_header)
         file.seek(at)
         for index in range(start, stop):
             # No longer than a label and every pixel can be.
@@ -84,7 +84,7 @@ def _parsed(line: bytes, expected: str, index: int, shape: tuple[int, int, int])
             f"{expected} a label and {size:,} intensities in record {index:,}, found "
             f"{len(fields):,} field(s)."
         )
-    wrong = [field for field in fields if not _is_a_byte(field)]
+    wrong = [field for field in fields if not _lines.is_a_byte(field)]
     if wrong:
         text = wrong[0].decode("utf-8", "replace")
         raise ArtefactError(
@@ -92,28 +92,6 @@ def _parsed(line: bytes, expected: str, index: int, shape: tuple[int, int, int])
         )
     values = np.array([int(field) for field in fields], np.uint8)
     return Batch(values[1:].reshape(1, *shape), values[:1])
-
-
-def _is_a_byte(field: bytes) -> bool:
-    """Return whether a field is an integer 0 to 255; Python reads no integer of 4,301 digits."""
-    return len(field) <= len(b"255") and field.isdigit() and int(field) <= 255
-
-
-def _start_of_line(file: BinaryIO, number: int) -> int:
-    """Return where a line begins (counted from 0), or the end of the file."""
-    file.seek(0)
-    start = 0
-    while number and (chunk := file.read(_CHUNK_BYTES)):
-        ends = chunk.count(b"\n")
-        if ends < number:
-            number -= ends
-            start += len(chunk)
-            continue
-        at = -1
-        for _ in range(number):
-            at = chunk.index(b"\n", at + 1)
-        return start + at + 1
-    return start
 
 
 def _parameters(subject: Subject, chosen: Choices) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def remove(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def hashed(path: Path) -> Iterator[Callable[[bytes], object]]:
+def hashed(path: Path) -> Iterator[Callable[[bytes | memoryview], object]]:
     """Give a function that appends to a new file, which is hashed meanwhile in another thread.
 
     What was hashed is remembered (`hashing.remembered`), wherever the file is moved to.
@@ -120,7 +120,7 @@ def hashed(path: Path) -> Iterator[Callable[[bytes], object]]:
     with path.open("wb") as file, ThreadPoolExecutor(1, thread_name_prefix="hashed") as pool:
         behind: Future[Any] = pool.submit(bool)
 
-        def write(data: bytes) -> None:
+        def write(data: bytes | memoryview) -> None:
             nonlocal behind
             behind.result()  # never more than a piece behind
             behind = pool.submit(digest.update, data)

@@ -23,7 +23,7 @@ from .about import (
     info,
 )
 from .comparing import Comparison
-from .reading import batches, read, to_arrow
+from .reading import batches, labels, read, to_arrow
 from .writing import UNDECLARED_BYTES, decoded, most_bytes, write
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "decoded",
     "description",
     "info",
+    "labels",
     "most_bytes",
     "read",
     "to_arrow",

@@ -50,6 +50,19 @@ def read(path: Path, start: int = 0, stop: int | None = None) -> Batch:
     return Batch(images, *labels)
 
 
+def labels(path: Path) -> dict[str, Labels]:
+    """Read the labels of all records without their pixels: `label`, `coarse_label` if there is one.
+
+    Raises:
+        TableError: no table of ours.
+    """
+    table = opened(path)
+    start, stop = _range(table.about, 0, None)
+    names = _label_columns(table.about)
+    rows = _rows(table, _groups(table, start, stop), start, stop, names)
+    return {name: np.array(rows[name].to_numpy()) for name in names}
+
+
 def batches(path: Path, start: int = 0, stop: int | None = None) -> Generator[Batch]:
     """Stream records `start` to `stop`, a row group at a time; the next is read meanwhile.
 

@@ -164,19 +164,19 @@ def test_an_export_that_is_added_as_one_module_is_made_told_of_and_verified(
     add("exports", OF_GREY)
     options = [*project.options, *project.mirror]
 
-    assert "--npy-flat" in command("build", "--help").stdout
-    assert "npy" in command("build", "--only", "nothing", *options).stderr
+    assert "--rows-flat" in command("build", "--help").stdout
+    assert "rows" in command("build", "--only", "nothing", *options).stderr
 
     said = command("build", *options, "--openlineage", str(tmp_path / "told.jsonl"))
     assert said.code == 0, said.stderr
-    assert "_npy" not in said.stdout, "nobody named it"
+    assert "_rows" not in said.stdout, "nobody named it"
     before = command("lock", "tiny_digits", *project.options).stdout
 
     told = tmp_path / "events.jsonl"
-    said = command("build", "--only", "npy", *options, "--openlineage", str(told))
+    said = command("build", "--only", "rows", *options, "--openlineage", str(told))
     assert said.code == 0, said.stderr
-    assert "tiny_digits/test_npy" in said.stdout
-    assert "tiny_colours/test_npy" not in said.stdout, "it does not apply"
+    assert "tiny_digits/test_rows" in said.stdout
+    assert "tiny_colours/test_rows" not in said.stdout, "it does not apply"
     events = [json.loads(line) for line in told.read_text().splitlines()]
     [done] = [e for e in events if e["eventType"] == "COMPLETE" and e["job"]["name"] == NPY]
     fields = done["outputs"][0]["facets"]["schema"]["fields"]
@@ -194,11 +194,11 @@ def test_an_export_that_is_added_as_one_module_is_made_told_of_and_verified(
     assert command("verify", "--deep", *project.options).code == 0
     assert command("lock", "tiny_digits", *project.options).stdout == before, "it is no default"
     assert "up to date" in command("list", *project.options).stdout
-    assert "Nothing to do" in command("build", "--only", "npy", *options).stdout
+    assert "Nothing to do" in command("build", "--only", "rows", *options).stdout
 
-    traced = command("trace", "tiny_digits/test_npy:3", *project.options)
+    traced = command("trace", "tiny_digits/test_rows:3", *project.options)
     assert traced.code == 0, traced.stdout
-    assert "holds   npy" in traced.stdout
+    assert "holds   rows" in traced.stdout
     assert command("trace", f"{NPY}:3", *project.options).code == 0
     copy = tmp_path / "copy.npy"
     shutil.copy(project.data / NPY, copy)
@@ -210,7 +210,7 @@ def test_a_wrong_byte_of_an_added_export_is_found_whatever_its_provenance_says(
     project: Project, command: Command, add: Add
 ) -> None:
     add("exports", EXPORT)
-    project.build("tiny_digits", stages=["npy"])
+    project.build("tiny_digits", stages=["rows"])
     forged = bytearray((project.data / NPY).read_bytes())
     forged[-1] ^= 1
     (project.data / NPY).write_bytes(forged)
@@ -218,7 +218,7 @@ def test_a_wrong_byte_of_an_added_export_is_found_whatever_its_provenance_says(
     said = command("verify", *project.options)
     assert (said.code, f"{NPY}: changed" in said.stdout) == (1, True)
     said = command("trace", f"{NPY}:11", *project.options)
-    assert (said.code, "BROKEN  npy" in said.stdout) == (1, True)
+    assert (said.code, "BROKEN  rows" in said.stdout) == (1, True)
 
     rerecord(project, NPY)
     assert command("verify", *project.options).code == 0, "its provenance agrees with it"
@@ -233,12 +233,12 @@ def test_a_damaged_file_of_an_added_export_is_the_hop_to_blame(
     built: Project, command: Command, add: Add, damage: bytes | None
 ) -> None:
     add("exports", EXPORT)
-    built.build("tiny_digits", stages=["npy"])
+    built.build("tiny_digits", stages=["rows"])
     whole = (built.data / NPY).read_bytes()
     (built.data / NPY).write_bytes(whole[:-1] if damage is None else damage)
 
     said = command("trace", f"{NPY}:11", *built.options)
-    assert (said.code, "BROKEN  npy" in said.stdout) == (1, True)
+    assert (said.code, "BROKEN  rows" in said.stdout) == (1, True)
     assert "is not as it was written: " in " ".join(said.stdout.split())
     rerecord(built, NPY)
     said = command("verify", "--deep", *built.options)
@@ -249,15 +249,15 @@ def test_an_option_of_an_added_export_is_a_setting_everywhere(
     built: Project, command: Command, add: Add, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add("exports", EXPORT)
-    built.build("tiny_digits", stages=["npy"])
-    assert made(built.build("tiny_digits", stages=["npy"], npy_flat=True)) == {
-        "tiny_digits/train_npy",
-        "tiny_digits/test_npy",
+    built.build("tiny_digits", stages=["rows"])
+    assert made(built.build("tiny_digits", stages=["rows"], rows_flat=True)) == {
+        "tiny_digits/train_rows",
+        "tiny_digits/test_rows",
     }
-    monkeypatch.setenv(variables()["npy_flat"], "1")
-    options = [*built.options, *built.mirror, "tiny_digits", "--only", "npy"]
+    monkeypatch.setenv(variables()["rows_flat"], "1")
+    options = [*built.options, *built.mirror, "tiny_digits", "--only", "rows"]
     assert "Nothing to do" in command("build", *options).stdout
-    assert "Made 2 of" in command("build", *options, "--no-npy-flat").stdout
+    assert "Made 2 of" in command("build", *options, "--no-rows-flat").stdout
 
 
 def test_what_is_added_stands_in_the_ui_with_its_columns_and_in_the_launchpad(
@@ -268,22 +268,22 @@ def test_what_is_added_stands_in_the_ui_with_its_columns_and_in_the_launchpad(
     definitions = automated(project.settings())
     graph = definitions.resolve_asset_graph()
     keys = {key.to_user_string(): graph.get(key) for key in graph.get_all_asset_keys()}
-    npy = keys["tiny_digits/test_npy"]
-    assert "as NPY: an array of records, each a label and pixels." in str(npy.description)
-    columns = npy.metadata["dagster/column_schema"].columns
+    rows = keys["tiny_digits/test_rows"]
+    assert "as NPY: an array of records, each a label and pixels." in str(rows.description)
+    columns = rows.metadata["dagster/column_schema"].columns
     assert [(column.name, column.type) for column in columns] == [("label", "u1"), ("pixels", "u1")]
     above = {key.to_user_string() for key in keys["tiny_letters/inventory"].parent_keys}
     assert above == {"tiny_letters/statistics"} | {
         f"tiny_letters/{split}{what}"
         for split in ("train", "test")
-        for what in ("", "_csv", "_npy")
+        for what in ("", "_csv", "_rows")
     }
     options = definitions.resources["options"]
-    assert options.npy_flat is False
+    assert options.rows_flat is False
     assert options.exports == ["csv", "lmdb"], "the others are made where somebody names them"
-    assert npy.group_name == "tiny_digits_exports"
+    assert rows.group_name == "tiny_digits_exports"
     assert keys["tiny_digits/test_csv"].group_name == "tiny_digits"
-    assert npy.automation_condition is None
+    assert rows.automation_condition is None
     assert keys["tiny_digits/test_csv"].automation_condition is not None
 
 
@@ -302,7 +302,7 @@ def test_a_description_that_is_added_shows_what_is_there_and_is_made_again_when_
         "exports/tiny_digits/test.csv",
     ]
     assert command("verify", "--deep", *built.options).code == 0
-    built.build("tiny_digits", stages=["npy"])
+    built.build("tiny_digits", stages=["rows"])
     assert made(built.build("tiny_digits", stages=["inventory"])) == {"tiny_digits/inventory"}
     shown = (built.data / "descriptions/tiny_digits/inventory.txt").read_text().splitlines()
     assert NPY in shown
@@ -379,10 +379,10 @@ def test_an_added_export_is_made_only_where_somebody_names_it(add: Add) -> None:
     add("exports", EXPORT)
     assert stages.selected([]) == set(stages.DEFAULT)
     assert stages.selected(["exports"]) == {"csv", "lmdb"}
-    assert stages.selected(["exports", "npy"]) == {"csv", "lmdb", "npy"}
-    named = stages.selected([], ["csv", "npy"])
-    assert named == {"archives", "tables", "statistics", "croissant", "csv", "npy"}
-    assert stages.selected(["exports"], ["npy"]) == {"npy"}
+    assert stages.selected(["exports", "rows"]) == {"csv", "lmdb", "rows"}
+    named = stages.selected([], ["csv", "rows"])
+    assert named == {"archives", "tables", "statistics", "croissant", "csv", "rows"}
+    assert stages.selected(["exports"], ["rows"]) == {"rows"}
 
 
 def test_a_module_without_a_declaration_is_an_error_that_says_so(add: Add) -> None:
@@ -392,7 +392,7 @@ def test_a_module_without_a_declaration_is_an_error_that_says_so(add: Add) -> No
 
 
 def test_a_split_may_not_be_called_as_an_added_export_is(project: Project, add: Add) -> None:
-    project.redeclare("tiny_digits", "splits.test]", "splits.test_npy]")
+    project.redeclare("tiny_digits", "splits.test]", "splits.test_rows]")
     plan.load(project.publisher.catalogue)
     add("exports", EXPORT)
     with pytest.raises(catalogue.CatalogueError, match="this name is taken"):
@@ -494,24 +494,24 @@ def test_words_to_choose_from_are_a_setting_everywhere(
     built: Project, command: Command, add: Add, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = 'Option("order", "rows", "which pixels come first", choices=("rows", "columns"))'
-    of_npy = EXPORT.replace("options=(Option(", f"options=({words}, Option(")
-    add("exports", of_npy)
-    asked = [*built.options, *built.mirror, "tiny_digits", "--only", "npy"]
-    assert "--npy-order {rows,columns}" in command("build", "--help").stdout
-    said = command("build", *asked, "--npy-order", "diagonals")
+    of_rows = EXPORT.replace("options=(Option(", f"options=({words}, Option(")
+    add("exports", of_rows)
+    asked = [*built.options, *built.mirror, "tiny_digits", "--only", "rows"]
+    assert "--rows-order {rows,columns}" in command("build", "--help").stdout
+    said = command("build", *asked, "--rows-order", "diagonals")
     assert "write rows or columns; rows is the default" in " ".join(said.stderr.split())
-    assert command("build", *asked, "--npy-order", "columns").code == 0
+    assert command("build", *asked, "--rows-order", "columns").code == 0
     said = (built.data / f"lineage/{NPY}.json").read_text()
     assert json.loads(said)["parameters"]["order"] == "columns"
-    monkeypatch.setenv(variables()["npy_order"], "columns")
+    monkeypatch.setenv(variables()["rows_order"], "columns")
     assert "Nothing to do" in command("build", *asked).stdout
-    settings = built.settings().with_({"npy_order": "columns"})
-    assert settings.as_environment()[variables()["npy_order"]] == "columns"
-    monkeypatch.setenv(variables()["npy_order"], "diagonals")
+    settings = built.settings().with_({"rows_order": "columns"})
+    assert settings.as_environment()[variables()["rows_order"]] == "columns"
+    monkeypatch.setenv(variables()["rows_order"], "diagonals")
     assert "write rows or columns" in command("build", *asked).stderr
     schema = automated(settings).resolve_implicit_global_asset_job_def().run_config_schema
     config = schema.config_type.fields["resources"].config_type.fields["options"].config_type  # type: ignore[attr-defined]
-    field = config.fields["config"].config_type.fields["npy_order"]
+    field = config.fields["config"].config_type.fields["rows_order"]
     assert field.default_value == "columns"
     assert [value.config_value for value in field.config_type.enum_values] == ["rows", "columns"]
 
@@ -530,7 +530,7 @@ def test_a_run_of_everything_leaves_out_what_is_made_on_request_and_a_run_of_tha
 ) -> None:
     add("exports", EXPORT)
     add("descriptions", DESCRIPTION)
-    npy = {f"{name}/{split}_npy" for name in DATASETS for split in ("train", "test")}
+    rows = {f"{name}/{split}_rows" for name in DATASETS for split in ("train", "test")}
     inventories = {f"{name}/inventory" for name in DATASETS}
 
     def run(*keys: str, named: tuple[str, ...] = ("csv", "lmdb"), **config: Any) -> set[str]:
@@ -540,18 +540,18 @@ def test_a_run_of_everything_leaves_out_what_is_made_on_request_and_a_run_of_tha
         chosen = [dg.AssetKey(key.split("/")) for key in keys]
         return materialized(job.execute_in_process(asset_selection=chosen or None, run_config=said))
 
-    everything = {
-        key.to_user_string()
-        for key in automated(built.settings()).resolve_asset_graph().get_all_asset_keys()
-    }
-    default = everything - npy - inventories
-    assert npy | inventories < everything
+    graph = automated(built.settings()).resolve_asset_graph()
+    groups = {key.to_user_string(): graph.get(key).group_name for key in graph.get_all_asset_keys()}
+    everything = {*groups}
+    on_request = {key for key, group in groups.items() if str(group).endswith("_exports")}
+    default = everything - on_request
+    assert rows | inventories < on_request
     assert run() == default
     assert run(*everything) == default, "as the UI says it"
-    assert run(*everything, exports=["csv", "lmdb", "npy"]) == default | npy, "the launchpad"
-    assert run(*everything, named=("csv", "lmdb", "npy")) == default | npy, "IMAGESETS_EXPORTS"
-    assert run("tiny_digits/test_npy") == {"tiny_digits/test_npy"}
-    assert run(*npy, *inventories) == npy | inventories
+    assert run(*everything, exports=["csv", "lmdb", "rows"]) == default | rows, "the launchpad"
+    assert run(*everything, named=("csv", "lmdb", "rows")) == default | rows, "IMAGESETS_EXPORTS"
+    assert run("tiny_digits/test_rows") == {"tiny_digits/test_rows"}
+    assert run(*rows, *inventories) == rows | inventories
     jobs = automated(built.settings())
     assert materialized(jobs.resolve_job_def("everything").execute_in_process()) == default
     status = materialized(jobs.resolve_job_def("refresh").execute_in_process())
@@ -562,15 +562,15 @@ def test_exports_that_the_environment_names_are_made_where_nobody_names_any(
     built: Project, command: Command, add: Add, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add("exports", EXPORT)
-    monkeypatch.setenv("IMAGESETS_EXPORTS", "csv, npy")
+    monkeypatch.setenv("IMAGESETS_EXPORTS", "csv, rows")
     said = command("build", "tiny_digits", *built.options, *built.mirror)
     assert said.code == 0, said.stderr
-    assert "tiny_digits/test_npy" in said.stdout
+    assert "tiny_digits/test_rows" in said.stdout
     assert "_lmdb" not in said.stdout
-    monkeypatch.setenv("IMAGESETS_EXPORTS", "csv,npi")
+    monkeypatch.setenv("IMAGESETS_EXPORTS", "csv,rowz")
     said = command("build", "tiny_digits", *built.options, *built.mirror)
     assert said.code != 0
-    assert "IMAGESETS_EXPORTS is 'csv,npi': there is no export 'npi'. Did you mean 'npy'?" in (
+    assert "IMAGESETS_EXPORTS is 'csv,rowz': there is no export 'rowz'. Did you mean 'rows'?" in (
         said.stderr
     )
 
@@ -580,11 +580,11 @@ def test_all_that_is_named_on_the_command_line_is_made_though_it_be_everything(
 ) -> None:
     add("exports", EXPORT)
     add("descriptions", DESCRIPTION)
-    only = [f"--only={stage}" for stage in (*stages.DEFAULT, "npy", "inventory")]
+    only = [f"--only={stage}" for stage in (*stages.DEFAULT, *products.known())]
     said = command("build", *only, *project.options, *project.mirror)
     assert said.code == 0, said.stderr
     assert "tiny_digits/inventory" in said.stdout
-    assert "tiny_digits/test_npy" in said.stdout
+    assert "tiny_digits/test_rows" in said.stdout
 
 
 REPACKED = UNPACKED.replace('name="unpacked"', 'name="repacked"').replace(

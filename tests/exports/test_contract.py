@@ -190,6 +190,8 @@ def test_a_byte_that_flips_within_a_record_is_another_record_or_a_refusal(
                 continue
             finally:
                 place.write_bytes(good)
+            if "bytes_hold" in stored.facts:  # of several, deflated: which has words of one meaning
+                continue
             parts = ("images", "labels", "coarse_labels")
             old, new = ([getattr(r, p) for p in parts] for r in (stored.record, found.record))
             assert not all(map(np.array_equal, old, new)), (one.path, at)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.errors import ArtefactError
+from pipelines.exports import _lines, caffe_lmdb
 from pipelines.exports import _lmdb_pages as pages
-from pipelines.exports import caffe_lmdb, mnist_csv
 from tests import builders
 from tests.builders import Array
 from tests.exports import exporting
@@ -41,7 +41,7 @@ def test_every_line_of_a_csv_is_found_with_and_without_a_header(
     header: bool,
     chunk: int,
 ) -> None:
-    monkeypatch.setattr(mnist_csv, "_CHUNK_BYTES", chunk)
+    monkeypatch.setattr(_lines, "_CHUNK_BYTES", chunk)
     path = tmp_path / "train.csv"
     exporting.write("csv", table, path, header=header)
     lines = path.read_bytes().splitlines(keepends=True)[header:]
