@@ -12,12 +12,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 
 from assets.command_line import display
 from pipelines.declarations import Dataset
-from pipelines.plan import Plan, Planned
 from pipelines.products import Option, Product, Reader
 from pipelines.stages import DEFAULT, OPTIONAL
+
+if TYPE_CHECKING:  # numpy and Arrow take long to import
+    from pipelines.plan import Plan, Planned
 
 COLUMNS = 80
 

@@ -24,7 +24,7 @@ def add(commands: Commands) -> None:
         description="Print every export there is with the loaders that open it as it is; its size "
         "and the seconds that making it takes are those of MNIST. Of a named one, print all there "
         "is to know, and the lines that open it.",
-        examples={"exports csv": "who opens it, and with which lines"},
+        examples={"exports csv": "who opens it, and how"},
     )
     options.add_folders(parser)
     parser.add_argument("export", nargs="?", metavar="EXPORT", help="one export, as csv")
