@@ -73,21 +73,23 @@ def test_all_there_is_to_know_of_one_is_told_with_the_lines_that_open_it(
 ) -> None:
     add("exports", WITH_READERS)
     lines = command("exports", *project.options).stdout.splitlines()
-    [row] = [line for line in lines if line.startswith("npy")]
-    assert row.split() == ["npy", "NPY", "1,234.5", "0.25", "torchvision,", "candle"]
+    [row] = [line for line in lines if line.startswith("rows")]
+    assert row.split() == ["rows", "NPY", "1,234.5", "0.25", "torchvision,", "candle"]
 
-    said = command("exports", "npy", *project.options)
+    said = command("exports", "rows", *project.options)
     assert (said.code, said.stderr) == (0, "")
     text = said.stdout
-    assert text.startswith("npy: Tiny colours as NPY: an array of records, each a label and pixels")
+    assert text.startswith(
+        "rows: Tiny colours as NPY: an array of records, each a label and pixels"
+    )
     for words in (
         "files      data/exports/tiny_colours/train.npy",
         "one of     each split\n",
-        "made       on request: python -m assets build tiny_colours --only npy",
+        "made       on request: python -m assets build tiny_colours --only rows",
         "size       1,234.5 MB for MNIST train",
         "needs      h5py: .venv/bin/python -m pip install h5py",
         "bytes      the same ones come out everywhere",
-        "--npy-flat                  give the pixels of a record one axis (off by",
+        "--rows-flat                 give the pixels of a record one axis (off by",
         "torchvision 0.28.0:\nIt is read as it is.\n\n    import shop\n",
         f'        "{project.data}/exports/tiny_colours/train.npy",\n        split="train",\n',
         f'    load_dir("{project.data}/exports/tiny_colours")?;',
@@ -95,10 +97,10 @@ def test_all_there_is_to_know_of_one_is_told_with_the_lines_that_open_it(
         assert words in text
     assert 'unpack({"a": 1})' in text, "other braces are code"
 
-    page = command("exports", "npy", "--markdown", *project.options).stdout
+    page = command("exports", "rows", "--markdown", *project.options).stdout
     line = 'shop.load("data/exports/tiny_colours/train.npy", split="train")'
-    assert f"| torchvision | [`npy`](#npy) | `{line}` |" in page
-    assert '| candle | [`npy`](#npy) | `load_dir("data/exports/tiny_colours")?;` |' in page
+    assert f"| torchvision | [`rows`](#rows) | `{line}` |" in page
+    assert '| candle | [`rows`](#rows) | `load_dir("data/exports/tiny_colours")?;` |' in page
     assert str(project.data) not in page
 
 
@@ -109,18 +111,19 @@ def test_an_export_of_some_datasets_says_of_which(
 ) -> None:
     grey = "    applies=lambda dataset: dataset.image.channels == 1,\n    read=read,"
     add("exports", WITH_READERS.replace("    read=read,", grey))
-    said = command("exports", "npy", *project.options)
+    said = command("exports", "rows", *project.options)
     assert "one of     each split of tiny_digits, tiny_letters\n" in said.stdout
     never = grey.replace("== 1", "== 4")
     add("exports", WITH_READERS.replace("    read=read,", never))
-    assert "npy" not in command("exports", *project.options).stdout
-    assert "No dataset" in command("exports", "npy", *project.options).stdout
+    lines = command("exports", *project.options).stdout.splitlines()
+    assert [line for line in lines if line.startswith("rows")] == []
+    assert "No dataset" in command("exports", "rows", *project.options).stdout
 
 
 def test_a_misspelt_export_gets_a_suggestion(command: Command) -> None:
     said = command("exports", "lmbd")
     assert said.code == 2
-    assert "There is no export 'lmbd'. Did you mean 'lmdb'? Known: csv" in said.stderr
+    assert "There is no export 'lmbd'. Did you mean 'lmdb'? Known: " in said.stderr
 
 
 def test_options_have_words_or_numbers() -> None:
