@@ -149,8 +149,8 @@ class Reader:
     name: with the version that was tried: `torchvision 0.28.0`.
     versions: what has to be installed for that, as pip takes it: `torchvision==0.28.0`; nothing for
         what is no package of Python's.
-    code: the lines that read it, with `{path}` (where the product lies), `{dataset}` and `{split}`
-        where such a thing stands.
+    code: the lines that read it, with `{path}` (where the product lies), `{folder}` (what that lies
+        in), `{dataset}` and `{split}` where such a thing stands.
     note: a trap, in one sentence.
     """
 

@@ -211,8 +211,7 @@ EXPORT = Product(
             "scikit-learn 1.9.1",
             ("scikit-learn==1.9.1",),
             "from sklearn.datasets import load_svmlight_file\n\n"
-            "pixels = 28 * 28\n"
-            'images, labels = load_svmlight_file("{path}", n_features=pixels, zero_based=False)\n',
+            'images, labels = load_svmlight_file("{path}", n_features=28 * 28)\n',
             "Without n_features it is the number of the last pixel that is not 0 anywhere: 780 in "
             "MNIST's train, 778 in its test.",
         ),

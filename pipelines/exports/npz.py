@@ -31,7 +31,7 @@ _PIECE_BYTES = 1 << 20
 _LOCAL = struct.Struct("<26xHH")  # how a member begins: …, sizes of its name and of what follows
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, EOFError, KeyError, OverflowError, ValueError),
-    *(NotImplementedError, RuntimeError, struct.error),
+    *(NotImplementedError, OSError, RuntimeError, struct.error),  # OSError: a seek to nowhere
 )
 
 
@@ -71,32 +71,37 @@ def read(path: Path, subject: Subject, start: int, stop: int) -> Iterator[Stored
     if start >= stop:
         return
     columns = {c: _NAMES[c].format(subject.split.name) for c in _arrays.named_of(subject)}
-    try:
-        with contextlib.ExitStack() as stack:
-            archive = stack.enter_context(zipfile.ZipFile(path))
-            members = {column: archive.getinfo(f"{name}.npy") for column, name in columns.items()}
-            for member in members.values():
-                _check_sum(archive, member)
-            files: dict[str, Any] = {
-                column: stack.enter_context(archive.open(member))
-                for column, member in members.items()
-            }
-            arrays = _arrays.npy_arrays(subject, files, path)
-            begins = {column: file.tell() for column, file in files.items()}
-            for column, array in arrays.items():
-                expected, found = begins[column] + array.size_bytes, members[column].file_size
-                if found != expected:
-                    raise ArtefactError(
-                        f"{path}: expected {expected:,} bytes in {columns[column]}.npy, found "
-                        f"{found:,}."
-                    )
-            lying = {columns[column]: _place(path, member) for column, member in members.items()}
-            first, last = lying.pop(columns["pixels"])
-            facts = {"key": columns["pixels"], "bytes_hold": "all records", "bytes_of": lying}
-            for record, _ in _arrays.stored(path, subject, arrays, files, begins, start, stop):
-                yield Stored(record, first, last, facts)
-    except _DAMAGE as error:
-        raise ArtefactError(f"{path} holds no such NPZ, or is damaged: {error}.") from error
+    with path.open("rb") as opened:
+        try:
+            with contextlib.ExitStack() as stack:
+                archive = stack.enter_context(zipfile.ZipFile(opened))
+                members = {
+                    column: archive.getinfo(f"{name}.npy") for column, name in columns.items()
+                }
+                for member in members.values():
+                    _check_sum(archive, member)
+                files: dict[str, Any] = {
+                    column: stack.enter_context(archive.open(member))
+                    for column, member in members.items()
+                }
+                arrays = _arrays.npy_arrays(subject, files, path)
+                begins = {column: file.tell() for column, file in files.items()}
+                for column, array in arrays.items():
+                    expected, found = begins[column] + array.size_bytes, members[column].file_size
+                    if found != expected:
+                        raise ArtefactError(
+                            f"{path}: expected {expected:,} bytes in {columns[column]}.npy, found "
+                            f"{found:,}."
+                        )
+                lying = {
+                    columns[column]: _place(path, member) for column, member in members.items()
+                }
+                first, last = lying.pop(columns["pixels"])
+                facts = {"key": columns["pixels"], "bytes_hold": "all records", "bytes_of": lying}
+                for record, _ in _arrays.stored(path, subject, arrays, files, begins, start, stop):
+                    yield Stored(record, first, last, facts)
+        except _DAMAGE as error:
+            raise ArtefactError(f"{path} holds no such NPZ, or is damaged: {error}.") from error
 
 
 def _check_sum(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:

@@ -11,8 +11,9 @@ import re
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lmdb
 import polars as pl
@@ -20,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines import products, stages, tables
 from pipelines.exports import caffe_lmdb
 from pipelines.lineage import deep, shallow
 from pipelines.store import layout
@@ -348,10 +350,33 @@ def test_an_lmdb_of_a_machine_with_other_pages_is_compared_record_by_record(
     assert f"{LMDB}: changed: record 3: label: expected " in said.stdout
 
 
+def test_an_export_of_other_libraries_is_read_once_from_its_start(
+    built: Project, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some can be read from their start alone: batch by batch that would take ever longer."""
+    built.build("tiny_digits", stages=["npz"])
+    known = products.known()["npz"]
+    asked: list[tuple[str, int, int]] = []
+
+    def read(path: Path, subject: products.Subject, start: int, stop: int) -> Any:
+        asked.append((subject.split.name, start, stop))
+        assert known.read is not None
+        return known.read(path, subject, start, stop)
+
+    monkeypatch.setitem(cast(Any, products.known()), "npz", replace(known, read=read))
+    monkeypatch.setattr(deep, "_same_libraries", lambda _made: False)
+    monkeypatch.setattr(tables.about, "BATCH_RECORDS", 4)
+
+    assert verify(command, built, "--deep") == (0, [])
+
+    assert sorted(asked) == [("test", 0, 12), ("test", 12, 13), ("train", 0, 30), ("train", 30, 31)]
+
+
 def test_who_looks_deep_beside_another_waits_for_a_turn(built: Project) -> None:
     store, plan = built.settings().store, built.settings().plan()
     [digits] = plan.declared.select(["tiny_digits"])
-    whole, of_the_other = {one.path for one in plan.of([digits])}, list[shallow.Verdict]()
+    whole = {one.path for one in plan.of([digits], stages.DEFAULT)}
+    of_the_other = list[shallow.Verdict]()
 
     def look() -> None:
         of_the_other.extend(deep.verify(store, plan, digits, whole))
