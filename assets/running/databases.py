@@ -28,7 +28,7 @@ from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
 from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
-from sqlalchemy.pool import SingletonThreadPool
+from sqlalchemy.pool import QueuePool
 
 FILES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 
@@ -90,14 +90,15 @@ def kept_open() -> Iterator[None]:
     For each statement it makes an engine anew, which compiles the statement anew, opens a
     connection and closes it, whereupon SQLite writes its log back; it reads a hundred scripts of
     migrations for each database that it opens; and asks before each event which columns there are.
-    Here an engine and a connection are kept for each file and thread, and what was read once.
+    Here an engine is kept for each file, with its connections, and what was read once. (A pool with
+    one connection a thread would lose events: Dagster opens a second one within the first.)
     """
     engines: dict[tuple[str, float], sqlalchemy.Engine] = {}
 
     def engine(url: str, *, poolclass: Any, connect_args: Mapping[str, Any] = _NOTHING) -> Any:
         key = url, connect_args.get("timeout", 5.0)
         if key not in engines:
-            arguments = {"poolclass": SingletonThreadPool, "connect_args": dict(connect_args)}
+            arguments = {"poolclass": QueuePool, "connect_args": dict(connect_args)}
             engines[key] = sqlalchemy.create_engine(url, **arguments)
             engines[key].dispose = lambda close=True: None  # type: ignore[method-assign]
         return engines[key]

@@ -312,11 +312,11 @@ def with_files_of_at_most(arguments: Sequence[str]) -> int:
 def test_artefacts_that_the_disk_has_no_room_for_are_named_and_not_half_made(
     tmp_path: Path, forked: Start
 ) -> None:
-    # A limit on the size of a file stands in for a full disk: only large files hit it, and
-    # LMDB reports both alike, as an input/output error.
-    large = Project(builders.publish(tmp_path / "published", train=40_000), tmp_path / "data")
+    # A limit on the size of a file stands in for a full disk: only large files hit it (SQLite's
+    # log of a run has up to 4 MiB), and LMDB reports both alike, as an input/output error.
+    large = Project(builders.publish(tmp_path / "published", train=160_000), tmp_path / "data")
     words = ["build", "tiny_digits", "--only", "exports", *large.options, *large.mirror]
-    done = forked("1200", *words, run=with_files_of_at_most).communicate()
+    done = forked("5200", *words, run=with_files_of_at_most).communicate()
     assert done.returncode == 1
     found = states(done.stdout)
     bad = {asset for asset, state in found.items() if state != "made"}

@@ -20,6 +20,8 @@ import pytest
 from assets.running import runs
 from assets.settings import Settings
 from pipelines.errors import ImagesetsError, StorageError
+from pipelines.lineage import verify
+from pipelines.progress import Display
 from tests.assets.conftest import Start
 from tests.assets.project import Project, states
 from tests.assets.test_secrets import PASSWORD, TOKEN, as_before
@@ -163,7 +165,12 @@ def test_a_server_that_is_not_there_is_told(
         project.build("tiny_letters", postgres=url)
 
     assert "secret" not in str(error.value)
-    assert not (project.data / "tables").exists()
+    # What was begun meanwhile is whole, or not there.
+    settings = project.settings()
+    plan = settings.plan()
+    datasets = plan.declared.select(["tiny_letters"])
+    found = verify.verify(settings.store, plan, datasets, Display(), deep=True)
+    assert {verdict.condition for verdict in found} <= {"whole"}
 
 
 @pytest.mark.parametrize("text", ["postgresql://u:secret@h/d", "sqlite:///secret"])
