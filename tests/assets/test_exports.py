@@ -120,7 +120,7 @@ def test_an_export_of_some_datasets_says_of_which(
 def test_a_misspelt_export_gets_a_suggestion(command: Command) -> None:
     said = command("exports", "lmbd")
     assert said.code == 2
-    assert "There is no export 'lmbd'. Did you mean 'lmdb'? Known: csv" in said.stderr
+    assert "There is no export 'lmbd'. Did you mean 'lmdb'? Known: " in said.stderr
 
 
 def test_options_have_words_or_numbers() -> None:
