@@ -216,21 +216,21 @@ def statistics_columns(dataset: Dataset, split_tables: Iterable[dg.AssetKey]) ->
     )
 
 
-def product_columns(product: Product, needs: Sequence[Planned]) -> dict[str, Any]:
+def product_columns(product: Product, dataset: Dataset, needs: Sequence[Planned]) -> dict[str, Any]:
     """Return the columns of an export or a description, and the tables' that each comes from."""
     keys = [dg.AssetKey(needed.asset) for needed in needs if needed.stage == "tables"]
-    if not product.columns:
+    if not (columns := product.columns_of(dataset)):
         return {}
     return _columns(
         [
             dg.TableColumn(
                 column.name, column.type, column.meaning or tables.COLUMNS[str(column.of)]
             )
-            for column in product.columns
+            for column in columns
         ],
         {
             column.name: [dg.TableColumnDep(key, column.of) for key in keys]
-            for column in product.columns
+            for column in columns
             if column.of
         },
     )

@@ -27,7 +27,7 @@ def asset(plan: Plan, planned: Planned, product: Product, subject: Subject) -> d
         kinds={product.kind or product.name},
         code_version=product.code_version,
         description=metadata.about(_lead(product, subject), subject.source, subject.dataset),
-        metadata=metadata.product_columns(product, needs),
+        metadata=metadata.product_columns(product, subject.dataset, needs),
         group_name=metadata.group(product.name, subject.source),
         owners=metadata.OWNERS,
         tags=metadata.tags(product.name, subject.source, subject.dataset, split),

@@ -250,6 +250,14 @@ class Product:
         """Whether it is a folder of several files."""
         return self.files.endswith("/")
 
+    def columns_of(self, dataset: Dataset) -> tuple[Column, ...]:
+        """Return its columns, without those of coarse labels where a dataset has none."""
+        return tuple(
+            column
+            for column in self.columns
+            if dataset.coarse_classes or not str(column.of).startswith("coarse_")
+        )
+
     @property
     def lacking(self) -> str:
         """Why it can be neither made nor read here, as a sentence; empty where it can."""

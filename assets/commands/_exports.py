@@ -34,8 +34,9 @@ there. What is no default is made where it is named:
     python -m assets build mnist --only lmdb      # and what it is made from
     IMAGESETS_EXPORTS=csv,lmdb make run           # in place of the default
 
-`python -m assets exports NAME` says what stands here in a terminal, with the paths of your data
-folder. This page is made from the declarations: `python -m assets exports --markdown`.
+Options are variables as well: `--csv-header` is `IMAGESETS_CSV_HEADER=1`. `python -m assets exports
+NAME` says what stands here in a terminal, with the paths of your data folder. This page is made
+from the declarations by `python -m assets exports --markdown > docs/exports.md`.
 """
 
 WARNING = """\

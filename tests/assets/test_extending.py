@@ -263,14 +263,23 @@ def test_an_option_of_an_added_export_is_a_setting_everywhere(
 def test_what_is_added_stands_in_the_ui_with_its_columns_and_in_the_launchpad(
     project: Project, add: Add
 ) -> None:
-    add("exports", EXPORT)
+    coarse = 'Column("pixels", "u1", of="pixels"), Column("group", "u1", of="coarse_label")'
+    add("exports", EXPORT.replace('Column("pixels", "u1", of="pixels")', coarse))
     add("descriptions", DESCRIPTION)
     definitions = automated(project.settings())
     graph = definitions.resolve_asset_graph()
     keys = {key.to_user_string(): graph.get(key) for key in graph.get_all_asset_keys()}
+<<<<<<< HEAD
     rows = keys["tiny_digits/test_rows"]
     assert "as NPY: an array of records, each a label and pixels." in str(rows.description)
     columns = rows.metadata["dagster/column_schema"].columns
+=======
+    npy = keys["tiny_digits/test_npy"]
+    assert "as NPY: an array of records, each a label and pixels." in str(npy.description)
+    of_colours = keys["tiny_colours/test_npy"].metadata["dagster/column_schema"].columns
+    assert [column.name for column in of_colours] == ["label", "pixels", "group"]
+    columns = npy.metadata["dagster/column_schema"].columns
+>>>>>>> contract
     assert [(column.name, column.type) for column in columns] == [("label", "u1"), ("pixels", "u1")]
     above = {key.to_user_string() for key in keys["tiny_letters/inventory"].parent_keys}
     assert above == {"tiny_letters/statistics"} | {
