@@ -297,17 +297,9 @@ def known() -> Mapping[str, Product]:
     return {name: found[name] for name in sorted(found)}
 
 
-# What the catalogue says for exports that are on their way; their modules will.
-_COMING: dict[str, Mapping[str, type]] = {
-    "huggingface": {"image": str, "label": str, "coarse_label": str},
-    "raw": {"folder": str},
-    "tfds": {"name": str, "config": str, "version": str, "id": bool, "as_published": bool},
-}
-
-
 def names() -> dict[str, Mapping[str, type]]:
     """Return product → what the catalogue may say of a dataset for its readers."""
-    return _COMING | {name: product.names for name, product in known().items()}
+    return {name: product.names for name, product in known().items()}
 
 
 def room_of(name: str) -> str:

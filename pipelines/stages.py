@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from . import products
 from .errors import UnknownName, did_you_mean
@@ -73,12 +73,13 @@ def needs(name: str) -> tuple[str, ...]:
     return known[name].needs if name in known else ()
 
 
-def options() -> dict[str, Option]:
-    """Return what may be chosen of how things are made, by its whole name."""
+def options(stages: Collection[str] | None = None) -> dict[str, Option]:
+    """Return what may be chosen of how things of some stages (or all) are made, by whole names."""
     return {
         f"{product.name}_{option.name}": option
         for product in products.known().values()
         for option in product.options
+        if stages is None or product.name in stages
     } | {COMPRESSION.name: COMPRESSION}
 
 

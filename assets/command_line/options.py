@@ -43,20 +43,29 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
 
 
 def add_contents(parser: argparse.ArgumentParser) -> None:
-    """Add what decides the bytes of artefacts."""
+    """Add what decides the bytes of artefacts; --help shows that of a default build."""
     for name, option in stages.options().items():
         spelt, variable = f"--{name.replace('_', '-')}", variables()[name]
+        shown = name in stages.options(stages.DEFAULT)
         if isinstance(option.default, bool):
+            said = f"{option.help} ({variable})"
             parser.add_argument(
-                spelt, action=argparse.BooleanOptionalAction, help=f"{option.help} ({variable})"
+                spelt,
+                action=argparse.BooleanOptionalAction,
+                help=said if shown else argparse.SUPPRESS,
             )
         else:
+            said = f"{option.help} ({variable}; default: {option.default})"
             parser.add_argument(
                 spelt,
                 type=explained(option.read),
                 metavar=f"{{{','.join(option.choices)}}}" if option.choices else "N",
-                help=f"{option.help} ({variable}; default: {option.default})",
+                help=said if shown else argparse.SUPPRESS,
             )
+    parser.epilog = (
+        "Exports that are made on request have options of their own: python -m assets exports NAME "
+        "lists them."
+    )
 
 
 def add_mirrors(parser: argparse.ArgumentParser) -> None:

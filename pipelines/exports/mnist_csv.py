@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ArtefactError
-from ..products import Choices, Column, Inputs, Option, Product, Stored, Subject
+from ..products import Choices, Column, Inputs, Option, Product, Reader, Stored, Subject
 from ..progress import Advance
 from ..store import Facts, writing
 from . import _lines
@@ -162,4 +162,28 @@ EXPORT = Product(
     parameters=_parameters,
     room=lambda image: 4 * image,
     sidecar=True,
+    read_by=(
+        Reader(
+            "pandas 3.1.1",
+            ("pandas==3.1.1",),
+            """import pandas
+rows = pandas.read_csv("{path}", header=None, dtype="uint8").to_numpy()
+labels, images = rows[:, 0], rows[:, 1:]  # channels last, row by row""",
+            "Without `header=None` the first record is taken for names; with the option `header`, "
+            "leave it out.",
+        ),
+        Reader(
+            "polars 2.1.0",
+            ("polars==2.1.0",),
+            """import polars
+rows = polars.read_csv("{path}", has_header=False).to_numpy()
+labels, images = rows[:, 0].astype("uint8"), rows[:, 1:].astype("uint8")""",
+        ),
+        Reader(
+            "duckdb 2.0.0",
+            ("duckdb==2.0.0",),
+            """import duckdb
+rows = duckdb.sql("SELECT * FROM read_csv('{path}', header = false)").fetchall()""",
+        ),
+    ),
 )

@@ -269,17 +269,11 @@ def test_what_is_added_stands_in_the_ui_with_its_columns_and_in_the_launchpad(
     definitions = automated(project.settings())
     graph = definitions.resolve_asset_graph()
     keys = {key.to_user_string(): graph.get(key) for key in graph.get_all_asset_keys()}
-<<<<<<< HEAD
     rows = keys["tiny_digits/test_rows"]
     assert "as NPY: an array of records, each a label and pixels." in str(rows.description)
-    columns = rows.metadata["dagster/column_schema"].columns
-=======
-    npy = keys["tiny_digits/test_npy"]
-    assert "as NPY: an array of records, each a label and pixels." in str(npy.description)
-    of_colours = keys["tiny_colours/test_npy"].metadata["dagster/column_schema"].columns
+    of_colours = keys["tiny_colours/test_rows"].metadata["dagster/column_schema"].columns
     assert [column.name for column in of_colours] == ["label", "pixels", "group"]
-    columns = npy.metadata["dagster/column_schema"].columns
->>>>>>> contract
+    columns = rows.metadata["dagster/column_schema"].columns
     assert [(column.name, column.type) for column in columns] == [("label", "u1"), ("pixels", "u1")]
     above = {key.to_user_string() for key in keys["tiny_letters/inventory"].parent_keys}
     assert above == {"tiny_letters/statistics"} | {

@@ -94,7 +94,7 @@ def test_an_option_that_makes_no_sense_is_refused_before_anything_is_made(
 def test_the_documented_launchpad_is_the_default(built: Project) -> None:
     assert EXAMPLE
     options = yaml.safe_load(EXAMPLE[1])["resources"]["options"]["config"]
-    assert set(options) == {"csv_header", "compression_level", "exports"}
+    assert set(options) == {"csv_header", "lmdb_encoded", "compression_level", "exports"}
     before = built.snapshot()
     assert run(built, **options).success
     assert moved(before, built.snapshot()) == set()
