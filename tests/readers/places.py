@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -56,8 +58,9 @@ def exports() -> Mapping[str, Mapping[str, Any]]:
 @functools.cache
 def small() -> Path:
     """A catalogue and a mirror of small copies of the official sources."""
-    folder = Path(_temporary().name) / "published"
-    _run("-m", "tests.readers.publish", str(folder))
+    folder = _folder() / "published"
+    if not folder.exists():
+        _run("-m", "tests.readers.publish", str(folder))
     return folder
 
 
@@ -68,7 +71,8 @@ def data(official: bool, options: tuple[tuple[str, str], ...] = ()) -> Path:
     options: environment variable → value, without `IMAGESETS_`; only exports that have such an
         option are built.
     """
-    folder = Path(_temporary().name) / f"official-{official}{options}".replace("'", "")
+    name = "-".join(["official" if official else "small", *sum(options, ())])
+    folder = _folder() / name
     wanted = [name for name in exports() if not options or _has_one(name, options)]
     where = ["mnist", "fashion_mnist"] if official else ["--catalogue", f"{small()}/catalogue"]
     variables = {f"IMAGESETS_{name}": value for name, value in options}
@@ -83,8 +87,13 @@ def _has_one(export: str, options: tuple[tuple[str, str], ...]) -> bool:
 
 
 @functools.cache
-def _temporary() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="imagesets-exports-")
+def _folder() -> Path:
+    """Where all this lies: in a temporary folder, or in one that is kept, for who works on tests."""
+    if kept := os.environ.get("IMAGESETS_READERS_DATA"):
+        return Path(kept)
+    folder = tempfile.mkdtemp(prefix="imagesets-exports-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 @dataclass(frozen=True)
