@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ def _run(*arguments: str, **variables: str) -> str:
         check=False,
     )
     if done.returncode:
-        print(f"exit code {done.returncode} of", *arguments, variables)
+        warnings.warn(f"{arguments} ended with {done.returncode}", stacklevel=2)
     return done.stdout
 
 
@@ -88,7 +89,7 @@ def _has_one(export: str, options: tuple[tuple[str, str], ...]) -> bool:
 
 @functools.cache
 def _folder() -> Path:
-    """Where all this lies: in a temporary folder, or in one that is kept, for who works on tests."""
+    """Where all this lies: a temporary folder, or one that whoever works on this wants kept."""
     if kept := os.environ.get("IMAGESETS_READERS_DATA"):
         return Path(kept)
     folder = tempfile.mkdtemp(prefix="imagesets-exports-")
@@ -124,7 +125,9 @@ class At:
     @property
     def path(self) -> Path:
         files = exports()[self.export]["files"]
-        return self.data / files.format(dataset=self.dataset, split=self.split)
+        found = self.data / files.format(dataset=self.dataset, split=self.split)
+        assert found.exists(), f"{self.dataset} has no {self.export}: {found}"
+        return found
 
     @property
     def table(self) -> Records:

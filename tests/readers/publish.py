@@ -12,7 +12,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-import pickle
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -22,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from tests import builders
-from tests.builders import Array
 
 ROOT = Path(__file__).parents[2]
 DATASETS = ("mnist", "fashion_mnist", "emnist_letters", "cifar10", "cifar100")

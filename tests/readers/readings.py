@@ -10,10 +10,14 @@ import functools
 import gzip
 import importlib
 import io
+import json
+import math
 import os
 import shutil
 import sys
 import tempfile
+import urllib.parse
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -116,16 +120,13 @@ def torchvision_raw(at: At) -> Records:
     image, label = made[3]
     assert (np.asarray(image) == made.data[3].numpy()).all()
     assert label == made.targets[3]
-    names = {"mnist": None, "fashion_mnist": _fashion(made.classes), "emnist_letters": None}
-    return Records(made.data.numpy(), made.targets.numpy(), classes=names[at.dataset])
+    classes = made.classes if at.dataset == "fashion_mnist" else None
+    return Records(made.data.numpy(), made.targets.numpy(), classes=classes)
 
 
-def _fashion(names: list[str]) -> list[str]:
-    return names
-
-
-def _unsupported(at: At) -> Path:
-    return at.path / {"mnist": "MNIST/raw", "fashion_mnist": "FashionMNIST/raw"}[at.dataset]
+def _raw(at: At) -> str:
+    names = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "emnist_letters": "EMNIST"}
+    return str(at.path / names[at.dataset] / "raw")
 
 
 @contextlib.contextmanager
@@ -146,7 +147,7 @@ def _only(name: str, folder: Path | None) -> Iterator[Any]:
 def python_mnist(at: At) -> Records:
     with _only("mnist", Path(sys.prefix) / "python-mnist") as mnist:
         for zipped in (True, False):
-            loader = mnist.MNIST(str(_unsupported(at)), return_type="numpy", gz=zipped)
+            loader = mnist.MNIST(_raw(at), return_type="numpy", gz=zipped)
             images, labels = loader.load_training() if at.is_train else loader.load_testing()
     return Records(images, np.asarray(labels))
 
@@ -154,7 +155,7 @@ def python_mnist(at: At) -> Records:
 @reads("raw", "python-mnist 0.7, upright", "int64 uint8", datasets=("emnist_letters",))
 def python_mnist_emnist(at: At) -> Records:
     with _only("mnist", Path(sys.prefix) / "python-mnist") as mnist:
-        loader = mnist.MNIST(str(at.path / "EMNIST/raw"), return_type="numpy")
+        loader = mnist.MNIST(_raw(at), return_type="numpy")
         loader.select_emnist("letters")
         images, labels = loader.load_training() if at.is_train else loader.load_testing()
     upright = np.asarray(images).reshape(-1, 28, 28)
@@ -164,7 +165,7 @@ def python_mnist_emnist(at: At) -> Records:
 @reads("raw", "mnist 0.2.2", "uint8 uint8", datasets=("mnist", "fashion_mnist"))
 def mnist_package(at: At) -> Records:
     with _only("mnist", None) as mnist:
-        mnist.temporary_dir = lambda: str(_unsupported(at))
+        mnist.temporary_dir = lambda: _raw(at)
         if at.is_train:
             return Records(mnist.train_images(), mnist.train_labels())
         return Records(mnist.test_images(), mnist.test_labels())
@@ -426,50 +427,111 @@ def tfrecord_loader(at: At) -> Records:
     return Records(_pixels(bytes(row["image"]) for row in rows), labels.astype(np.int64))
 
 
+@reads("array_record", "tensorflow-datasets 4.9.10, data_source")
+def tfds_data_source(at: At) -> Records:
+    import tensorflow_datasets as tfds
+
+    rows = list(tfds.data_source(_tfds_name(at), data_dir=at.path, download=False, split=at.split))
+    return _numpy((row["image"], row["label"]) for row in rows)
+
+
+@reads("array_record", "grain 0.2.18 and array-record 0.8.6")
+def grain(at: At) -> Records:
+    import grain
+    import tensorflow as tf
+
+    source = grain.sources.ArrayRecordDataSource(_shards(at, "array_record"))
+    features = {
+        "image": tf.io.FixedLenFeature([], tf.string),
+        "label": tf.io.FixedLenFeature([], tf.int64),
+    }
+    made = grain.MapDataset.source(source)
+    rows = [tf.io.parse_single_example(record, features) for record in made]
+    images = [tf.io.decode_png(row["image"]).numpy() for row in rows]
+    return Records(np.stack(images), np.array([row["label"].numpy() for row in rows]))
+
+
 # --- arrays ----------------------------------------------------------------------------------
 
 
-@reads("npz", "numpy 2.4.6", "uint8 uint8")
-def npz(at: At) -> Records:
-    with np.load(at.path, allow_pickle=False) as found:
-        coarse = f"y_{at.split}_coarse"
-        return Records(
-            found[f"x_{at.split}"],
-            found[f"y_{at.split}"],
-            found[coarse] if coarse in found else None,
-        )
+# Option → how images are turned back to those of a table.
+_FORMS: dict[str, dict[str, str]] = {
+    "": {},
+    ", channels first, one-hot": {"CHANNELS": "first", "ONE_HOT": "1"},
+    ", channels last": {"CHANNELS": "last"},
+    ", flat": {"FLAT": "1"},
+}
 
 
-@reads("npy", "numpy 2.4.6, mmap_mode", "uint8 uint8")
-def npy(at: At) -> Records:
-    images = np.load(at.path / "images.npy", mmap_mode="r")
-    assert isinstance(images, np.memmap)
-    return Records(images, np.load(at.path / "labels.npy", mmap_mode="r"))
+def reads_arrays(export: str, reader: str) -> Callable[[Any], Any]:
+    """Enter a function that returns arrays by their names, with every option that arrays have."""
+
+    def entered(read: Callable[[At], dict[str, Any]]) -> Callable[[At], dict[str, Any]]:
+        for form, options in _FORMS.items():
+            made = functools.partial(_arrays, read, options)
+            named = {f"{export.upper()}_{name}": value for name, value in options.items()}
+            dtypes = "uint8 float64" if "ONE_HOT" in options else "uint8 uint8"
+            reads(export, reader + form, dtypes, **named)(made)
+        return read
+
+    return entered
 
 
-@reads("safetensors", "safetensors 0.8.0, numpy", "uint8 uint8")
-def safetensors_numpy(at: At) -> Records:
+def _arrays(read: Callable[[At], dict[str, Any]], options: dict[str, str], at: At) -> Records:
+    found, table = read(at), at.table.images
+    images, channels = found["images"], options.get("CHANNELS", "none")
+    if "FLAT" in options:
+        assert images.shape == (len(table), table[0].size)
+    elif channels == "first":
+        images = images.transpose(0, 2, 3, 1)
+        assert images.shape == table.shape
+    elif channels == "none" and table.shape[-1] == 1:
+        assert images.shape == table.shape[:-1]
+    else:
+        assert images.shape == table.shape
+    coarse = found.get("coarse_labels")
+    assert (coarse is not None) == (at.dataset == "cifar100")
+    if coarse is not None and "ONE_HOT" in options:
+        coarse = coarse.argmax(axis=1)
+    return Records(images, found["labels"], coarse)
+
+
+@reads_arrays("npz", "numpy 2.4.6")
+def npz(at: At) -> dict[str, Any]:
+    with np.load(at.path, allow_pickle=False) as file:
+        found = dict(file)
+    names = {f"x_{at.split}": "images", f"y_{at.split}": "labels"}
+    names |= {f"y_{at.split}_coarse": "coarse_labels", f"y_coarse_{at.split}": "coarse_labels"}
+    return {names[name]: array for name, array in found.items() if name in names}
+
+
+@reads_arrays("npy", "numpy 2.4.6, mmap_mode")
+def npy(at: At) -> dict[str, Any]:
+    found = {path.stem: np.load(path, mmap_mode="r") for path in at.path.glob("*.npy")}
+    assert isinstance(found["images"], np.memmap)
+    return found
+
+
+@reads_arrays("safetensors", "safetensors 0.8.0, numpy")
+def safetensors_numpy(at: At) -> dict[str, Any]:
     from safetensors.numpy import load_file
 
-    found = load_file(at.path)
-    return Records(found["images"], found["labels"], found.get("coarse_labels"))
+    return dict(load_file(at.path))
 
 
-@reads("safetensors", "safetensors 0.8.0, torch", "uint8 uint8")
-def safetensors_torch(at: At) -> Records:
+@reads_arrays("safetensors", "safetensors 0.8.0, torch")
+def safetensors_torch(at: At) -> dict[str, Any]:
     from safetensors.torch import load_file
 
-    found = load_file(at.path)
-    return Records(found["images"].numpy(), found["labels"].numpy())
+    return {name: tensor.numpy() for name, tensor in load_file(at.path).items()}
 
 
-@reads("hdf5", "h5py 3.14.0", "uint8 uint8")
-def hdf5(at: At) -> Records:
+@reads_arrays("hdf5", "h5py 3.14.0")
+def hdf5(at: At) -> dict[str, Any]:
     import h5py
 
     with h5py.File(at.path) as file:
-        coarse = file["coarse_labels"][:] if "coarse_labels" in file else None
-        return Records(file["images"][:], file["labels"][:], coarse)
+        return {name: array[:] for name, array in file.items()}
 
 
 # --- streams and pictures --------------------------------------------------------------------
@@ -523,9 +585,9 @@ def torchvision_folder(at: At) -> Records:
     with _unzipped(at.path) as folder:
         found = torchvision().datasets.ImageFolder(folder / at.split)
         names = (folder / "classes.txt").read_text("utf-8").splitlines()
-        assert [name.partition(" ")[0] for name in names] == found.classes or len(
-            names
-        ) == len(found.classes)
+        assert [name.partition(" ")[0] for name in names] == found.classes or len(names) == len(
+            found.classes
+        )
         images = _grey(_pixels(image for image, _ in found), at)
         return _by_class(images, np.array(found.targets))
 
@@ -653,3 +715,36 @@ def lmdb_encoded(at: At) -> Records:
     datums = _datums(at)
     assert all(one.encoded for one in datums)
     return Records(_pixels(one.data for one in datums), np.array([one.label for one in datums]))
+
+
+@reads("projector", "tensorboard 2.21.0", "uint8 int64")
+def projector(at: At) -> Records:
+    from PIL import Image
+    from tensorboard import program
+
+    board = program.TensorBoard()
+    board.configure(logdir=str(at.path), host="127.0.0.1", port=0)
+    url = board.launch() + "data/plugin/projector/"
+    [run] = json.loads(_got(url + "runs"))
+    [about] = json.loads(_got(f"{url}info?run={run}"))["embeddings"]
+    name = urllib.parse.quote(about["tensorName"])
+    of = f"run={run}&name={name}"
+    lines = _got(f"{url}metadata?{of}").decode().splitlines()
+    tensors = np.frombuffer(_got(f"{url}tensor?{of}"), np.float32).reshape(len(lines), -1)
+    sprite = np.asarray(Image.open(io.BytesIO(_got(f"{url}sprite_image?{of}"))))
+    height, width = about["sprite"]["singleImageDim"][::-1]
+    row = sprite.shape[1] // width
+    assert row == math.ceil(len(lines) ** 0.5)
+    cut = [
+        sprite[at // row * height :, at % row * width :][:height, :width]
+        for at in range(len(lines))
+    ]
+    images = np.stack(cut)
+    assert np.array_equal(tensors, images.reshape(len(lines), -1))
+    names = at.table.classes
+    return Records(images, np.array([names.index(line) for line in lines]))
+
+
+def _got(url: str) -> bytes:
+    with urllib.request.urlopen(url) as answer:
+        return bytes(answer.read())

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.readers import places
 from tests.readers.places import At, Records
-from tests.readers.readings import READINGS, Reading
+from tests.readers.readings import DATASETS, READINGS, Reading
 
 
 def _cases(official: bool) -> list[object]:
@@ -72,3 +77,53 @@ def _read(reading: Reading, at: At) -> Records:
         return reading.read(at)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(reading.read, (at,))
+
+
+SNIPPETS = [
+    pytest.param(export, reader, id=f"{export}-{reader['name']}")
+    for export, said in places.exports().items()
+    for reader in said["read_by"]
+]
+
+
+@pytest.mark.parametrize(("export", "reader"), SNIPPETS)
+def test_the_lines_that_are_shown_run(
+    export: str, reader: dict[str, object], tmp_path: Path
+) -> None:
+    versions = [str(version).partition("==") for version in reader["versions"]]
+    if not versions:
+        pytest.skip("no package of Python's")
+    for name, _, version in versions:
+        assert version in {"", importlib.metadata.version(name)}
+    wrong = {}
+    for dataset in DATASETS:
+        at = At(places.data(False), dataset, "test", export)
+        try:
+            path = at.path
+        except AssertionError:
+            continue
+        lines = _filled(str(reader["code"]), path=path, dataset=dataset, split="test")
+        done = subprocess.run(
+            [sys.executable, "-c", _BEFORE.get(versions[0][0], "") + lines],
+            env=os.environ | {"PYTHONPATH": str(places.ROOT)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if not done.returncode:
+            return
+        wrong[dataset] = f"{lines}\n{done.stderr}"
+    pytest.fail("\n".join(f"{dataset}: {said}" for dataset, said in wrong.items()))
+
+
+_BEFORE = {
+    "torchvision": "from tests.readers.readings import torchvision; torchvision()\n",
+    "python-mnist": "import sys; sys.path.insert(0, f'{sys.prefix}/python-mnist')\n",
+}
+
+
+def _filled(code: str, **values: object) -> str:
+    for name, value in values.items():
+        code = code.replace(f"{{{name}}}", str(value))
+    return code
