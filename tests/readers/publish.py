@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import pickle
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -35,6 +36,10 @@ def publish(folder: Path) -> None:
         members: dict[str, bytes] = {}
         for seed, dataset in enumerate(said["datasets"].values()):
             members |= _records(said.get("defaults", {}) | dataset, dataset, seed)
+        for archive, facts in said["archives"].items():
+            for path, listed in facts.get("members", {}).items():
+                data = members[f"{archive}/{path}"] = members.pop(path.rpartition("/")[2])
+                listed |= {key: _fact(key, data) for key in listed}
         archives = _archives(said["archives"], members)
         said["members"] = {
             name: {key: _fact(key, members[name]) for key in facts}
@@ -55,7 +60,10 @@ def publish(folder: Path) -> None:
 
 
 def _records(facts: Mapping[str, Any], declared: dict[str, Any], seed: int) -> dict[str, bytes]:
-    """Make up every split of a dataset; return its members, and correct what is declared of it."""
+    """Make up every split of a dataset; return its members, and correct what is declared of it.
+
+    CIFAR's pickled batches come along, by the last part of their names.
+    """
     members: dict[str, bytes] = {}
     for key in ("mean", "std"):
         declared.pop(key, None)
@@ -79,12 +87,21 @@ def _records(facts: Mapping[str, Any], declared: dict[str, Any], seed: int) -> d
             split["coarse_counts"] = builders.counts(columns[0], len(coarse))
         parts = np.array_split(np.arange(records), len(split["batches"]))
         for member, rows in zip(split["batches"], parts, strict=True):
-            members[member] = builders.cifar(pixels[rows], *(column[rows] for column in columns))
+            found = [column[rows] for column in columns]
+            members[member] = builders.cifar(pixels[rows], *found)
+            batch = {"data": pixels[rows].transpose(0, 3, 1, 2).reshape(len(rows), -1)}
+            keys = ["labels"] if len(found) == 1 else ["coarse_labels", "fine_labels"]
+            batch |= {key: column.tolist() for key, column in zip(keys, found, strict=True)}
+            members[Path(member).stem] = pickle.dumps(batch, protocol=2)
+    if facts["format"] == "cifar":
+        ten = {"label_names": facts["classes"]}
+        meta = {"fine_label_names": facts["classes"]} if "coarse_classes" in facts else ten
+        members["batches.meta" if meta is ten else "meta"] = pickle.dumps(meta, protocol=2)
     return members
 
 
 def _archives(declared: Mapping[str, Any], members: dict[str, bytes]) -> dict[str, bytes]:
-    """Pack members into their archives, with what else lies in there; note that in `members`."""
+    """Pack members into their archives."""
     packed = {}
     for archive in declared:
         inside = {
