@@ -102,7 +102,8 @@ class Records:
     """Records, as a table holds them or a reader returned them.
 
     images: (records, height, width, channels) in a table; a reader may give another shape.
-    order: of a reader that goes by class: `by class`.
+    order: of a reader that goes by class, `by class`; of a table's records, evenly spread,
+        `a sample`.
     classes: the names that the reader gives them; None where it gives none.
     """
 

@@ -378,14 +378,11 @@ def _tfds(at: At, builder: Any, found: Any) -> Records:
 def tfds_load(at: At) -> Records:
     import tensorflow_datasets as tfds
 
-    found, info = tfds.load(
-        _tfds_name(at), data_dir=at.path, download=False, split=at.split, with_info=True
-    )
-    del info
+    found = tfds.load(_tfds_name(at), data_dir=at.path, download=False, split=at.split)
     return _tfds(at, tfds.builder(_tfds_name(at), data_dir=at.path), found)
 
 
-@reads("tfds", "tensorflow-datasets 4.9.10, load as_supervised")
+@reads("tfds", "tensorflow-datasets 4.9.10, load as_supervised", slow=True)
 def tfds_supervised(at: At) -> Records:
     import tensorflow_datasets as tfds
 
@@ -400,14 +397,13 @@ def _version(at: At) -> Path:
     return info.parent
 
 
-@reads("tfds", "tensorflow-datasets 4.9.10, builder_from_directory")
+@reads("tfds", "tensorflow-datasets 4.9.10, builder_from_directory", slow=True)
 def tfds_folder(at: At) -> Records:
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(_version(at))
     assert builder.info.splits[at.split].num_examples == len(at.table.labels)
-    found = builder.as_dataset(split=at.split, as_supervised=True)
-    assert len(list(found.take(3))) == 3
+    assert len(list(builder.as_dataset(split=at.split, as_supervised=True).take(3))) == 3
     return _tfds(at, builder, builder.as_dataset(split=at.split))
 
 
@@ -758,7 +754,7 @@ def projector(at: At) -> Records:
     images = np.stack(cut)
     assert np.array_equal(tensors, images.reshape(len(lines), -1))
     names = at.table.classes
-    return Records(images, np.array([names.index(line) for line in lines]))
+    return Records(images, np.array([names.index(line) for line in lines]), order="a sample")
 
 
 def _got(url: str) -> bytes:

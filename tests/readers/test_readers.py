@@ -58,6 +58,8 @@ def _compare(reading: Reading, at: At) -> None:
     order = np.arange(len(labels))
     if read.order == "by class":
         order = np.argsort(labels, kind="stable")
+    elif read.order == "a sample":
+        order = order[: len(read.labels)] * len(labels) // len(read.labels)
     images, labels = images[order], labels[order]
     assert f"{read.images.dtype} {read.labels.dtype}" == reading.dtypes
     found = np.asarray(read.images)
