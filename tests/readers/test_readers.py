@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.metadata
 import multiprocessing
 import os
@@ -114,24 +113,23 @@ def test_the_lines_that_are_shown_run(export: str, reader: dict[str, Any], tmp_p
     }
     code = reader["code"]
     about = [dataset for name, dataset in ABOUT.items() if name in code][:1]
-    wrong = []
+    lines = _before(versions)
     for dataset in about or DATASETS:
         at = At(places.data(False), dataset, "test", export)
         values = {"path": str(at.path), "dataset": dataset, "split": "test"}
-        lines = functools.reduce(
-            lambda to, name: to.replace(f"{{{name}}}", values[name]), values, code
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", _before(versions) + lines],
-            env=os.environ | {"PYTHONPATH": str(places.ROOT)},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            wrong.append(f"{lines}\n{done.stderr}")
-    assert not wrong, "\n".join(wrong)
+        filled = code
+        for name, value in values.items():
+            filled = filled.replace(f"{{{name}}}", value)
+        lines += filled + "\n"
+    done = subprocess.run(
+        [sys.executable, "-c", lines],
+        env=os.environ | {"PYTHONPATH": str(places.ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not done.returncode, f"{lines}\n{done.stderr}"
 
 
 def _installed(name: str) -> str:
