@@ -24,6 +24,8 @@ test-quick: $(READY) ## run what needs no build, no server and no other process
 	$(PYTEST) -m 'not slow'
 
 test-readers: $(READY) $(READERS)/installed ## read every export with its real readers
+	@echo "Small sets take about 12 minutes; the official ones, where IMAGESETS_MIRROR is set, 25 more" \
+	  "and 2 GB for that time."
 	IMAGESETS_MIRROR="$(IMAGESETS_MIRROR)" $(READERS)/bin/python -m pytest tests/readers \
 	  -c tests/readers/pytest.ini --rootdir . --confcutdir tests/readers -p no:cacheprovider
 
@@ -60,7 +62,7 @@ $(READY): requirements.lock
 # Other people's readers, in versions that go together; see requirements-readers.in for the two that
 # are not in its lock. pip takes a torch without CUDA where it is offered one.
 $(READERS)/installed: requirements-readers.lock tests/readers/python-mnist.lock
-	@echo "The readers take 3.4 GB in $(READERS) (about 5 GB more where torch comes with CUDA) and 4 minutes."
+	@echo "The readers take 3.4 GB in $(READERS) and 3 minutes; more where torch comes with CUDA."
 	$(PYTHON) -m venv --clear $(READERS)
 	$(READERS)/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
 	  --require-hashes --requirement requirements-readers.lock
