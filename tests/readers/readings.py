@@ -513,7 +513,7 @@ def npz(at: At) -> dict[str, Any]:
     with np.load(at.path, allow_pickle=False) as file:
         found = dict(file)
     names = {f"x_{at.split}": "images", f"y_{at.split}": "labels"}
-    names |= {f"y_{at.split}_coarse": "coarse_labels", f"y_coarse_{at.split}": "coarse_labels"}
+    names |= {f"y_coarse_{at.split}": "coarse_labels"}
     return {names[name]: array for name, array in found.items() if name in names}
 
 
