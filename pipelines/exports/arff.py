@@ -8,7 +8,7 @@
     0,0,…,5
 
 The class stands last, as on OpenML and unlike in CSV. Names that are no plain word are quoted:
-'Ankle boot'. Text is UTF-8. The class is the fine one.
+"Ankle boot". Text is UTF-8. The class is the fine one.
 
 Source: Weka's description of ARFF (waikato.github.io/weka-wiki/formats_and_processing/arff_stable).
 """
@@ -67,11 +67,12 @@ def head(relation: str, pixels: int, classes: Sequence[str]) -> bytes:
 def quoted(name: str) -> str:
     """Return a name as ARFF has it, in quotes where it is not a plain word.
 
-    In double ones where it holds a single one: not every reader undoes a backslash.
+    In double ones: SciPy takes others for part of the name where the first record's needs none. In
+    single ones where it holds a double one: not every reader undoes a backslash.
     """
     if _PLAIN.fullmatch(name):
         return name
-    mark = '"' if "'" in name and '"' not in name else "'"
+    mark = "'" if '"' in name and "'" not in name else '"'
     return mark + name.replace("\\", "\\\\").replace(mark, f"\\{mark}") + mark
 
 

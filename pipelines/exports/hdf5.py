@@ -200,8 +200,8 @@ EXPORT = Product(
     requires=("h5py",),
     read_by=(
         Reader(
-            "h5py 3.16.0",
-            ("h5py==3.16.0", "numpy==2.4.6"),
+            "h5py 3.14.0",
+            ("h5py==3.14.0", "numpy==2.4.6"),
             "import h5py\n\n"
             'with h5py.File("{path}") as file:\n'
             '    images, labels = file["images"][:], file["labels"][:]\n'

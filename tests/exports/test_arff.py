@@ -46,7 +46,7 @@ def test_the_records_are_those_of_another_writer_and_come_back(
 
     text = io.StringIO(newline="")
     rows = np.column_stack([images.reshape(len(images), -1), labels]).tolist()
-    named = ([*pixels, f"'class {label}'"] for *pixels, label in rows)
+    named = ([*pixels, f'"class {label}"'] for *pixels, label in rows)
     csv.writer(text, lineterminator="\n", quotechar="\0").writerows(named)
     assert goal.read_bytes().partition(b"@DATA\n")[2] == text.getvalue().encode()
     assert sum(told) == len(labels)
@@ -62,23 +62,23 @@ def test_attributes_are_every_pixel_then_the_class(tmp_path: Path) -> None:
         "@RELATION tiny_train\n\n"
         "@ATTRIBUTE pixel1 INTEGER\n"
         "@ATTRIBUTE pixel2 INTEGER\n"
-        "@ATTRIBUTE class {'class 0','class 1','class 2','class 3','class 4'}\n\n"
+        "@ATTRIBUTE class {\"class 0\",\"class 1\",\"class 2\",\"class 3\",\"class 4\"}\n\n"
     )
 
 
 def test_names_are_quoted_where_they_must_be() -> None:
     assert list(map(arff.quoted, [*ODD, "a\\b"])) == [
-        "'T-shirt/top'",
-        "'Ankle boot'",
+        '"T-shirt/top"',
+        '"Ankle boot"',
         '"it\'s"',
-        "'a,b'",
-        "'{x}'",
-        "'50%'",
-        "'?'",
+        '"a,b"',
+        '"{x}"',
+        '"50%"',
+        '"?"',
         "'say \"x\"'",
-        "'ï'",
+        '"ï"',
         "plain_1.0",
-        "'a\\\\b'",
+        '"a\\\\b"',
     ]
 
 
@@ -96,7 +96,7 @@ def test_pandas_reads_the_records(tmp_path: Path) -> None:
     made = arrays.colours(tmp_path / "colours")
     goal = made.write("arff", tmp_path / "made")
 
-    found = pd.read_csv(goal, header=None, skiprows=2 + 36 + 3, quotechar="'")
+    found = pd.read_csv(goal, header=None, skiprows=2 + 36 + 3, quotechar='"')
 
     expected = made.images.reshape(40, -1)
     np.testing.assert_array_equal(found.iloc[:, :-1].to_numpy(), expected)
@@ -120,13 +120,13 @@ def test_every_line_is_found(tmp_path: Path) -> None:
     [
         ("", "ends before record 0"),
         ("1,2,3\n", "expected 12 intensities and a class, found 2"),
-        ("0," * 12 + "'class 1'", "expected the name of a class at the end of the line"),
+        ("0," * 12 + '"class 1"', "expected the name of a class at the end of the line"),
         ("0," * 12 + "class 1\n", "expected the name of a class"),
-        ("0," * 12 + "'class 9'\n", "expected the name of a class"),
-        ("0," * 13 + "'class 1'\n", "expected the name of a class"),
-        ("0," * 11 + "256,'class 1'\n", "expected integers 0 to 255, found b'256'"),
-        ("0," * 11 + "?,'class 1'\n", "expected integers 0 to 255"),
-        ("0," * 11 + ",'class 1'\n", "expected integers 0 to 255, found b''"),
+        ("0," * 12 + '"class 9"\n', "expected the name of a class"),
+        ("0," * 13 + '"class 1"\n', "expected the name of a class"),
+        ("0," * 11 + '256,"class 1"\n', "expected integers 0 to 255, found b'256'"),
+        ("0," * 11 + '?,"class 1"\n', "expected integers 0 to 255"),
+        ("0," * 11 + ',"class 1"\n', "expected integers 0 to 255, found b''"),
         ("9" * 5000 + "\n", "expected 12 intensities"),
     ],
 )
@@ -147,7 +147,7 @@ def test_a_line_that_is_no_record_is_refused(tmp_path: Path, line: str, words: s
     [
         ("tiny_train", "tiny_test", r"expected the line b'@RELATION tiny_train\\n', found"),
         ("pixel7 INTEGER", "pixel7 REAL", "expected the line b'@ATTRIBUTE pixel7 INTEGER"),
-        ("'class 3','class 4'", "'class 4','class 3'", 'expected the line b"@ATTRIBUTE class'),
+        ('"class 3"','class 4'", '"class 4"','class 3'", 'expected the line b"@ATTRIBUTE class'),
     ],
 )
 def test_other_attributes_are_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
