@@ -9,6 +9,8 @@ Not here: how an asset is made (`workshop`).
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import threading
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +21,8 @@ from ..progress import Display, Unit, Watch
 from ..threads import WORKERS
 from .workshop import Made, Workshop
 
+_NICENESS = 5
+
 
 class Ahead:
     """What one run makes ahead of its steps; without any assets, every step makes its own."""
@@ -27,7 +31,9 @@ class Ahead:
         """Begin with the assets that need nothing of `wanted`."""
         self._stop = threading.Event()
         self._workshop = replace(workshop, display=_Stoppable(workshop.display, self._stop))
-        self._pool = ThreadPoolExecutor(min(2, WORKERS), thread_name_prefix="ahead")
+        self._pool = ThreadPoolExecutor(
+            min(2, WORKERS), thread_name_prefix="ahead", initializer=_give_way
+        )
         self._futures: dict[AssetPath, Future[list[Made]]] = {}
         self._lock = threading.Lock()
         self._sound = set[AssetPath]()
@@ -87,6 +93,7 @@ class Ahead:
         future.set_running_or_notify_cancel()
 
         def work() -> None:
+            _give_way()
             try:
                 future.set_result(self._make(asset))
             except BaseException as error:  # raised where the result is taken
@@ -101,6 +108,15 @@ class Ahead:
             self._sound.add(asset)
             self._begin()  # before the step after this one can ask
         return made
+
+
+def _give_way() -> None:
+    """Let other threads go first: all that is made here is made by when Dagster asks for it.
+
+    Threads that this one starts do so, too. Only Linux has a priority for each thread.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
 
 
 class Stopped(Exception):

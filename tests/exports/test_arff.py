@@ -62,7 +62,7 @@ def test_attributes_are_every_pixel_then_the_class(tmp_path: Path) -> None:
         "@RELATION tiny_train\n\n"
         "@ATTRIBUTE pixel1 INTEGER\n"
         "@ATTRIBUTE pixel2 INTEGER\n"
-        "@ATTRIBUTE class {\"class 0\",\"class 1\",\"class 2\",\"class 3\",\"class 4\"}\n\n"
+        '@ATTRIBUTE class {"class 0","class 1","class 2","class 3","class 4"}\n\n'
     )
 
 
@@ -147,7 +147,7 @@ def test_a_line_that_is_no_record_is_refused(tmp_path: Path, line: str, words: s
     [
         ("tiny_train", "tiny_test", r"expected the line b'@RELATION tiny_train\\n', found"),
         ("pixel7 INTEGER", "pixel7 REAL", "expected the line b'@ATTRIBUTE pixel7 INTEGER"),
-        ('"class 3"','class 4'", '"class 4"','class 3'", 'expected the line b"@ATTRIBUTE class'),
+        ('"class 3","class 4"', '"class 4","class 3"', "expected the line b'@ATTRIBUTE class"),
     ],
 )
 def test_other_attributes_are_refused(tmp_path: Path, old: str, new: str, words: str) -> None:
