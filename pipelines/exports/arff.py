@@ -30,7 +30,7 @@ from . import _lines
 if TYPE_CHECKING:
     from ..records import Batch
 
-_LINES = 512  # formatted at once: small enough to stay in the cache
+_LINES = 64  # formatted at once: few enough that memory is used again, and not asked for anew
 _PLAIN = re.compile(r"[A-Za-z0-9_.+-]+")  # a word that wants no quotes
 
 

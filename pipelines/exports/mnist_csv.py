@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..records import Batch
 
-_LINES = 512  # formatted at once: small enough to stay in the cache
+_LINES = 64  # formatted at once: few enough that memory is used again, and not asked for anew
 
 
 def write(inputs: Inputs, goal: Path, chosen: Choices, advance: Advance) -> Facts:
