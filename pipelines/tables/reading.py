@@ -6,10 +6,9 @@ Not here: what a table says of itself (`about`), how its pages hold pixels (`pag
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Generator, Iterator
 from pathlib import Path
-
-import math
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +18,6 @@ from ..records import Batch, Labels, Pixels
 from ..threads import WORKERS, prefetched, side_by_side
 from . import pages
 from .about import AGAIN, Group, Info, Opened, batch_records, opened, types
-
 
 _HUGE_PAGE_BYTES = 2 << 20
 
