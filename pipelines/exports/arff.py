@@ -181,6 +181,7 @@ EXPORT = Product(
     parameters=_parameters,
     room=lambda image: 4 * image,
     sidecar=True,
+    measured=(109.6, 0.41),
     read_by=(
         Reader(
             "SciPy 1.17.1",

@@ -152,6 +152,7 @@ EXPORT = Product(
     libraries=("zlib", "array_record"),
     extra="arrayrecord",
     requires=("array_record",),
+    measured=(24.2, 1.26),
     read_by=(
         Reader(
             "tensorflow_datasets 4.9.10",

@@ -198,6 +198,7 @@ EXPORT = Product(
     libraries=("h5py",),
     extra="hdf5",
     requires=("h5py",),
+    measured=(10.2, 0.51),
     read_by=(
         Reader(
             "h5py 3.14.0",

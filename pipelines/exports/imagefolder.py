@@ -301,6 +301,7 @@ EXPORT = Product(
     reproducible="same libraries",
     sidecar=True,
     libraries=("zlib",),
+    measured=(25.3, 1.27),
     read_by=(
         Reader(
             "torchvision 0.28.0",

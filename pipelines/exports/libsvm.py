@@ -206,6 +206,7 @@ EXPORT = Product(
     parameters=_parameters,
     room=lambda image: 9 * image,
     sidecar=True,
+    measured=(69.4, 0.29),
     read_by=(
         Reader(
             "scikit-learn 1.9.1",

@@ -162,6 +162,7 @@ EXPORT = Product(
     parameters=_parameters,
     room=lambda image: 4 * image,
     sidecar=True,
+    measured=(109.6, 0.39),
     read_by=(
         Reader(
             "pandas 3.1.1",

@@ -74,6 +74,7 @@ EXPORT = Product(
     parameters=_arrays.parameters,
     room=lambda image: image + 2,
     sidecar=True,
+    measured=(47.1, 0.07),
     read_by=(
         Reader(
             "NumPy 2.4.6",

@@ -198,6 +198,7 @@ EXPORT = Product(
     room=lambda image: 2 * image,
     sidecar=True,
     names={"folder": str} | dict.fromkeys(_LISTS, str),
+    measured=(66.5, 0.14),
     read_by=(
         Reader(
             "torchvision 0.28.0",

@@ -127,6 +127,7 @@ EXPORT = Product(
     parameters=_arrays.parameters,
     room=lambda image: image + 2,
     sidecar=True,
+    measured=(47.1, 0.1),
     read_by=(
         Reader(
             "safetensors 0.8.0",
