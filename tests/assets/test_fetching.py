@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -384,6 +385,10 @@ def test_ctrl_c_does_not_wait_for_a_server_that_stalls_and_fetch_goes_on_later(
         arguments += ["--data", str(tmp_path / "data"), "--mirror", server.url]
         process = forked(*arguments)
         assert stalls.wait(within(30))
+        until = time.monotonic() + within(30)
+        while sum(f.stat().st_size for f in tmp_path.glob("data/archives/*/.*.partial")) < 500:
+            assert time.monotonic() < until, "what the server sent never arrived"
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         try:
             assert process.communicate(timeout=15).returncode != 0
