@@ -27,6 +27,8 @@ COLUMNS = 80
 BEGINNING = """\
 # Exports: every loader opens it
 
+<!-- fmt: off -->
+
 Verified files in the formats that existing loaders read, with a way back to the publisher:
 `verify --deep` holds them against the archives, `trace` follows a record of them to its bytes
 there. What is no default is made where it is named:

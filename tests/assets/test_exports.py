@@ -48,6 +48,17 @@ def test_the_page_is_the_one_that_the_declarations_make() -> None:
     assert PAGE.read_bytes() == done.stdout, f"run: {MAKE}"
 
 
+def test_formatting_the_sources_leaves_the_page_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "format", "--check", PAGE],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_page_names_every_export_and_warns_of_what_deletes_files() -> None:
     text = PAGE.read_text("utf-8")
     for name in stages.exports():
