@@ -1,17 +1,40 @@
-"""Which datasets a command is about, and what is said where nothing of them was ever made."""
+"""Which datasets a command is about, and what is said where there is nothing of them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from assets.settings import Settings
 from pipelines.declarations import Catalogue, Dataset
-from pipelines.errors import TableError
+from pipelines.errors import TableError, UnknownName
+
+if TYPE_CHECKING:  # numpy and Arrow take long to import
+    from pipelines.plan import Plan, Planned
 
 
 def selected(declared: Catalogue, names: Sequence[str]) -> Sequence[Dataset]:
     """Return the datasets of some names, of datasets or of sources; all, where there is none."""
     return declared.select(names) if names else tuple(declared.datasets.values())
+
+
+def planned(
+    plan: Plan, datasets: Sequence[Dataset], wanted: Collection[str]
+) -> tuple[Planned, ...]:
+    """Return what there can be of datasets, of some stages, with all that it needs.
+
+    Raises:
+        UnknownName: there can be nothing; it says of which datasets there can.
+    """
+    if found := plan.of(datasets, wanted):
+        return found
+    others = plan.declared.datasets.values()
+    having = [other.name for other in others if plan.of([other], wanted)]
+    raise UnknownName(
+        f"There is no {' and no '.join(sorted(wanted))} of "
+        f"{', '.join(dataset.name for dataset in datasets)}. "
+        f"Datasets that have one: {', '.join(having) or 'none of this catalogue'}."
+    )
 
 
 def not_built(settings: Settings, names: Sequence[str]) -> TableError:

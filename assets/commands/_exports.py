@@ -27,6 +27,8 @@ COLUMNS = 80
 BEGINNING = """\
 # Exports: every loader opens it
 
+<!-- fmt: off -->
+
 Verified files in the formats that existing loaders read, with a way back to the publisher:
 `verify --deep` holds them against the archives, `trace` follows a record of them to its bytes
 there. What is no default is made where it is named:
@@ -156,11 +158,11 @@ def name(reader: Reader) -> str:
     return re.sub(r" v?\d[\w.]*", "", reader.name)
 
 
-def facts(export: Export) -> Iterator[tuple[str, str]]:
+def facts(export: Export, data: PurePath) -> Iterator[tuple[str, str]]:
     """Yield what is to be known of an export, each with its name."""
     product, one = export.product, export.example
     assert one.subject is not None
-    yield "files", f"data/{one.path}" + ("/ (a folder)" if product.is_folder else "")
+    yield "files", f"{data / one.path}" + ("/ (a folder)" if product.is_folder else "")
     some = "" if export.is_everywhere else f" of {', '.join(export.datasets)}"
     yield "one of", f"each {product.scope}{some}"
     when = "by default" if product.name in DEFAULT else "on request"
@@ -207,7 +209,7 @@ def page(export: Export, data: PurePath) -> str:
     """Return all there is to tell of an export, for a terminal."""
     product = export.product
     parts = [f"{product.name}: {export.dataset(export.example).title} {product.title}"]
-    parts.append("\n".join(_wrapped(*fact) for fact in facts(export)))
+    parts.append("\n".join(_wrapped(*fact) for fact in facts(export, data)))
     if product.options:
         parts.append("\n".join(_wrapped(*choice, width=28) for choice in choices(product)))
     for reader in product.read_by:
@@ -269,7 +271,7 @@ def _begun(code: str, statement: ast.stmt) -> str:
 def _section(export: Export, data: PurePath) -> str:
     product = export.product
     parts = [f"## {product.name}\n", f"{_capital(short_title(product))}\n"]
-    parts += [f"- **{what}:** {_marked(text)}" for what, text in facts(export)]
+    parts += [f"- **{what}:** {_marked(text)}" for what, text in facts(export, data)]
     parts += [f"- `{spelt}`: {text}" for spelt, text in choices(product)]
     for reader in product.read_by:
         language = "python" if reader.versions or "import " in reader.code else ""

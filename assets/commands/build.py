@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from assets.command_line import display, options
 from assets.command_line.declaring import Commands
 from assets.commands import _outcomes
-from assets.commands._datasets import selected
+from assets.commands._datasets import planned, selected
 from assets.settings import Settings
 from pipelines import stages
 
@@ -51,5 +51,6 @@ def build(settings: Settings, names: Sequence[str], only: Sequence[str]) -> int:
 
     plan = settings.plan()
     datasets, wanted = selected(plan.declared, names), stages.selected(only, settings.exports)
+    planned(plan, datasets, wanted)
     outcomes = building.build(settings, plan, datasets, wanted, display.chosen())
     return _outcomes.show(outcomes, settings, start)

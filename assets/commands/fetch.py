@@ -6,7 +6,7 @@ import argparse
 
 from assets.command_line import options
 from assets.command_line.declaring import Commands
-from assets.commands._datasets import selected
+from assets.commands._datasets import planned, selected
 from assets.commands.build import build
 from assets.settings import Settings
 from pipelines import stages
@@ -36,6 +36,6 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     if not given.only:
         return build(settings, given.datasets, ["archives"])
     plan, wanted = settings.plan(), stages.selected(given.only, settings.exports)
-    needed = plan.of(selected(plan.declared, given.datasets), wanted)
+    needed = planned(plan, selected(plan.declared, given.datasets), wanted)
     archives = {one.stage for one in needed if one.subject is None}
     return build(settings, given.datasets, sorted(archives))

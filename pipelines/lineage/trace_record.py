@@ -79,10 +79,10 @@ def _split_of(way: Way, row: str) -> tuple[Split, str]:
     if len(known) == 1 and not slash:
         return way.splits[0], row
     if name not in known:
-        raise UnknownName(
-            f"{way.dataset.name} has no split {name!r}.{did_you_mean(name, known)} Name a record "
-            f"as SPLIT/INDEX. Known: {', '.join(known)}."
-        )
+        wrong = f"{way.dataset.name} has no split {name!r}.{did_you_mean(name, known)}"
+        if not slash:
+            wrong = f"{way.dataset.name} has several splits; {row[:40]!r} names none."
+        raise UnknownName(f"{wrong} Name a record as SPLIT/INDEX. Known: {', '.join(known)}.")
     return known[name], index
 
 

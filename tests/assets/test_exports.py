@@ -48,6 +48,17 @@ def test_the_page_is_the_one_that_the_declarations_make() -> None:
     assert PAGE.read_bytes() == done.stdout, f"run: {MAKE}"
 
 
+def test_formatting_the_sources_leaves_the_page_alone() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ruff", "format", "--check", PAGE],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_page_names_every_export_and_warns_of_what_deletes_files() -> None:
     text = PAGE.read_text("utf-8")
     for name in stages.exports():
@@ -83,7 +94,7 @@ def test_all_there_is_to_know_of_one_is_told_with_the_lines_that_open_it(
         "rows: Tiny colours as NPY: an array of records, each a label and pixels"
     )
     for words in (
-        "files      data/exports/tiny_colours/train.npy",
+        f"files      {project.data}/exports/tiny_colours/train.npy",
         "one of     each split\n",
         "made       on request: python -m assets build tiny_colours --only rows",
         "size       1,234.5 MB for MNIST train",
@@ -118,6 +129,30 @@ def test_an_export_of_some_datasets_says_of_which(
     lines = command("exports", *project.options).stdout.splitlines()
     assert [line for line in lines if line.startswith("rows")] == []
     assert "No dataset" in command("exports", "rows", *project.options).stdout
+
+
+def test_an_export_that_there_is_none_of_a_dataset_is_refused_and_makes_nothing_else(
+    project: Project, command: Command
+) -> None:
+    for name in ("build", "fetch"):
+        said = command(name, "tiny_digits", "--only", "python_batches", *project.options)
+        assert said.code == 2
+        assert said.stderr == (
+            "error: There is no python_batches of tiny_digits. "
+            "Datasets that have one: none of this catalogue.\n"
+        )
+    assert not (project.data / "tables").exists()
+
+
+def test_an_export_that_other_datasets_have_is_refused_with_their_names(
+    project: Project,
+    command: Command,
+    add: Add,  # noqa: F811
+) -> None:
+    grey = "    applies=lambda dataset: dataset.image.channels == 1,\n    read=read,"
+    add("exports", WITH_READERS.replace("    read=read,", grey))
+    said = command("build", "tiny_colours", "--only", "rows", *project.options)
+    assert "no rows of tiny_colours. Datasets that have one: tiny_digits, tiny_l" in said.stderr
 
 
 def test_a_misspelt_export_gets_a_suggestion(command: Command) -> None:

@@ -688,6 +688,16 @@ def test_what_there_is_not_is_told_with_what_there_is(
     assert (said.stdout, said.stderr) == ("", f"error: {caught.value}\n")
 
 
+def test_a_row_that_names_no_split_is_told_so_where_there_are_several(
+    project: Project, command: Command
+) -> None:
+    build = ("build", "tiny_digits", "--only", "npz", *project.options, *project.mirror)
+    assert command(*build).code == 0
+    said = command("trace", "tiny_digits/npz:7", *project.options)
+    assert said.code == 2
+    assert "several splits; '7' names none. Name a record as SPLIT/INDEX." in said.stderr
+
+
 @pytest.mark.parametrize(
     ("text", "remedy"),
     [
