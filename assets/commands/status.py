@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
         "and how many mirrors were alive at the last look. Only files that somebody wrote to since "
         "are read, and no connection is opened. The exit code is 0 only if all that was ever made "
         "here, and all that is named, is up to date and can be had from a mirror.",
-        examples={"status --json": "what monitoring reads; exit code 0 if all is well"},
+        examples={"status --json": "is all well? for monitoring"},
     )
     options.add_folders(parser)
     options.add_contents(parser)

@@ -27,8 +27,8 @@ Standing = Literal[
     "up to date", "out of date", "incomplete", "damaged", "check failed", "not built"
 ]
 """`damaged`: something that was made is missing, was changed or has no provenance. `out of date`:
-something would be made otherwise now. `incomplete`: something was not made yet. `not built`: nothing
-but archives is here."""
+something would be made otherwise now. `incomplete`: something was not made yet. `not built`:
+nothing but archives is here."""
 
 
 @dataclass(frozen=True, slots=True)
