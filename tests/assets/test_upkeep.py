@@ -90,7 +90,7 @@ def test_the_archives_alone_are_backup_enough(built: Project, command: Command) 
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "emnist"])
-def test_sizes_are_those_that_a_build_asks_for(name: str) -> None:
+def test_sizes_are_those_that_a_build_warns_by(name: str) -> None:
     from assets.settings import Settings
     from pipelines import plan
 
