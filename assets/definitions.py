@@ -20,7 +20,7 @@ if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
 import dagster as dg
 
 from assets import graph
-from assets.running import conditions, jobs, mirrors, refresh, sensors
+from assets.running import conditions, jobs, mirrors, refresh, retention, sensors
 from assets.settings import ROOT, Settings
 
 
@@ -48,6 +48,7 @@ def automated(settings: Settings) -> dg.Definitions:
             sensors.mirror_died(tuple(declared.sources), settings.webhook, settings.offline),
             sensors.run_failed(settings.webhook, settings.offline),
             conditions.sensor(),
+            retention.sensor(settings),
         ],
     )
     assets = linked(conditioned, repository())

@@ -40,13 +40,13 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
     from assets.command_line import processes
     from assets.definitions import automated
-    from assets.running import runs
+    from assets.running import retention, runs
 
     _check_port(given.host, given.port)
     automated(settings)  # say what is wrong here, not in a browser
     os.environ.update(settings.as_environment(), DAGSTER_HOME=str(runs.home(settings)))
-    with runs.records(settings):  # two processes that set up the databases would collide
-        pass
+    with runs.records(settings) as instance:  # two processes that set them up would collide
+        retention.once_a_day(instance, settings)
     python, workspace = [sys.executable, "-m"], ["-w", str(ROOT / "workspace.yaml")]
     # The daemon loads the definitions anew every minute, and would say so each time.
     quiet = ["--log-level", "warning", "--code-server-log-level", "error"]

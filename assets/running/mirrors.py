@@ -18,7 +18,7 @@ import dagster as dg
 from assets.archives import key
 from assets.settings import Settings
 from pipelines import archives
-from pipelines.archives import Identify, probes
+from pipelines.archives import Identify, looks, probes
 from pipelines.archives.probes import Probe, Standing
 from pipelines.declarations import Archive, Catalogue, Source
 from pipelines.errors import DownloadFailed
@@ -193,7 +193,7 @@ def look(
             standing = Standing(found[place], earlier.judged, earlier.wrong)
         return standing or Standing(found[place])
 
-    return [
+    looked = [
         Mirrors(
             source,
             tuple(stand(source, place, archive) for place, archive in at.items()),
@@ -201,6 +201,10 @@ def look(
         )
         for source, at in places.items()
     ]
+    for one in looked:  # for `status`, which asks no Dagster
+        alive = sum(one.alive.values())
+        looks.note(settings.store, one.source, len(one.alive), alive, len(one.wrong))
+    return looked
 
 
 def check(settings: Settings, declared: Catalogue, source: Source) -> dg.AssetChecksDefinition:

@@ -23,7 +23,7 @@ from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from assets import graph, metadata
-from assets.running import databases, outcomes, passwords
+from assets.running import databases, outcomes, passwords, retention
 from assets.running.outcomes import Outcome, Sound
 from assets.settings import ROOT, Settings
 from pipelines import errors, stages
@@ -73,6 +73,7 @@ def materialize(
     """
     os.environ["DAGSTER_HOME"] = str(home(settings))
     with records(settings) as instance:
+        retention.once_a_day(instance, settings)
         _tell(instance, settings, untold)
         if not wanted:
             return []

@@ -55,7 +55,12 @@ def pending_lineage(artefact: str) -> str:
 
 def past_lineage(artefact: str, ended: str) -> str:
     """Return the path of the provenance of an earlier materialization, by the time of its end."""
-    return f"{LINEAGE}/history/{artefact}/{ended.replace('-', '').replace(':', '')}.json"
+    return f"{past_lineages()}/{artefact}/{ended.replace('-', '').replace(':', '')}.json"
+
+
+def past_lineages() -> str:
+    """Return the path of the folder of the provenance of earlier materializations."""
+    return f"{LINEAGE}/history"
 
 
 def seen(path: str) -> str:

@@ -24,11 +24,13 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import os
 import platform
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, Field, TypeAdapter
@@ -184,6 +186,21 @@ def settle(store: Store, known: Provenance) -> None:
         promote(store, known.path)
     else:
         store.swap(pending, store.read(pending), None)
+
+
+def forget_past(store: Store, before_s: float) -> int:
+    """Forget past provenance that was replaced before a time; return how many.
+
+    Of each artefact, the one that was replaced last is kept.
+    """
+    forgotten = 0
+    for folder, _, names in os.walk(store.local(layout.past_lineages())):
+        *old, _last = sorted(name for name in names if name.endswith(".json")) or [""]
+        for file in (Path(folder) / name for name in old):
+            if file.lstat().st_ctime < before_s:  # when it was moved here
+                file.unlink(missing_ok=True)
+                forgotten += 1
+    return forgotten
 
 
 # --- JSON -----------------------------------------------------------------------------------------

@@ -210,7 +210,13 @@ def test_the_command_ui_runs_what_is_turned_on_and_leaves_no_process_behind(day:
     assert schedule["name"] == "weekly_refresh"
     assert schedule["scheduleState"]["status"] == "STOPPED"
     sensors = {sensor["name"]: sensor for sensor in day.automation["sensorsOrError"]["results"]}
-    assert set(sensors) == {"mirrors_changed", "mirror_died", "run_failed", "declarative"}
+    assert set(sensors) == {
+        "mirrors_changed",
+        "mirror_died",
+        "run_failed",
+        "declarative",
+        "retention",
+    }
     assert {sensor["sensorState"]["status"] for sensor in sensors.values()} == {"STOPPED"}
 
     assert day.refreshes == ["SUCCESS"], "the daemon started it, once"

@@ -1,0 +1,166 @@
+"""The overview: of each dataset, whether it is well as far as is known, and since when.
+
+It goes by what is kept beside the artefacts: their provenance, what was seen of their files when
+they were last read, what checks found, and what mirrors gave at the last look. A file is read only
+where somebody wrote to it since; so `last_read` says how old the knowledge is. Nothing is certified
+that nobody looked at.
+
+Not here: reading everything again (`shallow`), or showing this to people (`assets`) and programs
+(`metrics`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence, Set
+from dataclasses import dataclass
+from typing import Literal
+
+from ..archives import looks
+from ..archives.looks import Look
+from ..declarations import Dataset, Source
+from ..plan import Plan, Planned
+from ..store import Store, clock, layout
+from ..store.state import State
+from . import status
+
+Standing = Literal[
+    "up to date", "out of date", "incomplete", "damaged", "check failed", "not built"
+]
+"""`damaged`: something that was made is missing, was changed or has no provenance. `out of date`:
+something would be made otherwise now. `incomplete`: something was not made yet. `not built`:
+nothing but archives is here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Something that is not as it should be: an artefact, or a check of one."""
+
+    path: str
+    condition: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """What is known of a dataset.
+
+    artefacts: how many there should be: what a build makes, and what else was ever made.
+    up_to_date: how many of them are.
+    size_bytes: of what was made of it, without the archives of its source.
+    last_read: when the bytes that were last read longest ago were; None where there are none.
+    last_made: when the youngest was made; None where there is none.
+    making_s: how long it took to make what is here, one thing after the other.
+    mirrors: of its source, at the last look; None where nobody knows.
+    trouble: what is not as it should be, of what was ever made.
+    """
+
+    dataset: str
+    source: str
+    standing: Standing
+    artefacts: int
+    up_to_date: int
+    size_bytes: int
+    last_read: str | None
+    last_made: str | None
+    making_s: float
+    mirrors: Look | None
+    trouble: tuple[Trouble, ...]
+
+    @property
+    def is_built(self) -> bool:
+        """Whether anybody ever made it here."""
+        return self.standing != "not built"
+
+    @property
+    def is_well(self) -> bool:
+        """Whether there is nothing to do."""
+        return self.standing == "up to date" and (self.mirrors is None or self.mirrors.is_well)
+
+
+def of(
+    store: Store, plan: Plan, datasets: Iterable[Dataset], stages: Collection[str]
+) -> list[Overview]:
+    """Return what is known of some datasets.
+
+    Args:
+        store: where everything lies.
+        plan: all there can be.
+        datasets: those to tell of.
+        stages: what a build makes; what else was made is looked at, too.
+
+    Raises:
+        MadeByNewer: the provenance of something can only be read by a newer Imagesets.
+    """
+    return [_of(store, plan, dataset, stages) for dataset in datasets]
+
+
+def archives_bytes(store: Store, plan: Plan, sources: Iterable[Source]) -> int:
+    """Return the bytes of the archives that are here, each counted once."""
+    paths = {one.path for source in sources for one in plan.archives_of(source)}
+    return sum(found.size_bytes for path in paths if (found := store.stat(path)))
+
+
+def _of(store: Store, plan: Plan, dataset: Dataset, stages: Collection[str]) -> Overview:
+    all_there_can_be = plan.of([dataset])
+    made = {one.path for one in all_there_can_be if _was_made(store, one)}
+    wanted = _with_needs(all_there_can_be, made | {x.path for x in plan.of([dataset], stages)})
+    own = {one.path for one in wanted if one.subject is not None}
+    states = status.states(store, wanted)
+    up_to_date = {path for path, state in states.items() if state.is_up_to_date}
+    broken = [
+        Trouble(path, state.condition, state.reason or "")
+        for path, state in states.items()
+        if path in made and not state.is_up_to_date
+    ]
+    failing = [
+        Trouble(path, "check failed", f"{finding.check_name}: {finding.found}")
+        for path, findings in status.failing(store, dataset, up_to_date).items()
+        for finding in findings
+    ]
+    here = {path: state for path, state in states.items() if path in made and state.sight}
+    known = [state.provenance for path, state in here.items() if path in own and state.provenance]
+    looked = [state.sight.looked for state in here.values() if state.sight]
+    return Overview(
+        dataset.name,
+        dataset.source,
+        _standing(broken, failing, is_built=bool(made & own), lacks=bool({*states} - made)),
+        len(states),
+        len(up_to_date),
+        sum(_size(state) for path, state in here.items() if path in own),
+        min(looked, key=clock.seconds, default=None),
+        max((one.run.ended for one in known), key=clock.seconds, default=None),
+        sum(max(0.0, one.run.ended_s - clock.seconds(one.run.started)) for one in known),
+        looks.last(store, dataset.source),
+        (*broken, *failing),
+    )
+
+
+def _with_needs(ordered: Sequence[Planned], paths: Set[str]) -> list[Planned]:
+    """Return the artefacts of some paths, and all that they are made from."""
+    wanted = {*paths}
+    for one in reversed(ordered):
+        if one.path in wanted:
+            wanted.update(one.needs)
+    return [one for one in ordered if one.path in wanted]
+
+
+def _was_made(store: Store, one: Planned) -> bool:
+    return bool(store.stat(layout.lineage(one.path)) or store.stat(one.path))
+
+
+def _standing(
+    broken: Collection[Trouble], failing: Collection[Trouble], *, is_built: bool, lacks: bool
+) -> Standing:
+    if any(one.condition != "stale" for one in broken):
+        return "damaged"
+    if failing:
+        return "check failed"
+    if broken:
+        return "out of date"
+    if not is_built:
+        return "not built"
+    return "incomplete" if lacks else "up to date"
+
+
+def _size(state: State) -> int:
+    return state.sight.identity.size_bytes if state.sight else 0
