@@ -6,6 +6,7 @@ Not here: how anything is made (`pipelines.building`), or what people see (`meta
 from __future__ import annotations
 
 import contextlib
+import enum
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -30,14 +31,22 @@ from pipelines.store import Folder, hashing
 def refusals() -> Iterator[None]:
     """Let our own errors reach people as they are, and be retried only where that may help.
 
-    Whether it is retried is for the asset's retry policy; without one, nothing is.
+    Whether it is retried is for the asset's retry policy; without one, nothing is. The last attempt
+    is not to be retried: Dagster would tell first how often it had tried.
     """
     try:
         yield
     except ImagesetsError as error:
         may_pass = isinstance(error, ArchiveUnavailable) and error.may_pass
         facts: dict[str, Any] = {"error": type(error).__name__, "may_pass": may_pass}
-        raise dg.Failure(str(error), facts, allow_retries=may_pass) from error
+        again = may_pass and not _is_last_attempt()
+        raise dg.Failure(str(error), facts, allow_retries=again) from error
+
+
+def _is_last_attempt() -> bool:
+    context = dg.AssetExecutionContext.get().op_execution_context
+    policy = context.op_def.retry_policy
+    return policy is None or context.retry_number >= policy.max_retries
 
 
 class Store(dg.ConfigurableResource[Any]):
@@ -127,7 +136,11 @@ class Options(dg.ConfigurableResource[Any]):
             "made without being named too, unless the run is one of everything. There are: "
             f"{', '.join(stages.exports())}."
         )
-        fields["exports"] = (list[str], Field(default=list(exports), description=said))
+        # Dagster holds an enumeration to its values at launch, a text only when the run has begun.
+        named = dict.fromkeys((*stages.exports(), *exports))
+        known: Any = enum.StrEnum("Export", [(one, one) for one in named])  # type: ignore[misc]
+        kinds: Any = list[known]
+        fields["exports"] = (kinds, Field(default=list(exports), description=said))
         chosen: type[Options] = create_model("Chosen", __base__=Options, **fields)
         return chosen()
 

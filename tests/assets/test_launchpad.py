@@ -76,7 +76,7 @@ def test_only_the_exports_that_were_asked_for_are_made(project: Project) -> None
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"exports": ["xlsx"]}, f"exports are {', '.join(stages.exports())}, not xlsx"),
+        ({"exports": ["hdf9"]}, "exports[0] not in enum type Export got hdf9"),
         ({"compression_level": 99}, "less than or equal to 22"),
         ({"csv_headers": True}, 'unexpected config entry "csv_headers"'),
     ],
@@ -103,3 +103,14 @@ def test_the_documented_launchpad_is_the_default(built: Project) -> None:
         == Settings().chosen["compression_level"]
         == tables.COMPRESSION_LEVEL
     )
+
+
+def test_an_export_that_there_is_not_is_refused_at_launch(built: Project) -> None:
+    job = automated(built.settings()).resolve_job_def("everything_of_tiny_digits")
+    for kinds in (["csv"], list(stages.exports())):
+        config = {"resources": {"options": {"config": {"exports": kinds}}}}
+        assert dg.validate_run_config(job, config)
+    config["resources"]["options"]["config"]["exports"] = ["csv", "hdf9"]
+
+    with pytest.raises(dg.DagsterInvalidConfigError, match="hdf9"):
+        dg.validate_run_config(job, config)
