@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
-from pydantic import Field, PrivateAttr, create_model, field_validator
+from pydantic import Field, PrivateAttr, create_model
 
 from assets import metadata
 from assets.settings import Settings
@@ -108,17 +108,14 @@ class Options(dg.ConfigurableResource[Any]):
 
     exports: list[str] = Field(default=[])
 
-    @field_validator("exports")
-    @classmethod
-    def _known(cls, kinds: list[str]) -> list[str]:
-        known = stages.exports()
-        if unknown := set(kinds) - set(known):
-            raise ValueError(f"exports are {', '.join(known)}, not {', '.join(sorted(unknown))}")
-        return kinds
-
     @staticmethod
-    def by(settings: Settings, exports: Sequence[str]) -> Options:
-        """Return the options with the settings as their defaults, which the launchpad shows."""
+    def by(settings: Settings, exports: Sequence[str]) -> dg.ResourceDefinition:
+        """Return the options with the settings as their defaults, which the launchpad shows.
+
+        Dagster maps the configuration of a resource when a run is launched, and makes the resource
+        once it has begun: so what it can't tell by types alone, a number out of bounds, is refused
+        in the mapping.
+        """
         fields: dict[str, Any] = {
             name: (
                 Literal[option.choices] if option.choices else type(option.default),
@@ -142,7 +139,13 @@ class Options(dg.ConfigurableResource[Any]):
         kinds: Any = list[known]
         fields["exports"] = (kinds, Field(default=list(exports), description=said))
         chosen: type[Options] = create_model("Chosen", __base__=Options, **fields)
-        return chosen()
+
+        def within_bounds(given: dict[str, Any]) -> dict[str, Any]:
+            chosen(**given)
+            return given
+
+        launched = chosen().get_resource_definition()
+        return launched.configured(within_bounds, chosen.to_config_schema())
 
     @property
     def chosen(self) -> dict[str, Any]:

@@ -24,7 +24,12 @@ def run(project: Project, **options: Any) -> dg.ExecuteInProcessResult:
         project.data, project.publisher.catalogue, str(project.publisher.mirror), offline=True
     )
     job = automated(settings).resolve_job_def("everything_of_tiny_digits")
-    return job.execute_in_process(run_config={"resources": {"options": {"config": options}}})
+    return job.execute_in_process(run_config=options_of(**options))
+
+
+def options_of(**options: Any) -> dict[str, Any]:
+    """The configuration of a run with some options."""
+    return {"resources": {"options": {"config": options}}}
 
 
 def materialized(result: dg.ExecuteInProcessResult) -> set[str]:
@@ -108,9 +113,18 @@ def test_the_documented_launchpad_is_the_default(built: Project) -> None:
 def test_an_export_that_there_is_not_is_refused_at_launch(built: Project) -> None:
     job = automated(built.settings()).resolve_job_def("everything_of_tiny_digits")
     for kinds in (["csv"], list(stages.exports())):
-        config = {"resources": {"options": {"config": {"exports": kinds}}}}
-        assert dg.validate_run_config(job, config)
-    config["resources"]["options"]["config"]["exports"] = ["csv", "hdf9"]
+        assert dg.validate_run_config(job, options_of(exports=kinds))
 
     with pytest.raises(dg.DagsterInvalidConfigError, match="hdf9"):
-        dg.validate_run_config(job, config)
+        dg.validate_run_config(job, options_of(exports=["csv", "hdf9"]))
+
+
+@pytest.mark.parametrize("level", [99, -8])
+def test_a_level_that_zstd_has_not_is_refused_at_launch(built: Project, level: int) -> None:
+    job = automated(built.settings()).resolve_job_def("everything_of_tiny_digits")
+
+    with pytest.raises(dg.DagsterConfigMappingFunctionError) as caught:
+        dg.validate_run_config(job, options_of(compression_level=level))
+
+    assert "compression_level" in str(caught.value.__cause__)
+    assert dg.validate_run_config(job, options_of(compression_level=22))
