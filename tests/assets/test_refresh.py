@@ -198,6 +198,24 @@ def test_only_what_is_mended_is_materialized_and_its_log_is_that_of_its_own_run(
         assert "made 1" in said(result.run_id), "the refresh goes on to log for itself"
 
 
+def test_what_was_up_to_date_adds_no_seconds_to_the_plots(
+    built: Project, instance: dg.DagsterInstance
+) -> None:
+    (built.data / "exports/tiny_letters/test.csv").unlink()
+    definitions = built.definitions(str(built.publisher.mirror))
+    job = definitions.resolve_job_def("everything_of_tiny_letters")
+
+    result = job.execute_in_process(instance=instance)
+
+    assert result.success
+    timed = {
+        event.asset_key.to_user_string()
+        for event in result.get_asset_materialization_events()
+        if event.asset_key and "seconds" in event.materialization.metadata
+    }
+    assert timed == {"tiny_letters/test_csv"}
+
+
 OF_LETTERS = [
     f"tiny_letters/{split}{kind}" for split in ("train", "test") for kind in MADE_OF_SPLIT
 ]
