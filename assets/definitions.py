@@ -33,7 +33,7 @@ def automated(settings: Settings) -> dg.Definitions:
     declared = plan.declared
     when = settings.refresh_cron, settings.refresh_timezone
     made = graph.assets_of(plan, graph.RETRIES)
-    conditioned = list(dg.map_asset_specs(conditions.adding(*when), made))
+    conditioned = list(dg.map_asset_specs(conditions.adding(settings, plan), made))
     refreshing = refresh.job(settings, plan)
     starting = dg.Definitions(
         jobs=[
@@ -44,7 +44,7 @@ def automated(settings: Settings) -> dg.Definitions:
         asset_checks=[mirrors.check(settings, declared, s) for s in declared.sources.values()],
         schedules=[refresh.weekly(refreshing, *when)],
         sensors=[
-            sensors.mirrors_changed(settings, declared, refreshing),
+            sensors.mirrors_changed(settings, plan, refreshing),
             sensors.mirror_died(tuple(declared.sources), settings.webhook, settings.offline),
             sensors.run_failed(settings.webhook, settings.offline),
             conditions.sensor(),

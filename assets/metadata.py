@@ -88,10 +88,11 @@ def materialized(planned: Planned, made: Sequence[Made]) -> dg.MaterializeResult
         "path": os.path.commonpath([m.provenance.path for m in made]),
         "dagster/uri": Path(os.path.commonpath([m.path for m in made])).as_uri(),
         "bytes": sum(m.provenance.size_bytes for m in made),
-        "seconds": round(seconds, 3),
         "made": dg.MetadataValue.timestamp(max(m.provenance.run.ended_s for m in made)),
         LAST_READ: dg.MetadataValue.timestamp(min(clock.seconds(m.looked) for m in made)),
     }
+    if rebuilt:
+        facts["seconds"] = round(seconds, 3)  # what was up to date would plot as made in no time
     if len(made) == 1:
         facts["sha256"] = digests[0]
     if records:

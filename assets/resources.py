@@ -6,12 +6,13 @@ Not here: how anything is made (`pipelines.building`), or what people see (`meta
 from __future__ import annotations
 
 import contextlib
+import enum
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
-from pydantic import Field, PrivateAttr, create_model, field_validator
+from pydantic import Field, PrivateAttr, create_model
 
 from assets import metadata
 from assets.settings import Settings
@@ -30,14 +31,22 @@ from pipelines.store import Folder, hashing
 def refusals() -> Iterator[None]:
     """Let our own errors reach people as they are, and be retried only where that may help.
 
-    Whether it is retried is for the asset's retry policy; without one, nothing is.
+    Whether it is retried is for the asset's retry policy; without one, nothing is. The last attempt
+    is not to be retried: Dagster would tell first how often it had tried.
     """
     try:
         yield
     except ImagesetsError as error:
         may_pass = isinstance(error, ArchiveUnavailable) and error.may_pass
         facts: dict[str, Any] = {"error": type(error).__name__, "may_pass": may_pass}
-        raise dg.Failure(str(error), facts, allow_retries=may_pass) from error
+        again = may_pass and not _is_last_attempt()
+        raise dg.Failure(str(error), facts, allow_retries=again) from error
+
+
+def _is_last_attempt() -> bool:
+    context = dg.AssetExecutionContext.get().op_execution_context
+    policy = context.op_def.retry_policy
+    return policy is None or context.retry_number >= policy.max_retries
 
 
 class Store(dg.ConfigurableResource[Any]):
@@ -99,17 +108,14 @@ class Options(dg.ConfigurableResource[Any]):
 
     exports: list[str] = Field(default=[])
 
-    @field_validator("exports")
-    @classmethod
-    def _known(cls, kinds: list[str]) -> list[str]:
-        known = stages.exports()
-        if unknown := set(kinds) - set(known):
-            raise ValueError(f"exports are {', '.join(known)}, not {', '.join(sorted(unknown))}")
-        return kinds
-
     @staticmethod
-    def by(settings: Settings, exports: Sequence[str]) -> Options:
-        """Return the options with the settings as their defaults, which the launchpad shows."""
+    def by(settings: Settings, exports: Sequence[str]) -> dg.ResourceDefinition:
+        """Return the options with the settings as their defaults, which the launchpad shows.
+
+        Dagster maps the configuration of a resource when a run is launched, and makes the resource
+        once it has begun: so what it can't tell by types alone, a number out of bounds, is refused
+        in the mapping.
+        """
         fields: dict[str, Any] = {
             name: (
                 Literal[option.choices] if option.choices else type(option.default),
@@ -127,9 +133,19 @@ class Options(dg.ConfigurableResource[Any]):
             "made without being named too, unless the run is one of everything. There are: "
             f"{', '.join(stages.exports())}."
         )
-        fields["exports"] = (list[str], Field(default=list(exports), description=said))
+        # Dagster holds an enumeration to its values at launch, a text only when the run has begun.
+        named = dict.fromkeys((*stages.exports(), *exports))
+        known: Any = enum.StrEnum("Export", [(one, one) for one in named])  # type: ignore[misc]
+        kinds: Any = list[known]
+        fields["exports"] = (kinds, Field(default=list(exports), description=said))
         chosen: type[Options] = create_model("Chosen", __base__=Options, **fields)
-        return chosen()
+
+        def within_bounds(given: dict[str, Any]) -> dict[str, Any]:
+            chosen(**given)
+            return given
+
+        launched = chosen().get_resource_definition()
+        return launched.configured(within_bounds, chosen.to_config_schema())
 
     @property
     def chosen(self) -> dict[str, Any]:

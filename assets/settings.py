@@ -47,6 +47,8 @@ class Settings:
 
     For operators, in the environment alone; none of them decides what is made:
 
+    datasets: those that a refresh and automation keep up to date, by their names or their sources'
+        (IMAGESETS_DATASETS, with commas); where none is named, those that were ever made here.
     refresh_cron: when the schedule `weekly_refresh` starts, once it is on (IMAGESETS_REFRESH_CRON).
     refresh_timezone: where that is the time of day, as `Europe/Paris` (IMAGESETS_REFRESH_TIMEZONE).
     executor: of runs that no person waits for: `in_process`, or `multiprocess` with a process for
@@ -64,6 +66,7 @@ class Settings:
     openlineage: str | None = field(default=None, repr=False)
     options: Mapping[str, bool | int | str] = field(default_factory=dict)
     exports: tuple[str, ...] = field(default_factory=stages.default_exports)
+    datasets: tuple[str, ...] = ()
     refresh_cron: str = "0 6 * * 1"
     refresh_timezone: str = "UTC"
     executor: str = "in_process"
@@ -148,6 +151,7 @@ class Settings:
             "offline": str(int(self.offline)),
             "openlineage": self.openlineage or "",
             "exports": ",".join(self.exports),
+            "datasets": ",".join(self.datasets),
             "refresh_cron": self.refresh_cron,
             "refresh_timezone": self.refresh_timezone,
             "executor": self.executor,
@@ -193,6 +197,7 @@ _OWN = (
     "offline",
     "openlineage",
     "exports",
+    "datasets",
     "refresh_cron",
     "refresh_timezone",
     "executor",
@@ -294,6 +299,13 @@ def _exports(text: str) -> tuple[str, ...]:
     return names
 
 
+def _datasets(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names):  # whether there are such is known once the catalogue is read
+        raise ValueError("write names of datasets or sources, with commas")
+    return names
+
+
 def _cron(text: str) -> str:
     if len(text.split()) != 5:
         raise ValueError("write five fields, as 0 6 * * 1 for Mondays at 6")
@@ -343,6 +355,7 @@ _READ: dict[str, Callable[[str], Any]] = {
     "offline": _switch,
     "openlineage": file_or_endpoint,
     "exports": _exports,
+    "datasets": _datasets,
     "refresh_cron": _cron,
     "refresh_timezone": _timezone,
     "executor": _executor,

@@ -95,5 +95,6 @@ def test_every_option_of_a_default_build_is_shown_with_its_words_and_its_default
 
 
 def test_every_setting_for_operators_is_described() -> None:
-    for name in ("executor", "postgres", "refresh_cron", "refresh_timezone", "webhook"):
+    names = ("datasets", "executor", "postgres", "refresh_cron", "refresh_timezone", "webhook")
+    for name in names:
         assert f"`{variables()[name]}`" in TEXT

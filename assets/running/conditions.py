@@ -5,34 +5,60 @@ Not here: starting a run at a time or for a reason of our own (`refresh`, `senso
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 
 import dagster as dg
 
+from assets.running import jobs
+from assets.settings import Settings
+from pipelines.plan import Plan
 from pipelines.stages import DEFAULT
 
 
-def adding(cron: str, timezone: str) -> Callable[[dg.AssetSpec], dg.AssetSpec]:
+def adding(settings: Settings, plan: Plan) -> Callable[[dg.AssetSpec], dg.AssetSpec]:
     """Return a function that gives a default asset the condition for the sensor `declarative`.
 
     Archives are looked at again when the schedule's time comes. Everything else is made when the
     bytes of what it is made from changed, or its code or its declaration; what comes out as it was
     ends the matter.
+
+    Datasets that the settings name are made where they are missing. Where none are named, those of
+    which Dagster knows a table are kept up to date: that is asked at each tick, since a dataset may
+    be made for the first time at any. Archives and tables ask; everything else waits for tables.
     """
+    cron, timezone = settings.refresh_cron, settings.refresh_timezone
     condition = dg.AutomationCondition
     due = condition.cron_tick_passed(cron, timezone)
     newer = condition.code_version_changed()
     missing = condition.missing() & ~condition.execution_failed()
     news = condition.any_deps_match(condition.data_version_changed())
     busy = condition.any_deps_in_progress() | condition.in_progress()
+    named = jobs.kept(settings, plan) if settings.datasets else ()
     sound = ~condition.any_deps_missing() & condition.all_deps_blocking_checks_passed()
 
     def conditioned(spec: dg.AssetSpec) -> dg.AssetSpec:
         if spec.tags["stage"] not in DEFAULT:
             return spec  # made on request, and only then
+        if named and not any(is_of(spec, one.source, one.name) for one in named):
+            return spec  # not of those that are kept up to date
         cause: dg.AutomationCondition = (news if spec.deps else due) | newer
         wanted = cause.since_last_handled() | missing
+        if not named and spec.tags["stage"] in ("archives", "tables"):
+            wanted &= known(spec)
         return spec.replace_attributes(automation_condition=wanted & sound & ~busy)
+
+    def known(spec: dg.AssetSpec) -> dg.AutomationCondition:
+        tables = [
+            condition.asset_matches(dg.AssetKey(one.asset), ~condition.missing())
+            for one in plan.artefacts.values()
+            if one.stage == "tables" and is_of(spec, one.source.name, one.asset[0])
+        ]
+        return functools.reduce(operator.or_, tables)
+
+    def is_of(spec: dg.AssetSpec, source: str, dataset: str) -> bool:
+        return spec.tags["source"] == source and spec.tags.get("dataset", dataset) == dataset
 
     return conditioned
 

@@ -14,14 +14,20 @@ import dagster as dg
 
 from assets.archives import key
 from assets.running import mirrors
-from pipelines.declarations import Dataset
+from assets.settings import Settings
+from pipelines.declarations import Dataset, Source
+from pipelines.errors import UnknownName
 from pipelines.lineage import verify as verification
 from pipelines.lineage.shallow import Verdict
 from pipelines.plan import Plan
 from pipelines.progress import Display
 from pipelines.stages import DEFAULT, known, selected
-from pipelines.store import Folder
+from pipelines.store import Folder, Store, layout
 
+NOTHING_KEPT = (
+    "No dataset was ever made here, and IMAGESETS_DATASETS names none: there is nothing to keep up "
+    "to date."
+)
 DEEP = "Decode the archives again, and compare every record of what was made from them."
 
 
@@ -55,6 +61,40 @@ def keys_of(
     return [dg.AssetKey(asset) for asset in plan.assets(plan.of(datasets, stages))]
 
 
+def sources_kept(settings: Settings, plan: Plan) -> list[Source]:
+    """Return the sources of the datasets that are kept up to date."""
+    found = dict.fromkeys(dataset.source for dataset in kept(settings, plan))
+    return [plan.declared.sources[name] for name in found]
+
+
+def kept(settings: Settings, plan: Plan) -> tuple[Dataset, ...]:
+    """Return the datasets that are kept up to date where no person asks for any.
+
+    Those that the settings name; or else those of which a table was ever made here, by whatever
+    run: nobody wants a gigabyte fetched because a switch was turned on.
+
+    Raises:
+        UnknownName: the settings name what the catalogue does not know.
+    """
+    if settings.datasets:
+        try:
+            return plan.declared.select(settings.datasets)
+        except UnknownName as error:
+            raise UnknownName(f"IMAGESETS_DATASETS: {error}") from error
+    return tuple(
+        dataset
+        for dataset in plan.declared.datasets.values()
+        if any(_ever_made(settings.store, dataset, split) for split in dataset.splits)
+    )
+
+
+def _ever_made(store: Store, dataset: Dataset, split: str) -> bool:
+    """Whether a table has provenance, be it that of the past: rotten bytes leave nothing else."""
+    table = layout.table(dataset.name, split)
+    past = store.local(layout.past_lineage(table, "any")).parent
+    return store.stat(layout.lineage(table)) is not None or past.is_dir()
+
+
 def verify(store: Folder, plan: Plan) -> dg.JobDefinition:
     """Return the job that looks at what is here, and changes nothing."""
 
@@ -79,8 +119,13 @@ def verify(store: Folder, plan: Plan) -> dg.JobDefinition:
     return verifying
 
 
-def not_whole(store: Folder, plan: Plan, *, deep: bool = False) -> list[Verdict]:
-    """Return the artefacts that are not what they were made as, or would not be made so now."""
-    datasets = tuple(plan.declared.datasets.values())
+def not_whole(
+    store: Folder, plan: Plan, datasets: Sequence[Dataset] | None = None, *, deep: bool = False
+) -> list[Verdict]:
+    """Return the artefacts that are not what they were made as, or would not be made so now.
+
+    Of all datasets, where none are given.
+    """
+    datasets = tuple(plan.declared.datasets.values()) if datasets is None else datasets
     found = verification.verify(store, plan, datasets, Display(), deep=deep)
     return [verdict for verdict in found if not verdict.is_whole]

@@ -11,6 +11,7 @@ Annotations are not postponed here: Dagster reads that of a check's context.
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -107,12 +108,13 @@ class Mirrors:
                 "publisher has released other files, declare their bytes, md5 and sha256 in "
                 f"{source}; if not, take the mirror out of it until it is mended."
             )
-        if self.alive and not any(self.alive.values()):
+        if self.dead:
+            alive, count = sum(self.alive.values()), len(self.alive)
             return (
                 "\n".join(f"{place}: {why}" for place, why in self.dead.items())
-                + "\nNo mirror gives every archive now. What lies in the data folder is kept; "
-                f"declare another mirror in {source}, or name one with IMAGESETS_MIRROR, before it "
-                "is needed."
+                + f"\n{alive} of {count} mirrors give every archive now. What lies in the data "
+                f"folder is kept; declare another mirror in {source}, or name one with "
+                "IMAGESETS_MIRROR, before it is needed."
             )
         return ""
 
@@ -178,7 +180,9 @@ def look(
         source.name: {
             place: archive
             for archive in source.archives.values()
-            for place in archives.places(source, archive, settings.mirror, settings.offline)
+            for place in archives.places(
+                source, archive, _mirror(settings, source), settings.offline
+            )
         }
         for source in sources
     }
@@ -205,6 +209,15 @@ def look(
         alive = sum(one.alive.values())
         looks.note(settings.store, one.source, len(one.alive), alive, len(one.wrong))
     return looked
+
+
+def _mirror(settings: Settings, source: Source) -> str | None:
+    """Return the user's mirror; not a folder that has nothing of a source, for it need not."""
+    if settings.mirror and "://" not in settings.mirror:
+        folder = Path(settings.mirror)
+        if folder.is_dir() and not (folder / source.name).exists():
+            return None
+    return settings.mirror
 
 
 def check(settings: Settings, declared: Catalogue, source: Source) -> dg.AssetChecksDefinition:

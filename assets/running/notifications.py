@@ -19,19 +19,23 @@ TIMEOUT_S = 10.0
 logger = logging.getLogger("pipelines.notifications")
 
 
+def unable(webhook: str | None, *, offline: bool) -> str:
+    """Return why nobody can be told of anything; nothing where that may work."""
+    if webhook is None:
+        return "IMAGESETS_WEBHOOK is not set."
+    return "IMAGESETS_OFFLINE forbids connections." if offline else ""
+
+
 def post(
     webhook: str | None, text: str, facts: Mapping[str, str], *, offline: bool = False
 ) -> bool:
-    """Tell `text` and some facts; return whether that worked.
+    """Tell `text` and some facts; return whether anybody was told.
 
     A message that can't be delivered is logged and harms nothing.
     """
-    if webhook is None:
-        logger.warning("%s\nNobody is told: IMAGESETS_WEBHOOK is not set.", text)
-        return True
-    if offline:
-        logger.warning("%s\nNobody is told: IMAGESETS_OFFLINE forbids connections.", text)
-        return True
+    if webhook is None or offline:
+        logger.warning("%s\nNobody is told: %s", text, unable(webhook, offline=offline))
+        return False
     headers = {"Content-Type": "application/json", "User-Agent": USER_AGENT}
     body = json.dumps({"text": text, **facts}, ensure_ascii=False).encode()
     try:

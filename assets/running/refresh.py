@@ -3,14 +3,16 @@
 It decides, then does: it looks at the mirrors, hashes what is here, and only where something is
 missing, changed or made by older code starts a run of the assets that need it. Where nothing is,
 it writes no artefact, materializes nothing, and says so. It goes by the settings: what a single run
-made with other options, it makes again.
+made with other options, it makes again. Datasets that nobody ever asked for are none of its
+business (`jobs.kept`).
 
 Not here: what an asset does, or looking at mirrors (`mirrors`).
 
 Annotations are not postponed here: Dagster reads that of an op's context.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import dagster as dg
 
@@ -21,7 +23,8 @@ from assets.settings import Settings
 from pipelines import stages
 from pipelines.lineage import status
 from pipelines.plan import Plan
-from pipelines.store import Folder, making
+from pipelines.stages import DEFAULT
+from pipelines.store import making
 
 OUTCOME = "imagesets/outcome"  # tag of a refresh: what it came to
 PART_OF = "imagesets/refresh"  # tag of a run that a refresh started: which one
@@ -41,8 +44,10 @@ def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
         description="Look at every mirror of every archive; keep what is found.",
     )
     def look_at_mirrors(context: dg.OpExecutionContext) -> None:
-        before = {name: mirrors.known(context.instance, name) for name in declared.sources}
-        sources, fetch = declared.sources.values(), context.op_config["fetch_changed"]
+        sources, fetch = jobs.sources_kept(settings, plan), context.op_config["fetch_changed"]
+        if not sources:
+            context.log.info(jobs.NOTHING_KEPT)
+        before = {source.name: mirrors.known(context.instance, source.name) for source in sources}
         for found in mirrors.look(declared, sources, settings, before, fetch=fetch):
             context.log_event(found.observation())
             context.log_event(found.evaluation())  # type: ignore[arg-type] # it may be logged too
@@ -58,7 +63,7 @@ def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
     )
     def verify_artefacts(context: dg.OpExecutionContext) -> None:
         if context.op_config["hash_everything"]:
-            broken = jobs.not_whole(settings.store, plan)
+            broken = jobs.not_whole(settings.store, plan, jobs.kept(settings, plan))
             for verdict in broken:
                 context.log.error(f"{verdict.path}: {verdict.condition}: {verdict.why}")
             making.distrust_changed(settings.store, broken)
@@ -69,10 +74,12 @@ def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
     )
     def rebuild(context: dg.OpExecutionContext) -> None:
         outcomes = []
-        if keys := _out_of_date(context.log, settings.store, plan):
+        if keys := _out_of_date(context.log, settings, plan):
             assets = graph.assets_of(plan, graph.RETRIES)
             definitions = graph.define(settings, plan, assets, exports=stages.named())
-            outcomes = runs.execute(context.instance, definitions, keys, {PART_OF: context.run_id})
+            with _its_own_log(context.log):
+                tags = {PART_OF: context.run_id}
+                outcomes = runs.execute(context.instance, definitions, keys, tags)
         outcome = _in_words(outcomes)
         made = [found.asset for found in outcomes if found.state == "made"]
         context.instance.add_run_tags(context.run_id, {OUTCOME: outcome})
@@ -104,14 +111,38 @@ def weekly(refresh: dg.JobDefinition, cron: str, timezone: str) -> dg.ScheduleDe
     )
 
 
-def _out_of_date(log: dg.DagsterLogManager, store: Folder, plan: Plan) -> list[dg.AssetKey]:
-    """Return the assets of the datasets of which not all is as it should be; log what is not."""
-    datasets = plan.declared.datasets
-    found = {name: status.reasons(store, plan, datasets[name]) for name in datasets}
-    for path, reason in dict(item for of in found.values() for item in of.items()).items():
+def _out_of_date(log: dg.DagsterLogManager, settings: Settings, plan: Plan) -> list[dg.AssetKey]:
+    """Return the assets that are not as they should be, and no others; log what is not.
+
+    What is made from something that is out of date is so too, and what was made from bytes that
+    changed since is in doubt. Everything else is left alone: Dagster would record it as
+    materialized anew, though nothing was done.
+    """
+    store, kept = settings.store, jobs.kept(settings, plan)
+    wanted = plan.of(kept, DEFAULT)
+    found = status.states(store, wanted)
+    reasons = {path: state.reason for path, state in found.items() if state.reason}
+    for dataset in kept:
+        failing = status.failing(store, dataset, found.keys() - reasons.keys())
+        for path, findings in failing.items():
+            reasons[path] = f"checks failed: {', '.join(one.check_name for one in findings)}"
+    for path, state in found.items():
+        if state.condition == "changed" and state.provenance:
+            for doubtful in making.made_since(store, state.provenance):
+                reasons.setdefault(doubtful.path, f"it was made from {path}, whose bytes changed")
+    for path, reason in reasons.items():
         log.info(f"{path}: {reason}")
-    stale = [datasets[name] for name, reasons in found.items() if reasons]
-    return jobs.keys_of(plan, stale)
+    return [dg.AssetKey(one) for one in plan.assets(o for o in wanted if o.path in reasons)]
+
+
+@contextlib.contextmanager
+def _its_own_log(log: dg.DagsterLogManager) -> Iterator[None]:
+    """Let a run within this one log for itself: the first to capture a line keeps it."""
+    log.end_python_log_capture()
+    try:
+        yield
+    finally:
+        log.begin_python_log_capture()
 
 
 def _in_words(outcomes: Sequence[Outcome]) -> str:

@@ -249,7 +249,7 @@ def _materialized(found: dg.AssetMaterialization) -> Outcome:
         facts["state"],
         facts.get("dagster/row_count", 0),
         facts["bytes"],
-        facts["seconds"],
+        facts.get("seconds", 0.0),
         facts[metadata.LAST_READ],
     )
 

@@ -10,42 +10,54 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
-from assets.running import mirrors, notifications, runs
+from assets.running import jobs, mirrors, notifications, runs
 from assets.settings import Settings
 from pipelines.archives import probes
-from pipelines.declarations import Catalogue
+from pipelines.plan import Plan
 
 A_DAY_S = 24 * 60 * 60
 A_FEW_MINUTES_S = 5 * 60
 
 
 def mirrors_changed(
-    settings: Settings, declared: Catalogue, refresh: dg.JobDefinition
+    settings: Settings, plan: Plan, refresh: dg.JobDefinition
 ) -> dg.SensorDefinition:
-    """Return the sensor that looks at mirrors once a day, and refreshes when one has news."""
+    """Return the sensor that looks at mirrors once a day, and refreshes when one has news.
+
+    Its cursor holds the version that each place was seen to serve. A place that is seen for the
+    first time has no news: it is only noted.
+    """
+    declared = plan.declared
 
     @dg.sensor(
         name="mirrors_changed",
         job=refresh,
         minimum_interval_seconds=A_DAY_S,
         default_status=dg.DefaultSensorStatus.STOPPED,
-        description="Looks at the mirrors once a day; starts a refresh when one serves another "
-        "version than before.",
+        description="Looks at the mirrors of what was made here once a day; starts a refresh when "
+        "one serves another version than before.",
     )
     def changed(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        before = {name: mirrors.known(context.instance, name) for name in declared.sources}
-        found = mirrors.look(declared, declared.sources.values(), settings, before, fetch=False)
-        news = [m.observation() for m in found if m.is_news(before[m.source])]
-        version = probes.version(standing for m in found for standing in m.standings)
-        seen: Mapping[str, str | int] = json.loads(context.cursor or "{}")
-        if version == seen.get("version", probes.version([])):
-            return dg.SensorResult(skip_reason="No mirror has news.", asset_events=news)
+        sources = jobs.sources_kept(settings, plan)
+        if not sources:
+            return dg.SensorResult(skip_reason=jobs.NOTHING_KEPT)
+        before = {source.name: mirrors.known(context.instance, source.name) for source in sources}
+        found = mirrors.look(declared, sources, settings, before, fetch=False)
+        events = [m.observation() for m in found if m.is_news(before[m.source])]
+        standings = [standing for m in found for standing in m.standings]
+        cursor = json.loads(context.cursor or "{}")
+        seen: Mapping[str, str] = cursor.get("places", {})
+        now = {s.probe.place: s.version for s in standings if s.version}
+        changes = int(cursor.get("changes", 0))
+        if news := {place for place in now if seen.get(place, now[place]) != now[place]}:
+            changes += 1
         # A version that comes back is news again, so the key counts the changes too.
-        changes = int(seen.get("changes", 0)) + 1
+        run = dg.RunRequest(run_key=f"{changes}-{probes.version(standings)}")
         return dg.SensorResult(
-            [dg.RunRequest(run_key=f"{changes}-{version}")],
-            cursor=json.dumps({"version": version, "changes": changes}),
-            asset_events=news,
+            [run] if news else [],
+            None if news else dg.SkipReason("No mirror has news."),
+            cursor=json.dumps({"changes": changes, "places": {**seen, **now}}),
+            asset_events=events,
         )
 
     return changed
@@ -75,7 +87,12 @@ def mirror_died(sources: Sequence[str], webhook: str | None, offline: bool) -> d
         if news:
             text = "\n".join(f"{place}: {why}" for place, why in news.items())
             said = f"Imagesets: {len(news)} file(s) can't be had from their mirrors.\n{text}"
-            if not notifications.post(webhook, said, {"error": text}, offline=offline):
+            # What is over is forgotten; what nobody was told of is not.
+            still = {place: why for place, why in before.items() if trouble.get(place) == why}
+            context.update_cursor(json.dumps(still))
+            if problem := notifications.unable(webhook, offline=offline):
+                return dg.SkipReason(f"{said}\nNobody was told: {problem}")
+            if not notifications.post(webhook, said, {"error": text}):
                 return dg.SkipReason("The webhook could not be told; it will be tried again.")
         context.update_cursor(json.dumps(trouble))
         return dg.SkipReason(f"Told of {len(news)} file(s)." if news else "No mirror died.")

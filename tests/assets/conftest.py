@@ -51,6 +51,15 @@ def site(built: Project) -> Iterator[Site]:
 
 
 @pytest.fixture
+def site_of_project(project: Project) -> Iterator[Site]:
+    """The publisher's web site, behind the project in which nothing is built yet."""
+    found = Site(project.publisher.mirror)
+    with serving(b"", found) as server:
+        found.url = server.url
+        yield found
+
+
+@pytest.fixture
 def instance() -> Iterator[dg.DagsterInstance]:
     """Dagster's records of runs, in memory."""
     with dg.DagsterInstance.ephemeral() as found:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pytest
@@ -16,9 +16,10 @@ import pytest
 from assets.archives import key
 from assets.definitions import automated
 from assets.graph import define
-from assets.running import mirrors, runs
+from assets.running import jobs, mirrors, runs
 from assets.settings import Settings
 from pipelines.archives import fetching
+from pipelines.errors import UnknownName
 from pipelines.stages import DEFAULT
 from tests import builders
 from tests.assets.project import DATASETS, Project, Site
@@ -131,16 +132,22 @@ def test_the_refresh_is_weekly_unless_the_settings_say_otherwise(built: Project)
 # --- the sensor that looks at mirrors -------------------------------------------------------------
 
 
+LETTERS_ZIP = "tiny_letters/letters.zip"
+
+
 class Ticks:
     """Ticks of the sensor `mirrors_changed`, as the daemon makes them."""
 
-    def __init__(self, project: Project, url: str, instance: dg.DagsterInstance) -> None:
+    def __init__(
+        self, project: Project, url: str, instance: dg.DagsterInstance, **settings: Any
+    ) -> None:
         self._project, self._url, self._instance = project, url, instance
+        self._settings = settings
         self.cursor: str | None = None
 
     def __call__(self) -> tuple[list[str | None], set[str], str]:
         """Run keys, sources with an observation, and why nothing is started."""
-        repository = self._project.definitions(self._url).get_repository_def()
+        repository = self._project.definitions(self._url, **self._settings).get_repository_def()
         context = dg.build_sensor_context(
             self._instance, self.cursor, repository_def=repository, sensor_name="mirrors_changed"
         )
@@ -160,21 +167,62 @@ def tick(built: Project, site: Site, instance: dg.DagsterInstance) -> Ticks:
     return Ticks(built, site.url, instance)
 
 
-def test_the_sensor_starts_a_refresh_once_for_what_is_new(
-    tick: Ticks, instance: dg.DagsterInstance
+def test_the_first_tick_only_records_and_another_version_starts_one_refresh(
+    tick: Ticks, site: Site, instance: dg.DagsterInstance
 ) -> None:
+    assert tick() == ([], set(DATASETS), "No mirror has news.")
+    assert observed(instance, "tiny_digits").data_version
+    site.etag = '"v2"'
+
     [run_key], sources, _ = tick()
 
     assert run_key
     assert sources == set(DATASETS)
-    assert observed(instance, "tiny_digits").data_version
     for _ in range(2):
         assert tick() == ([], set(), "No mirror has news.")
+
+
+def test_a_mirror_that_answers_for_the_first_time_is_only_recorded(tick: Ticks, site: Site) -> None:
+    site.gone = True
+    assert tick()[0] == []
+    site.gone = False
+
+    assert tick() == ([], set(DATASETS), "No mirror has news.")
+
+
+def test_only_mirrors_of_what_was_made_here_are_looked_at(
+    project: Project, site_of_project: Site, instance: dg.DagsterInstance
+) -> None:
+    site = site_of_project
+    tick = Ticks(project, site.url, instance)
+    assert tick() == ([], set(), jobs.NOTHING_KEPT)
+    project.build("tiny_letters", stages=["archives"])
+    assert tick() == ([], set(), jobs.NOTHING_KEPT), "archives were fetched, perhaps for others"
+    assert site.methods == []
+
+    project.build("tiny_letters")
+
+    assert tick() == ([], {"tiny_letters"}, "No mirror has news.")
+    project.build("tiny_digits")
+    assert tick() == ([], {"tiny_digits"}, "No mirror has news."), "new here, and no news"
+    site.etag = '"v2"'
+    [_], sources, _ = tick()
+    assert sources == {"tiny_letters", "tiny_digits"}
+
+
+def test_the_settings_may_name_whose_mirrors_are_looked_at(
+    project: Project, site_of_project: Site, instance: dg.DagsterInstance
+) -> None:
+    tick = Ticks(project, site_of_project.url, instance, datasets=("tiny_colours",))
+
+    assert tick() == ([], {"tiny_colours"}, "No mirror has news.")
 
 
 def test_another_version_at_one_mirror_is_news_of_its_source_alone(
     tick: Ticks, built: Project
 ) -> None:
+    tick()
+    built.publisher.archive("tiny_letters", "letters.zip").write_bytes(b"another")
     [first], _, _ = tick()
     built.publisher.archive("tiny_letters", "letters.zip").write_bytes(b"other")
 
@@ -186,8 +234,9 @@ def test_another_version_at_one_mirror_is_news_of_its_source_alone(
 
 
 def test_a_version_that_comes_back_is_news_again(tick: Ticks, site: Site) -> None:
+    tick()
     keys = []
-    for etag in ('"v1"', '"v2"', '"v1"', '"v2"'):
+    for etag in ('"v2"', '"v1"', '"v2"', '"v1"'):
         site.etag = etag
         keys += tick()[0]
 
@@ -232,11 +281,15 @@ def test_the_sensor_looks_once_a_day_at_most(everything: dg.Definitions) -> None
     assert sensor.minimum_interval_seconds == 24 * 60 * 60
 
 
-def test_the_cursor_is_small_and_readable(tick: Ticks) -> None:
+def test_the_cursor_is_small_and_readable(tick: Ticks, site: Site) -> None:
+    tick()
+    site.etag = '"v2"'
     tick()
     found = json.loads(tick.cursor or "")
     assert found["changes"] == 1
-    assert len(found["version"]) == 64
+    place, size = f"{site.url}tiny_letters/letters.zip", len((site.root / LETTERS_ZIP).read_bytes())
+    assert found["places"][place].startswith(f'bytes {size}, etag "v2"')
+    assert len(found["places"]) == 6
 
 
 # --- conditions -----------------------------------------------------------------------------------
@@ -251,8 +304,9 @@ class Daemon:
         instance: dg.DagsterInstance,
         cursor: AutomationConditionCursor | None = None,
         now: datetime = datetime(2026, 1, 1, 12, tzinfo=UTC),  # a Thursday
+        **settings: Any,
     ) -> None:
-        self._project, self._instance = project, instance
+        self._project, self._instance, self._settings = project, instance, settings
         self.cursor, self.now = cursor, now
 
     def _tick(self, definitions: dg.Definitions) -> set[str]:
@@ -282,7 +336,9 @@ class Daemon:
 
     def settle(self) -> list[set[str]]:
         """Tick until nothing is asked for twice in a row; return what was, tick by tick."""
-        definitions = self._project.definitions(str(self._project.publisher.mirror))
+        definitions = self._project.definitions(
+            str(self._project.publisher.mirror), **self._settings
+        )
         found: list[set[str]] = []
         while len(found) < 20 and found[-2:] != [set(), set()]:
             found.append(self._tick(definitions))
@@ -334,14 +390,57 @@ EXPORTS_OF_LETTERS = {f"{table}_{kind}" for table in LETTERS for kind in ("csv",
 ARCHIVES_OF_ALL = {f"{source}/archives" for source in DATASETS}
 
 
-def test_what_was_never_made_is_asked_for_once_all_together(
+def made_by_default(project: Project, *datasets: str) -> set[str]:
+    plan = project.plan()
+    return {
+        "/".join(asset)
+        for asset in plan.assets(plan.of(plan.declared.select(datasets or DATASETS), DEFAULT))
+    }
+
+
+def test_what_was_never_made_is_asked_for_by_nobody(
     project: Project, instance: dg.DagsterInstance
 ) -> None:
-    everything = project.definitions().resolve_asset_graph().materializable_asset_keys
+    daemon = Daemon(project, instance)
+    assert daemon.settle() == []
+    daemon.now = datetime(2026, 1, 5, 6, 1, tzinfo=UTC)  # Monday, just after six
 
-    [asked] = Daemon(project, instance).settle()
+    assert daemon.settle() == []
 
-    assert asked == {key.to_user_string() for key in everything}
+
+def test_once_a_table_was_made_the_rest_of_its_dataset_is_and_no_others(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    daemon = Daemon(project, instance)
+    daemon.settle()
+    settings = project.settings(mirror=str(project.publisher.mirror))
+    first = {"tiny_letters/archives", "tiny_letters/train"}
+    keys = [dg.AssetKey(name.split("/")) for name in sorted(first)]
+    runs.execute(instance, define(settings, settings.plan()), keys)
+
+    asked = daemon.settle()
+
+    rest = made_by_default(project, "tiny_letters") - first
+    assert set().union(*asked) == rest
+    daemon.now = datetime(2026, 1, 5, 6, 1, tzinfo=UTC)  # Monday, just after six
+    assert daemon.settle() == [{"tiny_letters/archives"}]
+
+
+def test_what_the_settings_name_is_asked_for_once_all_together(
+    project: Project, instance: dg.DagsterInstance
+) -> None:
+    named = ("tiny_digits", "tiny_letters")
+
+    [asked] = Daemon(project, instance, datasets=named).settle()
+
+    assert asked == made_by_default(project, *named)
+
+
+def test_a_dataset_that_the_settings_misspell_is_refused_when_the_ui_loads(
+    project: Project,
+) -> None:
+    with pytest.raises(UnknownName, match=r"IMAGESETS_DATASETS: .*'tiny_leters'.*tiny_letters"):
+        project.definitions(datasets=("tiny_leters",))
 
 
 def test_what_could_not_be_made_is_not_asked_for_at_every_tick(
@@ -349,7 +448,7 @@ def test_what_could_not_be_made_is_not_asked_for_at_every_tick(
 ) -> None:
     project.publisher.archive("tiny_letters", "letters.zip").unlink()
 
-    asked = Daemon(project, instance).settle()
+    asked = Daemon(project, instance, datasets=DATASETS).settle()
 
     assert sum("tiny_letters/archives" in some for some in asked) == 1
 

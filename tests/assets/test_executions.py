@@ -88,6 +88,14 @@ def test_they_are_given_up_after_three_more_tries(
     assert not result.success
     assert of_type(result, "STEP_UP_FOR_RETRY").count("tiny_letters__archives") == 3
     assert of_type(result, "STEP_FAILURE").count("tiny_letters__archives") == 1
+    [failure] = [
+        event.step_failure_data
+        for event in result.all_events
+        if event.event_type_value == "STEP_FAILURE" and event.step_key == "tiny_letters__archives"
+    ]
+    assert failure.error
+    assert "max_retries" not in failure.error.message, "what people read first is in our words"
+    assert "letters.zip (" in failure.error.message
 
 
 def test_tries_are_further_and_further_apart(

@@ -24,7 +24,12 @@ def run(project: Project, **options: Any) -> dg.ExecuteInProcessResult:
         project.data, project.publisher.catalogue, str(project.publisher.mirror), offline=True
     )
     job = automated(settings).resolve_job_def("everything_of_tiny_digits")
-    return job.execute_in_process(run_config={"resources": {"options": {"config": options}}})
+    return job.execute_in_process(run_config=options_of(**options))
+
+
+def options_of(**options: Any) -> dict[str, Any]:
+    """The configuration of a run with some options."""
+    return {"resources": {"options": {"config": options}}}
 
 
 def materialized(result: dg.ExecuteInProcessResult) -> set[str]:
@@ -76,7 +81,7 @@ def test_only_the_exports_that_were_asked_for_are_made(project: Project) -> None
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"exports": ["xlsx"]}, f"exports are {', '.join(stages.exports())}, not xlsx"),
+        ({"exports": ["hdf9"]}, "exports[0] not in enum type Export got hdf9"),
         ({"compression_level": 99}, "less than or equal to 22"),
         ({"csv_headers": True}, 'unexpected config entry "csv_headers"'),
     ],
@@ -103,3 +108,23 @@ def test_the_documented_launchpad_is_the_default(built: Project) -> None:
         == Settings().chosen["compression_level"]
         == tables.COMPRESSION_LEVEL
     )
+
+
+def test_an_export_that_there_is_not_is_refused_at_launch(built: Project) -> None:
+    job = automated(built.settings()).resolve_job_def("everything_of_tiny_digits")
+    for kinds in (["csv"], list(stages.exports())):
+        assert dg.validate_run_config(job, options_of(exports=kinds))
+
+    with pytest.raises(dg.DagsterInvalidConfigError, match="hdf9"):
+        dg.validate_run_config(job, options_of(exports=["csv", "hdf9"]))
+
+
+@pytest.mark.parametrize("level", [99, -8])
+def test_a_level_that_zstd_has_not_is_refused_at_launch(built: Project, level: int) -> None:
+    job = automated(built.settings()).resolve_job_def("everything_of_tiny_digits")
+
+    with pytest.raises(dg.DagsterConfigMappingFunctionError) as caught:
+        dg.validate_run_config(job, options_of(compression_level=level))
+
+    assert "compression_level" in str(caught.value.__cause__)
+    assert dg.validate_run_config(job, options_of(compression_level=22))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from assets.running import notifications
 from assets.settings import Settings
 from pipelines.errors import ImagesetsError
 from tests.assets.project import Project, Site
+from tests.assets.test_refresh import checked, figures
 from tests.servers import serving
 
 
@@ -104,7 +106,7 @@ def test_a_webhook_that_does_not_answer_is_given_up(
 
 def test_without_a_webhook_the_message_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        assert notifications.post(None, "the text", {})
+        assert not notifications.post(None, "the text", {})
 
     assert "the text" in caplog.text
     assert "IMAGESETS_WEBHOOK is not set" in caplog.text
@@ -158,10 +160,15 @@ class Died:
         self, project: Project, site: Site, chat: Chat, instance: dg.DagsterInstance
     ) -> None:
         self._instance, self._chat = instance, chat
-        found = project.definitions(site.url, webhook=chat.url)
+        self._project, self._site = project, site
+        self._cursor: str | None = None
+        self.skipped = ""
+        self.has_webhook(chat.url)
+
+    def has_webhook(self, url: str | None) -> None:
+        found = self._project.definitions(self._site.url, webhook=url)
         self._refresh = found.resolve_job_def("refresh")
         self._repository = found.get_repository_def()
-        self._cursor: str | None = None
 
     def __call__(self) -> list[str]:
         """Refresh, tick, and return what was told since."""
@@ -175,7 +182,7 @@ class Died:
         )
         found = self._repository.get_sensor_def("mirror_died").evaluate_tick(context)
         assert not found.run_requests
-        self._cursor = found.cursor
+        self._cursor, self.skipped = found.cursor, found.skip_message or ""
         return [told["text"] for told in self._chat.told[before:]]
 
 
@@ -214,3 +221,50 @@ def test_what_could_not_be_told_is_told_later(died: Died, site: Site, chat: Chat
     chat.status = 200
     assert len(died.again()) == 1
     assert died.again() == []
+
+
+def test_without_a_webhook_the_tick_says_so_and_tells_it_once_there_is_one(
+    died: Died, site: Site, chat: Chat
+) -> None:
+    died.has_webhook(None)
+    site.gone = True
+    for _ in range(2):
+        assert died() == []
+        assert "6 file(s) can't be had from their mirrors" in died.skipped
+        assert "tiny_letters/letters.zip: HTTP 404" in died.skipped
+        assert "Nobody was told: IMAGESETS_WEBHOOK is not set." in died.skipped
+
+    died.has_webhook(chat.url)
+
+    [text] = died.again()
+    assert "6 file(s)" in text
+    assert died.skipped == "Told of 6 file(s)."
+
+
+def test_what_came_back_while_there_was_no_webhook_is_told_when_it_dies_again(
+    died: Died, site: Site, built: Project, chat: Chat
+) -> None:
+    site.gone = True
+    assert len(died()) == 1
+    site.gone = False
+    assert died() == []
+    died.has_webhook(None)
+    site.gone = True
+    assert died() == []
+    died.has_webhook(chat.url)
+
+    assert len(died.again()) == 1
+
+
+def test_a_local_mirror_that_lacks_a_source_is_no_dead_mirror(
+    built: Project, instance: dg.DagsterInstance
+) -> None:
+    mirror = built.publisher.mirror
+    shutil.rmtree(mirror / "tiny_letters")
+    (mirror / "tiny_digits" / "test-labels.gz").unlink()
+    definitions = built.definitions(str(mirror))
+    definitions.resolve_job_def("refresh").execute_in_process(instance=instance)
+
+    assert figures(instance, "tiny_letters") == (0, 0, 0)
+    assert checked(instance, "tiny_letters").passed
+    assert figures(instance, "tiny_digits") == (0, 1, 0), "of a source that it has, it lacks a file"

@@ -80,6 +80,7 @@ def test_any_other_word_for_a_switch_is_refused_by_name(word: str) -> None:
         Settings(mirror="https://example.org/mirror", options={"csv_header": True}),
         Settings(openlineage="http://127.0.0.1:5000"),
         Settings(openlineage="/events.jsonl"),
+        Settings(datasets=("mnist", "emnist")),
         Settings(refresh_cron="30 2 * * *", refresh_timezone="Europe/Paris"),
         Settings(
             executor="multiprocess",
