@@ -188,7 +188,7 @@ def misspelt(environment: Mapping[str, str]) -> list[str]:
     ]
 
 
-_OF_TESTS = r"IMAGESETS_(TEST_|OPENLINEAGE_SCHEMAS$)"
+_OF_TESTS = r"IMAGESETS_(TEST_|OPENLINEAGE_SCHEMAS$|READERS_DATA$)"
 
 _OWN = (
     "data",

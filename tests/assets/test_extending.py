@@ -164,7 +164,8 @@ def test_an_export_that_is_added_as_one_module_is_made_told_of_and_verified(
     add("exports", OF_GREY)
     options = [*project.options, *project.mirror]
 
-    assert "--rows-flat" in command("build", "--help").stdout
+    assert "--rows-flat" not in command("build", "--help").stdout, "that of a default build"
+    assert "--rows-flat" in command("exports", "rows").stdout
     assert "rows" in command("build", "--only", "nothing", *options).stderr
 
     said = command("build", *options, "--openlineage", str(tmp_path / "told.jsonl"))
@@ -500,7 +501,7 @@ def test_words_to_choose_from_are_a_setting_everywhere(
     of_rows = EXPORT.replace("options=(Option(", f"options=({words}, Option(")
     add("exports", of_rows)
     asked = [*built.options, *built.mirror, "tiny_digits", "--only", "rows"]
-    assert "--rows-order {rows,columns}" in command("build", "--help").stdout
+    assert "--rows-order {rows,columns}" in command("exports", "rows").stdout
     said = command("build", *asked, "--rows-order", "diagonals")
     assert "write rows or columns; rows is the default" in " ".join(said.stderr.split())
     assert command("build", *asked, "--rows-order", "columns").code == 0
