@@ -95,7 +95,7 @@ def strip(rows: Rows, alt: str) -> str:
     Where the columns have heads, an image of each column, one above the other.
     """
     classes = min(_STRIP_CLASSES, len(rows.names))
-    while True:
+    while classes:
         chosen = np.linspace(0, len(rows.names) - 1, classes).round().astype(int)
         names = " · ".join(_plain(_cut(rows.names[at])) for at in chosen)
         told = f"{' above '.join(map(_plain, rows.heads))}: {names}" if rows.heads else names
@@ -105,9 +105,10 @@ def strip(rows: Rows, alt: str) -> str:
         ]
         for picture in _ever_smaller(lines, rows.shape):
             text = f"{in_markdown(picture, alt)}\n\n{told}"
-            if len(text) <= MOST_LETTERS or classes == 1:
+            if len(text) <= MOST_LETTERS:
                 return text
         classes //= 2
+    return text
 
 
 def bars(names: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
