@@ -73,17 +73,25 @@ def _metadata(finding: Finding) -> dict[str, Any]:
             for name, number in finding.expected.items()
         ]
         return {"expected and found": as_table(rows)}
+    if isinstance(finding.expected, Sequence) and not isinstance(finding.expected, str):
+        figures = zip(("mean", "std"), finding.expected, finding.found, strict=True)
+        rows = [
+            {"figure": figure, "channel": channel, "expected": one, "found": other}
+            for figure, expected, found in figures
+            for channel, (one, other) in enumerate(zip(expected, found, strict=True), 1)
+        ]
+        return {"expected and found": as_table(rows)}
     shown = {"expected": finding.expected, "found": finding.found, **finding.numbers}
     if finding.rows:
         shown["same images"] = as_table(finding.rows)
     return shown
 
 
-def as_table(rows: Sequence[Mapping[str, str | int]]) -> dg.TableMetadataValue:
+def as_table(rows: Sequence[Mapping[str, str | float | None]]) -> dg.TableMetadataValue:
     """Return rows, at least one, as a table for the UI."""
+    types = {int: "int", float: "float"}
     columns = [
-        dg.TableColumn(name, "int" if isinstance(value, int) else "string")
-        for name, value in rows[0].items()
+        dg.TableColumn(name, types.get(type(value), "string")) for name, value in rows[0].items()
     ]
     records = [dg.TableRecord(dict(row)) for row in rows]
     return dg.MetadataValue.table(records, dg.TableSchema(columns))

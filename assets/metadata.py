@@ -38,9 +38,16 @@ def tags(
     return {"stage": stage} | {key: one.name for key, one in named.items() if one is not None}
 
 
-def group(stage: str, source: Source) -> str:
-    """Return the group of assets that one is shown in: those made on request have their own."""
-    return source.name if stage in DEFAULT else f"{source.name}_exports"
+def group(stage: str, source: Source, dataset: Dataset | None = None) -> str:
+    """Return the group of assets that one is shown in: a part for each step of a path.
+
+    A source has one, each of its datasets one inside (`emnist/letters`) unless it is the only one,
+    and what is made on request is apart in `on_request`, inside either.
+    """
+    parts = [source.name]
+    if dataset and len(source.datasets) > 1:
+        parts.append(dataset.name.removeprefix(f"{source.name}_"))
+    return "/".join(parts if stage in DEFAULT else [*parts, "on_request"])
 
 
 def about_archives(source: Source, stage: str) -> str:
@@ -79,22 +86,24 @@ def materialized(planned: Planned, made: Sequence[Made]) -> dg.MaterializeResult
     version = (
         digests[0] if len(made) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
     )
+    size_bytes = sum(m.provenance.size_bytes for m in made)
     seconds = max(m.ended_s for m in made) - min(m.begun_s for m in made)
     facts: dict[str, Any] = {
         "state": "made" if rebuilt else "up to date",
-        "because": "; ".join(sorted({m.because for m in rebuilt if m.because}))
-        or "nothing changed",
+        **_reasons(rebuilt),
         **_shown(planned, made),
+        **_options(planned, made[0].provenance),
         "path": os.path.commonpath([m.provenance.path for m in made]),
         "dagster/uri": Path(os.path.commonpath([m.path for m in made])).as_uri(),
-        "bytes": sum(m.provenance.size_bytes for m in made),
+        "size": f"{size_bytes:,} bytes",
+        "bytes": size_bytes,
         "made": dg.MetadataValue.timestamp(max(m.provenance.run.ended_s for m in made)),
         LAST_READ: dg.MetadataValue.timestamp(min(clock.seconds(m.looked) for m in made)),
     }
     if rebuilt:
         facts["seconds"] = round(seconds, 3)  # what was up to date would plot as made in no time
     if len(made) == 1:
-        facts["sha256"] = digests[0]
+        facts["sha256"] = dg.MetadataValue.md(_halved(digests[0]))
     if records:
         facts["dagster/row_count"] = records
     if rebuilt and records:
@@ -118,6 +127,28 @@ def _shown(planned: Planned, made: Sequence[Made]) -> dict[str, Any]:
     return _of_statistics(made[0].path) if planned.stage == "statistics" else {}
 
 
+def _reasons(rebuilt: Iterable[Made]) -> dict[str, str]:
+    """Return why artefacts were made: that one is not there was true before, and is no more."""
+    reasons = {str(m.because).replace("it is not there", "it was not there") for m in rebuilt}
+    return {"made because": "; ".join(sorted(reasons))} if reasons else {}
+
+
+def _options(planned: Planned, known: Provenance) -> dict[str, str]:
+    """Return the options that decided the bytes of an export, by the names in the launchpad."""
+    if planned.product is None:
+        return {}
+    return {
+        f"{planned.product.name}_{option.name}": str(known.parameters[option.name]).lower()
+        for option in planned.product.options
+        if option.name in known.parameters
+    }
+
+
+def _halved(sha256: str) -> str:
+    """Return a SHA-256 in two parts, as markdown: a line of 64 letters is wider than the page."""
+    return f"`{sha256[:32]}` `{sha256[32:]}`"
+
+
 def _archives(source: Source, stage: str) -> Mapping[str, Archive]:
     return source.optional_archives if stage == OPTIONAL else source.archives
 
@@ -127,7 +158,7 @@ def _of_archives(
 ) -> dict[str, Any]:
     """Return what archives tell, under their names: which bytes they are, from where, since when.
 
-    Short texts, and the SHA-256 in two parts: a table of hashes is wider than the page.
+    Short texts: a table of hashes is wider than the page.
     """
     told: dict[str, Any] = {}
     for one, (name, archive) in zip(known, declared.items(), strict=True):
@@ -135,15 +166,23 @@ def _of_archives(
         when = f", retrieved {retrieved[:19].replace('T', ' ')} UTC" if retrieved else ""
         told[name] = dg.MetadataValue.md(
             f"{one.size_bytes:,} bytes{when}\n\nMD5 `{archive.md5}`\n\n"
-            f"SHA-256 `{one.sha256[:32]}` `{one.sha256[32:]}`\n\nfrom `{origin}`"
+            f"SHA-256 {_halved(one.sha256)}\n\nfrom `{origin}`"
         )
     return told | {"homepage": dg.MetadataValue.url(source.homepage)}
 
 
 def _of_table(path: Path) -> dict[str, Any]:
     """Return what a table shows: examples of each class."""
-    sheet = _pictures.in_markdown(_pictures.contact_sheet(path), "the first records of each class")
-    return {"examples": dg.MetadataValue.md(sheet)}
+    return _in_two_sizes("examples", _pictures.examples(path), "the first records of each class")
+
+
+def _in_two_sizes(title: str, rows: _pictures.Rows, alt: str) -> dict[str, Any]:
+    """Return pictures at a glance, and all of them, which the UI shows on a click."""
+    large = _pictures.in_markdown(_pictures.sheet(rows), alt)
+    return {
+        title: dg.MetadataValue.md(_pictures.strip(rows, alt)),
+        f"{title}, large": dg.MetadataValue.md(large),
+    }
 
 
 def _of_statistics(path: Path) -> dict[str, Any]:
@@ -157,8 +196,10 @@ def _of_statistics(path: Path) -> dict[str, Any]:
         series = {str(name): part[figure].to_list() for (name,), part in splits.items()}
         shown[title] = _pictures.in_markdown(_pictures.bars(names, series), title)
     means = f"mean image of each class, in {' and '.join(name for (name,) in splits)}"
-    shown["mean images"] = _pictures.in_markdown(_pictures.mean_images(path), means)
-    return {title: dg.MetadataValue.md(text) for title, text in shown.items()}
+    return {
+        **{title: dg.MetadataValue.md(text) for title, text in shown.items()},
+        **_in_two_sizes("mean images", _pictures.means(path), means),
+    }
 
 
 def table_columns(

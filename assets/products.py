@@ -28,7 +28,7 @@ def asset(plan: Plan, planned: Planned, product: Product, subject: Subject) -> d
         code_version=product.code_version,
         description=metadata.about(_lead(product, subject), subject.source, subject.dataset),
         metadata=metadata.product_columns(product, subject.dataset, needs),
-        group_name=metadata.group(product.name, subject.source),
+        group_name=metadata.group(product.name, subject.source, subject.dataset),
         owners=metadata.OWNERS,
         tags=metadata.tags(product.name, subject.source, subject.dataset, split),
         output_required=product.name in DEFAULT and room_of(product.name) != "exports",

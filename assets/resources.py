@@ -56,7 +56,10 @@ class Store(dg.ConfigurableResource[Any]):
     resource like this one: so it is none.
     """
 
-    data: str
+    data: str = Field(
+        description="The data folder of this instance. Leave it: what is made in another one is "
+        "recorded here as if it lay in this one."
+    )
     _target: openlineage.Target = PrivateAttr(default=openlineage.Target())
     _run_id: str | None = PrivateAttr(default=None)
     _outbox: Outbox | None = PrivateAttr(default=None)

@@ -32,7 +32,7 @@ def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
             dataset,
         ),
         metadata=metadata.statistics_columns(dataset, keys),
-        group_name=source.name,
+        group_name=metadata.group("statistics", source, dataset),
         owners=metadata.OWNERS,
         tags=metadata.tags("statistics", source, dataset),
     )

@@ -31,7 +31,7 @@ def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition
             dataset,
         ),
         metadata=metadata.table_columns(source, dataset, split, archives.key(source.name)),
-        group_name=source.name,
+        group_name=metadata.group("tables", source, dataset),
         owners=metadata.OWNERS,
         tags=metadata.tags("tables", source, dataset, split),
     )

@@ -9,7 +9,7 @@ Annotations are not postponed here: Dagster reads that of a check's context.
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import dagster as dg
 
 from assets.archives import key
+from assets.checks import as_table
 from assets.settings import Settings
 from pipelines import archives
 from pipelines.archives import Identify, looks, probes
@@ -84,8 +85,7 @@ class Mirrors:
         return dg.AssetObservation(
             key(self.source),
             description="What the mirrors say of the archives, without fetching them.",
-            metadata=self._figures
-            | {"places": dg.MetadataValue.json(list(map(asdict, self.standings)))},
+            metadata=self._figures | {"places": _as_table(self.standings)},
             tags={DATA_VERSION: self.version},
         )
 
@@ -146,16 +146,32 @@ def known(instance: dg.DagsterInstance, source: str) -> dict[str, Standing]:
     for record in instance.fetch_observations(key(source), limit=1).records:
         if observation := record.asset_observation:
             try:
-                rows: Any = observation.metadata["places"].value
-                return {
-                    row["probe"]["place"]: Standing(
-                        Probe(**row["probe"]), row["judged"], row["wrong"]
-                    )
-                    for row in rows
-                }
+                return {s.probe.place: s for s in _standings(observation.metadata["places"])}
             except (KeyError, TypeError):  # another release observed it: begin anew
                 logger.info("%s: an observation of another form is passed over", source)
     return {}
+
+
+def _as_table(standings: Iterable[Standing]) -> dg.TableMetadataValue | dg.JsonMetadataValue:
+    """Return standings as the UI shows them, and `known` reads them again."""
+    rows = [
+        {**asdict(standing.probe), "judged": standing.judged, "wrong": standing.wrong}
+        for standing in standings
+    ]
+    return as_table(rows) if rows else dg.MetadataValue.json([])
+
+
+def _standings(kept: dg.MetadataValue[Any]) -> Iterator[Standing]:
+    """Yield standings from a table, or from the JSON in which earlier releases kept them."""
+    if isinstance(kept, dg.TableMetadataValue):
+        for record in kept.records:
+            probe: dict[str, Any] = dict(record.data)
+            judged, wrong = probe.pop("judged"), probe.pop("wrong")
+            yield Standing(Probe(**probe), judged, wrong)
+    else:
+        rows: Any = kept.value
+        for row in rows:
+            yield Standing(Probe(**row["probe"]), row["judged"], row["wrong"])
 
 
 def look(

@@ -6,6 +6,7 @@ Skipped where no Chromium is installed, unless IMAGESETS_TEST_BROWSER=1 says tha
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
@@ -147,11 +149,14 @@ def test_a_dataset_is_materialized_by_clicking_and_its_graph_is_legible(ui: Ui) 
     ui.keep("graph")
 
 
-def test_a_table_shows_its_columns_and_a_contact_sheet(ui: Ui) -> None:
+def test_a_table_shows_its_columns_examples_at_once_and_more_on_a_click(ui: Ui) -> None:
     ui.open("/assets/tiny_digits/train")
     expect(ui.page.get_by_text("30 rows")).to_be_visible()
     expect(ui.page.get_by_text("Position of the record in its split, from 0.")).to_be_visible()
     expect(ui.page.get_by_text("fixed_size_binary[12]")).to_be_visible()
+    strip = ui.page.locator("img[src^='data:image/svg']").first
+    expect(strip).to_be_visible()
+    assert strip.evaluate("image => image.naturalHeight") >= 30
     ui.keep("table")
     ui.page.get_by_text("[Show Markdown]").first.click()
     image = ui.page.locator("img[src^='data:image/png']").first
@@ -168,7 +173,35 @@ def test_statistics_show_the_classes_and_a_chart(ui: Ui) -> None:
     chart = ui.page.locator("img[src^='data:image/svg']").first
     expect(chart).to_be_visible()
     assert chart.evaluate("image => image.naturalWidth") > 100
+    means = ui.page.get_by_alt_text("mean image of each class, in train and test").first
+    expect(means).to_be_visible()
     ui.keep("statistics")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("asset", ["train", "train_csv", "statistics", "archives"])
+def test_what_an_asset_tells_is_not_cut_off_on_a_small_screen(
+    ui: Ui, asset: str, theme: Literal["light", "dark"]
+) -> None:
+    ui.page.set_viewport_size({"width": 1440, "height": 900})
+    ui.page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+    try:
+        ui.open(f"/assets/tiny_digits/{asset}")
+        parts = ui.page.locator("code").filter(has_text=re.compile("^[0-9a-f]{32}$"))
+        expect(parts.first).to_be_visible()
+        parts.last.scroll_into_view_if_needed()
+        ui.keep(f"{asset}-{theme}")
+        cut = "part => part.getBoundingClientRect().right > document.body.clientWidth || " + (
+            "part.getBoundingClientRect().right > "
+            "part.closest('table').parentElement.getBoundingClientRect().right"
+        )
+        assert [parts.nth(at).evaluate(cut) for at in range(2)] == [False, False]
+        expect(ui.page.get_by_text("made because")).to_be_visible()
+        if asset == "train_csv":
+            expect(ui.page.get_by_text("csv_header")).to_be_visible()
+    finally:
+        ui.page.set_viewport_size({"width": 1500, "height": 1400})
+        ui.page.emulate_media(color_scheme="light", reduced_motion="reduce")
 
 
 def test_a_check_that_fails_says_what_was_expected_and_what_was_found(ui: Ui) -> None:

@@ -58,6 +58,23 @@ def test_what_was_expected_and_found_of_each_class_stands_side_by_side() -> None
     assert (also.metadata["expected"].value, also.metadata["found"].value) == (30, 30)
 
 
+def test_published_figures_and_those_found_stand_side_by_side_for_each_channel() -> None:
+    published = Finding(
+        "mean_and_std_as_published", True, [[0.5, 0.4], [0.2, 0.3]], [[0.51, 0.41], [0.21, 0.31]]
+    )
+
+    [told] = checks.results([published])
+
+    table = told.metadata["expected and found"]
+    assert [column.type for column in table.schema.columns] == ["string", "int", "float", "float"]
+    assert [tuple(row.data.values()) for row in table.records] == [
+        ("mean", 1, 0.5, 0.51),
+        ("mean", 2, 0.4, 0.41),
+        ("std", 1, 0.2, 0.21),
+        ("std", 2, 0.3, 0.31),
+    ]
+
+
 def test_dagster_is_told_a_warning_with_what_else_was_counted() -> None:
     rows = [{"records": "train 0, test 1", "classes": "class 0", "one class": "yes"}]
     leak = Finding("leaks", False, "no image in two splits", "1", True, {"groups": 1}, rows)

@@ -285,7 +285,7 @@ def test_what_is_added_stands_in_the_ui_with_its_columns_and_in_the_launchpad(
     options = definitions.resources["options"]
     assert options.rows_flat is False
     assert options.exports == ["csv", "lmdb"], "the others are made where somebody names them"
-    assert rows.group_name == "tiny_digits_exports"
+    assert rows.group_name == "tiny_digits/on_request"
     assert keys["tiny_digits/test_csv"].group_name == "tiny_digits"
     assert rows.automation_condition is None
     assert keys["tiny_digits/test_csv"].automation_condition is not None
@@ -547,7 +547,7 @@ def test_a_run_of_everything_leaves_out_what_is_made_on_request_and_a_run_of_tha
     graph = automated(built.settings()).resolve_asset_graph()
     groups = {key.to_user_string(): graph.get(key).group_name for key in graph.get_all_asset_keys()}
     everything = {*groups}
-    on_request = {key for key, group in groups.items() if str(group).endswith("_exports")}
+    on_request = {key for key, group in groups.items() if str(group).endswith("/on_request")}
     default = everything - on_request
     assert rows | inventories < on_request
     assert run() == default
@@ -651,7 +651,7 @@ def test_optional_archives_are_fetched_for_what_needs_them_and_for_nothing_else(
     ).isdisjoint({asset, "tiny_digits/repacked"})
     graph = project.definitions().resolve_asset_graph()
     node = graph.get(dg.AssetKey(asset.split("/")))
-    assert node.group_name == "tiny_digits_exports"
+    assert node.group_name == "tiny_digits/on_request"
     assert node.automation_condition is None
     assert not graph.has(dg.AssetKey(["tiny_letters", "repacked"])), "it has none"
 

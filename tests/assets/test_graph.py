@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from dagster import AssetKey
 
 from assets.graph import define
 from assets.settings import Settings
@@ -55,6 +56,27 @@ def test_the_graph_has_an_asset_for_everything_that_the_catalogue_promises(
 ) -> None:
     promised = {"/".join(asset) for asset in Settings().plan().assets()}
     assert {key.to_user_string() for key in graph.get_all_asset_keys()} == promised
+
+
+def test_within_a_group_no_two_assets_are_shown_by_the_same_name(graph: AssetGraph) -> None:
+    # A box of the graph shows the last part of a key only.
+    shown = [(graph.get(key).group_name, key.path[-1]) for key in graph.get_all_asset_keys()]
+    assert len(shown) == len(set(shown))
+
+
+def test_groups_lie_within_their_source_and_what_is_made_on_request_is_apart(
+    graph: AssetGraph,
+) -> None:
+    def group(asset: str) -> str | None:
+        return graph.get(AssetKey(asset.split("/"))).group_name
+
+    assert group("emnist/archives") == "emnist"
+    assert group("emnist_letters/train") == group("emnist_letters/test_csv") == "emnist/letters"
+    assert group("emnist_letters/statistics") == group("emnist_letters/croissant")
+    assert group("emnist_letters/npz") == "emnist/letters/on_request"
+    assert group("mnist/archives") == group("mnist/train") == "mnist", "its only dataset"
+    assert group("mnist/npz") == "mnist/on_request"
+    assert group("cifar10/optional_archives") == "cifar10/on_request"
 
 
 def test_no_asset_is_made_from_something_that_nothing_makes(graph: AssetGraph) -> None:

@@ -136,13 +136,15 @@ def test_what_mirrors_say_is_observed_on_the_archives_as_numbers(
         found = observed(instance, source)
         assert figures(instance, source) == (1, 0, 0)
         assert isinstance(found.metadata["seconds"].value, float)
-        [*places] = found.metadata["places"].value  # type: ignore[misc]
-        assert [row["probe"]["place"] for row in places] == [
+        shown = found.metadata["places"]
+        assert isinstance(shown, dg.TableMetadataValue)
+        places: list[Any] = [record.data for record in shown.records]
+        assert [row["place"] for row in places] == [
             f"{site.url}{source}/{archive}" for archive in ARCHIVES[source]
         ]
         for row, archive in zip(places, ARCHIVES[source], strict=True):
             size = (site.root / source / archive).stat().st_size
-            assert (row["probe"]["size_bytes"], row["probe"]["etag"]) == (size, '"v1"')
+            assert (row["size_bytes"], row["etag"]) == (size, '"v1"')
         assert checked(instance, source).passed
 
 

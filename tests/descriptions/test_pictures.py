@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -37,10 +38,11 @@ FASHION = (
 
 
 def seen(png: bytes) -> Array:
-    """What a PNG shows, as (height, width, 3)."""
+    """What a PNG shows on a white page, as (height, width, 3)."""
     image = Image.open(io.BytesIO(png))
     assert image.format == "PNG"
-    return np.asarray(image.convert("RGB"))
+    page = Image.new("RGBA", image.size, "white")
+    return np.asarray(Image.alpha_composite(page, image.convert("RGBA")).convert("RGB"))
 
 
 def places(sheet: Array, image: Array, factor: int) -> list[tuple[int, int]]:
@@ -62,9 +64,8 @@ def black_and_white(records: int, height: int, width: int, channels: int = 1) ->
 
 
 def sheet_of(folder: Path, images: Array, labels: Array, classes: int) -> bytes:
-    return _pictures.contact_sheet(
-        builders.tiny(folder, images, labels, classes=classes).table(folder / "table.parquet")
-    )
+    table = builders.tiny(folder, images, labels, classes=classes).table(folder / "table.parquet")
+    return _pictures.sheet(_pictures.examples(table))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -89,7 +90,7 @@ def test_a_sheet_shows_the_first_records_of_each_class_upright_and_in_order(
         assert corners == sorted(corners)
         rows.append(corners[0])
         name = sheet[corners[0][0] : corners[0][0] + 56, : corners[0][1]]
-        assert name.min() < 100, "no name stands before the examples"
+        assert name.min() < 150, "no name stands before the examples"
     assert rows == sorted(rows)
 
 
@@ -105,7 +106,7 @@ def test_no_more_is_read_than_the_examples_take(tmp_path: Path) -> None:
     images[:] = np.random.default_rng(0).integers(0, 256, (64, 64, 1), np.uint8)
     labels = np.arange(records, dtype=np.uint8) % 5
     path = builders.tiny(tmp_path, images, labels).table(tmp_path / "table.parquet")
-    whole = _pictures.contact_sheet(path)
+    whole = _pictures.sheet(_pictures.examples(path))
 
     last = pq.read_metadata(path).row_group(3).column(3)
     assert last.path_in_schema == "pixels"
@@ -113,7 +114,7 @@ def test_no_more_is_read_than_the_examples_take(tmp_path: Path) -> None:
         file.seek(last.data_page_offset)
         file.write(b"\xff" * last.total_compressed_size)
 
-    assert _pictures.contact_sheet(path) == whole
+    assert _pictures.sheet(_pictures.examples(path)) == whole
     with pytest.raises(TableError, match="damaged"):
         statistics.summarise(path)
 
@@ -170,10 +171,108 @@ def test_mean_images_stand_behind_their_class_per_split(tmp_path: Path) -> None:
     tiny = builders.tiny(tmp_path, images, labels, classes=4)  # and none of class 2
     statistics.write([tiny.table(tmp_path / "table.parquet")], tmp_path / "statistics.parquet")
 
-    sheet = seen(_pictures.mean_images(tmp_path / "statistics.parquet"))
+    sheet = seen(_pictures.sheet(_pictures.means(tmp_path / "statistics.parquet")))
 
     # The mean of one image is that image.
     assert [len(places(sheet, image, 7)) for image in images] == [1, 1, 1]
+
+
+def test_a_sheet_is_legible_on_a_white_page_and_on_a_black_one(tmp_path: Path) -> None:
+    images = black_and_white(20, 8, 8)
+    png = sheet_of(tmp_path, images, np.repeat(np.arange(2, dtype=np.uint8), 10), 2)
+
+    image = Image.open(io.BytesIO(png)).convert("RGBA")
+    sheet = np.asarray(image)
+
+    assert sheet[0, 0, 3] == 0, "what is no image is transparent"
+    seen_through = sheet[..., 3] == 0
+    letters = sheet[:, : places(seen(png), images[0], 7)[0][1]][..., 3] > 200
+    assert letters.any()
+    assert (sheet[:, : letters.shape[1]][letters][:, :3] == 128).all(), "grey: seen on both"
+    assert seen_through.any()
+
+
+def test_the_columns_of_mean_images_say_which_split_they_are(tmp_path: Path) -> None:
+    images = black_and_white(4, 8, 8)
+    labels = np.array([0, 1, 0, 1], np.uint8)
+    rows = _pictures.Rows(["a", "b"], [images[labels == label] for label in (0, 1)], (8, 8, 1))
+    headed = replace(rows, heads=["train", "test"])
+
+    without, sheet = seen(_pictures.sheet(rows)), seen(_pictures.sheet(headed))
+
+    [(top, train)], [(_, test)] = (places(sheet, images[at], 7) for at in (0, 2))
+    assert places(without, images[0], 7)[0][0] == 0
+    assert top >= 15
+    for left in (train, test):
+        assert sheet[:top, left : left + 56].min() < 150, "a head stands above the column"
+    assert (sheet[:top, :train] == 255).all()
+
+
+def test_mean_images_are_in_columns_of_splits_and_black_where_there_are_none(
+    tmp_path: Path,
+) -> None:
+    images, labels = black_and_white(2, 8, 8), np.array([0, 2], np.uint8)
+    tiny = builders.tiny(tmp_path, images, labels, classes=3)
+    statistics.write([tiny.table(tmp_path / "table.parquet")], tmp_path / "statistics.parquet")
+
+    rows = _pictures.means(tmp_path / "statistics.parquet")
+
+    assert rows.heads == [tiny.split.name]
+    assert [len(of_class) for of_class in rows.images] == [1, 1, 1]
+    assert (rows.images[0][0] == images[0]).all()
+    assert (rows.images[2][0] == images[1]).all()
+    assert not rows.images[1][0].any()
+
+
+# --- strips ---------------------------------------------------------------------------------------
+
+
+def strip_seen(text: str) -> tuple[Array, str]:
+    """What a strip in markdown shows, and its caption."""
+    link, _, caption = text.partition("\n\n")
+    [svg] = re.fullmatch(r"!\[.*\]\(<data:image/svg\+xml,([^<>\n]*)>\)", link).groups()
+    [image] = ElementTree.fromstring(unquote(svg))
+    data = base64.b64decode(image.attrib["href"].removeprefix("data:image/webp;base64,"))
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB")), caption
+
+
+@pytest.mark.parametrize("names", [FASHION, [f"class {n}" for n in range(47)], ["only"]])
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3), (300, 200, 3)])
+@pytest.mark.parametrize("heads", [[], ["train", "test"]])
+def test_a_strip_is_short_enough_to_be_shown_at_once(
+    names: list[str], shape: tuple[int, int, int], heads: list[str]
+) -> None:
+    random = np.random.default_rng(6)
+    images = [list(random.integers(0, 256, (2, *shape), np.uint8)) for _ in names]
+
+    text = _pictures.strip(_pictures.Rows(names, images, shape, heads), "a strip")
+
+    assert len(text) < 1000  # Dagster's UI hides longer texts behind a button
+    picture, caption = strip_seen(text)
+    assert picture.size
+    assert names[0] in caption
+    assert names[-1] in caption or len(names) > 10
+    assert all(head in caption for head in heads)
+
+
+def test_a_strip_shows_the_first_image_of_each_class_in_order() -> None:
+    images = [[np.full((28, 28, 1), 25 * label, np.uint8)] for label in range(10)]
+    text = _pictures.strip(_pictures.Rows([*"0123456789"], images, (28, 28, 1)), "digits")
+
+    picture, caption = strip_seen(text)
+
+    tiles = np.stack(np.array_split(picture[..., 0].astype(float), 10, axis=1))
+    assert tiles.mean((1, 2)) == pytest.approx(25 * np.arange(10), abs=6)
+    assert caption == " · ".join("0123456789")
+
+
+def test_a_class_without_images_is_black_in_a_strip_and_names_are_no_markdown() -> None:
+    images = [[np.full((8, 8, 1), 255, np.uint8)], []]
+    picture, caption = strip_seen(
+        _pictures.strip(_pictures.Rows(["*a*", "b_"], images, (8, 8, 1)), "x")
+    )
+    assert picture[:, -2:].max() < 40
+    assert caption == r"\*a\* · b\_"
 
 
 # --- bars -----------------------------------------------------------------------------------------
@@ -235,7 +334,7 @@ def test_a_png_in_markdown_is_the_very_png() -> None:
 
 def test_a_path_that_is_no_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="Build the tables stage"):
-        _pictures.contact_sheet(tmp_path / "nothing.parquet")
+        _pictures.examples(tmp_path / "nothing.parquet")
 
 
 # --- the publishers' own files --------------------------------------------------------------------
