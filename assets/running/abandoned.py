@@ -10,6 +10,7 @@ Not here: the processes of the UI (`command_line.processes`), or runs that end b
 
 from __future__ import annotations
 
+import copy
 import os
 import socket
 from collections.abc import Iterator
@@ -54,13 +55,9 @@ def noting_process(executor: dg.ExecutorDefinition) -> dg.ExecutorDefinition:
         made.execute = noted
         return made
 
-    return dg.ExecutorDefinition(
-        name=executor.name,
-        config_schema=executor.config_schema,
-        requirements=executor._requirements_fn,
-        executor_creation_fn=created,
-        description=executor.description,
-    )
+    noting = copy.copy(executor)
+    noting._executor_creation_fn = created
+    return noting
 
 
 def close(instance: dg.DagsterInstance) -> list[str]:

@@ -17,7 +17,7 @@ import pytest
 from dagster import DagsterRunStatus
 
 from assets.running import abandoned, runs
-from assets.settings import ROOT
+from assets.settings import ROOT, Settings
 from tests.assets.project import Project, environment, serving
 from tests.assets.test_processes import wait_for
 from tests.assets.test_workspace import (
@@ -100,7 +100,7 @@ def test_a_build_that_was_killed_is_closed_and_says_why(project: Project, stalle
     with subprocess.Popen(
         [*command, "--mirror", stalled], cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL
     ) as process:
-        wait_for(lambda: (project.data / "dagster/history/runs.db").exists())
+        wait_for((project.data / "dagster/history/runs.db").exists)
         wait_for(lambda: _is_started(project))
         with runs.records(project.settings()) as instance:
             assert abandoned.close(instance) == [], "it is alive"
@@ -154,7 +154,7 @@ def test_a_run_whose_process_is_not_known_to_be_gone_is_left_alone(
         assert abandoned.close(instance) == []
 
 
-def _with_home(project: Project):  # type: ignore[no-untyped-def]
+def _with_home(project: Project) -> Settings:
     settings = project.settings()
     runs.home(settings)
     return settings
@@ -202,6 +202,16 @@ def test_a_daemon_that_is_killed_in_a_run_comes_back_and_its_runs_are_closed(
         _wait(lambda: _runs(project, DagsterRunStatus.FAILURE) == ["refresh", "refresh_makes"])
         _wait(lambda: _daemons(ui) and _daemons(ui) != [daemon])
         assert ui.ask("{ version }")["version"], "the UI went on"
+    with runs.records(project.settings()) as instance:
+        by_name = {run.job_name: run for run in instance.get_runs()}
+        group = instance.get_run_group(by_name["refresh"].run_id)
+    parent, child = by_name["refresh"], by_name["refresh_makes"]
+    assert group
+    assert {run.run_id for run in group[1]} == {parent.run_id, child.run_id}, "the UI links them"
+    assert child.tags["imagesets/refresh"] == child.parent_run_id == parent.run_id
+    assert parent.tags["imagesets/started"] == child.run_id
+    by = f"refresh {parent.run_id[:8]}"
+    assert child.tags["imagesets/launched_by"] == child.tags["user"] == by
     log = (tmp_path / "ui.log").read_text()
     assert "dagster._daemon ended by itself" in log
     assert log.count("was closed: its process is gone") == 2
@@ -216,30 +226,28 @@ def _daemons(ui: UI) -> list[int]:
     return [pid for pid in _descendants(ui.pid) if "dagster._daemon run" in _command_line(pid)]
 
 
-def test_a_refresh_that_is_cancelled_leaves_a_run_that_is_cancelled_too_and_linked_to_it(
-    project: Project, stalled: str, tmp_path: Path
+def test_a_build_that_is_stopped_is_cancelled_and_no_failure(
+    project: Project, stalled: str
 ) -> None:
-    project.build("tiny_letters")
-    shutil.rmtree(project.data / "archives")
-    with _ui(project, stalled, tmp_path) as ui:
-        selector = {**REPOSITORY, "pipelineName": "refresh"}
-        launched = ui.ask(LAUNCH, params={"mode": "default", "selector": selector})["launchRun"]
-        assert launched["__typename"] == "LaunchRunSuccess", launched
-        refresh = launched["run"]["runId"]
-        _wait(lambda: _runs(project, DagsterRunStatus.STARTED) == ["refresh", "refresh_makes"])
-        ui.ask("mutation($run: String!) { terminateRun(runId: $run) { __typename } }", run=refresh)
-        _wait(lambda: _runs(project, DagsterRunStatus.CANCELED) == ["refresh", "refresh_makes"])
-        found = ui.ask(
-            "query($run: ID!) { runGroupOrError(runId: $run) { ... on RunGroup { runs { id } } } }",
-            run=refresh,
-        )["runGroupOrError"]
+    command = [sys.executable, "-m", "assets", "fetch", "tiny_letters", *project.options]
+    with subprocess.Popen(
+        [*command, "--mirror", stalled], cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL
+    ) as process:
+        wait_for((project.data / "dagster/history/runs.db").exists)
+        wait_for(lambda: _has_begun(project))
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
+    assert _only_run(project).status is DagsterRunStatus.CANCELED
+    assert _last_words(project) == (
+        "Stopped, because the command line was told to stop. What was finished is kept."
+    )
+
+
+def _has_begun(project: Project) -> bool:
     with runs.records(project.settings()) as instance:
-        [child] = [run for run in instance.get_runs() if run.job_name == "refresh_makes"]
-        parent = instance.get_run_by_id(refresh)
-        said = [log.message for log in instance.all_logs(child.run_id)]
-    assert parent
-    assert {one["id"] for one in found["runs"]} == {refresh, child.run_id}
-    assert child.tags["imagesets/refresh"] == child.parent_run_id == refresh
-    assert parent.tags["imagesets/started"] == child.run_id
-    assert child.tags["imagesets/launched_by"] == child.tags["user"] == f"refresh {refresh[:8]}"
-    assert any("was told to stop. What was finished is kept." in text for text in said)
+        started = dg.DagsterEventType.STEP_START
+        return any(
+            log.dagster_event and log.dagster_event.event_type is started
+            for run in instance.get_runs()
+            for log in instance.all_logs(run.run_id)
+        )
