@@ -208,7 +208,7 @@ def test_a_daemon_that_is_killed_in_a_run_comes_back_and_its_runs_are_closed(
     parent, child = by_name["refresh"], by_name["refresh_makes"]
     assert group
     assert {run.run_id for run in group[1]} == {parent.run_id, child.run_id}, "the UI links them"
-    assert child.tags["imagesets/refresh"] == child.parent_run_id == parent.run_id
+    assert child.tags["imagesets/refresh"] == child.get_parent_run_id() == parent.run_id
     assert parent.tags["imagesets/started"] == child.run_id
     by = f"refresh {parent.run_id[:8]}"
     assert child.tags["imagesets/launched_by"] == child.tags["user"] == by
