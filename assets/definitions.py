@@ -20,7 +20,7 @@ if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
 import dagster as dg
 
 from assets import graph
-from assets.running import conditions, jobs, mirrors, refresh, retention, sensors
+from assets.running import abandoned, conditions, jobs, mirrors, refresh, retention, sensors
 from assets.settings import ROOT, Settings
 
 
@@ -52,7 +52,8 @@ def automated(settings: Settings) -> dg.Definitions:
         ],
     )
     assets = linked(conditioned, repository())
-    return dg.Definitions.merge(graph.define(settings, plan, assets), starting)
+    executor = abandoned.noting_process(graph.EXECUTORS[settings.executor])
+    return dg.Definitions.merge(graph.define(settings, plan, assets, executor=executor), starting)
 
 
 def linked(

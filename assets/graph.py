@@ -96,6 +96,7 @@ def define(
     display: Display | None = None,
     ahead: Ahead | None = None,
     exports: Sequence[str] | None = None,
+    executor: dg.ExecutorDefinition | None = None,
 ) -> dg.Definitions:
     """Return the definitions of some assets (all of the plan by default), ready to be run.
 
@@ -115,5 +116,5 @@ def define(
             "options": Options.by(settings, exports or settings.exports),
             "work": Work(plan.declared, settings.web(), display or Display(), ahead),
         },
-        executor=EXECUTORS[settings.executor],
+        executor=executor or EXECUTORS[settings.executor],
     )

@@ -17,6 +17,8 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
+EVERY_S = 60.0  # between the times that something is done now and then
+LONG_LIFE_S = 60.0  # of a helper that did not end because it can't run here
 PATIENCE_S = 20.0  # for a process that was told to end, with all that it has started
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # of linux/prctl.h
@@ -29,39 +31,67 @@ class _Stopped(Exception):
 
 
 def together(
-    *commands: Sequence[str], is_ready: Callable[[], bool] = lambda: True
-) -> Sequence[str] | None:
-    """Run commands until one of them ends or we are told to stop; then end them all.
+    first: Sequence[str],
+    *helpers: Sequence[str],
+    is_ready: Callable[[], bool] = lambda: True,
+    died: Callable[[Sequence[str]], None] = lambda _: None,
+    now_and_then: Callable[[], None] = lambda: None,
+) -> bool:
+    """Run commands until the first of them ends or we are told to stop; then end them all.
 
     Each has a process group of its own, so that Ctrl-C reaches us alone, and that nothing which it
-    has started is left behind. The next one starts when `is_ready` says so, and not before: what
-    people wait for has the cores to itself.
+    has started is left behind. The helpers start when `is_ready` says so, and not before: what
+    people wait for has the cores to itself. One that ends takes nobody along: what it has started
+    is ended, and it is started again, at once or, where it keeps ending, after a pause.
+
+    Args:
+        first: the command without which the others are of no use.
+        helpers: those that help it.
+        is_ready: whether the helpers may start.
+        died: told of a helper that has ended, and will be started again.
+        now_and_then: called every minute, and when a helper has ended.
 
     Returns:
-        the command that ended by itself; None where we were told to stop.
+        whether the first ended by itself; False where we were told to stop.
     """
-    processes: list[subprocess.Popen[Any]] = []
+    processes: dict[int, subprocess.Popen[Any]] = {}
+    pauses_s = [0.0] * (len(helpers) + 1)
+    due = [0.0] * (len(helpers) + 1)  # when a helper may start
+    next_time = time.monotonic() + EVERY_S
     with _told_to_stop():
         try:
-            for command in commands:
-                while _alive(processes) and not is_ready():
-                    time.sleep(0.1)
-                start = partial(subprocess.Popen, command, start_new_session=True)
-                processes.append(start(preexec_fn=_die_with_us))  # safe: no thread of ours runs
-            if len(_alive(processes)) == len(commands):
-                os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
-            ended = [process.args for process in processes if process.poll() is not None]
-            return next((command for command in commands if command in ended), None)
+            processes[0] = _start(first)
+            while processes[0].poll() is None and not is_ready():
+                time.sleep(0.1)
+            while processes[0].poll() is None:
+                for number, helper in enumerate(helpers, 1):
+                    if number not in processes and time.monotonic() >= due[number]:
+                        processes[number] = _start(helper)
+                        due[number] = time.monotonic() + LONG_LIFE_S
+                    elif number in processes and processes[number].poll() is not None:
+                        lived_long = time.monotonic() >= due[number]
+                        _end([processes[number]])
+                        del processes[number]
+                        pauses_s[number] = 0.0 if lived_long else 2 * pauses_s[number] + 1
+                        due[number] = time.monotonic() + min(pauses_s[number], LONG_LIFE_S)
+                        died(helper)
+                        next_time = time.monotonic()
+                if time.monotonic() >= next_time:
+                    now_and_then()
+                    next_time = time.monotonic() + EVERY_S
+                time.sleep(0.2)
+            return True
         except _Stopped:
-            return None
+            return False
         finally:
             for number in _TOLD_TO_STOP:
                 signal.signal(number, signal.SIG_IGN)  # once is enough
-            _end(processes)
+            _end([*processes.values()])
 
 
-def _alive(processes: Sequence[subprocess.Popen[Any]]) -> list[subprocess.Popen[Any]]:
-    return [process for process in processes if process.poll() is None]
+def _start(command: Sequence[str]) -> subprocess.Popen[Any]:
+    start = partial(subprocess.Popen, command, start_new_session=True)
+    return start(preexec_fn=_die_with_us)  # safe: no thread of ours runs
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""`ui`: the Dagster UI and its daemon, until one of them is asked to stop."""
+"""`ui`: the Dagster UI and its daemon, until it is asked to stop; a daemon that dies comes back."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import argparse
 import os
 import socket
 import sys
+import webbrowser
+from collections.abc import Sequence
 from functools import partial
 
 from assets.command_line import options
@@ -15,6 +17,9 @@ from assets.settings import ROOT, Settings
 from pipelines.errors import ImagesetsError
 
 ORDER = 10
+SENTENCE = (
+    "This page shows every asset of the catalogue: what is made of which, and in what state it is."
+)
 
 
 def add(commands: Commands) -> None:
@@ -34,6 +39,12 @@ def add(commands: Commands) -> None:
     options.add_openlineage(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to serve on (%(default)s)")
     parser.add_argument("--port", type=int, default=3000, help="port to serve on (%(default)s)")
+    parser.add_argument(
+        "--no-browser",
+        dest="browser",
+        action="store_false",
+        help="open no page; without a terminal or a display none is opened anyway",
+    )
 
 
 def run(settings: Settings, given: argparse.Namespace) -> int:
@@ -47,18 +58,53 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     os.environ.update(settings.as_environment(), DAGSTER_HOME=str(runs.home(settings)))
     with runs.records(settings) as instance:  # two processes that set them up would collide
         retention.once_a_day(instance, settings)
+    _close_dead(settings)
     python, workspace = [sys.executable, "-m"], ["-w", str(ROOT / "workspace.yaml")]
     # The daemon loads the definitions anew every minute, and would say so each time.
     quiet = ["--log-level", "warning", "--code-server-log-level", "error"]
     server = [*python, "dagster_webserver", *workspace, *quiet]
     server += ["--host", given.host, "--port", str(given.port)]
     daemon = [*python, "dagster._daemon", "run", *workspace, *quiet]
-    say(f"Dagster UI: http://{given.host}:{given.port} (stop with Ctrl-C)", flush=True)
-    answers = partial(_answers, given.host, given.port)
-    ended = processes.together(server, daemon, is_ready=answers)
-    if ended:
-        say(f"error: {ended[2]} ended by itself; its messages are above", error=True)
-    return 1 if ended else 0
+    host = f"[{given.host}]" if ":" in given.host else given.host
+    page = f"http://{host}:{given.port}/asset-groups"
+    say(f"Dagster UI: {page} (stop with Ctrl-C)")
+    say(SENTENCE, flush=True)
+
+    def is_ready() -> bool:
+        ready = _answers(given.host, given.port)
+        if ready and given.browser and _is_looked_at():
+            webbrowser.open(page)
+        return ready
+
+    def died(command: Sequence[str]) -> None:
+        again = "its messages are above; it is started again, and the UI goes on"
+        say(f"warning: {command[2]} ended by itself; {again}", error=True, flush=True)
+
+    if processes.together(
+        server, daemon, is_ready=is_ready, died=died, now_and_then=partial(_close_dead, settings)
+    ):
+        say(f"error: {server[2]} ended by itself; its messages are above", error=True)
+        return 1
+    return 0
+
+
+def _close_dead(settings: Settings) -> None:
+    """Close the runs whose process is gone, and say so; that it can't be done stops nobody."""
+    from assets.running import abandoned, runs
+
+    try:
+        with runs.records(settings, warning=False) as instance:
+            closed = abandoned.close(instance)
+    except ImagesetsError as error:
+        closed = [str(error)]
+    for text in closed:
+        say(f"warning: {text}", error=True, flush=True)
+
+
+def _is_looked_at() -> bool:
+    """Whether somebody sits here who has a browser that is no terminal's."""
+    has_display = sys.platform != "linux" or {"DISPLAY", "WAYLAND_DISPLAY"} & {*os.environ}
+    return bool(sys.stdout.isatty() and has_display and "SSH_CONNECTION" not in os.environ)
 
 
 def _answers(host: str, port: int) -> bool:

@@ -12,9 +12,11 @@ Annotations are not postponed here: Dagster reads that of an op's context.
 """
 
 import contextlib
+import uuid
 from collections.abc import Iterator, Sequence
 
 import dagster as dg
+from dagster._core.storage.tags import PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG
 
 from assets import graph
 from assets.running import jobs, mirrors, runs
@@ -28,6 +30,7 @@ from pipelines.store import making
 
 OUTCOME = "imagesets/outcome"  # tag of a refresh: what it came to
 PART_OF = "imagesets/refresh"  # tag of a run that a refresh started: which one
+STARTED = "imagesets/started"  # tag of a refresh: the run that it started
 FETCH = (
     "Where a mirror has another version of a file (ETag, date), fetch it and hold it against the "
     "catalogue. It is thrown away again; what is in the data folder stays."
@@ -77,9 +80,21 @@ def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
         if keys := _out_of_date(context.log, settings, plan):
             assets = graph.assets_of(plan, graph.RETRIES)
             definitions = graph.define(settings, plan, assets, exports=stages.named())
+            links = {PART_OF: context.run_id}
+            links |= dict.fromkeys((PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG), context.run_id)
+            child = str(uuid.uuid4())
+            context.instance.add_run_tags(context.run_id, {STARTED: child})
+            context.log.info(f"run {child} makes {len(keys)} assets: /runs/{child}")
             with _its_own_log(context.log):
-                tags = {PART_OF: context.run_id}
-                outcomes = runs.execute(context.instance, definitions, keys, tags)
+                outcomes = runs.execute(
+                    context.instance,
+                    definitions,
+                    keys,
+                    "refresh_makes",
+                    f"refresh {context.run_id[:8]}",
+                    links,
+                    child,
+                )
         outcome = _in_words(outcomes)
         made = [found.asset for found in outcomes if found.state == "made"]
         context.instance.add_run_tags(context.run_id, {OUTCOME: outcome})

@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import sys
+import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from assets import graph, metadata
-from assets.running import databases, outcomes, passwords, retention
+from assets.running import abandoned, databases, outcomes, passwords, retention
 from assets.running.outcomes import Outcome, Sound
 from assets.settings import ROOT, Settings
 from pipelines import errors, stages
@@ -39,6 +40,8 @@ storage:
     postgres_url:
       env: IMAGESETS_POSTGRES
 """
+LAUNCHED_BY = "imagesets/launched_by"  # tag of a run: what started it
+SHOWN = "user"  # tag that the UI shows as who launched a run; without, it says "Manually launched"
 INTERRUPTED = "UNEXPECTED_TERMINATION"  # what Dagster calls a run that was told to stop
 
 
@@ -80,7 +83,8 @@ def materialize(
         assets = graph.assets_of(plan, wanted={name for name, _ in wanted})
         definitions = graph.define(settings, plan, assets, display, ahead, stages.named())
         keys = [dg.AssetKey(asset) for asset in wanted]
-        return execute(instance, definitions, keys, run_id=ahead.run_id if ahead else None)
+        run_id = ahead.run_id if ahead else None
+        return execute(instance, definitions, keys, "build", "the command line", run_id=run_id)
 
 
 def _tell(
@@ -121,28 +125,43 @@ def execute(
     instance: dg.DagsterInstance,
     definitions: dg.Definitions,
     selection: Sequence[dg.AssetKey],
+    name: str,
+    launched_by: str,
     tags: Mapping[str, str] | None = None,
     run_id: str | None = None,
 ) -> list[Outcome]:
     """Materialize some assets in this process, recorded in `instance`; tell what became of each.
 
+    The run is shown under the `name` of a job, and as launched by somebody or something.
+
     Raises:
         KeyboardInterrupt: the run was told to stop.
     """
-    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+    run_id = run_id or str(uuid.uuid4())
+    known = {LAUNCHED_BY: launched_by, SHOWN: launched_by}
+    known[abandoned.PROCESS] = abandoned.process(run_id)
+    job = definitions.resolve_implicit_global_asset_job_def()
+    result = job._copy(name=name).execute_in_process(
         instance=instance,
         asset_selection=list(selection),
         raise_on_error=False,
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        tags=dict(tags or {}),
+        tags=known | dict(tags or {}),
         run_id=run_id,
     )
+    if any(_is_interruption(event) for event in result.all_events):
+        # Dagster kept that to itself, to close its books, and calls the run a failure.
+        stopped = f"Stopped, because {launched_by} was told to stop. What was finished is kept."
+        instance.report_run_canceled(result.dagster_run, stopped)
+        raise KeyboardInterrupt
     return _outcomes(result, selection)
 
 
 @contextlib.contextmanager
-def records(settings: Settings) -> Iterator[dg.DagsterInstance]:
+def records(settings: Settings, *, warning: bool = True) -> Iterator[dg.DagsterInstance]:
     """Open Dagster's records of runs, in its home or in PostgreSQL.
+
+    Where passwords stand in them, people are told of that by a `warning`.
 
     Raises:
         StorageError: they can't be read or written.
@@ -168,7 +187,8 @@ def records(settings: Settings) -> Iterator[dg.DagsterInstance]:
         except OSError as error:
             raise errors.StorageError(advice.format(error=error)) from error
         with opened as instance, _losses_not_printed(), databases.kept_open():
-            passwords.warn(instance, settings)
+            if warning:
+                passwords.warn(instance, settings)
             yield instance  # what the system refuses in here may be anything
     except refusals as error:
         why = getattr(error, "orig", None) or error  # SQLAlchemy adds the statement, and a link
@@ -206,6 +226,13 @@ def _refusals(settings: Settings) -> tuple[type[Exception], ...]:
     return SQLAlchemyError, DagsterPostgresException
 
 
+def _is_interruption(event: dg.DagsterEvent) -> bool:
+    if event.event_type is not DagsterEventType.RUN_FAILURE:
+        return False
+    why = event.job_failure_data.failure_reason
+    return bool(why and why.value == INTERRUPTED)
+
+
 def _outcomes(result: dg.ExecuteInProcessResult, selection: Sequence[dg.AssetKey]) -> list[Outcome]:
     good: dict[dg.AssetKey, Outcome] = {}
     bad: dict[dg.AssetKey, str] = {}
@@ -228,10 +255,6 @@ def _outcomes(result: dg.ExecuteInProcessResult, selection: Sequence[dg.AssetKey
                     )
             case DagsterEventType.STEP_FAILURE:
                 bad.setdefault(by_step[str(event.step_key)], reason(event))
-            case DagsterEventType.RUN_FAILURE:
-                why = event.job_failure_data.failure_reason
-                if why and why.value == INTERRUPTED:
-                    raise KeyboardInterrupt  # which Dagster kept to itself, to close its books
 
     def outcome(key: dg.AssetKey) -> Outcome:
         name = key.to_user_string()

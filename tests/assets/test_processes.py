@@ -35,8 +35,9 @@ processes.PATIENCE_S = 3.0
 folder, *kinds = sys.argv[1:]
 command = [sys.executable, "-c", {member!r}]
 commands = [[*command, str(n), folder, kind] for n, kind in enumerate(kinds)]
-ended = processes.together(*commands)
-print("stopped" if ended is None else f"{{ended[3]}} ended")
+died = lambda command: print(f"{{command[3]}} died", flush=True)
+ended = processes.together(*commands, died=died, now_and_then=lambda: print("now", flush=True))
+print("ended" if ended else "stopped")
 """
 
 
@@ -88,10 +89,28 @@ def test_told_to_stop_all_end(tmp_path: Path, number: signal.Signals) -> None:
     assert family.none_left()
 
 
-def test_when_one_ends_all_end_and_it_is_said_which(tmp_path: Path) -> None:
-    family = Family(tmp_path, "long", "short")
+def test_when_the_first_ends_all_end(tmp_path: Path) -> None:
+    family = Family(tmp_path, "short", "long")
 
-    assert family.process.communicate(timeout=within(30))[0] == "1 ended\n"
+    assert family.process.communicate(timeout=within(30))[0] == "ended\n"
+    assert family.none_left()
+
+
+def test_a_helper_that_is_killed_is_started_again_and_takes_nobody_along(tmp_path: Path) -> None:
+    family = Family(tmp_path, "long", "long")
+    first, firsts, helper, helpers = family.pids
+    (tmp_path / "1").unlink()
+
+    os.kill(helper, signal.SIGKILL)
+
+    wait_for((tmp_path / "1").exists)
+    again = [int(pid) for pid in (tmp_path / "1").read_text().split()]
+    assert not alive(helper)
+    assert not alive(helpers), "what it had started is ended"
+    assert all(alive(pid) for pid in (first, firsts, *again))
+    family.pids += again
+    family.process.terminate()
+    assert family.process.communicate(timeout=within(30))[0] == "1 died\nnow\nstopped\n"
     assert family.none_left()
 
 

@@ -1,0 +1,253 @@
+"""Runs whose process was killed: they are closed, and what they were to make is free again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster import DagsterRunStatus
+
+from assets.running import abandoned, runs
+from assets.settings import ROOT, Settings
+from tests.assets.project import Project, environment, serving
+from tests.assets.test_processes import wait_for
+from tests.assets.test_workspace import (
+    LAUNCH,
+    REPOSITORY,
+    UI,
+    _command_line,
+    _descendants,
+    _materialize,
+    _wait,
+    free_port,
+    served,
+)
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux's /proc"),
+]
+
+LATEST = """query($keys: [AssetKeyInput!]!) { assetsLatestInfo(assetKeys: $keys) {
+    inProgressRunIds unstartedRunIds
+} }"""
+TURN_ON = """mutation($selector: ScheduleSelector!) { startSchedule(scheduleSelector: $selector) {
+    __typename ... on PythonError { message }
+} }"""
+TURN_OFF = TURN_ON.replace("startSchedule(scheduleSelector", "resetSchedule(scheduleSelector")
+ARCHIVES = ["tiny_letters", "archives"]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Project:
+    return Project.publish(tmp_path)
+
+
+@pytest.fixture
+def stalled(project: Project) -> Iterator[str]:
+    """A mirror that begins to send, and never ends."""
+    with serving(project.publisher.mirror, stall=True) as server:
+        yield server.url
+
+
+def _only_run(project: Project) -> dg.DagsterRun:
+    with runs.records(project.settings()) as instance:
+        [run] = instance.get_runs()
+        return run
+
+
+def _is_started(project: Project) -> bool:
+    with runs.records(project.settings()) as instance:
+        return [run.status for run in instance.get_runs()] == [DagsterRunStatus.STARTED]
+
+
+def _last_words(project: Project) -> str:
+    with runs.records(project.settings()) as instance:
+        [run] = instance.get_runs()
+        return instance.all_logs(run.run_id)[-1].dagster_event.message  # type: ignore
+
+
+@contextlib.contextmanager
+def _ui(project: Project, stalled: str, folder: Path, **variables: str) -> Iterator[UI]:
+    port = free_port()
+    command = ["-m", "assets", "ui", "--port", str(port), "--mirror", stalled, *project.options]
+    with served(command, port, folder, PYTHONPATH=str(ROOT), **variables) as ui:
+        yield ui
+
+
+def _in_progress(ui: UI) -> list[str]:
+    [found] = ui.ask(LATEST, keys=[{"path": ARCHIVES}])["assetsLatestInfo"]
+    return [*found["inProgressRunIds"], *found["unstartedRunIds"]]
+
+
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not any(_command_line(pid) for pid in pids))
+
+
+def test_a_build_that_was_killed_is_closed_and_says_why(project: Project, stalled: str) -> None:
+    command = [sys.executable, "-m", "assets", "fetch", "tiny_letters", *project.options]
+    with subprocess.Popen(
+        [*command, "--mirror", stalled], cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL
+    ) as process:
+        wait_for((project.data / "dagster/history/runs.db").exists)
+        wait_for(lambda: _is_started(project))
+        with runs.records(project.settings()) as instance:
+            assert abandoned.close(instance) == [], "it is alive"
+        process.kill()
+    run = _only_run(project)
+    assert run.job_name == "build"
+    assert run.tags["imagesets/launched_by"] == run.tags["user"] == "the command line"
+
+    with runs.records(project.settings()) as instance:
+        [said] = abandoned.close(instance)
+        assert abandoned.close(instance) == [], "once"
+
+    assert said == f"run {run.run_id[:8]} of build was closed: its process is gone"
+    assert _only_run(project).status is DagsterRunStatus.FAILURE
+    assert f"The process of this run, {process.pid} on " in _last_words(project)
+
+
+@pytest.mark.parametrize("gone", ["process", "boot", "number given again"])
+def test_a_process_of_this_host_is_gone_when_it_ended_or_the_machine_was_started_anew(
+    project: Project, gone: str
+) -> None:
+    with runs.records(_with_home(project)) as instance:
+        run = _run(instance)
+        host, boot, pid, started, end = abandoned.process(run.run_id).split(":")
+        other = {
+            "process": [host, boot, str(2**22 + 1), started, end],
+            "boot": [host, "another", pid, started, end],
+            "number given again": [host, boot, pid, "1", end],
+        }[gone]
+        instance.add_run_tags(run.run_id, {abandoned.PROCESS: ":".join(other)})
+
+        assert len(abandoned.close(instance)) == 1
+
+
+@pytest.mark.parametrize("whose", ["alive", "another host", "run before", "none", "nonsense"])
+def test_a_run_whose_process_is_not_known_to_be_gone_is_left_alone(
+    project: Project, whose: str
+) -> None:
+    with runs.records(_with_home(project)) as instance:
+        run = _run(instance)
+        tag = {
+            "alive": abandoned.process(run.run_id),
+            "another host": f"not-{socket.gethostname()}:another:1:1:{run.run_id[:8]}",
+            "run before": f"{socket.gethostname()}:another:1:1:00000000",
+            "none": "",
+            "nonsense": "what is this?",
+        }[whose]
+        if tag:
+            instance.add_run_tags(run.run_id, {abandoned.PROCESS: tag})
+
+        assert abandoned.close(instance) == []
+
+
+def _with_home(project: Project) -> Settings:
+    settings = project.settings()
+    runs.home(settings)
+    return settings
+
+
+def _run(instance: dg.DagsterInstance) -> dg.DagsterRun:
+    @dg.job
+    def some() -> None:
+        pass
+
+    return instance.create_run_for_job(some, status=DagsterRunStatus.STARTED)
+
+
+def test_when_all_was_killed_the_next_ui_closes_the_run_and_frees_its_assets(
+    project: Project, stalled: str, tmp_path: Path
+) -> None:
+    with _ui(project, stalled, tmp_path) as ui:
+        launched = ui.ask(LAUNCH, params=_materialize(ARCHIVES))["launchRun"]
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        _wait(lambda: _is_started(project) and abandoned.PROCESS in _only_run(project).tags)
+        assert _in_progress(ui) == [launched["run"]["runId"]]
+        _kill([ui.pid, *_descendants(ui.pid)])
+
+    with _ui(project, stalled, tmp_path) as ui:
+        assert _in_progress(ui) == []
+    assert _only_run(project).status is DagsterRunStatus.FAILURE
+    assert "is gone without a word" in _last_words(project)
+    assert "was closed: its process is gone" in (tmp_path / "ui.log").read_text()
+
+
+def test_a_daemon_that_is_killed_in_a_run_comes_back_and_its_runs_are_closed(
+    project: Project, stalled: str, tmp_path: Path
+) -> None:
+    project.build("tiny_letters")
+    shutil.rmtree(project.data / "archives")
+    every_minute = {"IMAGESETS_REFRESH_CRON": "* * * * *"}
+    with _ui(project, stalled, tmp_path, **every_minute) as ui:
+        ui.ask(TURN_ON, selector={**REPOSITORY, "scheduleName": "weekly_refresh"})
+        _wait(lambda: _runs(project, DagsterRunStatus.STARTED) == ["refresh", "refresh_makes"])
+        ui.ask(TURN_OFF, selector={**REPOSITORY, "scheduleName": "weekly_refresh"})
+        family = _descendants(ui.pid)
+        [daemon] = [pid for pid in family if "dagster._daemon run" in _command_line(pid)]
+        _kill([daemon, *_descendants(daemon)])
+
+        _wait(lambda: _runs(project, DagsterRunStatus.FAILURE) == ["refresh", "refresh_makes"])
+        _wait(lambda: _daemons(ui) and _daemons(ui) != [daemon])
+        assert ui.ask("{ version }")["version"], "the UI went on"
+    with runs.records(project.settings()) as instance:
+        by_name = {run.job_name: run for run in instance.get_runs()}
+        group = instance.get_run_group(by_name["refresh"].run_id)
+    parent, child = by_name["refresh"], by_name["refresh_makes"]
+    assert group
+    assert {run.run_id for run in group[1]} == {parent.run_id, child.run_id}, "the UI links them"
+    assert child.tags["imagesets/refresh"] == child.get_parent_run_id() == parent.run_id
+    assert parent.tags["imagesets/started"] == child.run_id
+    by = f"refresh {parent.run_id[:8]}"
+    assert child.tags["imagesets/launched_by"] == child.tags["user"] == by
+    log = (tmp_path / "ui.log").read_text()
+    assert "dagster._daemon ended by itself" in log
+    assert log.count("was closed: its process is gone") == 2
+
+
+def _runs(project: Project, status: DagsterRunStatus) -> list[str]:
+    with runs.records(project.settings()) as instance:
+        return sorted(run.job_name for run in instance.get_runs() if run.status is status)
+
+
+def _daemons(ui: UI) -> list[int]:
+    return [pid for pid in _descendants(ui.pid) if "dagster._daemon run" in _command_line(pid)]
+
+
+def test_a_build_that_is_stopped_is_cancelled_and_no_failure(
+    project: Project, stalled: str
+) -> None:
+    command = [sys.executable, "-m", "assets", "fetch", "tiny_letters", *project.options]
+    with subprocess.Popen(
+        [*command, "--mirror", stalled], cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL
+    ) as process:
+        wait_for((project.data / "dagster/history/runs.db").exists)
+        wait_for(lambda: _has_begun(project))
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
+    assert _only_run(project).status is DagsterRunStatus.CANCELED
+    assert _last_words(project) == (
+        "Stopped, because the command line was told to stop. What was finished is kept."
+    )
+
+
+def _has_begun(project: Project) -> bool:
+    with runs.records(project.settings()) as instance:
+        started = dg.DagsterEventType.STEP_START
+        return any(
+            log.dagster_event and log.dagster_event.event_type is started
+            for run in instance.get_runs()
+            for log in instance.all_logs(run.run_id)
+        )
