@@ -143,7 +143,7 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Add]:
             cached.cache_clear()
 
     def adding(room: str, text: str) -> None:
-        # Bytecode of what lay here before passes for that of another text of the same length and second.
+        # Bytecode of the text before passes for that of one of the same length and second.
         shutil.rmtree(tmp_path / room / "__pycache__", ignore_errors=True)
         (tmp_path / room / "added.py").write_text(text)
         sys.modules.pop(f"{rooms[room].__name__}.added", None)
