@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from assets import graph
-from assets.running import jobs, mirrors, runs
+from assets.running import integrity, jobs, mirrors, runs
 from assets.running.outcomes import Outcome
 from assets.settings import Settings
 from pipelines import stages
@@ -58,7 +58,10 @@ def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
     )
     def verify_artefacts(context: dg.OpExecutionContext) -> None:
         if context.op_config["hash_everything"]:
-            broken = jobs.not_whole(settings.store, plan)
+            verdicts = jobs.found(settings.store, plan)
+            for evaluation in integrity.evaluations(plan, verdicts):
+                context.log_event(evaluation)  # type: ignore[arg-type] # it may be logged too
+            broken = [verdict for verdict in verdicts if not verdict.is_whole]
             for verdict in broken:
                 context.log.error(f"{verdict.path}: {verdict.condition}: {verdict.why}")
             making.distrust_changed(settings.store, broken)
