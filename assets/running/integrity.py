@@ -85,7 +85,7 @@ def declared(store: Store, plan: Plan, source: Source) -> dg.AssetChecksDefiniti
         description="Reads again what is here; in a run that makes something, it does nothing.",
     )
     def verified(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        if context.run.asset_selection or not context.run.asset_check_selection:
+        if context.job_def.asset_layer.selected_asset_keys:
             return
         asked = context.selected_asset_check_keys
         deep = any(key.name == checks.RECORDS for key in asked)
