@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
@@ -34,8 +35,8 @@ def asset(source: Source, stage: str, retries: dg.RetryPolicy | None) -> dg.Asse
     )
     def publishers_archives(
         store: Store, options: Options, work: dg.ResourceParam[Work]
-    ) -> Iterator[dg.MaterializeResult]:
+    ) -> Iterator[Any]:
         if work.is_wanted(store, options, stage):
-            yield work.do(store, options, (source.name, stage))
+            yield from work.do(store, options, (source.name, stage))
 
     return publishers_archives

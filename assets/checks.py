@@ -1,9 +1,11 @@
 """The expectations of `pipelines.statistics`, as asset checks that block whatever lies downstream.
 
-Some checks only warn: of what the publishers' data is known to do, and people should know.
+Some checks only warn: of what the publishers' data is known to do, and people should know. Two
+tell of every asset whether it is still intact. They block nothing: a build reads what it uses, and
+makes again what changed.
 
-Not here: what must hold (`pipelines.statistics.expectations`). Here checks are declared to Dagster,
-and findings become its results.
+Not here: what must hold (`pipelines.statistics.expectations`), or verification
+(`running.integrity`). Here checks are declared to Dagster, and findings become its results.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from typing import Any
 
 import dagster as dg
 
+from pipelines.building import Made
 from pipelines.declarations import Dataset
 from pipelines.statistics.expectations import (
     DUPLICATES,
@@ -22,6 +25,10 @@ from pipelines.statistics.expectations import (
     TRAINING,
     Finding,
 )
+from pipelines.store import clock
+
+BYTES, RECORDS = "bytes_as_recorded", "records_as_archived"
+LAST_READ = "bytes last read"
 
 
 def results(findings: Iterable[Finding]) -> list[dg.AssetCheckResult]:
@@ -63,6 +70,62 @@ def statistics_specs(key: dg.AssetKey, dataset: Dataset) -> list[dg.AssetCheckSp
         promise = "No record has the very same pixels as one of another split. Only a warning."
         specs.append(dg.AssetCheckSpec(LEAKS, asset=key, description=promise))
     return specs
+
+
+def integrity_specs(key: dg.AssetKey, *, is_archive: bool) -> list[dg.AssetCheckSpec]:
+    """Return the checks of an asset's integrity; nothing lies behind archives to compare with."""
+    promise = (
+        "Every file has the bytes that its provenance records. Told by the step that made them, "
+        "and each time that `verify` or a refresh reads them all."
+    )
+    specs = [dg.AssetCheckSpec(BYTES, asset=key, description=promise)]
+    if not is_archive:
+        promise = (
+            "It holds what the publisher's archives hold, decoded again and compared record by "
+            "record, and what the catalogue declares. Told by `verify --deep`, or the job `verify` "
+            "with `deep: true`."
+        )
+        specs.append(dg.AssetCheckSpec(RECORDS, asset=key, description=promise))
+    return specs
+
+
+def as_made(asset: Sequence[str], made: Sequence[Made]) -> dg.AssetCheckEvaluation:
+    """Return that an asset that is up to date has the bytes recorded, which were read for that."""
+    read_s = min(clock.seconds(one.looked) for one in made)
+    return integrity(asset, BYTES, [], len(made), read_s)
+
+
+def integrity(
+    asset: Sequence[str],
+    name: str,
+    broken: Sequence[str],
+    number: int,
+    read_s: float,
+    *,
+    warns: bool = False,
+) -> dg.AssetCheckEvaluation:
+    """Return what was found of an asset's integrity.
+
+    Args:
+        asset: its key.
+        name: of the check.
+        broken: a line for each artefact that is not intact.
+        number: of artefacts that were looked at.
+        read_s: when, in seconds since 1970.
+        warns: whether it is only that nothing could be told.
+    """
+    return dg.AssetCheckEvaluation(
+        asset_key=dg.AssetKey(asset),
+        check_name=name,
+        passed=not broken,
+        severity=dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR,
+        description="\n".join(broken) or None,
+        metadata={
+            "files": number,
+            "not intact": len(broken),
+            LAST_READ: dg.MetadataValue.timestamp(read_s),
+        },
+    )
 
 
 def _metadata(finding: Finding) -> dict[str, Any]:

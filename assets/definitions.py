@@ -20,7 +20,16 @@ if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
 import dagster as dg
 
 from assets import graph
-from assets.running import abandoned, conditions, jobs, mirrors, refresh, retention, sensors
+from assets.running import (
+    abandoned,
+    conditions,
+    integrity,
+    jobs,
+    mirrors,
+    refresh,
+    retention,
+    sensors,
+)
 from assets.settings import ROOT, Settings
 
 
@@ -41,7 +50,14 @@ def automated(settings: Settings) -> dg.Definitions:
             refreshing,
             jobs.verify(settings.store, plan),
         ],
-        asset_checks=[mirrors.check(settings, declared, s) for s in declared.sources.values()],
+        asset_checks=[
+            check
+            for source in declared.sources.values()
+            for check in (
+                mirrors.check(settings, declared, source),
+                integrity.declared(settings.store, plan, source),
+            )
+        ],
         schedules=[refresh.weekly(refreshing, *when)],
         sensors=[
             sensors.mirrors_changed(settings, plan, refreshing),

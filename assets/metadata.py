@@ -27,7 +27,7 @@ from pipelines.stages import DEFAULT, OPTIONAL
 from pipelines.store import Provenance, clock
 
 OWNERS = ["team:imagesets"]
-LAST_READ = "bytes last read"
+LAST_READ = checks.LAST_READ
 
 
 def tags(

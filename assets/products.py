@@ -6,6 +6,7 @@ Not here: what there is of these (`pipelines.exports`, `pipelines.descriptions`)
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 
@@ -35,9 +36,9 @@ def asset(plan: Plan, planned: Planned, product: Product, subject: Subject) -> d
     )
     def made_for_others(
         store: Store, options: Options, work: dg.ResourceParam[Work]
-    ) -> Iterator[dg.MaterializeResult]:
+    ) -> Iterator[Any]:
         if work.is_wanted(store, options, product.name):
-            yield work.do(store, options, planned.asset)
+            yield from work.do(store, options, planned.asset)
 
     return made_for_others
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import dagster as dg
 from pydantic import Field, PrivateAttr, create_model
 
-from assets import metadata
+from assets import checks, metadata
 from assets.settings import Settings
 from pipelines import plan, stages
 from pipelines.building import Ahead, Known, Web, Workshop
@@ -183,8 +183,8 @@ class Work:
         plan = self._plan(options)
         return not store.is_asked(plan.assets(plan.of(declared, stages.DEFAULT)))
 
-    def do(self, store: Store, options: Options, asset: AssetPath) -> dg.MaterializeResult[Any]:
-        """Bring an asset up to date; return what Dagster and people want to know of it.
+    def do(self, store: Store, options: Options, asset: AssetPath) -> Iterator[Any]:
+        """Bring an asset up to date; yield what Dagster and people want to know of it.
 
         Raises:
             Failure: it can't be made.
@@ -195,7 +195,8 @@ class Work:
             made = workshop.make(asset) if made is None else made
             with workshop.doubting(made):
                 planned = workshop.plan.artefacts[made[0].provenance.path]
-                return metadata.materialized(planned, made)
+                yield metadata.materialized(planned, made)
+            yield checks.as_made(asset, made)
 
     def _plan(self, options: Options) -> Plan:
         key = repr(sorted(options.chosen.items()))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import dagster as dg
 
 from assets import checks, metadata, tables
@@ -38,7 +41,7 @@ def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
     )
     def statistics_table(
         store: Store, options: Options, work: dg.ResourceParam[Work]
-    ) -> dg.MaterializeResult:
-        return work.do(store, options, (dataset.name, "statistics"))
+    ) -> Iterator[Any]:
+        yield from work.do(store, options, (dataset.name, "statistics"))
 
     return statistics_table

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import dagster as dg
 
 from assets import archives, checks, metadata
@@ -35,7 +38,7 @@ def asset(source: Source, dataset: Dataset, split: Split) -> dg.AssetsDefinition
         owners=metadata.OWNERS,
         tags=metadata.tags("tables", source, dataset, split),
     )
-    def table(store: Store, options: Options, work: dg.ResourceParam[Work]) -> dg.MaterializeResult:
-        return work.do(store, options, (dataset.name, split.name))
+    def table(store: Store, options: Options, work: dg.ResourceParam[Work]) -> Iterator[Any]:
+        yield from work.do(store, options, (dataset.name, split.name))
 
     return table

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 import dagster as dg
 
 from assets.archives import key
-from assets.running import mirrors
+from assets.running import integrity, mirrors
 from assets.settings import Settings
 from pipelines.declarations import Dataset, Source
 from pipelines.errors import UnknownName
@@ -34,11 +34,13 @@ DEEP = "Decode the archives again, and compare every record of what was made fro
 def of_assets(plan: Plan, exports: Collection[str]) -> Iterator[dg.JobDefinition]:
     """Yield jobs that materialize assets, each with what they need; `exports` are those made."""
     declared, default = plan.declared, selected([], exports)
+    apart = [dg.AssetCheckKey(key(name), mirrors.CHECK) for name in declared.sources]
+    for source in declared.sources.values():
+        apart += [spec.key for spec in integrity.specs(plan, source)]
     everything = tuple(declared.datasets.values())
 
     def job(name: str, keys: Sequence[dg.AssetKey], description: str) -> dg.JobDefinition:
-        of_mirrors = [dg.AssetCheckKey(key(name), mirrors.CHECK) for name in declared.sources]
-        selection = dg.AssetSelection.assets(*keys) - dg.AssetSelection.checks(*of_mirrors)
+        selection = dg.AssetSelection.assets(*keys) - dg.AssetSelection.checks(*apart)
         return dg.define_asset_job(name, selection, description=description)  # type: ignore
 
     said = f"All assets, of exports: {', '.join(exports)}."
@@ -103,10 +105,13 @@ def verify(store: Folder, plan: Plan) -> dg.JobDefinition:
         description="Hold every artefact against its provenance.",
     )
     def verify_everything(context: dg.OpExecutionContext) -> None:
-        if broken := not_whole(store, plan, deep=context.op_config["deep"]):
-            found = "\n".join(f"{v.path}: {v.condition}: {v.why}" for v in broken)
+        verdicts = found(store, plan, deep=context.op_config["deep"])
+        for evaluation in integrity.evaluations(plan, verdicts):
+            context.log_event(evaluation)  # type: ignore[arg-type] # it may be logged too
+        if broken := [verdict for verdict in verdicts if not verdict.is_whole]:
+            lines = "\n".join(f"{v.path}: {v.condition}: {v.why}" for v in broken)
             text = (
-                f"{found}\nThe job refresh, or python -m assets verify --repair, makes them again."
+                f"{lines}\nThe job refresh, or python -m assets verify --repair, makes them again."
             )
             raise dg.Failure(text, allow_retries=False)
 
@@ -119,13 +124,12 @@ def verify(store: Folder, plan: Plan) -> dg.JobDefinition:
     return verifying
 
 
-def not_whole(
+def found(
     store: Folder, plan: Plan, datasets: Sequence[Dataset] | None = None, *, deep: bool = False
 ) -> list[Verdict]:
-    """Return the artefacts that are not what they were made as, or would not be made so now.
+    """Return what became of every artefact that was ever made, all hashed anew.
 
     Of all datasets, where none are given.
     """
     datasets = tuple(plan.declared.datasets.values()) if datasets is None else datasets
-    found = verification.verify(store, plan, datasets, Display(), deep=deep)
-    return [verdict for verdict in found if not verdict.is_whole]
+    return verification.verify(store, plan, datasets, Display(), deep=deep)

@@ -19,7 +19,7 @@ import dagster as dg
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG
 
 from assets import graph
-from assets.running import jobs, mirrors, runs
+from assets.running import integrity, jobs, mirrors, runs
 from assets.running.outcomes import Outcome
 from assets.settings import Settings
 from pipelines import stages
@@ -66,7 +66,10 @@ def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
     )
     def verify_artefacts(context: dg.OpExecutionContext) -> None:
         if context.op_config["hash_everything"]:
-            broken = jobs.not_whole(settings.store, plan, jobs.kept(settings, plan))
+            verdicts = jobs.found(settings.store, plan, jobs.kept(settings, plan))
+            for evaluation in integrity.evaluations(plan, verdicts):
+                context.log_event(evaluation)  # type: ignore[arg-type] # it may be logged too
+            broken = [verdict for verdict in verdicts if not verdict.is_whole]
             for verdict in broken:
                 context.log.error(f"{verdict.path}: {verdict.condition}: {verdict.why}")
             making.distrust_changed(settings.store, broken)

@@ -23,7 +23,7 @@ from dagster._core.instance import types as event_log  # which prints what it ra
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
-from assets import graph, metadata
+from assets import checks, graph, metadata
 from assets.running import abandoned, databases, outcomes, passwords, retention
 from assets.running.outcomes import Outcome, Sound
 from assets.settings import ROOT, Settings
@@ -103,6 +103,7 @@ def _tell(
         if not (last and last.asset_materialization and _says(last.asset_materialization, version)):
             event = dg.AssetMaterialization(key, metadata=result.metadata, tags=version)
             instance.report_runless_asset_event(event)
+        instance.report_runless_asset_event(checks.as_made(asset, made))
         for check in result.check_results:
             instance.report_runless_asset_event(
                 dg.AssetCheckEvaluation(

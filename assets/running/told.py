@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -45,6 +46,17 @@ def note(settings: Settings, sound: Mapping[AssetPath, Sound]) -> None:
     ):
         said = {"databases": _databases(settings), "assets": told}
         partial.write_text(json.dumps(said, indent=1) + "\n", "utf-8")
+
+
+def can_be_told(settings: Settings) -> bool:
+    """Return whether there are databases of Dagster, and they can be written to."""
+    try:
+        _databases(settings)
+    except OSError:
+        return False
+    home = settings.dagster_home
+    names = () if settings.postgres else DATABASES
+    return all(os.access(path, os.W_OK) for path in (home, *(home / name for name in names)))
 
 
 def _read(settings: Settings) -> dict[str, str]:

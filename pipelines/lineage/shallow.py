@@ -31,17 +31,25 @@ class Verdict:
         compare it with.
     why: a clause, empty where it is whole.
     sha256: of its bytes; None where they could not be read.
+    is_deep: whether the archives were asked, too. Then its bytes are as recorded, and the condition
+        is about what they hold.
     """
 
     path: str
     condition: Condition | Literal["undeclared", "uncompared"]
     why: str = ""
     sha256: str | None = None
+    is_deep: bool = False
 
     @property
     def is_whole(self) -> bool:
         """Whether there is nothing to complain about."""
         return self.condition == "whole"
+
+    @property
+    def has_recorded_bytes(self) -> bool:
+        """Whether its bytes are those recorded; what is stale still has them."""
+        return self.is_deep or self.condition in ("whole", "stale")
 
 
 def verify(store: Store, wanted: Iterable[Planned], advance: Advance = silent) -> list[Verdict]:

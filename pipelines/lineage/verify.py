@@ -38,7 +38,7 @@ def verify(
         with display.task(f"verify --deep {dataset.name}", records, "records") as advance:
             compared = deeply.verify(store, plan, dataset, whole, advance)
         for verdict in compared:
-            found[verdict.path] = replace(verdict, sha256=found[verdict.path].sha256)
+            found[verdict.path] = replace(verdict, sha256=found[verdict.path].sha256, is_deep=True)
     return list(found.values())
 
 

@@ -9,24 +9,32 @@ import math
 import os
 import re
 import shutil
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import dagster as dg
 import lmdb
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from assets import checks
+from assets.running import runs
+from assets.settings import ROOT
 from pipelines import products, stages, tables
 from pipelines.exports import caffe_lmdb
 from pipelines.lineage import deep, shallow
+from pipelines.stages import DEFAULT
 from pipelines.store import layout
 from tests.assets.conftest import Command
-from tests.assets.project import Project, moved
+from tests.assets.project import Project, environment, moved
 
 ARCHIVE = "archives/tiny_digits/train-images.gz"
 TABLE = "tables/tiny_digits/train.parquet"
@@ -711,3 +719,159 @@ def test_a_lock_may_have_been_through_another_editor_and_be_checked_in_part(
     said = lock(command, built, "tiny_letters", "--check", str(kept))
     assert (said.code, said.stdout) == (2, "")
     assert "has no line for tiny_letters" in said.stderr
+
+
+# --- what Dagster is told -------------------------------------------------------------------------
+
+
+def evaluated(project: Project, asset: str, check: str) -> list[tuple[bool, str | None, float]]:
+    """Whether a check passed, why not, and when it was told; the latest first."""
+    key = dg.AssetCheckKey(dg.AssetKey(asset.split("/")), check)
+    with runs.records(project.settings()) as instance:
+        records = instance.event_log_storage.get_asset_check_execution_history(key, 9)
+    told = [record.event for record in records if record.event]
+    found = [(event.timestamp, event.asset_check_evaluation) for event in told]
+    return [(one.passed, one.description, at) for at, one in found if one]
+
+
+def test_every_asset_is_told_to_have_the_bytes_recorded_by_the_step_that_made_them(
+    built: Project,
+) -> None:
+    built.build("tiny_digits", stages=["npz"])
+    plan = built.plan()
+    default = plan.assets(plan.of(plan.declared.datasets.values(), DEFAULT))
+    for asset in ["/".join(one) for one in default] + ["tiny_digits/npz"]:
+        told = evaluated(built, asset, "bytes_as_recorded")
+        assert {(passed, why) for passed, why, _ in told} == {(True, None)}, asset
+        assert evaluated(built, asset, "records_as_archived") == []
+
+
+def test_the_very_asset_turns_red_with_the_time_and_green_again_when_it_is_repaired(
+    built: Project, command: Command
+) -> None:
+    flip(built.data / CSV)
+    before = time.time()
+    assert verify(command, built) == (1, [(CSV, "changed")])
+    after = time.time()
+
+    (passed, why, at), *_ = evaluated(built, "tiny_digits/train_csv", "bytes_as_recorded")
+    assert not passed
+    assert why
+    assert why.startswith(f"{CSV}: changed: its bytes changed since it was made: SHA-256 ")
+    assert before <= at <= after
+    (passed, _, at), *_ = evaluated(built, "tiny_digits/test_csv", "bytes_as_recorded")
+    assert passed
+    assert before <= at <= after, "it was looked at, too"
+
+    assert verify(command, built, "--repair")[0] == 0
+    assert evaluated(built, "tiny_digits/train_csv", "bytes_as_recorded")[0][0]
+
+
+def test_a_build_that_makes_it_again_turns_it_green(built: Project, command: Command) -> None:
+    flip(built.data / CSV)
+    assert verify(command, built)[0] == 1
+    built.build("tiny_digits")
+    assert evaluated(built, "tiny_digits/train_csv", "bytes_as_recorded")[0][0]
+
+
+def test_what_differs_from_the_archives_is_told_of_the_records_not_of_the_bytes(
+    built: Project, command: Command
+) -> None:
+    _other_label(built.data / TABLE)
+    rerecord(built, TABLE)
+    assert command("verify", "--deep", "tiny_digits", *built.options).code == 1
+
+    (passed, why, _), *_ = evaluated(built, "tiny_digits/train", "records_as_archived")
+    assert not passed
+    assert why
+    assert f"{TABLE}: changed: record 3: label is " in why
+    assert evaluated(built, "tiny_digits/train", "bytes_as_recorded")[0][0]
+    assert evaluated(built, "tiny_digits/test", "records_as_archived")[0][0]
+    assert verify(command, built, "--deep", "--repair", "tiny_digits")[0] == 0
+    assert evaluated(built, "tiny_digits/train", "records_as_archived")[0][0]
+
+
+@pytest.mark.parametrize("gone", ["dagster", "dagster/history"])
+def test_where_there_are_no_records_of_dagster_it_is_not_loaded_and_none_are_made(
+    built: Project, gone: str
+) -> None:
+    shutil.rmtree(built.data / gone)
+    script = (
+        "import sys; from assets.command_line import main; code = main(sys.argv[1:]); "
+        "print('dagster' in sys.modules); sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "verify", *built.options],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "False"), done.stderr
+    assert not (built.data / gone).exists()
+
+
+def test_records_of_dagster_that_are_damaged_change_nothing_but_a_warning(
+    built: Project, command: Command
+) -> None:
+    (built.data / "dagster/history/runs/index.db").write_bytes(b"no database" * 999)
+    flip(built.data / CSV)
+    for options, code in (([], 1), (["tiny_letters"], 0)):
+        said = command("verify", *options, *built.options)
+        assert said.code == code
+        assert "Dagster was not told what was found. " in said.stderr
+        assert "Traceback" not in said.stderr
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_to_is_verified_without_a_word_to_dagster(
+    built: Project, command: Command
+) -> None:
+    folders = [path for path in (built.data, *built.data.rglob("*")) if path.is_dir()]
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        said = command("verify", *built.options)
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+    assert said.code == 0
+    assert "Dagster" not in said.stderr
+
+
+@pytest.mark.parametrize("job", ["verify", "refresh"])
+def test_jobs_tell_of_what_they_read_in_their_own_run(built: Project, job: str) -> None:
+    flip(built.data / CSV)
+    mirror = str(built.publisher.mirror)
+    with runs.records(built.settings()) as instance:
+        found = built.definitions(mirror).resolve_job_def(job)
+        result = found.execute_in_process(instance=instance, raise_on_error=False)
+    assert result.success is (job == "refresh")
+    told = evaluated(built, "tiny_digits/train_csv", "bytes_as_recorded")
+    passed = [passed for passed, _, _ in told]
+    assert passed == ([True, False, True] if job == "refresh" else [False, True])
+
+
+def test_the_checks_can_be_executed_by_themselves_and_wait_for_nobody(built: Project) -> None:
+    definitions = built.definitions(str(built.publisher.mirror))
+    graph = definitions.resolve_asset_graph()
+    keys = {key for key in graph.asset_check_keys if key.name in (checks.BYTES, checks.RECORDS)}
+    assert {key.asset_key for key in keys} == graph.get_all_asset_keys()
+    assert not any(graph.get_check_spec(key).blocking for key in keys)
+    for name in ("everything", "everything_of_tiny_digits", "archives", "tables", "exports"):
+        in_job = definitions.resolve_job_def(name).asset_layer.asset_graph.asset_check_keys
+        assert not keys & in_job, name
+
+    flip(built.data / CSV)
+    asset = dg.AssetKey(["tiny_digits", "train_csv"])
+    asked = {dg.AssetCheckKey(asset, name) for name in (checks.BYTES, checks.RECORDS)}
+    job = definitions.resolve_implicit_global_asset_job_def()
+    with runs.records(built.settings()) as instance:
+        result = job.get_subset(
+            asset_selection=set(), asset_check_selection=asked
+        ).execute_in_process(instance=instance)
+    assert result.success, "a check tells; it stops nothing"
+    [evaluation] = result.get_asset_check_evaluations()
+    assert (evaluation.check_name, evaluation.passed) == (checks.BYTES, False)
