@@ -143,7 +143,7 @@ def test_the_ui_serves_every_asset_from_another_folder(tmp_path: Path, home: Pat
     assert {*by_key} == {line.partition(" ")[0] for line in golden}
     assert len(nodes) == ALL
     letters = by_key["emnist_letters/train"]
-    assert letters["groupName"] == "emnist"
+    assert letters["groupName"] == "emnist/letters"
     assert letters["dependencyKeys"] == [{"path": ["emnist", "archives"]}]
 
 
