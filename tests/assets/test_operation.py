@@ -1,4 +1,4 @@
-"""Days of operation: everything turned on, a publisher that changes, vanishes and comes back, kills.
+"""Days of operation: all is turned on, publishers change, vanish and come back, a run is killed.
 
 The daemon's part is played here, at times of our own: which sensor and schedule is due, which runs
 their ticks ask for. What they do, and the runs, are the product's.
@@ -66,6 +66,8 @@ class Operation:
         self._due: dict[str, datetime] = {}
         self._keys: set[str | None] = set()
         self._failures_told: set[str] = set()
+        self._declared: dict[Path, bytes] = {}
+        self._definitions = dg.Definitions()
 
     def settings(self, mirror: str = "") -> Settings:
         return self.project.settings(mirror=mirror or self.site.url, webhook=self.chat.url)
@@ -96,8 +98,7 @@ class Operation:
         return started
 
     def _ticks(self, instance: dg.DagsterInstance) -> list[str]:
-        definitions = self.project.definitions(self.site.url, webhook=self.chat.url)
-        repository = definitions.get_repository_def()
+        definitions, repository = self._loaded()
         started = []
         for schedule in repository.schedule_defs:
             if self._is_due(schedule.name, timedelta(days=7), first=SUNDAY + timedelta(hours=30)):
@@ -124,6 +125,14 @@ class Operation:
                     self._keys.add(request.run_key)
                     started.append(self._run(instance, definitions, "refresh"))
         return started
+
+    def _loaded(self) -> tuple[dg.Definitions, dg.RepositoryDefinition]:
+        """Load what is defined, as the daemon does; again only where a declaration changed."""
+        declared = {path: path.read_bytes() for path in self.project.publisher.catalogue.iterdir()}
+        if declared != self._declared:
+            self._declared = declared
+            self._definitions = self.project.definitions(self.site.url, webhook=self.chat.url)
+        return self._definitions, self._definitions.get_repository_def()
 
     def _is_due(self, name: str, every: timedelta, first: datetime = SUNDAY) -> bool:
         due = self._due.setdefault(name, first)
@@ -159,7 +168,7 @@ class Operation:
 
     def _tell_of_failures(self, instance: dg.DagsterInstance) -> None:
         """Call the sensor `run_failed` once for each run that failed, as Dagster's daemon does."""
-        repository = self.project.definitions(webhook=self.chat.url).get_repository_def()
+        _, repository = self._loaded()
         for run in instance.get_runs(dg.RunsFilter(statuses=[DagsterRunStatus.FAILURE])):
             if run.run_id not in self._failures_told:
                 self._failures_told.add(run.run_id)
@@ -198,7 +207,7 @@ class Operation:
         return texts
 
     def assert_all_is_well(self) -> None:
-        """Nothing is under way or stuck, and every artefact of what is kept is what it should be."""
+        """Nothing is under way or stuck, and every artefact of what is kept is whole."""
         assert self._under_way() == []
         plan = self.project.plan()
         kept = plan.declared.select(KEPT)
