@@ -75,7 +75,8 @@ def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
     def rebuild(context: dg.OpExecutionContext) -> None:
         outcomes = []
         if keys := _out_of_date(context.log, settings, plan):
-            assets = graph.assets_of(plan, graph.RETRIES, {key.path[0] for key in keys})
+            wanted = [(key.path[0], key.path[1]) for key in keys]
+            assets = graph.assets_of(plan, graph.RETRIES, wanted)
             definitions = graph.define(settings, plan, assets, exports=stages.named())
             with _its_own_log(context.log):
                 tags = {PART_OF: context.run_id}
