@@ -50,7 +50,7 @@ if _is_good_for_tests(MEMORY):
 
 # Whoever asks for one of these builds through Dagster, starts processes, or reads gigabytes.
 SLOW_FIXTURES = {
-    *("project", "built", "_published_once", "_built_once", "instance"),
+    *("project", "built", "made_by_0_1_0", "_published_once", "_built_once", "instance"),
     *("processes", "forked", "mirror"),
 }
 
@@ -61,6 +61,7 @@ LONGEST = (
     *("test_refresh", "test_random_walk", "test_trust", "test_secrets", "test_tracing"),
     *("test_failures", "test_official", "test_nothing_to_do", "test_command_line", "test_postgres"),
     *("test_kills", "test_killed_builds", "test_bombs", "test_reproducible", "test_fetching"),
+    "test_tables",
 )
 
 
