@@ -133,7 +133,10 @@ def processes() -> ForkServerContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["pipelines.archives", "tests.archives.test_kills", "tests.assets.forked", "sqlite3"]
+        [
+            *("pipelines.archives", "tests.archives.test_kills", "tests.assets.forked", "sqlite3"),
+            "tests.frozen",
+        ]
     )
     return context
 
