@@ -18,6 +18,7 @@ if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
     sys.path.insert(0, _root)  # nothing of ours is installed: Dagster may load us from anywhere
 
 import dagster as dg
+from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunction
 
 from assets import graph
 from assets.running import (
@@ -78,11 +79,24 @@ def linked(
     """Return assets that link to their code: in a repository (URL, commit) or on this machine."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.BetaWarning)  # nothing but a link depends on it
-        local = dg.with_source_code_references(made)
+        local = [_linked_here(one) for one in made]
         if repository is None:
             return local
         here = dg.AnchorBasedFilePathMapping(ROOT / "README.md", "README.md")
         return dg.link_code_references_to_git(local, *repository, file_path_mapping=here)
+
+
+def _linked_here(made: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    """Return an asset that links to its code on this machine.
+
+    As `dg.with_source_code_references` does, which reads that code anew for each of hundreds of
+    assets: a quarter of the time that it takes to load them all.
+    """
+    body = made.op.compute_fn
+    code = (body.decorated_fn if isinstance(body, DecoratedOpFunction) else body).__code__
+    place = dg.LocalFileCodeReference(file_path=code.co_filename, line_number=code.co_firstlineno)
+    links = {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[place])}
+    return made.map_asset_specs(lambda spec: spec.merge_attributes(metadata=links))
 
 
 def repository(folder: Path = ROOT) -> tuple[str, str] | None:

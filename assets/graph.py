@@ -24,7 +24,7 @@ from assets.resources import Options, Store, Work
 from assets.settings import Settings
 from pipelines.building import Ahead
 from pipelines.lineage import status
-from pipelines.plan import Plan, Planned
+from pipelines.plan import AssetPath, Plan, Planned
 from pipelines.products import Subject
 from pipelines.progress import Display
 
@@ -52,14 +52,14 @@ EXECUTORS = {
 
 
 def assets_of(
-    plan: Plan, retries: dg.RetryPolicy | None = None, wanted: Collection[str] = ()
+    plan: Plan, retries: dg.RetryPolicy | None = None, wanted: Collection[AssetPath] = ()
 ) -> list[dg.AssetsDefinition]:
     """Return the assets of a plan, each with the version of its code and its declaration.
 
     Args:
         plan: all there can be of a catalogue.
         retries: of archives that could not be had.
-        wanted: sources and datasets whose sources alone are wanted; all, if empty.
+        wanted: those that are returned, with all that they are made from or show; all, if empty.
     """
     versions = {dg.AssetKey(asset): version for asset, version in status.versions(plan).items()}
 
@@ -70,15 +70,25 @@ def assets_of(
 
 
 def _assets(
-    plan: Plan, retries: dg.RetryPolicy | None, wanted: Collection[str]
+    plan: Plan, retries: dg.RetryPolicy | None, wanted: Collection[AssetPath]
 ) -> Iterator[dg.AssetsDefinition]:
+    among = _with_what_they_need(plan, wanted)
     for source in plan.declared.sources.values():
-        if not wanted or {source.name, *source.datasets} & set(wanted):
-            for stage in dict.fromkeys(one.stage for one in plan.archives_of(source)):
+        for stage in dict.fromkeys(one.stage for one in plan.archives_of(source)):
+            if (source.name, stage) in among:
                 yield archives.asset(source, stage, retries)
-            for planned in plan.of(source.datasets.values()):
-                if planned.subject:
-                    yield _asset(plan, planned, planned.subject)
+        for planned in plan.of(source.datasets.values()):
+            if planned.subject and planned.asset in among:
+                yield _asset(plan, planned, planned.subject)
+
+
+def _with_what_they_need(plan: Plan, wanted: Collection[AssetPath]) -> set[AssetPath]:
+    """Return the wanted assets, and all that they are made from or show."""
+    found = set(wanted or plan.assets())
+    for planned in reversed(plan.artefacts.values()):
+        if planned.asset in found:
+            found.update(plan.artefacts[path].asset for path in (*planned.needs, *planned.uses))
+    return found
 
 
 def _asset(plan: Plan, planned: Planned, subject: Subject) -> dg.AssetsDefinition:

@@ -116,8 +116,10 @@ def counts(values: Array, classes: int) -> list[int]:
     return np.bincount(values, minlength=classes).tolist()
 
 
-def publish(folder: Path, train: int = 30, test: int = 12) -> Publisher:
+def publish(folder: Path, train: int = 30, test: int = 12, digits: int | None = None) -> Publisher:
     """Publish three tiny sources under `folder`: what MNIST, EMNIST and CIFAR-100 look like.
+
+    `digits` is how many records of tiny_digits are for training, if not as many as of the others.
 
     tiny_digits: four gzipped IDX archives, 3 classes, 4×3 pixels.
     tiny_letters: one zip of gzipped IDX members, transposed, labels from 1, 4 classes, 5×5 pixels.
@@ -136,7 +138,8 @@ def publish(folder: Path, train: int = 30, test: int = 12) -> Publisher:
         (catalogue / f"{source}.toml").write_text(declare(archives) + toml)
 
     archives, toml = {}, ""
-    for seed, (split, records) in enumerate(sizes.items()):
+    of_digits = sizes if digits is None else {**sizes, "train": digits}
+    for seed, (split, records) in enumerate(of_digits.items()):
         pixels, values = images(records, 4, 3, seed=seed), labels(records, 3, seed)
         splits["tiny_digits", split] = (pixels, values, None)
         archives[f"{split}-images.gz"] = gz(idx(pixels[..., 0]))

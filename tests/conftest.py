@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import multiprocessing
 import os
 import shutil
@@ -48,32 +50,57 @@ if _is_good_for_tests(MEMORY):
 
 # Whoever asks for one of these builds through Dagster, starts processes, or reads gigabytes.
 SLOW_FIXTURES = {
-    *("project", "built", "_published_once", "_built_once", "instance"),
+    *("project", "built", "made_by_0_1_0", "_published_once", "_built_once", "instance"),
     *("processes", "forked", "mirror"),
 }
+
+# Files that take longest, the longest first. They begin first: a worker that takes up one of them
+# when the others are nearly done would be waited for. A new file need not be here.
+LONGEST = (
+    *("test_browser", "test_workspace", "test_automation", "test_extending", "test_executions"),
+    *("test_refresh", "test_random_walk", "test_trust", "test_secrets", "test_tracing"),
+    *("test_failures", "test_official", "test_nothing_to_do", "test_command_line", "test_postgres"),
+    *("test_kills", "test_killed_builds", "test_bombs", "test_reproducible", "test_fetching"),
+    "test_tables",
+)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Start one worker more than there are cores: slow tests often wait for other processes."""
+    """Start two workers for each core: slow tests wait for processes, servers and locks."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return cores + ("not slow" not in config.option.markexpr)
+    return cores if "not slow" in config.option.markexpr else 2 * cores
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what `make test-quick` leaves out, and begin with files that have some of it.
 
-    What is left for the end are files of a few seconds, so that no worker waits long for another.
+    The longest come first. What is left for the end are files of a few seconds, so that no worker
+    waits long for another.
     """
     for item in items:
         if SLOW_FIXTURES & {*getattr(item, "fixturenames", ())}:
             item.add_marker("slow")
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (item.path not in slow, rank.get(item.path.stem, len(rank))))
+
+
+# What the tests import stays: looking through it for garbage again and again, while more is being
+# imported, takes half the time until the first test.
+gc.disable()
 
 
 def pytest_collection_finish() -> None:
+    """Look for garbage again, from here on, and not among what was imported."""
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # some libraries tell of what is left at the end
+    gc.enable()
+    _keep_the_log_of_absl_open()
+
+
+def _keep_the_log_of_absl_open() -> None:
     """Keep a library's log from closing pytest's own file.
 
     absl, which mlcroissant imports, keeps the stream that is stderr then: pytest's, while tests are
@@ -106,7 +133,10 @@ def processes() -> ForkServerContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["pipelines.archives", "tests.archives.test_kills", "tests.assets.forked", "sqlite3"]
+        [
+            *("pipelines.archives", "tests.archives.test_kills", "tests.assets.forked", "sqlite3"),
+            "tests.frozen",
+        ]
     )
     return context
 

@@ -164,6 +164,7 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.delattr(package, "shown", raising=False)
 
 
+@pytest.mark.slow
 def test_what_contributing_adds_keeps_the_contract(added: Path) -> None:
     for name in ("rows", "inventory"):
         made_for_others.test_a_declaration_is_complete(products.known()[name])

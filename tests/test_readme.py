@@ -88,6 +88,7 @@ def test_a_snippet_of_the_readme_runs(
         assert np.allclose(image.numpy()[0] * 255, batch.images[7, ..., 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", re.findall(r"python -m assets (\w+)", README))
 def test_a_command_of_the_readme_exists(command: str) -> None:
     done = subprocess.run(

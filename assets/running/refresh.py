@@ -81,7 +81,8 @@ def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
     def rebuild(context: dg.OpExecutionContext) -> None:
         outcomes = []
         if keys := _out_of_date(context.log, settings, plan):
-            assets = graph.assets_of(plan, graph.RETRIES)
+            wanted = [(key.path[0], key.path[1]) for key in keys]
+            assets = graph.assets_of(plan, graph.RETRIES, wanted)
             definitions = graph.define(settings, plan, assets, exports=stages.named())
             links = {PART_OF: context.run_id}
             links |= dict.fromkeys((PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG), context.run_id)

@@ -80,7 +80,7 @@ def materialize(
         _tell(instance, settings, untold)
         if not wanted:
             return []
-        assets = graph.assets_of(plan, wanted={name for name, _ in wanted})
+        assets = graph.assets_of(plan, wanted=wanted)
         definitions = graph.define(settings, plan, assets, display, ahead, stages.named())
         keys = [dg.AssetKey(asset) for asset in wanted]
         run_id = ahead.run_id if ahead else None

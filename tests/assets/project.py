@@ -263,7 +263,7 @@ def serving(folder: Path, *, stall: bool = False) -> Iterator[Server]:
     handler = functools.partial(Handler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as service:
         server = Server(f"http://127.0.0.1:{service.server_port}")
-        thread = threading.Thread(target=service.serve_forever)
+        thread = threading.Thread(target=service.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield server

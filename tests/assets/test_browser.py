@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
 from assets.settings import ROOT
 from tests.assets.project import Project, environment
@@ -52,11 +52,19 @@ def installed() -> str:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrowserContext]:
+    """A browser with a profile, as a person has: it keeps what it has compiled of the UI."""
     path = installed()
     expect.set_options(timeout=1000 * PATIENCE_S)  # pages of a busy machine take their time
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=QUIET)
+        # What moves on a page takes as much time as all the rest.
+        browser = playwright.chromium.launch_persistent_context(
+            tmp_path_factory.mktemp("profile"),
+            executable_path=path,
+            args=QUIET,
+            viewport={"width": 1500, "height": 1400},
+            reduced_motion="reduce",
+        )
         yield browser
         browser.close()
 
@@ -87,7 +95,7 @@ class Ui:
 
 @pytest.fixture(scope="module")
 def ui(
-    browser: Browser, _published_once: Project, tmp_path_factory: pytest.TempPathFactory
+    browser: BrowserContext, _published_once: Project, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Ui]:
     project = _published_once.copied_to(tmp_path_factory.mktemp("browser") / "project")
     toml = project.publisher.toml("tiny_letters")
@@ -117,8 +125,7 @@ def ui(
     try:
         url = f"http://127.0.0.1:{port}"
         answers(url)
-        # What moves on a page takes as much time as all the rest.
-        page = browser.new_page(viewport={"width": 1500, "height": 1400}, reduced_motion="reduce")
+        page = browser.new_page()
         page.set_default_timeout(1000 * PATIENCE_S)
         yield Ui(url, page)
         page.close()

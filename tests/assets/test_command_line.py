@@ -435,6 +435,7 @@ def _all_of(terminal: int) -> str:
     return shown.decode()
 
 
+@pytest.mark.slow
 class TestRoughTreatment:
     """Output that goes nowhere, terminals that know little, settings that are slips."""
 

@@ -38,6 +38,7 @@ WITH_READERS = EXPORT.replace("    sidecar=True,\n", READERS).replace(
 )
 
 
+@pytest.mark.slow
 def test_the_page_is_the_one_that_the_declarations_make() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "assets", "exports", "--markdown"],

@@ -314,7 +314,7 @@ def test_artefacts_that_the_disk_has_no_room_for_are_named_and_not_half_made(
 ) -> None:
     # A limit on the size of a file stands in for a full disk: only large files hit it (SQLite's
     # log of a run has up to 4 MiB), and LMDB reports both alike, as an input/output error.
-    large = Project(builders.publish(tmp_path / "published", train=160_000), tmp_path / "data")
+    large = Project(builders.publish(tmp_path / "published", digits=160_000), tmp_path / "data")
     words = ["build", "tiny_digits", "--only", "exports", *large.options, *large.mirror]
     done = forked("5200", *words, run=with_files_of_at_most).communicate()
     assert done.returncode == 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from dagster import AssetKey
 
-from assets.graph import define
+from assets.graph import assets_of, define
 from assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -49,6 +49,20 @@ def test_the_graph_is_the_one_written_down(graph: AssetGraph) -> None:
         f"the asset graph is not the one in {GOLDEN.name}:\n\n{difference}\n\n"
         "If it is what you mean it to be: python -m tests.assets.test_graph"
     )
+
+
+@pytest.mark.parametrize("dataset", ["cifar100", "mnist"])
+def test_what_is_declared_for_a_run_is_what_it_makes_and_needs_as_the_whole_graph_has_it(
+    graph: AssetGraph, dataset: str
+) -> None:
+    whole, plan = as_text(graph).splitlines(), Settings().plan()
+    for asset in [one for one in plan.assets() if one[0] == dataset]:
+        some = assets_of(plan, wanted=[asset])
+        found = as_text(define(Settings(), plan, some).resolve_asset_graph()).splitlines()
+        key = AssetKey(asset)
+        above = graph.get_ancestor_asset_keys(key, include_self=True)
+        assert {line.partition(" ")[0] for line in found} == {one.to_user_string() for one in above}
+        assert set(found) <= set(whole)
 
 
 def test_the_graph_has_an_asset_for_everything_that_the_catalogue_promises(

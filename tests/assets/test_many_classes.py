@@ -8,6 +8,7 @@ from pathlib import Path
 import lmdb
 import numpy as np
 import polars as pl
+import pytest
 
 from pipelines import tables
 from tests import builders
@@ -15,6 +16,7 @@ from tests.assets import project as projects
 from tests.assets.conftest import Command
 
 
+@pytest.mark.slow
 def test_a_dataset_of_256_classes_and_256_coarse_ones_is_built_verified_and_traced(
     tmp_path: Path, command: Command
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import subprocess
+import warnings
 from pathlib import Path
 
 import dagster as dg
@@ -201,6 +202,23 @@ def test_assets_link_to_their_code_here_or_in_a_repository(declared: Catalogue) 
     [there] = _code(statistics)
     url = "https://github.com/example/imagesets/tree/0123abc/assets/statistics.py#L"
     assert there.startswith(url)
+
+
+def test_an_asset_of_every_kind_links_to_where_dagster_itself_would_find_its_code() -> None:
+    made = assets_of(
+        Settings().plan(), wanted=[("emnist_letters", "statistics"), ("mnist", "croissant")]
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        wanted = dg.with_source_code_references(made)
+
+    found = linked(made, None)
+
+    assert [_code(one) for one in found] == [_code(one) for one in wanted]
+    assert len({link for one in found for link in _code(one)}) == 4, "a place for each kind"
+    assert [one.metadata_by_key.keys() for one in found] == [
+        one.metadata_by_key.keys() for one in made
+    ]
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="there is no git")

@@ -28,6 +28,7 @@ from assets.settings import ROOT
 from pipelines import declarations
 from pipelines.errors import ArtefactError, UnknownName
 from pipelines.lineage.trace import Chain, Hop, trace
+from pipelines.plan import Plan
 from pipelines.store import Folder, layout, provenance
 from tests import builders
 from tests.assets.conftest import Command
@@ -41,8 +42,8 @@ CLASSES = {
 }
 
 
-def traced(project: Project, text: str) -> Chain:
-    return trace(project.plan(), Folder(project.data), text)
+def traced(project: Project, text: str, plan: Plan | None = None) -> Chain:
+    return trace(plan or project.plan(), Folder(project.data), text)
 
 
 def broken(chain: Chain) -> list[tuple[str, str]]:
@@ -63,7 +64,7 @@ def test_every_record_is_traced_from_every_artefact_to_the_published_arrays(
     built: Project, name: str, split: str
 ) -> None:
     images, labels, coarse = built.publisher.splits[name, split]
-    digits = 5 if name == "tiny_colours" else 8
+    digits, plan = 5 if name == "tiny_colours" else 8, built.plan()
     for index in range(len(labels)):
         for text, kinds in {
             f"{name}/{split}:{index}": [],
@@ -73,7 +74,7 @@ def test_every_record_is_traced_from_every_artefact_to_the_published_arrays(
             f"exports/{name}/{split}_lmdb:{index:0{digits}d}": ["lmdb"],
             f"exports/{name}/{split}_lmdb/data.mdb:{index}": ["lmdb"],
         }.items():
-            chain = traced(built, text)
+            chain = traced(built, text, plan)
             assert broken(chain) == []
             assert chain.image is not None
             np.testing.assert_array_equal(chain.image, images[index], strict=True)
@@ -95,15 +96,16 @@ def test_the_bytes_that_are_told_are_those_of_the_record(
 ) -> None:
     """Read here from the publisher's arrays, with another order of axes for every source."""
     images, labels, coarse = built.publisher.splits[name, split]
+    plan = built.plan()
     for index in range(len(labels)):
-        [csv] = hops(traced(built, f"exports/{name}/{split}.csv:{index}"), "csv")
+        [csv] = hops(traced(built, f"exports/{name}/{split}.csv:{index}", plan), "csv")
         assert csv.bytes is not None
         line = (built.data / csv.path).read_bytes()[slice(*csv.bytes)]
         assert line == ",".join(map(str, [labels[index], *images[index].ravel()])).encode() + b"\n"
 
         found = {
             hop.facts["role"]: hop
-            for hop in hops(traced(built, f"{name}/{split}:{index}"), "member")
+            for hop in hops(traced(built, f"{name}/{split}:{index}", plan), "member")
         }
         size = images[index].size
         if coarse is None:

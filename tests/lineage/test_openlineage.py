@@ -169,7 +169,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 @contextlib.contextmanager
 def endpoint(status: int = 201, after_s: float = 0) -> Iterator[Endpoint]:
     with Endpoint(status, after_s) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
             yield server
