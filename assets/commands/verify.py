@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
+import logging
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from pipelines.plan import Plan
 
 ORDER = 4
+
+logger = logging.getLogger("pipelines.storage")  # to the person, as the warnings of the store
 
 
 def add(commands: Commands) -> None:
@@ -100,10 +103,16 @@ class _Telling:
             pool.shutdown(wait=False)
 
     def tell(self, plan: Plan, verdicts: Sequence[Verdict]) -> None:
-        """Tell what was found of each asset; nobody, where nobody is there to be told."""
+        """Tell what was found of each asset; nobody, where nobody is there to be told.
+
+        Whatever keeps Dagster from being told is a warning: what was found stands without it.
+        """
         if self._loading:
             say(end="", flush=True)  # people need not wait for it
-            self._loading.result().tell(self._settings, plan, verdicts)
+            try:
+                self._loading.result().tell(self._settings, plan, verdicts)
+            except Exception as error:
+                logger.warning("Dagster was not told what was found. %s", error)
 
 
 def _loaded(module: str) -> ModuleType:

@@ -825,6 +825,19 @@ def test_records_of_dagster_that_are_damaged_change_nothing_but_a_warning(
         assert "Traceback" not in said.stderr
 
 
+def test_where_dagster_can_not_be_loaded_all_that_is_whole_is_whole(
+    built: Project, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "assets.running.integrity", raising=False)
+    monkeypatch.setitem(sys.modules, "dagster", None)
+
+    said = command("verify", *built.options)
+
+    assert said.code == 0
+    assert "Dagster was not told what was found. import of dagster halted" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_that_cannot_be_written_to_is_verified_without_a_word_to_dagster(
     built: Project, command: Command
