@@ -26,8 +26,8 @@ test-quick: $(READY) ## run what needs no build, no server and no other process
 	$(PYTEST) -m 'not slow'
 
 test-readers: $(READY) $(READERS)/installed ## read every export with its real readers
-	@echo "Small sets take about 12 minutes; the official ones, where IMAGESETS_MIRROR is set, 25 more" \
-	  "and 2 GB for that time."
+	@echo "Small sets take about 4 minutes; the official ones, where IMAGESETS_MIRROR is set, several" \
+	  "times as long, and 2 GB for that time."
 	IMAGESETS_MIRROR="$(IMAGESETS_MIRROR)" $(READERS)/bin/python -m pytest tests/readers \
 	  -c tests/readers/pytest.ini --rootdir . --confcutdir tests/readers -p no:cacheprovider
 

@@ -44,24 +44,17 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
 
 def add_contents(parser: argparse.ArgumentParser) -> None:
     """Add what decides the bytes of artefacts; --help shows that of a default build."""
+    shown = stages.options(stages.DEFAULT)
     for name, option in stages.options().items():
-        spelt, variable = f"--{name.replace('_', '-')}", variables()[name]
-        shown = name in stages.options(stages.DEFAULT)
-        if isinstance(option.default, bool):
-            said = f"{option.help} ({variable})"
-            parser.add_argument(
-                spelt,
-                action=argparse.BooleanOptionalAction,
-                help=said if shown else argparse.SUPPRESS,
-            )
-        else:
-            said = f"{option.help} ({variable}; default: {option.default})"
-            parser.add_argument(
-                spelt,
-                type=explained(option.read),
-                metavar=f"{{{','.join(option.choices)}}}" if option.choices else "N",
-                help=said if shown else argparse.SUPPRESS,
-            )
+        default = ""
+        form: dict[str, Any] = {"action": argparse.BooleanOptionalAction}
+        if not isinstance(option.default, bool):
+            default = f"; default: {option.default}"
+            metavar = f"{{{','.join(option.choices)}}}" if option.choices else "N"
+            form = {"type": explained(option.read), "metavar": metavar}
+        said = f"{option.help} ({variables()[name]}{default})"
+        spelt = f"--{name.replace('_', '-')}"
+        parser.add_argument(spelt, help=said if name in shown else argparse.SUPPRESS, **form)
     parser.epilog = (
         "Exports that are made on request have options of their own: python -m assets exports NAME "
         "lists them."

@@ -106,7 +106,7 @@ def kept_open() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for storage in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
             stack.enter_context(_instead(storage, "create_engine", engine))
-        stack.enter_context(_instead(ScriptDirectory, "from_config", _scripts))
+        stack.enter_context(_instead(ScriptDirectory, "from_config", scripts))
         stack.enter_context(_instead(SqlEventLogStorage, _COLUMN, _columns()))
         try:
             yield
@@ -134,7 +134,7 @@ _read_scripts = ScriptDirectory.from_config
 _known_scripts: dict[str, ScriptDirectory] = {}
 
 
-def _scripts(config: Config) -> ScriptDirectory:
+def scripts(config: Config) -> ScriptDirectory:
     """Return a folder of migrations, which is read once."""
     folder = str(config.get_main_option("script_location"))
     if folder not in _known_scripts:

@@ -6,7 +6,7 @@ Artefacts may come without Dagster: in a folder that was copied, from a library 
 `pipelines`, or under a database that is new. The note says what was told to which database. Where
 it is lost, or a database is another one, everything is told once more.
 
-Not here: telling it (`runs.tell`).
+Not here: telling it (`runs`).
 """
 
 from __future__ import annotations

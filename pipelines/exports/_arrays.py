@@ -45,14 +45,6 @@ def named_of(subject: Subject) -> dict[str, str]:
     return {"pixels": NAMES["pixels"]} | {c: NAMES[c] for c in _classes(subject.dataset)}
 
 
-def parameters(subject: Subject, chosen: Choices) -> dict[str, Any]:
-    """Return what decides the bytes of arrays of a split."""
-    from .. import tables
-
-    about = tables.description(subject.source, subject.dataset, subject.split)
-    return {**chosen, "about": about}
-
-
 def columns(images: str, labels: str, coarse_labels: str) -> tuple[Column, ...]:
     """Return the columns of an export by the names that its arrays have there."""
     return (

@@ -28,7 +28,7 @@ from ..declarations import Dataset, Source, Split
 from ..errors import ArtefactError
 from ..products import Choices, Column, Inputs, Option, Subject
 from ..progress import Advance
-from ..store import Facts
+from ..store import Facts, writing
 from ._folders import within
 from ._protobuf import content, read_varint, varint
 
@@ -109,7 +109,6 @@ def write(
     goal: Path,
     chosen: Choices,
     advance: Advance,
-    form: Form,
     file_format: str,
     open_file: Callable[[Path], AbstractContextManager[Append]],
 ) -> Facts:
@@ -120,30 +119,49 @@ def write(
         goal: the data_dir of TFDS.
         chosen: how many records a file has.
         advance: is told of records.
-        form: what they are to look like.
         file_format: what TFDS calls the format of files.
         open_file: gives a context in which to append records to a new file.
+
+    Raises:
+        TableError: what it is made from is no table of ours.
+        StorageError: `goal` can't be written.
     """
-    subject = inputs.subject
-    folder = within(goal, form.folder)
-    sizes: dict[str, int] = {}
-    for split in subject.splits:
-        shards, ready = shard_lengths(split, chosen["shard_records"]), list[bytes]()
-        sizes[split.name] = 0
-        with contextlib.closing(messages(inputs.tables[split.name], split, form)) as records:
-            for number, length in enumerate(shards):
-                name, left = _file_name(form, split, file_format, number, len(shards)), length
-                with open_file(folder / name) as append:
-                    while left:
-                        ready = ready or next(records)
-                        now, ready = ready[:left], ready[left:]
-                        append(now)
-                        advance(len(now))
-                        sizes[split.name] += sum(map(len, now))
-                        left -= len(now)
-    for name, text in _about(subject, form, file_format, sizes, chosen).items():
-        (folder / name).write_text(text, "utf-8")
+    subject, form = inputs.subject, Form.of(inputs.subject.dataset)
+    sizes = {}
+    with writing.storage_errors(goal):
+        folder = within(goal, form.folder)
+        for split in subject.splits:
+            shards = shard_lengths(split, chosen["shard_records"])
+            files = [
+                (folder / _file_name(form, split, file_format, number, len(shards)), length)
+                for number, length in enumerate(shards)
+            ]
+            with contextlib.closing(messages(inputs.tables[split.name], split, form)) as records:
+                sizes[split.name] = _filed(records, files, open_file, advance)
+        for name, text in _about(subject, form, file_format, sizes, chosen).items():
+            (folder / name).write_text(text, "utf-8")
     return {"records": subject.records}
+
+
+def _filed(
+    records: Iterator[list[bytes]],
+    files: list[tuple[Path, int]],
+    open_file: Callable[[Path], AbstractContextManager[Append]],
+    advance: Advance,
+) -> int:
+    """Write records into files of so many each; return how many bytes all records have."""
+    size, ready = 0, list[bytes]()
+    for path, length in files:
+        left = length
+        with open_file(path) as append:
+            while left:
+                ready = ready or next(records)
+                now, ready = ready[:left], ready[left:]
+                append(now)
+                advance(len(now))
+                size += sum(map(len, now))
+                left -= len(now)
+    return size
 
 
 def shard_lengths(split: Split, most: int) -> list[int]:
@@ -188,9 +206,10 @@ def find(
         first += length
 
 
-def parameters(subject: Subject, chosen: Choices, form: Form) -> dict[str, Any]:
+def parameters(subject: Subject, chosen: Choices) -> dict[str, Any]:
     """Return what decides the bytes beside the tables."""
     source, dataset = subject.source, subject.dataset
+    form = Form.of(dataset)
     return {
         "folder": form.folder,
         "id": form.has_id,

@@ -1,13 +1,35 @@
-"""Where the lines of a text begin that is too large to be read at once.
+"""Texts of a record per line: written many at a time, and found in a file of any size.
 
-Not here: what stands in them.
+Not here: what stands in a line.
 """
 
 from __future__ import annotations
 
-from typing import BinaryIO
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, BinaryIO
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Texts = npt.NDArray[np.uint32]
+
+AT_ONCE = 64
+"""Lines that are formatted together: few enough to use the same memory again and again."""
 
 _CHUNK_BYTES = 1 << 20
+
+
+def filled(texts: Sequence[bytes]) -> Texts:
+    """Return texts as rows of whole words of four bytes, filled up with NUL from the left.
+
+    Lines come of looking all their texts up in such arrays and dropping the NULs.
+    """
+    import numpy as np
+
+    width = -(-max(map(len, texts)) // 4) * 4
+    joined = b"".join(text.rjust(width, b"\0") for text in texts)
+    return np.frombuffer(joined, np.uint32).reshape(len(texts), -1)
 
 
 def start_of(file: BinaryIO, number: int, first: int = 0) -> int:

@@ -19,18 +19,17 @@ import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ArtefactError
 from ..products import Choices, Column, Inputs, Product, Reader, Stored, Subject
 from ..progress import Advance
 from ..store import Facts, writing
-from . import _lines
+from . import _about, _lines
 
 if TYPE_CHECKING:
     from ..records import Batch
 
-_LINES = 64  # formatted at once: few enough that memory is used again, and not asked for anew
 _PLAIN = re.compile(r"[A-Za-z0-9_.+-]+")  # a word that wants no quotes
 
 
@@ -80,18 +79,14 @@ def writer(classes: Sequence[str]) -> Callable[[Batch], Iterator[bytes]]:
     """Return what yields the lines of a batch, some at a time: look texts up, drop NULs in them."""
     import numpy as np
 
-    pixel = np.frombuffer(
-        b"".join((b"%d," % value).rjust(4, b"\0") for value in range(256)), np.uint32
-    )
-    ends = [f"{quoted(name)}\n".encode() for name in classes]
-    width = -(-max(map(len, ends)) // 4)
-    joined = b"".join(end.rjust(4 * width, b"\0") for end in ends)
-    end = np.frombuffer(joined, np.uint32).reshape(-1, width)
+    pixel = _lines.filled([b"%d," % value for value in range(256)]).ravel()
+    end = _lines.filled([f"{quoted(name)}\n".encode() for name in classes])
+    width = end.shape[1]
 
     def lines(batch: Batch) -> Iterator[bytes]:
-        for start in range(0, len(batch), _LINES):
-            labels = batch.labels[start : start + _LINES]
-            pixels = batch.images[start : start + _LINES].reshape(len(labels), -1)
+        for start in range(0, len(batch), _lines.AT_ONCE):
+            labels = batch.labels[start : start + _lines.AT_ONCE]
+            pixels = batch.images[start : start + _lines.AT_ONCE].reshape(len(labels), -1)
             texts = np.empty((len(labels), pixels.shape[1] + width), np.uint32)
             texts[:, :-width] = pixel[pixels]
             texts[:, -width:] = end[labels]
@@ -154,12 +149,6 @@ def _parsed(line: bytes, numbers: dict[bytes, int], shape: tuple[int, int, int])
     return Batch(values.reshape(1, *shape), np.array([numbers[last[:-1]]], np.uint8))
 
 
-def _parameters(subject: Subject, _chosen: Choices) -> dict[str, Any]:
-    from .. import tables
-
-    return {"about": tables.description(subject.source, subject.dataset, subject.split)}
-
-
 EXPORT = Product(
     name="arff",
     title="as ARFF: every pixel, then the name of the class, for Weka and OpenML.",
@@ -178,7 +167,7 @@ EXPORT = Product(
         ),
         Column("class", "nominal", of="class"),
     ),
-    parameters=_parameters,
+    parameters=_about.parameters,
     room=lambda image: 4 * image,
     sidecar=True,
     measured=(109.6, 0.41),

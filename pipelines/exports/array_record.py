@@ -21,7 +21,7 @@ from pathlib import Path
 from ..errors import ArtefactError
 from ..products import Choices, Inputs, Product, Reader, Stored, Subject
 from ..progress import Advance
-from ..store import Facts, writing
+from ..store import Facts
 from . import _examples as examples
 from ._examples import Form
 
@@ -39,9 +39,7 @@ def write(inputs: Inputs, goal: Path, chosen: Choices, advance: Advance) -> Fact
         TableError: what it is made from is no table of ours.
         StorageError: `goal` can't be written.
     """
-    form = Form.of(inputs.subject.dataset)
-    with writing.storage_errors(goal):
-        return examples.write(inputs, goal, chosen, advance, form, _FORMAT, _appended)
+    return examples.write(inputs, goal, chosen, advance, _FORMAT, _appended)
 
 
 @contextlib.contextmanager
@@ -143,9 +141,7 @@ EXPORT = Product(
     read=read,
     columns=examples.COLUMNS,
     options=(examples.SHARD_RECORDS,),
-    parameters=lambda subject, chosen: examples.parameters(
-        subject, chosen, Form.of(subject.dataset)
-    ),
+    parameters=examples.parameters,
     room=lambda image: image + 256,
     reproducible="same libraries",
     sidecar=True,

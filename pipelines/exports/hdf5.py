@@ -16,7 +16,7 @@ from ..errors import ArtefactError
 from ..products import Choices, Inputs, Product, Reader, Stored, Subject
 from ..progress import Advance
 from ..store import Facts, writing
-from . import _arrays
+from . import _about, _arrays
 
 _CHUNK_RECORDS = 1024
 _LEVEL = 4  # h5py's own
@@ -191,7 +191,7 @@ EXPORT = Product(
     read=read,
     columns=_arrays.columns("images", "labels", "coarse_labels"),
     options=_arrays.OPTIONS,
-    parameters=_arrays.parameters,
+    parameters=_about.parameters,
     room=lambda image: image + 2,
     reproducible="same libraries",
     sidecar=True,

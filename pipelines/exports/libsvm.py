@@ -14,21 +14,16 @@ import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import ArtefactError
 from ..products import Choices, Column, Inputs, Option, Product, Reader, Stored, Subject
 from ..progress import Advance
 from ..store import Facts, writing
-from . import _lines
+from . import _about, _lines
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from ..records import Batch
-
-    Texts = npt.NDArray[np.uint32]
 
 _BLOCK_PIXELS = 100_000  # formatted at once: few enough to stay in the cache
 _TELLS = re.compile(rb":(?!1[ \n])[0-9]+(\.[0-9]+)?[ \n]")  # not 1, which may be 255/255, too
@@ -83,24 +78,17 @@ def lines(batch: Batch, *, is_scaled: bool) -> Iterator[bytes]:
 
 
 @functools.cache
-def _numbers(pixels: int) -> Texts:
+def _numbers(pixels: int) -> _lines.Texts:
     """Return what stands before the values in a line: nothing but for pixels their numbers."""
-    return _filled([b"", *(b" %d:" % (number + 1) for number in range(pixels)), b""])
+    return _lines.filled([b"", *(b" %d:" % (number + 1) for number in range(pixels)), b""])
 
 
 @functools.cache
-def _values(is_scaled: bool) -> Texts:
+def _values(is_scaled: bool) -> _lines.Texts:
     labels = [b"%d" % label for label in range(256)]
-    return _filled([*intensities(is_scaled), *labels, *(text + b" " for text in labels), b"\n"])
-
-
-def _filled(texts: list[bytes]) -> Texts:
-    """Return texts filled up with NUL from the left, in whole words of four bytes."""
-    import numpy as np
-
-    width = -(-max(map(len, texts)) // 4) * 4
-    joined = b"".join(text.rjust(width, b"\0") for text in texts)
-    return np.frombuffer(joined, np.uint32).reshape(len(texts), -1)
+    return _lines.filled(
+        [*intensities(is_scaled), *labels, *(text + b" " for text in labels), b"\n"]
+    )
 
 
 def intensities(is_scaled: bool) -> list[bytes]:
@@ -176,13 +164,6 @@ def _parsed(line: bytes, known: dict[bytes, int], shape: tuple[int, ...]) -> Bat
     return Batch(pixels[np.newaxis], np.array([int(label)], np.uint8))
 
 
-def _parameters(subject: Subject, chosen: Choices) -> dict[str, Any]:
-    from .. import tables
-
-    about = tables.description(subject.source, subject.dataset, subject.split)
-    return {"scale": chosen["scale"], "about": about}
-
-
 EXPORT = Product(
     name="libsvm",
     title="as LIBSVM: a record per line, its label, then the pixels that are not 0.",
@@ -203,7 +184,7 @@ EXPORT = Product(
         ),
     ),
     options=(Option("scale", False, "write intensities as their share of 255, with six digits"),),
-    parameters=_parameters,
+    parameters=_about.parameters,
     room=lambda image: 9 * image,
     sidecar=True,
     measured=(69.4, 0.29),

@@ -14,7 +14,7 @@ from ..errors import ArtefactError
 from ..products import Choices, Inputs, Product, Reader, Stored, Subject
 from ..progress import Advance
 from ..store import Facts, writing
-from . import _arrays
+from . import _about, _arrays
 
 
 def write(inputs: Inputs, goal: Path, chosen: Choices, advance: Advance) -> Facts:
@@ -71,7 +71,7 @@ EXPORT = Product(
     read=read,
     columns=_arrays.columns("images", "labels", "coarse_labels"),
     options=_arrays.OPTIONS,
-    parameters=_arrays.parameters,
+    parameters=_about.parameters,
     room=lambda image: image + 2,
     sidecar=True,
     measured=(47.1, 0.07),

@@ -18,11 +18,12 @@ import functools
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..products import Choices, Column, Inputs, Option, Product, Reader, Subject
 from ..progress import Advance
 from ..store import Facts, writing
+from . import _about, _lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from ..records import Pixels
 
-_LINES = 512  # formatted at once
 _MOST_PIXELS = 8192  # of a side of the sprite
 
 
@@ -60,7 +60,7 @@ def write(inputs: Inputs, goal: Path, chosen: Choices, advance: Advance) -> Fact
         for batch in tables.batches(inputs.table):
             rows = numbers[(first <= numbers) & (numbers < first + len(batch))] - first
             images = batch.images[rows]
-            tensors.writelines(_lines(images))
+            tensors.writelines(_rows(images))
             classes = (dataset.classes[label] for label in batch.labels[rows].tolist())
             metadata.writelines(f"{name}\n".encode() for name in classes)
             for image in images:
@@ -88,25 +88,19 @@ def _side(count: int) -> int:
 
 
 @functools.cache
-def _fields() -> tuple[npt.NDArray[np.uint32], int]:
-    """Return each of the 256 values with a tab before it, and the end of a line.
-
-    A field has four bytes, filled up with NUL from the left.
-    """
-    import numpy as np
-
-    texts = (f"\t{value}".encode().rjust(4, b"\0") for value in range(256))
-    end = np.frombuffer(b"\0\0\0\n", np.uint32)
-    return np.frombuffer(b"".join(texts), np.uint32), int(end[0])
+def _fields() -> tuple[npt.NDArray[np.uint32], ...]:
+    """Return each of the 256 values with a tab before it, and the end of a line."""
+    texts = [b"\t%d" % value for value in range(256)]
+    return _lines.filled(texts).ravel(), _lines.filled([b"\n"]).ravel()
 
 
-def _lines(images: Pixels) -> Iterator[bytes]:
-    """Yield lines of pixels, some hundred at a time: look every field up, drop the NULs."""
+def _rows(images: Pixels) -> Iterator[bytes]:
+    """Yield lines of pixels, some at a time: look every field up, drop the NULs."""
     import numpy as np
 
     as_field, newline = _fields()
-    for start in range(0, len(images), _LINES):
-        pixels = images[start : start + _LINES].reshape(-1, images[0].size)
+    for start in range(0, len(images), _lines.AT_ONCE):
+        pixels = images[start : start + _lines.AT_ONCE].reshape(-1, images[0].size)
         fields = np.empty((len(pixels), pixels.shape[1] + 1), np.uint32)
         fields[:, :-1] = as_field[pixels]
         fields[:, -1] = newline
@@ -125,13 +119,6 @@ embeddings {{
   }}
 }}
 """
-
-
-def _parameters(subject: Subject, chosen: Choices) -> dict[str, Any]:
-    from .. import tables
-
-    about = tables.description(subject.source, subject.dataset, subject.split)
-    return {"records": chosen["records"], "about": about}
 
 
 EXPORT = Product(
@@ -159,7 +146,7 @@ EXPORT = Product(
         ),
     ),
     options=(Option("records", 10_000, "most records of TensorBoard's projector", 1, 1_000_000),),
-    parameters=_parameters,
+    parameters=_about.parameters,
     room=lambda image: 4 * image,
     reproducible="same libraries",
     sidecar=True,

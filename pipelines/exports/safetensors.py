@@ -20,7 +20,7 @@ from ..errors import ArtefactError
 from ..products import Choices, Inputs, Product, Reader, Stored, Subject
 from ..progress import Advance
 from ..store import Facts, writing
-from . import _arrays
+from . import _about, _arrays
 
 _DTYPES = {"|u1": "U8", "<f8": "F64"}
 _METADATA = "imagesets"  # the one key
@@ -124,7 +124,7 @@ EXPORT = Product(
     read=read,
     columns=_arrays.columns("images", "labels", "coarse_labels"),
     options=_arrays.OPTIONS,
-    parameters=_arrays.parameters,
+    parameters=_about.parameters,
     room=lambda image: image + 2,
     sidecar=True,
     measured=(47.1, 0.1),

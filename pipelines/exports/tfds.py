@@ -38,9 +38,7 @@ def write(inputs: Inputs, goal: Path, chosen: Choices, advance: Advance) -> Fact
         TableError: what it is made from is no table of ours.
         StorageError: `goal` can't be written.
     """
-    form = Form.of(inputs.subject.dataset)
-    with writing.storage_errors(goal):
-        return examples.write(inputs, goal, chosen, advance, form, _FORMAT, _appended)
+    return examples.write(inputs, goal, chosen, advance, _FORMAT, _appended)
 
 
 @contextlib.contextmanager
@@ -129,9 +127,7 @@ EXPORT = Product(
     read=read,
     columns=examples.COLUMNS,
     options=(examples.SHARD_RECORDS,),
-    parameters=lambda subject, chosen: examples.parameters(
-        subject, chosen, Form.of(subject.dataset)
-    ),
+    parameters=examples.parameters,
     room=lambda image: image + 256,
     reproducible="same libraries",
     sidecar=True,

@@ -20,12 +20,13 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import ArtefactError
 from ..products import Choices, Column, Inputs, Option, Product, Reader, Stored, Subject
 from ..progress import Advance
 from ..store import Facts, writing
+from . import _about
 
 if TYPE_CHECKING:
     from ..records import Batch
@@ -210,13 +211,6 @@ def _label(text: bytes, where: str) -> int:
     return int(text)
 
 
-def _parameters(subject: Subject, chosen: Choices) -> dict[str, Any]:
-    from .. import tables
-
-    about = tables.description(subject.source, subject.dataset, subject.split)
-    return {"shard_records": chosen["shard_records"], "about": about}
-
-
 EXPORT = Product(
     name="webdataset",
     title="as WebDataset: tar files of PNGs, each with its label.",
@@ -240,7 +234,7 @@ EXPORT = Product(
     options=(
         Option("shard_records", 10_000, "records of a tar file of WebDataset", 1, 999_999_999),
     ),
-    parameters=_parameters,
+    parameters=_about.parameters,
     room=lambda image: image + 5 * _BLOCK,
     reproducible="same libraries",
     sidecar=True,

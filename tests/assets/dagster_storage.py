@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from alembic.config import Config
 from alembic.script import ScriptDirectory
 from dagster._core.storage.event_log import SqlEventLogStorage
 from dagster._core.storage.event_log.sqlite import sqlite_event_log
@@ -24,13 +23,15 @@ from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import NullPool
 
+from assets.running import databases
+
 
 def work_less() -> None:
     """Let this process do so, from here on."""
     for storage in (sqlite_event_log, sqlite_run_storage, sqlite_schedule_storage):
         assert storage.create_engine in (create_engine, _engine), "Dagster does otherwise by now"
         storage.create_engine = _engine
-    ScriptDirectory.from_config = _scripts
+    ScriptDirectory.from_config = databases.scripts
     SqlEventLogStorage.has_asset_key_col = _has_column
     SqlEventLogStorage.has_secondary_index = _has_index
 
@@ -51,17 +52,6 @@ def _engine_once(url: str, connect_args: tuple[tuple[str, Any], ...]) -> Engine:
 
 def _nothing(close: bool = True) -> None:
     """Do nothing."""
-
-
-def _scripts(config: Config) -> ScriptDirectory:
-    folder = str(config.get_main_option("script_location"))
-    if folder not in _known_scripts:
-        _known_scripts[folder] = _read_scripts(config)
-    return _known_scripts[folder]
-
-
-_known_scripts: dict[str, ScriptDirectory] = {}
-_read_scripts = ScriptDirectory.from_config
 
 
 def _remembered(

@@ -139,7 +139,7 @@ def answers(url: str) -> None:
     pytest.fail(f"{url} does not answer")
 
 
-def test_a_dataset_is_materialized_by_clicking_and_its_graph_is_legible(ui: Ui) -> None:
+def test_a_dataset_is_materialized_by_clicking_and_its_group_lists_what_was_made(ui: Ui) -> None:
     ui.materialize("tiny_digits", "Success")
     ui.keep("run")
     ui.open("/locations/imagesets/asset-groups/tiny_digits")

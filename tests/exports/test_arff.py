@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipelines import tables
 from pipelines.errors import ArtefactError
-from pipelines.exports import arff
+from pipelines.exports import _lines, arff
 from tests import builders
 from tests.builders import Array
 from tests.exports import arrays
@@ -39,7 +39,7 @@ def test_the_records_are_those_of_another_writer_and_come_back(
     told: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tables.about, "BATCH_RECORDS", batch)
-        patch.setattr(arff, "_LINES", lines)
+        patch.setattr(_lines, "AT_ONCE", lines)
         made = arrays.made(folder, *records, classes=256)
         goal = made.write("arff", folder / "made", told.append)
     images, labels = records

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from pipelines import plan, tables
 from pipelines.errors import StorageError, TableError
-from pipelines.exports import mnist_csv
+from pipelines.exports import _lines
 from pipelines.store import Input
 from tests import builders
 from tests.builders import Array
@@ -46,7 +46,7 @@ def test_the_bytes_are_those_of_another_writer_whatever_the_batch_size(
     told: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tables.about, "BATCH_RECORDS", batch)
-        patch.setattr(mnist_csv, "_LINES", lines)
+        patch.setattr(_lines, "AT_ONCE", lines)
         table = builders.tiny(folder, *records, classes=256).table(folder / "table.parquet")
 
         count = exporting.write("csv", table, folder / "table.csv", advance=told.append)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.exports import projector
+from pipelines.exports import _lines, projector
 from pipelines.tables import about
 from tests import builders
 from tests.builders import Array
@@ -57,7 +57,7 @@ def test_all_files_are_of_the_same_records_in_the_same_order(
     some: Set, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, most: int
 ) -> None:
     monkeypatch.setattr(about, "BATCH_RECORDS", 11)
-    monkeypatch.setattr(projector, "_LINES", 4)
+    monkeypatch.setattr(_lines, "AT_ONCE", 4)
     told: list[int] = []
     folder, (images, labels, _) = tmp_path / "p", some.arrays[split]
     facts = some.write("projector", folder, split, advance=told.append, records=most)
@@ -82,7 +82,7 @@ def test_a_line_is_plain_numbers_and_tabs(tmp_path: Path) -> None:
     values = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
 
     assert (
-        b"".join(projector._lines(values))
+        b"".join(projector._rows(values))
         == ("\t".join(str(number) for number in range(256)) + "\n").encode()
     )
 

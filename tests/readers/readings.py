@@ -99,12 +99,13 @@ def torchvision() -> Any:
     which datasets never call; but two of them must exist for its import to go through.
     """
     import torch
+    from torch import library
 
     if torch.version.cuda is None and sys.platform == "linux":
-        library = torch.library.Library("torchvision", "DEF")
+        operators = library.Library("torchvision", "DEF")
         for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        torchvision.library = library  # it would be undone with it
+            operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        torchvision.operators = operators  # they would be undone with it
     importlib.import_module("torchvision.datasets")
     return sys.modules["torchvision"]
 
