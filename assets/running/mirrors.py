@@ -22,7 +22,7 @@ import dagster as dg
 
 from assets import archives as assets_of_archives
 from assets import metadata
-from assets.checks import as_table
+from assets.checks import as_table, in_lines
 from assets.settings import Settings
 from pipelines import archives
 from pipelines.archives import Identify, looks, probes
@@ -100,7 +100,7 @@ class Mirrors:
         for standing, archive in zip(self.standings, self.archives, strict=True):
             if standing.probe.status == "not probed":
                 continue
-            mirror = standing.probe.place.partition("?")[0].removesuffix(archive)
+            mirror = _mirror_of(standing, archive)
             is_alive = standing.probe.status == "alive"
             found[mirror] = found.get(mirror, True) and is_alive
         return found
@@ -110,7 +110,11 @@ class Mirrors:
         return dg.AssetMaterialization(
             key(self.source),
             description="What the mirrors say of the archives, without fetching them.",
-            metadata=self._figures | {"places": _as_table(self.standings)},
+            metadata={
+                "by mirror": dg.MetadataValue.md(self._by_mirror),
+                **self._figures,
+                "places": _as_table(self.standings),
+            },
             tags={DATA_VERSION: self.version},
         )
 
@@ -164,9 +168,19 @@ class Mirrors:
             "asset_key": key(self.source),
             "passed": not self.trouble,
             "severity": dg.AssetCheckSeverity.ERROR if self.wrong else dg.AssetCheckSeverity.WARN,
-            "description": self.trouble or "Every mirror answers, with the declared bytes.",
+            "description": in_lines(self.trouble)
+            or "Every mirror answers, with the declared bytes.",
             "metadata": self._figures,
         }
+
+    @property
+    def _by_mirror(self) -> str:
+        """Return what each mirror gives, in markdown: a table of addresses is wider than a page."""
+        gives = {m: "every archive" if alive else "not all" for m, alive in self.alive.items()}
+        for standing, archive in zip(self.standings, self.archives, strict=True):
+            if standing.is_wrong:
+                gives[_mirror_of(standing, archive)] = "other bytes"
+        return "\n".join(f"- **{what}**: {mirror}" for mirror, what in gives.items())
 
     @property
     def _figures(self) -> dict[str, Any]:
@@ -177,6 +191,10 @@ class Mirrors:
             "places_wrong": len(self.wrong),
             "seconds": max((s.probe.seconds for s in self.standings), default=0.0),
         }
+
+
+def _mirror_of(standing: Standing, archive: str) -> str:
+    return standing.probe.place.partition("?")[0].removesuffix(archive)
 
 
 def _lines(found: Mapping[str, str]) -> str:

@@ -71,7 +71,7 @@ def once_a_day(instance: dg.DagsterInstance, settings: Settings) -> str:
 def forget(instance: dg.DagsterInstance, settings: Settings, now: datetime) -> str:
     """Forget what is long past at a time; return how much it was, in words."""
     runs = _runs(instance, now - timedelta(days=RUNS_DAYS))
-    _told(instance, now - timedelta(days=RUNS_DAYS))
+    _runless(instance, now - timedelta(days=RUNS_DAYS))
     evaluations = _evaluations(instance, now - timedelta(days=EVALUATIONS_DAYS))
     before = now - timedelta(days=PAST_PROVENANCE_DAYS)
     past = provenance.forget_past(settings.store, before.timestamp())
@@ -128,7 +128,7 @@ def _held(storage: EventLogStorage) -> set[str]:
         return {row[0] for asked in (events, checks) for row in connection.execute(asked)}
 
 
-def _told(instance: dg.DagsterInstance, before: datetime) -> None:
+def _runless(instance: dg.DagsterInstance, before: datetime) -> None:
     """Forget what was told of assets without a run, but for the last of each asset."""
     storage = instance.event_log_storage
     if not isinstance(storage, SqlEventLogStorage):
