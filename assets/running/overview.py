@@ -12,7 +12,7 @@ Annotations are not postponed here: Dagster reads that of a check's context.
 import copy
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -134,7 +134,7 @@ def _told(
     read = [one.last_read for one in asked if one.last_read]
     shown: dict[str, Any] = {"as of": dg.MetadataValue.timestamp(now)}
     if asked:
-        shown["datasets"] = as_table([one.in_words for one in asked])
+        shown["datasets"] = as_table([_in_two_lines(one.in_words) for one in asked])
     if not_built:
         shown["not built"] = ", ".join(not_built)
     if read:
@@ -150,6 +150,11 @@ def _told(
     if said := _trouble(found):
         shown["trouble"] = dg.MetadataValue.md("\n".join(f"- {line}" for line in said))
     return dg.AssetMaterialization(KEY, metadata=shown)
+
+
+def _in_two_lines(row: Mapping[str, str]) -> dict[str, str]:
+    """Return words that break once at most, where the table has little room."""
+    return {key: text.replace(" ", "\u00a0", text.count(" ") - 1) for key, text in row.items()}
 
 
 def _verdict(found: Sequence[Overview]) -> dict[str, Any]:

@@ -38,7 +38,8 @@ def told(instance: dg.DagsterInstance) -> dict[str, dict[str, Any]]:
     assert record.asset_materialization
     table = record.asset_materialization.metadata["datasets"]
     assert isinstance(table, dg.TableMetadataValue)
-    return {str(one.data["dataset"]): dict(one.data) for one in table.records}
+    rows = [{k: str(v).replace("\u00a0", " ") for k, v in r.data.items()} for r in table.records]
+    return {row["dataset"]: row for row in rows}
 
 
 def verdict(instance: dg.DagsterInstance) -> dg.AssetCheckEvaluation:
