@@ -16,7 +16,6 @@ from assets.command_line.declaring import Commands
 from assets.command_line.display import say
 from assets.commands import _outcomes
 from assets.commands._datasets import not_built, selected
-from assets.running import told
 from assets.settings import Settings
 from pipelines.progress import Display
 from pipelines.store import making
@@ -91,6 +90,8 @@ class _Telling:
 
     def __init__(self, settings: Settings) -> None:
         """Begin to load what takes a second, on a thread: files are hashed beside it."""
+        from assets.running import told
+
         self._settings = settings
         self._loading: Future[ModuleType] | None = None
         if told.can_be_told(settings):

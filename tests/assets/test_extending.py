@@ -284,9 +284,10 @@ def test_what_is_added_stands_in_the_ui_with_its_columns_and_in_the_launchpad(
         for split in ("train", "test")
         for what in ("", "_csv", "_rows")
     }
-    options = definitions.resources["options"]
-    assert options.rows_flat is False
-    assert options.exports == ["csv", "lmdb"], "the others are made where somebody names them"
+    job = definitions.resolve_job_def("everything")
+    options = dg.validate_run_config(job, {})["resources"]["options"]["config"]
+    assert options["rows_flat"] is False
+    assert options["exports"] == ["csv", "lmdb"], "the others are made where somebody names them"
     assert rows.group_name == "tiny_digits/on_request"
     assert keys["tiny_digits/test_csv"].group_name == "tiny_digits"
     assert rows.automation_condition is None

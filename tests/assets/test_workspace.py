@@ -50,6 +50,11 @@ AUTOMATION = f"""{{
 TURN_ON = """mutation($selector: SensorSelector!) { startSensor(sensorSelector: $selector) {
     __typename ... on Sensor { sensorState { status } } ... on PythonError { message }
 } }"""
+SAW = """mutation($selector: SensorSelector!, $cursor: String) {
+    setSensorCursor(sensorSelector: $selector, cursor: $cursor) {
+        __typename ... on PythonError { message }
+    }
+}"""
 LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
     __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
 } }"""
@@ -143,7 +148,7 @@ def test_the_ui_serves_every_asset_from_another_folder(tmp_path: Path, home: Pat
     assert {*by_key} == {line.partition(" ")[0] for line in golden}
     assert len(nodes) == ALL
     letters = by_key["emnist_letters/train"]
-    assert letters["groupName"] == "emnist"
+    assert letters["groupName"] == "emnist/letters"
     assert letters["dependencyKeys"] == [{"path": ["emnist", "archives"]}]
 
 
@@ -165,7 +170,10 @@ class Day:
 
 @pytest.fixture(scope="module")
 def day(_built_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Day:
-    """Somebody opens the UI with `--csv-header`, makes a CSV, and turns a sensor on."""
+    """Somebody opens the UI with `--csv-header`, makes a CSV, and turns a sensor on.
+
+    The sensor saw another version at a mirror the day before.
+    """
     folder, port = tmp_path_factory.mktemp("day"), free_port()
     project = _built_once.copied_to(folder / "project")
     found = Day(f"http://127.0.0.1:{port}", project)
@@ -183,7 +191,11 @@ def day(_built_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Day:
 
         (project.data / "tables/tiny_letters/test.parquet").unlink()
         found.automation = ui.ask(AUTOMATION)
-        ui.ask(TURN_ON, selector={**REPOSITORY, "sensorName": "mirrors_changed"})
+        sensor = {**REPOSITORY, "sensorName": "mirrors_changed"}
+        letters = str(project.publisher.archive("tiny_letters", "letters.zip"))
+        cursor = json.dumps({"changes": 0, "places": {letters: "another version"}})
+        ui.ask(SAW, selector=sensor, cursor=cursor)
+        ui.ask(TURN_ON, selector=sensor)
         runs = _wait(lambda: [run for run in _runs(ui) if run["jobName"] == "refresh"])
         found.refreshes = [_outcome(ui, run["runId"]) for run in runs]
         family = _descendants(ui.pid)
