@@ -229,6 +229,9 @@ def test_the_overview_stands_on_a_small_screen_and_archives_have_no_check_unansw
         expect(ui.page.get_by_text("Checks (1)")).to_be_visible()
         expect(ui.page.get_by_text("Passed").first).to_be_visible()
         ui.keep(f"archives-checks-{theme}")
+        ui.open("/assets/tiny_digits/mirrors")
+        nobody = ui.page.get_by_text("No materializations").first
+        expect(nobody).to_be_visible()  # "Materialize all" was clicked, and looked at no mirror
     finally:
         ui.page.set_viewport_size({"width": 1500, "height": 1400})
         ui.page.emulate_media(color_scheme="light", reduced_motion="reduce")

@@ -395,7 +395,7 @@ def test_three_of_four_mirrors_that_are_dead_are_named(
 
     check = checked(instance, "tiny_letters")
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
-    said = (check.description or "").splitlines()[0]
+    said = (check.description or "").splitlines()[0].rstrip()
     assert said.startswith("1 of 4 mirrors give every archive now.")
     assert said.endswith(", ".join(dead))
 
