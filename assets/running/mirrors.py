@@ -169,7 +169,9 @@ class Mirrors:
             "passed": not self.trouble,
             "severity": dg.AssetCheckSeverity.ERROR if self.wrong else dg.AssetCheckSeverity.WARN,
             "description": in_lines(self.trouble)
-            or "Every mirror answers, with the declared bytes.",
+            or "Every mirror that can be asked "
+            "answers, and none shows other bytes than the declared ones, as far as that can be told "
+            "without fetching what did not change.",
             "metadata": self._figures,
         }
 
