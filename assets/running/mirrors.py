@@ -169,9 +169,8 @@ class Mirrors:
             "passed": not self.trouble,
             "severity": dg.AssetCheckSeverity.ERROR if self.wrong else dg.AssetCheckSeverity.WARN,
             "description": in_lines(self.trouble)
-            or "Every mirror that can be asked "
-            "answers, and none shows other bytes than the declared ones, as far as that can be told "
-            "without fetching what did not change.",
+            or "Every mirror that can be asked answers, and none shows other bytes than those "
+            "declared, as far as that can be told without fetching what did not change.",
             "metadata": self._figures,
         }
 
