@@ -119,7 +119,7 @@ def integrity(
         check_name=name,
         passed=not broken,
         severity=dg.AssetCheckSeverity.WARN if warns else dg.AssetCheckSeverity.ERROR,
-        description="\n".join(broken) or None,
+        description=in_lines("\n".join(broken)) or None,
         metadata={
             "files": number,
             "not intact": len(broken),
@@ -148,6 +148,11 @@ def _metadata(finding: Finding) -> dict[str, Any]:
     if finding.rows:
         shown["same images"] = as_table(finding.rows)
     return shown
+
+
+def in_lines(text: str) -> str:
+    """Return a text whose lines stay lines where the UI takes it for Markdown."""
+    return text.replace("\n", "  \n")
 
 
 def as_table(rows: Sequence[Mapping[str, str | float | None]]) -> dg.TableMetadataValue:

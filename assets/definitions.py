@@ -27,6 +27,7 @@ from assets.running import (
     integrity,
     jobs,
     mirrors,
+    overview,
     refresh,
     retention,
     sensors,
@@ -44,22 +45,33 @@ def automated(settings: Settings) -> dg.Definitions:
     when = settings.refresh_cron, settings.refresh_timezone
     made = graph.assets_of(plan, graph.RETRIES)
     conditioned = list(dg.map_asset_specs(conditions.adding(settings, plan), made))
-    refreshing = refresh.job(settings, plan)
+    refreshing, verifying = refresh.job(settings, plan), jobs.verify(settings.store, plan)
     starting = dg.Definitions(
+        assets=[  # that no run makes: they are told what was found
+            overview.spec(),
+            *integrity.assets(),
+            *map(mirrors.spec, declared.sources.values()),
+        ],
         jobs=[
             *jobs.of_assets(plan, settings.exports),
             refreshing,
-            jobs.verify(settings.store, plan),
+            verifying,
         ],
         asset_checks=[
-            check
-            for source in declared.sources.values()
-            for check in (
-                mirrors.check(settings, declared, source),
-                integrity.declared(settings.store, plan, source),
-            )
+            overview.check(settings, plan),
+            *(
+                check
+                for source in declared.sources.values()
+                for check in (
+                    mirrors.check(settings, declared, source),
+                    integrity.declared(settings.store, plan, source),
+                )
+            ),
         ],
-        schedules=[refresh.weekly(refreshing, *when)],
+        schedules=[
+            refresh.weekly(refreshing, *when),
+            *jobs.verifying(settings, plan, verifying),
+        ],
         sensors=[
             sensors.mirrors_changed(settings, plan, refreshing),
             sensors.mirror_died(tuple(declared.sources), settings.webhook, settings.offline),
@@ -70,6 +82,7 @@ def automated(settings: Settings) -> dg.Definitions:
     )
     assets = linked(conditioned, repository())
     executor = abandoned.noting_process(graph.EXECUTORS[settings.executor])
+    executor = overview.telling(executor, settings, plan)
     return dg.Definitions.merge(graph.define(settings, plan, assets, executor=executor), starting)
 
 

@@ -54,12 +54,14 @@ def about_archives(source: Source, stage: str) -> str:
     """Return the description of a source's archives, in markdown."""
     titles = ", ".join(dataset.title for dataset in source.datasets.values())
     made = f"Made from them: {titles}."
+    mirrors = f" Who serves them: [{source.name}/mirrors](/assets/{source.name}/mirrors)."
     if stage == OPTIONAL:
         made = f"Of {titles}; only what is made on request needs them."
+        mirrors = ""
     files = "\n".join(f"- `{name}`" for name in _archives(source, stage))
     return (
         f"{source.title}: the publisher's files, byte for byte, held against their size, MD5 and "
-        f"SHA-256. {made}\n\n{files}\n\n[Homepage]({source.homepage}). "
+        f"SHA-256. {made}{mirrors}\n\n{files}\n\n[Homepage]({source.homepage}). "
         f"**Licence:** {source.licence}.\n\n```bibtex\n{source.citation.strip()}\n```\n\n"
         f"{source.acknowledgements}"
     )

@@ -50,7 +50,10 @@ class Settings:
     datasets: those that a refresh and automation keep up to date, by their names or their sources'
         (IMAGESETS_DATASETS, with commas); where none is named, those that were ever made here.
     refresh_cron: when the schedule `weekly_refresh` starts, once it is on (IMAGESETS_REFRESH_CRON).
-    refresh_timezone: where that is the time of day, as `Europe/Paris` (IMAGESETS_REFRESH_TIMEZONE).
+    verify_cron, deep_verify_cron: the same of `weekly_verify` (IMAGESETS_VERIFY_CRON) and
+        `monthly_deep_verify` (IMAGESETS_DEEP_VERIFY_CRON).
+    refresh_timezone: where these are the time of day, as `Europe/Paris`
+        (IMAGESETS_REFRESH_TIMEZONE).
     executor: of runs that no person waits for: `in_process`, or `multiprocess` with a process for
         each step (IMAGESETS_EXECUTOR).
     postgres: `postgresql+psycopg2://…`, where Dagster keeps its records of runs instead of in
@@ -68,6 +71,8 @@ class Settings:
     exports: tuple[str, ...] = field(default_factory=stages.default_exports)
     datasets: tuple[str, ...] = ()
     refresh_cron: str = "0 6 * * 1"
+    verify_cron: str = "0 6 * * 4"
+    deep_verify_cron: str = "0 6 1 * *"
     refresh_timezone: str = "UTC"
     executor: str = "in_process"
     postgres: str | None = field(default=None, repr=False)
@@ -153,6 +158,8 @@ class Settings:
             "exports": ",".join(self.exports),
             "datasets": ",".join(self.datasets),
             "refresh_cron": self.refresh_cron,
+            "verify_cron": self.verify_cron,
+            "deep_verify_cron": self.deep_verify_cron,
             "refresh_timezone": self.refresh_timezone,
             "executor": self.executor,
             "postgres": self.postgres or "",
@@ -199,6 +206,8 @@ _OWN = (
     "exports",
     "datasets",
     "refresh_cron",
+    "verify_cron",
+    "deep_verify_cron",
     "refresh_timezone",
     "executor",
     "postgres",
@@ -357,6 +366,8 @@ _READ: dict[str, Callable[[str], Any]] = {
     "exports": _exports,
     "datasets": _datasets,
     "refresh_cron": _cron,
+    "verify_cron": _cron,
+    "deep_verify_cron": _cron,
     "refresh_timezone": _timezone,
     "executor": _executor,
     "postgres": _postgres,

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
 from assets.definitions import automated
 from assets.running import runs
@@ -96,5 +97,26 @@ def test_every_option_of_a_default_build_is_shown_with_its_words_and_its_default
 
 def test_every_setting_for_operators_is_described() -> None:
     names = ("datasets", "executor", "postgres", "refresh_cron", "refresh_timezone", "webhook")
+    names += ("verify_cron", "deep_verify_cron")
     for name in names:
         assert f"`{variables()[name]}`" in TEXT
+
+
+def test_what_is_told_of_freshness_is_what_is_declared() -> None:
+    graph = automated(Settings()).resolve_asset_graph()
+    policies = {
+        node.key.to_user_string(): node.freshness_policy
+        for node in graph.asset_nodes
+        if node.freshness_policy
+    }
+    assert {name for name in policies if not name.endswith("/mirrors")} == {
+        "overview",
+        "verified",
+        "verified_deeply",
+    }
+    for name, policy in policies.items():
+        shown = "<source>/mirrors" if name.endswith("/mirrors") else name
+        assert isinstance(policy, TimeWindowFreshnessPolicy)
+        assert policy.warn_window
+        warns, fails = (w.to_timedelta().days for w in (policy.warn_window, policy.fail_window))
+        assert re.search(rf"^\| `{shown}` \| .* \| {warns} and {fails} days \|$", TEXT, re.M)

@@ -65,7 +65,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     sources = {dataset.source: plan.declared.source_of(dataset) for dataset in datasets}
     archives = overview.archives_bytes(settings.store, plan, sources.values())
     # What nobody ever asked for is no trouble; where nothing at all is here, a disk may be missing.
-    asked = [one for one in found if given.datasets or one.is_built or one.trouble]
+    asked = found if given.datasets else overview.asked(found)
     is_well = bool(asked) and all(one.is_well for one in asked)
     if given.json:
         said = {
@@ -87,8 +87,9 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
 
 def _show(settings: Settings, found: Sequence[Overview], archives: int) -> None:
     """Print a row for each dataset, and what is not as it should be."""
-    rows = [("dataset", "state", "artefacts", "size", "last read", "mirrors"), *map(_row, found)]
-    say(display.columns(rows, right={"artefacts", "size", "mirrors"}))
+    rows = [one.in_words for one in found]
+    cells = [tuple(rows[0]), *(tuple(row.values()) for row in rows)]
+    say(display.columns(cells, right={"artefacts", "size", "mirrors"}))
     for one in found:
         if one.trouble:
             say(f"\n{one.dataset}: python -m assets build {one.dataset} mends it")
@@ -112,18 +113,6 @@ def _show(settings: Settings, found: Sequence[Overview], archives: int) -> None:
         say("verify reads all again")
     if looks := [look.looked for look in mirrors.values()]:
         say(f"mirrors:     last looked at {_minute(min(looks, key=clock.seconds))} UTC or later")
-
-
-def _row(one: Overview) -> tuple[str, ...]:
-    is_there = one.is_built or one.trouble
-    return (
-        one.dataset,
-        one.standing,
-        f"{one.up_to_date} of {one.artefacts}" if is_there else "",
-        size(one.size_bytes) if is_there else "",
-        one.last_read[:10] if one.last_read else "",
-        f"{one.mirrors.mirrors_alive} of {one.mirrors.mirrors}" if one.mirrors else "?",
-    )
 
 
 def _minute(moment: str) -> str:

@@ -1,7 +1,8 @@
 """What verification finds, as asset checks: the very asset turns red, and says when it was read.
 
 Verification itself knows nothing of Dagster. Whoever verifies tells what was found: the jobs
-`verify` and `refresh` in their runs, the command line without a run.
+`verify` and `refresh` in their runs, the command line without a run. Two assets that no run makes
+tell when all that is here was last verified: their freshness policies fail where that is long ago.
 
 Not here: verifying (`pipelines.lineage`), or whether anybody is there to be told (`told`).
 
@@ -10,33 +11,96 @@ Annotations are not postponed here: Dagster reads that of a check's context.
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import timedelta
 
 import dagster as dg
 
-from assets import checks
-from assets.running import runs
+from assets import checks, metadata
+from assets.running import overview, runs
 from assets.settings import Settings
 from pipelines.declarations import Source
 from pipelines.errors import StorageError
 from pipelines.lineage import verify
+from pipelines.lineage.overview import was_made
 from pipelines.lineage.shallow import Verdict
 from pipelines.plan import AssetPath, Plan
 from pipelines.progress import Display
 from pipelines.store import Store
 
+VERIFIED = dg.AssetKey("verified")
+DEEPLY = dg.AssetKey("verified_deeply")
+# A week and a month, and some days for whoever begins late.
+FRESH_DAYS = {VERIFIED: (8, 9), DEEPLY: (33, 35)}  # it warns after, and fails after
+
 logger = logging.getLogger("pipelines.storage")  # to the person, as the warnings of the store
 
 
-def tell(settings: Settings, plan: Plan, verdicts: Iterable[Verdict]) -> None:
+def tell(settings: Settings, plan: Plan, verdicts: Sequence[Verdict]) -> None:
     """Tell Dagster what was found, without a run; a warning says where that fails."""
     try:
         runs.home(settings)
         with runs.records(settings) as instance:
-            for evaluation in evaluations(plan, verdicts):
-                instance.report_runless_asset_event(evaluation)
+            for event in events(settings.store, plan, verdicts):
+                instance.report_runless_asset_event(event)
+            overview.tell(instance, settings, plan)
     except (OSError, StorageError) as error:
         logger.warning("Dagster was not told what was found. %s", error)
+
+
+def events(
+    store: Store, plan: Plan, verdicts: Sequence[Verdict]
+) -> list[dg.AssetCheckEvaluation | dg.AssetMaterialization]:
+    """Return what was found just now: of each asset, and of all where all was verified."""
+    found: list[dg.AssetCheckEvaluation | dg.AssetMaterialization] = [*evaluations(plan, verdicts)]
+    seen = {verdict.path for verdict in verdicts}
+    if all(one.path in seen for one in plan.artefacts.values() if was_made(store, one)):
+        found += [_verified(key, verdicts) for key in _covered(plan, verdicts)]
+    return found
+
+
+def _covered(plan: Plan, verdicts: Sequence[Verdict]) -> list[dg.AssetKey]:
+    """Return which kinds of verification all was covered by: what was not compared, was not."""
+    compared = [
+        one.is_deep and one.condition != "uncompared"
+        for one in verdicts
+        if one.has_recorded_bytes and plan.artefacts[one.path].subject
+    ]
+    is_deep = bool(compared) and all(compared)
+    return [VERIFIED, DEEPLY] if is_deep else [VERIFIED] if verdicts else []
+
+
+def _verified(key: dg.AssetKey, verdicts: Sequence[Verdict]) -> dg.AssetMaterialization:
+    """Return what a verification of everything came to; its numbers plot over time."""
+    broken = [_line(one) for one in verdicts if not one.is_whole]
+    numbers = {"artefacts": len(verdicts), "not whole": len(broken)}
+    return dg.AssetMaterialization(key, description="\n".join(broken) or None, metadata=numbers)
+
+
+def assets() -> list[dg.AssetSpec]:
+    """Return the assets that tell when all was last verified."""
+    said = {
+        VERIFIED: "When everything here was last read again and held against its provenance: by "
+        "the job `verify`, the schedule `weekly_verify`, a refresh that hashed everything, or "
+        "`python -m assets verify` of all datasets. One of some datasets does not count, and of "
+        "each asset the check `bytes_as_recorded` says when it was.",
+        DEEPLY: "When everything here was last compared with the publishers' archives, record by "
+        "record: by the job `verify` with `deep: true`, the schedule `monthly_deep_verify`, or "
+        "`python -m assets verify --deep` of all datasets, where no archive was missing.",
+    }
+    return [
+        dg.AssetSpec(
+            key,
+            description=f"{words} The freshness policy fails after {FRESH_DAYS[key][1]} days.",
+            group_name=overview.GROUP,
+            owners=metadata.OWNERS,
+            tags={"stage": "overview"},
+            freshness_policy=dg.FreshnessPolicy.time_window(
+                timedelta(days=FRESH_DAYS[key][1]), timedelta(days=FRESH_DAYS[key][0])
+            ),
+        )
+        for key, words in said.items()
+    ]
 
 
 def evaluations(plan: Plan, verdicts: Iterable[Verdict]) -> list[dg.AssetCheckEvaluation]:

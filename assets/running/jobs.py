@@ -12,8 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import dagster as dg
 
-from assets.archives import key
-from assets.running import integrity, mirrors
+from assets.running import integrity
 from assets.settings import Settings
 from pipelines.declarations import Dataset, Source
 from pipelines.errors import UnknownName
@@ -28,15 +27,16 @@ NOTHING_KEPT = (
     "No dataset was ever made here, and IMAGESETS_DATASETS names none: there is nothing to keep up "
     "to date."
 )
+OP = "verify_everything"  # of the job verify
 DEEP = "Decode the archives again, and compare every record of what was made from them."
 
 
 def of_assets(plan: Plan, exports: Collection[str]) -> Iterator[dg.JobDefinition]:
     """Yield jobs that materialize assets, each with what they need; `exports` are those made."""
     declared, default = plan.declared, selected([], exports)
-    apart = [dg.AssetCheckKey(key(name), mirrors.CHECK) for name in declared.sources]
-    for source in declared.sources.values():
-        apart += [spec.key for spec in integrity.specs(plan, source)]
+    apart = [
+        spec.key for source in declared.sources.values() for spec in integrity.specs(plan, source)
+    ]
     everything = tuple(declared.datasets.values())
 
     def job(name: str, keys: Sequence[dg.AssetKey], description: str) -> dg.JobDefinition:
@@ -101,13 +101,14 @@ def verify(store: Folder, plan: Plan) -> dg.JobDefinition:
     """Return the job that looks at what is here, and changes nothing."""
 
     @dg.op(
+        name=OP,
         config_schema={"deep": dg.Field(bool, default_value=False, description=DEEP)},
         description="Hold every artefact against its provenance.",
     )
     def verify_everything(context: dg.OpExecutionContext) -> None:
         verdicts = found(store, plan, deep=context.op_config["deep"])
-        for evaluation in integrity.evaluations(plan, verdicts):
-            context.log_event(evaluation)  # type: ignore[arg-type] # it may be logged too
+        for event in integrity.events(store, plan, verdicts):
+            context.log_event(event)  # type: ignore[arg-type] # evaluations may be logged too
         if broken := [verdict for verdict in verdicts if not verdict.is_whole]:
             lines = "\n".join(f"{v.path}: {v.condition}: {v.why}" for v in broken)
             text = (
@@ -122,6 +123,43 @@ def verify(store: Folder, plan: Plan) -> dg.JobDefinition:
         verify_everything()
 
     return verifying
+
+
+def verifying(
+    settings: Settings, plan: Plan, verify: dg.JobDefinition
+) -> list[dg.ScheduleDefinition]:
+    """Return the schedules of the verification, which are off at first.
+
+    They verify what was ever made here; where nothing was, they start no run.
+    """
+
+    def schedule(name: str, cron: str, what: str, *, deep: bool) -> dg.ScheduleDefinition:
+        def ticked(_: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+            if not kept(settings, plan):
+                return dg.SkipReason(NOTHING_KEPT)
+            return dg.RunRequest(run_config={"ops": {OP: {"config": {"deep": deep}}}})
+
+        return dg.ScheduleDefinition(
+            name=name,
+            job=verify,
+            cron_schedule=cron,
+            execution_timezone=settings.refresh_timezone,
+            execution_fn=ticked,
+            default_status=dg.DefaultScheduleStatus.STOPPED,
+            description=f"{what}, at the time that IMAGESETS_{name.partition('_')[2].upper()}_CRON "
+            "says.",
+        )
+
+    weekly, monthly = settings.verify_cron, settings.deep_verify_cron
+    return [
+        schedule("weekly_verify", weekly, "Hashes everything that is here", deep=False),
+        schedule(
+            "monthly_deep_verify",
+            monthly,
+            "Compares everything that is here with the publishers' archives, record by record",
+            deep=True,
+        ),
+    ]
 
 
 def found(

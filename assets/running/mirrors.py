@@ -1,9 +1,12 @@
-"""Per source: what is known of its mirrors, as observations of its archives and a check of them.
+"""Per source: what is known of its mirrors, as an asset of its own and a check of it.
+
+No run makes that asset: whoever looks at the mirrors tells it what was found. So it is fresh only
+if somebody looked, and archives that were fetched long ago are neither checked nor looked for
+where they are merely used.
 
 Not here: looking at a place (`pipelines.archives.probes`), or when that happens (`sensors`,
-`refresh`). What was found is kept where Dagster keeps it: the latest observation of a source's
-archives says what is known of each place, so that only what changed since then need be fetched and
-compared.
+`refresh`). What was found is kept where Dagster keeps it: the latest event of a source's mirrors
+says what is known of each place, so that only what changed since then need be fetched and compared.
 
 Annotations are not postponed here: Dagster reads that of a check's context.
 """
@@ -11,13 +14,15 @@ Annotations are not postponed here: Dagster reads that of a check's context.
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from assets.archives import key
-from assets.checks import as_table
+from assets import archives as assets_of_archives
+from assets import metadata
+from assets.checks import as_table, in_lines
 from assets.settings import Settings
 from pipelines import archives
 from pipelines.archives import Identify, looks, probes
@@ -28,8 +33,30 @@ from pipelines.redaction import without_secrets
 
 CHECK = "mirrors_serve_the_declared_bytes"
 DATA_VERSION = "dagster/data_version"
+# A look each week, and two days for whoever starts it late.
+FRESH = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=9), warn_window=timedelta(days=8))
 
 logger = logging.getLogger("pipelines.mirrors")
+
+
+def key(source: str) -> dg.AssetKey:
+    """Return the asset key of a source's mirrors."""
+    return dg.AssetKey([source, "mirrors"])
+
+
+def spec(source: Source) -> dg.AssetSpec:
+    """Return the asset of a source's mirrors, which shows what the last look at them found."""
+    return dg.AssetSpec(
+        key(source.name),
+        description=f"The places that serve `{source.name}/archives`, as the last look found them. "
+        "A look asks for sizes and versions and fetches nothing that did not change. The job "
+        "`refresh` looks, the sensor `mirrors_changed`, and the check, on a click; making archives "
+        "does not. The freshness policy fails where nobody looked for nine days.",
+        group_name=metadata.group("archives", source),
+        owners=metadata.OWNERS,
+        tags=metadata.tags("mirrors", source),
+        freshness_policy=FRESH,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,35 +84,37 @@ class Mirrors:
         return {probe.place: probe.problem or "" for probe in probes}
 
     @property
+    def unjudged(self) -> dict[str, str]:
+        """Place → which version lies there that nobody compared with the declared bytes."""
+        probes = {s.probe: s.judged for s in self.standings if s.probe.status == "alive"}
+        return {
+            probe.place: f"another version lies there ({probe.version})"
+            for probe, judged in probes.items()
+            if probe.version != judged
+        }
+
+    @property
     def alive(self) -> dict[str, bool]:
         """Mirror → whether it gives every archive of the source."""
         found: dict[str, bool] = {}
         for standing, archive in zip(self.standings, self.archives, strict=True):
             if standing.probe.status == "not probed":
                 continue
-            mirror = standing.probe.place.partition("?")[0].removesuffix(archive)
+            mirror = _mirror_of(standing, archive)
             is_alive = standing.probe.status == "alive"
             found[mirror] = found.get(mirror, True) and is_alive
         return found
 
-    def is_news(self, before: Mapping[str, Standing]) -> bool:
-        """Whether a place serves another version than before, died, came back, or is new."""
-
-        def differs(now: Probe) -> bool:
-            if now.place not in before:
-                return True
-            earlier = before[now.place].probe
-            return now.status != earlier.status or probes.changed(earlier, now)
-
-        places = {standing.probe.place for standing in self.standings}
-        return places != set(before) or any(differs(s.probe) for s in self.standings)
-
-    def observation(self) -> dg.AssetObservation:
+    def told(self) -> dg.AssetMaterialization:
         """Return what is known, as Dagster keeps it and plots its numbers over time."""
-        return dg.AssetObservation(
+        return dg.AssetMaterialization(
             key(self.source),
             description="What the mirrors say of the archives, without fetching them.",
-            metadata=self._figures | {"places": _as_table(self.standings)},
+            metadata={
+                "by mirror": dg.MetadataValue.md(self._by_mirror),
+                **self._figures,
+                "places": _as_table(self.standings),
+            },
             tags={DATA_VERSION: self.version},
         )
 
@@ -93,9 +122,11 @@ class Mirrors:
         """Return the outcome of the check, for its own step."""
         return dg.AssetCheckResult(**self._verdict)
 
-    def evaluation(self) -> dg.AssetCheckEvaluation:
-        """Return the outcome of the check, for steps that do more."""
-        return dg.AssetCheckEvaluation(**self._verdict)
+    @property
+    def events(self) -> tuple[dg.AssetMaterialization, dg.AssetCheckEvaluation] | tuple[()]:
+        """Return what is known and the outcome of the check; nothing where nobody looked."""
+        evaluation = dg.AssetCheckEvaluation(**self._verdict)
+        return (self.told(), evaluation) if self.alive else ()
 
     @property
     def trouble(self) -> str:
@@ -103,18 +134,29 @@ class Mirrors:
         source = f"{self.source}.toml"
         if self.wrong:
             return (
-                "\n".join(f"{place}: {why}" for place, why in self.wrong.items())
-                + "\nWhat lies in the data folder was verified when it came, and is kept. If the "
+                _lines(self.wrong)
+                + "What lies in the data folder was verified when it came, and is kept. If the "
                 "publisher has released other files, declare their bytes, md5 and sha256 in "
                 f"{source}; if not, take the mirror out of it until it is mended."
             )
         if self.dead:
-            alive, count = sum(self.alive.values()), len(self.alive)
+            failing = [mirror for mirror, is_alive in self.alive.items() if not is_alive]
+            alive = len(self.alive) - len(failing)
             return (
-                "\n".join(f"{place}: {why}" for place, why in self.dead.items())
-                + f"\n{alive} of {count} mirrors give every archive now. What lies in the data "
-                f"folder is kept; declare another mirror in {source}, or name one with "
-                "IMAGESETS_MIRROR, before it is needed."
+                f"{alive} of {len(self.alive)} mirrors give every archive now. These do not: "
+                f"{', '.join(failing)}\n{_lines(self.dead)}What lies in the data folder is kept; "
+                f"declare another mirror in {source}, or name one with IMAGESETS_MIRROR, before it "
+                "is needed."
+            )
+        if self.unjudged:
+            return (
+                _lines(self.unjudged)
+                + "Nobody compared those bytes with the declared ones yet. A refresh does."
+            )
+        if not self.alive:
+            return (
+                f"No mirror of {self.source} was looked at: IMAGESETS_OFFLINE forbids connections, "
+                "or none is declared that can be asked without fetching from it."
             )
         return ""
 
@@ -126,9 +168,20 @@ class Mirrors:
             "asset_key": key(self.source),
             "passed": not self.trouble,
             "severity": dg.AssetCheckSeverity.ERROR if self.wrong else dg.AssetCheckSeverity.WARN,
-            "description": self.trouble or "Every mirror that answers serves the declared bytes.",
+            "description": in_lines(self.trouble)
+            or "Every mirror that can be asked answers, and none shows other bytes than those "
+            "declared, as far as that can be told without fetching what did not change.",
             "metadata": self._figures,
         }
+
+    @property
+    def _by_mirror(self) -> str:
+        """Return what each mirror gives, in markdown: a table of addresses is wider than a page."""
+        gives = {m: "every archive" if alive else "not all" for m, alive in self.alive.items()}
+        for standing, archive in zip(self.standings, self.archives, strict=True):
+            if standing.is_wrong:
+                gives[_mirror_of(standing, archive)] = "other bytes"
+        return "\n".join(f"- **{what}**: {mirror}" for mirror, what in gives.items())
 
     @property
     def _figures(self) -> dict[str, Any]:
@@ -141,15 +194,28 @@ class Mirrors:
         }
 
 
+def _mirror_of(standing: Standing, archive: str) -> str:
+    return standing.probe.place.partition("?")[0].removesuffix(archive)
+
+
+def _lines(found: Mapping[str, str]) -> str:
+    return "".join(f"{place}: {why}\n" for place, why in found.items())
+
+
 def known(instance: dg.DagsterInstance, source: str) -> dict[str, Standing]:
-    """Return place → standing, as the latest observation of a source's archives has it."""
-    for record in instance.fetch_observations(key(source), limit=1).records:
-        if observation := record.asset_observation:
-            try:
-                return {s.probe.place: s for s in _standings(observation.metadata["places"])}
-            except (KeyError, TypeError):  # another release observed it: begin anew
-                logger.info("%s: an observation of another form is passed over", source)
-    return {}
+    """Return place → standing, as the latest look at a source's mirrors found them."""
+    last: dg.AssetMaterialization | dg.AssetObservation | None = None
+    for record in instance.fetch_materializations(key(source), limit=1).records:
+        last = record.asset_materialization
+    if last is None:  # earlier releases observed the archives
+        archives_of = assets_of_archives.key(source)
+        for record in instance.fetch_observations(archives_of, limit=1).records:
+            last = record.asset_observation
+    try:
+        return {s.probe.place: s for s in _standings(last.metadata["places"])} if last else {}
+    except (KeyError, TypeError):  # another release looked: begin anew
+        logger.info("%s: a look of another form is passed over", source)
+        return {}
 
 
 def _as_table(standings: Iterable[Standing]) -> dg.TableMetadataValue | dg.JsonMetadataValue:
@@ -248,7 +314,8 @@ def check(settings: Settings, declared: Catalogue, source: Source) -> dg.AssetCh
     def mirrors_serve(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         before = {source.name: known(context.instance, source.name)}
         [found] = look(declared, [source], settings, before, fetch=True)
-        context.op_execution_context.log_event(found.observation())
+        if found.alive:
+            context.op_execution_context.log_event(found.told())
         return found.result()
 
     return mirrors_serve

@@ -52,11 +52,11 @@ def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
             context.log.info(jobs.NOTHING_KEPT)
         before = {source.name: mirrors.known(context.instance, source.name) for source in sources}
         for found in mirrors.look(declared, sources, settings, before, fetch=fetch):
-            context.log_event(found.observation())
-            context.log_event(found.evaluation())  # type: ignore[arg-type] # it may be logged too
+            for event in found.events:
+                context.log_event(event)  # type: ignore[arg-type] # evaluations may be logged too
             alive = f"{sum(found.alive.values())} of {len(found.alive)} mirrors alive"
             context.log.info(f"{found.source}: {alive}")
-            if found.trouble:
+            if found.events and found.trouble:
                 context.log.error(f"{found.source}: {found.trouble}")
 
     @dg.op(
@@ -67,8 +67,8 @@ def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
     def verify_artefacts(context: dg.OpExecutionContext) -> None:
         if context.op_config["hash_everything"]:
             verdicts = jobs.found(settings.store, plan, jobs.kept(settings, plan))
-            for evaluation in integrity.evaluations(plan, verdicts):
-                context.log_event(evaluation)  # type: ignore[arg-type] # it may be logged too
+            for event in integrity.events(settings.store, plan, verdicts):
+                context.log_event(event)  # type: ignore[arg-type] # evaluations may be logged too
             broken = [verdict for verdict in verdicts if not verdict.is_whole]
             for verdict in broken:
                 context.log.error(f"{verdict.path}: {verdict.condition}: {verdict.why}")

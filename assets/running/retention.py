@@ -1,9 +1,10 @@
 """Retention: records of what is long past are forgotten, so that they don't grow for ever.
 
 Dagster forgets ticks by itself (`retention` in dagster.yaml). Here it is runs with their event
-logs, observations, and evaluations of conditions; and beside them the provenance of artefacts that
-were replaced long ago. Whatever Dagster, the UI and conditions go by is kept however old it is: the
-latest materialization, observation and check of each asset, with its run. No artefact is touched.
+logs, what was told without a run, and evaluations of conditions; and beside them the provenance of
+artefacts that were replaced long ago. Whatever Dagster, the UI and conditions go by is kept however
+old it is: the latest materialization, observation and check of each asset, with its run. No
+artefact is touched.
 
 It happens once a day at most: as a build begins that records a run, as the UI starts, and by the
 sensor `retention`.
@@ -70,7 +71,7 @@ def once_a_day(instance: dg.DagsterInstance, settings: Settings) -> str:
 def forget(instance: dg.DagsterInstance, settings: Settings, now: datetime) -> str:
     """Forget what is long past at a time; return how much it was, in words."""
     runs = _runs(instance, now - timedelta(days=RUNS_DAYS))
-    _observations(instance, now - timedelta(days=RUNS_DAYS))
+    _runless(instance, now - timedelta(days=RUNS_DAYS))
     evaluations = _evaluations(instance, now - timedelta(days=EVALUATIONS_DAYS))
     before = now - timedelta(days=PAST_PROVENANCE_DAYS)
     past = provenance.forget_past(settings.store, before.timestamp())
@@ -127,13 +128,13 @@ def _held(storage: EventLogStorage) -> set[str]:
         return {row[0] for asked in (events, checks) for row in connection.execute(asked)}
 
 
-def _observations(instance: dg.DagsterInstance, before: datetime) -> None:
-    """Forget observations that belong to no run, but for the last one of each asset."""
+def _runless(instance: dg.DagsterInstance, before: datetime) -> None:
+    """Forget what was told of assets without a run, but for the last of each asset."""
     storage = instance.event_log_storage
     if not isinstance(storage, SqlEventLogStorage):
         return
     old = _EVENTS.c.run_id == RUNLESS_RUN_ID
-    old &= _EVENTS.c.dagster_event_type == dg.DagsterEventType.ASSET_OBSERVATION.value
+    old &= _EVENTS.c.dagster_event_type.in_(kind.value for kind in _TOLD)
     # Dagster keeps times without a zone, in UTC.
     old &= _EVENTS.c.timestamp < before.replace(tzinfo=None)
     old &= _EVENTS.c.id.not_in(_latest_events())
@@ -169,4 +170,9 @@ def _evaluations(instance: dg.DagsterInstance, before: datetime) -> int:
         return int(connection.execute(table.delete().where(old)).rowcount)
 
 
+_TOLD = (
+    dg.DagsterEventType.ASSET_OBSERVATION,
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.FRESHNESS_STATE_CHANGE,
+)
 _EVENTS, _CHECKS, _TAGS = SqlEventLogStorageTable, AssetCheckExecutionsTable, AssetEventTagsTable

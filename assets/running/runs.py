@@ -24,7 +24,7 @@ from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from assets import checks, graph, metadata
-from assets.running import abandoned, databases, outcomes, passwords, retention
+from assets.running import abandoned, databases, outcomes, overview, passwords, retention
 from assets.running.outcomes import Outcome, Sound
 from assets.settings import ROOT, Settings
 from pipelines import errors, stages
@@ -79,12 +79,16 @@ def materialize(
         retention.once_a_day(instance, settings)
         _tell(instance, settings, untold)
         if not wanted:
+            overview.tell(instance, settings, plan)
             return []
         assets = graph.assets_of(plan, wanted=wanted)
         definitions = graph.define(settings, plan, assets, display, ahead, stages.named())
         keys = [dg.AssetKey(asset) for asset in wanted]
         run_id = ahead.run_id if ahead else None
-        return execute(instance, definitions, keys, "build", "the command line", run_id=run_id)
+        try:
+            return execute(instance, definitions, keys, "build", "the command line", run_id=run_id)
+        finally:
+            overview.tell(instance, settings, plan)
 
 
 def _tell(

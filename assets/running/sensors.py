@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import dagster as dg
 
-from assets.running import jobs, mirrors, notifications, runs
+from assets.running import jobs, mirrors, notifications, overview, runs
 from assets.settings import Settings
 from pipelines.archives import probes
 from pipelines.plan import Plan
@@ -43,7 +43,8 @@ def mirrors_changed(
             return dg.SensorResult(skip_reason=jobs.NOTHING_KEPT)
         before = {source.name: mirrors.known(context.instance, source.name) for source in sources}
         found = mirrors.look(declared, sources, settings, before, fetch=False)
-        events = [m.observation() for m in found if m.is_news(before[m.source])]
+        events = [event for looked in found for event in looked.events]
+        events += overview.events(settings, plan)
         standings = [standing for m in found for standing in m.standings]
         cursor = json.loads(context.cursor or "{}")
         seen: Mapping[str, str] = cursor.get("places", {})

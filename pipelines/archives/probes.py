@@ -85,11 +85,6 @@ class Standing:
         return self.probe.version or self.judged
 
 
-def changed(before: Probe, now: Probe) -> bool:
-    """Whether other bytes may lie at a place than before; both looks must have seen some."""
-    return before.status == now.status == "alive" and before.version != now.version
-
-
 def standing(archive: Archive, before: Standing | None, now: Probe) -> Standing | None:
     """Return the new standing of a place, or None where only fetching and comparing can tell.
 

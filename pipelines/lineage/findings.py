@@ -85,11 +85,14 @@ def blocking(store: Store, dataset: Dataset, path: str) -> list[Finding]:
     """
     import polars as pl  # and then what judges: most times, nothing is judged
 
+    from .. import tables
+
     try:
         if path == layout.statistics(dataset.name):
             return expectations.of_statistics(store.local(path), dataset)
         for split in dataset.splits.values():
             if path == layout.table(dataset.name, split.name):
+                tables.info(store.local(path))  # its columns are what can be judged
                 return expectations.of_table(store.local(path), dataset, split)
     except pl.exceptions.PolarsError as error:
         raise TableError(str(error)) from error

@@ -5,8 +5,8 @@ they were last read, what checks found, and what mirrors gave at the last look. 
 where somebody wrote to it since; so `last_read` says how old the knowledge is. Nothing is certified
 that nobody looked at.
 
-Not here: reading everything again (`shallow`), or showing this to people (`assets`) and programs
-(`metrics`).
+Not here: reading everything again (`shallow`), or where people (`assets`) and programs (`metrics`)
+are shown it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ..archives import looks
 from ..archives.looks import Look
 from ..declarations import Dataset, Source
 from ..plan import Plan, Planned
+from ..progress import size
 from ..store import Store, clock, layout
 from ..store.state import State
 from . import status
@@ -76,6 +77,26 @@ class Overview:
         """Whether there is nothing to do."""
         return self.standing == "up to date" and (self.mirrors is None or self.mirrors.is_well)
 
+    @property
+    def in_words(self) -> dict[str, str]:
+        """What people are shown of it at a glance, by the heads of the columns."""
+        is_there = self.is_built or self.trouble
+        return {
+            "dataset": self.dataset,
+            "state": self.standing,
+            "artefacts": f"{self.up_to_date} of {self.artefacts}" if is_there else "",
+            "size": size(self.size_bytes) if is_there else "",
+            "last read": self.last_read[:10] if self.last_read else "",
+            "mirrors": f"{self.mirrors.mirrors_alive} of {self.mirrors.mirrors}"
+            if self.mirrors
+            else "?",
+        }
+
+
+def asked(overviews: Iterable[Overview]) -> list[Overview]:
+    """Return those that anybody ever asked for; that others are not built is no trouble."""
+    return [one for one in overviews if one.is_built or one.trouble]
+
 
 def of(
     store: Store, plan: Plan, datasets: Iterable[Dataset], stages: Collection[str]
@@ -102,7 +123,7 @@ def archives_bytes(store: Store, plan: Plan, sources: Iterable[Source]) -> int:
 
 def _of(store: Store, plan: Plan, dataset: Dataset, stages: Collection[str]) -> Overview:
     all_there_can_be = plan.of([dataset])
-    made = {one.path for one in all_there_can_be if _was_made(store, one)}
+    made = {one.path for one in all_there_can_be if was_made(store, one)}
     wanted = _with_needs(all_there_can_be, made | {x.path for x in plan.of([dataset], stages)})
     own = {one.path for one in wanted if one.subject is not None}
     states = status.states(store, wanted)
@@ -144,7 +165,8 @@ def _with_needs(ordered: Sequence[Planned], paths: Set[str]) -> list[Planned]:
     return [one for one in ordered if one.path in wanted]
 
 
-def _was_made(store: Store, one: Planned) -> bool:
+def was_made(store: Store, one: Planned) -> bool:
+    """Return whether an artefact is here or was, as its provenance says."""
     return bool(store.stat(layout.lineage(one.path)) or store.stat(one.path))
 
 

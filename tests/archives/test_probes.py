@@ -221,14 +221,6 @@ ALIVE = Probe("https://example.org/file.gz", "alive", len(DATA), '"a"', DATED)
 DEAD = replace(ALIVE, status="dead", size_bytes=None, etag=None, last_modified=None, problem="404")
 
 
-@given(PROBES, PROBES)
-def test_only_two_looks_that_both_saw_a_file_can_tell_that_it_changed(a: Probe, b: Probe) -> None:
-    facts = [(p.size_bytes, p.etag, p.last_modified) for p in (a, b)]
-    both = a.status == b.status == "alive"
-
-    assert probes.changed(a, b) == (both and facts[0] != facts[1])
-
-
 @pytest.mark.parametrize(
     "other",
     [

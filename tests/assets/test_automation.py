@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pytest
 
-from assets.archives import key
 from assets.definitions import automated
 from assets.graph import define
-from assets.running import jobs, mirrors, runs
+from assets.running import integrity, jobs, mirrors, runs
 from assets.settings import Settings
 from pipelines.archives import fetching
 from pipelines.errors import UnknownName
 from pipelines.stages import DEFAULT
 from tests import builders
 from tests.assets.project import DATASETS, Project, Site
-from tests.assets.test_refresh import figures, observed
+from tests.assets.test_refresh import figures, version
 from tests.builders import newer_code
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ def test_every_source_has_a_check_of_its_mirrors_that_nothing_waits_for(
     found = [check for check in graph.asset_check_keys if check.name == mirrors.CHECK]
     assert len(found) == 5
     for check in found:
-        assert check.asset_key.path[-1] == "archives"
+        assert check.asset_key.path[-1] == "mirrors", "archives count what a build tells of them"
         assert not graph.get_check_spec(check).blocking
 
 
@@ -97,7 +96,7 @@ def test_the_check_of_the_mirrors_can_be_run_by_itself(
     graph = built.definitions(site.url)
     job = dg.define_asset_job(
         "look",
-        dg.AssetSelection.checks(dg.AssetCheckKey(key("tiny_digits"), mirrors.CHECK)),
+        dg.AssetSelection.checks(dg.AssetCheckKey(mirrors.key("tiny_digits"), mirrors.CHECK)),
     )
     found = dg.Definitions.merge(graph, dg.Definitions(jobs=[job])).resolve_job_def("look")
     site.gone = True
@@ -123,15 +122,61 @@ def test_what_starts_by_itself_is_off_at_first(everything: dg.Definitions) -> No
         assert sensor.default_status is dg.DefaultSensorStatus.STOPPED, sensor.name
 
 
-def test_the_refresh_is_weekly_unless_the_settings_say_otherwise(built: Project) -> None:
-    [found] = built.definitions(None).get_repository_def().schedule_defs
-    assert (found.name, found.job_name) == ("weekly_refresh", "refresh")
-    assert (found.cron_schedule, found.execution_timezone) == ("0 6 * * 1", "UTC")
+def schedules(project: Project, **settings: Any) -> dict[str, dg.ScheduleDefinition]:
+    found = project.definitions(None, **settings).get_repository_def().schedule_defs
+    return {schedule.name: schedule for schedule in found}
 
-    more = {"refresh_cron": "30 2 * * *", "refresh_timezone": "Europe/Paris"}
-    [found] = built.definitions(None, **more).get_repository_def().schedule_defs
 
-    assert (found.cron_schedule, found.execution_timezone) == ("30 2 * * *", "Europe/Paris")
+def times(project: Project, **settings: Any) -> dict[str, tuple[str, Any, str | None]]:
+    """Schedule → its job, when it starts that, and where that is the time."""
+    return {
+        name: (one.job_name, one.cron_schedule, one.execution_timezone)
+        for name, one in schedules(project, **settings).items()
+    }
+
+
+def test_refresh_and_verification_start_at_the_documented_times_unless_the_settings_say_otherwise(
+    built: Project,
+) -> None:
+    assert times(built) == {
+        "weekly_refresh": ("refresh", "0 6 * * 1", "UTC"),
+        "weekly_verify": ("verify", "0 6 * * 4", "UTC"),
+        "monthly_deep_verify": ("verify", "0 6 1 * *", "UTC"),
+    }
+    more = {
+        "refresh_cron": "30 2 * * *",
+        "verify_cron": "30 3 * * *",
+        "deep_verify_cron": "30 4 * * 0",
+        "refresh_timezone": "Europe/Paris",
+    }
+    assert times(built, **more) == {
+        "weekly_refresh": ("refresh", "30 2 * * *", "Europe/Paris"),
+        "weekly_verify": ("verify", "30 3 * * *", "Europe/Paris"),
+        "monthly_deep_verify": ("verify", "30 4 * * 0", "Europe/Paris"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "deep"), [("weekly_verify", False), ("monthly_deep_verify", True)]
+)
+def test_what_is_here_is_verified_at_its_time_and_where_nothing_is_no_run_is_started(
+    project: Project, instance: dg.DagsterInstance, name: str, deep: bool
+) -> None:
+    schedule = schedules(project)[name]
+    context = dg.build_schedule_context(instance)
+    assert schedule.evaluate_tick(context).skip_message == jobs.NOTHING_KEPT
+    project.build("tiny_letters")
+
+    [asked] = schedule.evaluate_tick(context).run_requests or []
+
+    job = project.definitions().resolve_job_def("verify")
+    assert job.execute_in_process(run_config=asked.run_config, instance=instance).success
+    told = {key for key in (integrity.VERIFIED, integrity.DEEPLY) if _is_told(instance, key)}
+    assert told == {integrity.VERIFIED} | ({integrity.DEEPLY} if deep else set())
+
+
+def _is_told(instance: dg.DagsterInstance, key: dg.AssetKey) -> bool:
+    return instance.get_latest_materialization_event(key) is not None
 
 
 # --- the sensor that looks at mirrors -------------------------------------------------------------
@@ -151,7 +196,7 @@ class Ticks:
         self.cursor: str | None = None
 
     def __call__(self) -> tuple[list[str | None], set[str], str]:
-        """Run keys, sources with an observation, and why nothing is started."""
+        """Run keys, sources whose mirrors were told of, and why nothing is started."""
         repository = self._project.definitions(self._url, **self._settings).get_repository_def()
         context = dg.build_sensor_context(
             self._instance, self.cursor, repository_def=repository, sensor_name="mirrors_changed"
@@ -162,7 +207,7 @@ class Ticks:
         self.cursor = found.cursor or self.cursor
         return (
             [request.run_key for request in found.run_requests or ()],
-            {event.asset_key.path[0] for event in found.asset_events},
+            {event.asset_key.path[0] for event in found.asset_events} - {"overview"},
             found.skip_message or "",
         )
 
@@ -176,7 +221,7 @@ def test_the_first_tick_only_records_and_another_version_starts_one_refresh(
     tick: Ticks, site: Site, instance: dg.DagsterInstance
 ) -> None:
     assert tick() == ([], set(DATASETS), "No mirror has news.")
-    assert observed(instance, "tiny_digits").data_version
+    assert version(instance, "tiny_digits")
     site.etag = '"v2"'
 
     [run_key], sources, _ = tick()
@@ -184,7 +229,7 @@ def test_the_first_tick_only_records_and_another_version_starts_one_refresh(
     assert run_key
     assert sources == set(DATASETS)
     for _ in range(2):
-        assert tick() == ([], set(), "No mirror has news.")
+        assert tick() == ([], set(DATASETS), "No mirror has news."), "but somebody looked"
 
 
 def test_a_mirror_that_answers_for_the_first_time_is_only_recorded(tick: Ticks, site: Site) -> None:
@@ -209,7 +254,8 @@ def test_only_mirrors_of_what_was_made_here_are_looked_at(
 
     assert tick() == ([], {"tiny_letters"}, "No mirror has news.")
     project.build("tiny_digits")
-    assert tick() == ([], {"tiny_digits"}, "No mirror has news."), "new here, and no news"
+    both = {"tiny_letters", "tiny_digits"}
+    assert tick() == ([], both, "No mirror has news."), "new here, and no news"
     site.etag = '"v2"'
     [_], sources, _ = tick()
     assert sources == {"tiny_letters", "tiny_digits"}
@@ -223,17 +269,14 @@ def test_the_settings_may_name_whose_mirrors_are_looked_at(
     assert tick() == ([], {"tiny_colours"}, "No mirror has news.")
 
 
-def test_another_version_at_one_mirror_is_news_of_its_source_alone(
-    tick: Ticks, built: Project
-) -> None:
+def test_another_version_at_one_mirror_is_news_each_time(tick: Ticks, built: Project) -> None:
     tick()
     built.publisher.archive("tiny_letters", "letters.zip").write_bytes(b"another")
     [first], _, _ = tick()
     built.publisher.archive("tiny_letters", "letters.zip").write_bytes(b"other")
 
-    [second], sources, _ = tick()
+    [second], _, _ = tick()
 
-    assert sources == {"tiny_letters"}
     assert second != first
     assert tick()[0] == []
 

@@ -215,6 +215,35 @@ def test_what_an_asset_tells_is_not_cut_off_on_a_small_screen(
         ui.page.emulate_media(color_scheme="light", reduced_motion="reduce")
 
 
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_overview_stands_on_a_small_screen_and_archives_have_no_check_unanswered(
+    ui: Ui, theme: Literal["light", "dark"]
+) -> None:
+    ui.page.set_viewport_size({"width": 1440, "height": 900})
+    ui.page.emulate_media(color_scheme=theme, reduced_motion="reduce")
+    try:
+        ui.open("/assets/overview")
+        row = ui.page.get_by_role("cell", name="tiny_digits", exact=True).locator("..")
+        expect(row.get_by_text("up to date")).to_be_visible()
+        cells = row.locator("td")
+        expect(cells).to_have_count(6)
+        right = "cell => cell.getBoundingClientRect().right"
+        panel = "cell => cell.closest('table').parentElement.getBoundingClientRect().right"
+        assert cells.last.evaluate(right) <= cells.last.evaluate(panel)
+        expect(ui.page.get_by_text("Fails if more than 9 days").first).to_be_visible()
+        ui.keep(f"overview-{theme}")
+        ui.open("/assets/tiny_digits/archives?view=checks")
+        expect(ui.page.get_by_text("Checks (1)")).to_be_visible()
+        expect(ui.page.get_by_text("Passed").first).to_be_visible()
+        ui.keep(f"archives-checks-{theme}")
+        ui.open("/assets/tiny_digits/mirrors")
+        nobody = ui.page.get_by_text("No materializations").first
+        expect(nobody).to_be_visible()  # "Materialize all" was clicked, and looked at no mirror
+    finally:
+        ui.page.set_viewport_size({"width": 1500, "height": 1400})
+        ui.page.emulate_media(color_scheme="light", reduced_motion="reduce")
+
+
 def test_a_check_that_fails_says_what_was_expected_and_what_was_found(ui: Ui) -> None:
     ui.materialize("tiny_letters", "Failure")
     ui.keep("failed-run")

@@ -62,6 +62,7 @@ class Operation:
     def __init__(self, project: Project, site: Publishers, chat: Chat) -> None:
         self.project, self.site, self.chat = project, site, chat
         self.now = SUNDAY
+        self.verified: list[bool] = []  # whether each verification found all whole
         self._cursors: dict[str, Any] = {}
         self._due: dict[str, datetime] = {}
         self._keys: set[str | None] = set()
@@ -101,8 +102,18 @@ class Operation:
         definitions, repository = self._loaded()
         started = []
         for schedule in repository.schedule_defs:
-            if self._is_due(schedule.name, timedelta(days=7), first=SUNDAY + timedelta(hours=30)):
-                started.append(self._run(instance, definitions, schedule.job_name))
+            is_refresh = schedule.job_name == "refresh"
+            first = SUNDAY + timedelta(days=1 if is_refresh else 4, hours=6)
+            every = timedelta(days=28 if "monthly" in schedule.name else 7)
+            if self._is_due(schedule.name, every, first):
+                tick = schedule.evaluate_tick(dg.build_schedule_context(instance))
+                for request in tick.run_requests or ():
+                    job = definitions.resolve_job_def(schedule.job_name)
+                    run = job.execute_in_process(request.run_config, instance, raise_on_error=False)
+                    if is_refresh:
+                        started.append(schedule.job_name)
+                    else:
+                        self.verified.append(run.success)
         for sensor in repository.sensor_defs:
             if isinstance(sensor, dg.AutomationConditionSensorDefinition):
                 started += self._condition(instance, definitions)
@@ -260,6 +271,7 @@ def test_days_of_operation_leave_nothing_stuck_fetch_what_was_asked_for_and_tell
 
     assert operation.days(2) == []
     assert operation.told() == []
+    assert operation.verified == [True] * 4, "three Thursdays, and once deep"
     assert site.asked == {*KEPT}, "tiny_colours was asked for by nobody"
 
 

@@ -113,7 +113,8 @@ def test_runs_of_the_command_line_are_in_the_database(
         cursor.execute("SELECT status FROM runs")
         assert cursor.fetchall() == [("SUCCESS",)], "nothing to do is no run"
         cursor.execute(
-            "SELECT count(*) FROM event_logs WHERE dagster_event_type = 'ASSET_MATERIALIZATION'"
+            "SELECT count(*) FROM event_logs WHERE dagster_event_type = 'ASSET_MATERIALIZATION' "
+            "AND step_key IS NOT NULL"
         )
         assert cursor.fetchone() == (len(states(first.stdout)),)
     assert list((project.data / "dagster").rglob("*.db")) == [], "nothing is kept in SQLite"

@@ -13,7 +13,7 @@ from dagster._core.storage.schedules.schema import AssetDaemonAssetEvaluationsTa
 from sqlalchemy import func, select
 
 from assets.archives import key
-from assets.running import retention, runs
+from assets.running import mirrors, retention, runs
 from assets.settings import ROOT
 from tests.assets.conftest import Command
 from tests.assets.project import Project, made, moved
@@ -86,17 +86,30 @@ def test_what_dagster_goes_by_stays_however_old_it_is(rebuilt: Project) -> None:
     assert made(rebuilt.build()) == set(), "and nothing is made again"
 
 
-def test_old_observations_are_forgotten_but_the_last_of_each_asset(built: Project) -> None:
-    archives = key("tiny_digits")
+def test_what_was_told_without_a_run_is_forgotten_but_the_last_of_each_asset(
+    built: Project,
+) -> None:
+    looked, archives = mirrors.key("tiny_digits"), key("tiny_digits")
+
+    def numbers(instance: dg.DagsterInstance) -> tuple[list[object], list[object]]:
+        told = instance.fetch_materializations(looked, 9).records
+        seen = instance.fetch_observations(archives, 9).records
+        both = ([r.asset_materialization for r in told], [r.asset_observation for r in seen])
+        one, other = ([e.metadata["number"].value for e in found if e] for found in both)
+        return one, other
+
     with runs.records(built.settings()) as instance:
         for number in range(3):
-            seen = dg.AssetObservation(archives, metadata={"number": number})
-            instance.report_runless_asset_event(seen)
+            facts = {"number": number}
+            for event in (
+                dg.AssetMaterialization(looked, metadata=facts),
+                dg.AssetObservation(archives, metadata=facts),
+            ):
+                instance.report_runless_asset_event(event)
+        assert numbers(instance) == ([2, 1, 0], [2, 1, 0])
     forget(built, retention.RUNS_DAYS + 1)
     with runs.records(built.settings()) as instance:
-        [last] = instance.fetch_observations(archives, 9).records
-        assert last.asset_observation
-        assert last.asset_observation.metadata["number"].value == 2
+        assert numbers(instance) == ([2], [2])
 
 
 def test_evaluations_that_asked_for_nothing_stay_a_day_and_the_last_of_each_asset_longer(

@@ -14,7 +14,7 @@ from assets.running import mirrors
 from assets.settings import ROOT
 from tests.assets.conftest import Command, Said
 from tests.assets.project import Project, Site, environment
-from tests.assets.test_verify import ARCHIVE, CSV, TABLE, flip
+from tests.assets.test_verify import ARCHIVE, CSV, TABLE, _other_kind, flip, rerecord
 
 DATASETS = ["tiny_colours", "tiny_digits", "tiny_letters"]
 
@@ -68,6 +68,20 @@ def test_the_built_in_catalogue_fits_80_columns_and_nothing_here_is_not_well(
     assert said.code == 1, "the disk may be missing"
     assert len(rows(said)) == 10
     assert max(map(len, said.stdout.splitlines())) <= 80
+
+
+def test_a_table_with_columns_of_another_kind_is_told_and_stops_nobody(
+    built: Project, command: Command
+) -> None:
+    _other_kind(built.data / TABLE)
+    rerecord(built, TABLE)
+
+    said = command("status", *built.options)
+
+    assert said.code == 1
+    assert rows(said)["tiny_digits"][0] == "check failed"
+    assert f"{TABLE}: check failed: readable: " in re.sub(r"\s+", " ", said.stdout)
+    assert rows(said)["tiny_letters"][0] == "up to date"
 
 
 def test_what_nobody_asked_for_is_no_trouble_unless_it_is_named(

@@ -30,7 +30,7 @@ T = TypeVar("T")
 WORKSPACE = ROOT / "workspace.yaml"
 ALL = len((Path(__file__).parent / "graph.txt").read_text().splitlines())
 
-ASSETS = "{ assetNodes { assetKey { path } groupName dependencyKeys { path } } }"
+ASSETS = "{ assetNodes { assetKey { path } groupName isMaterializable dependencyKeys { path } } }"
 LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries {
     name locationOrLoadError { __typename ... on PythonError { message } }
 } } } }"""
@@ -145,8 +145,12 @@ def test_the_ui_serves_every_asset_from_another_folder(tmp_path: Path, home: Pat
         nodes = ui.ask(ASSETS)["assetNodes"]
     by_key = {"/".join(node["assetKey"]["path"]): node for node in nodes}
     golden = (Path(__file__).parent / "graph.txt").read_text().splitlines()
-    assert {*by_key} == {line.partition(" ")[0] for line in golden}
-    assert len(nodes) == ALL
+    made = {key for key, node in by_key.items() if node["isMaterializable"]}
+    assert made == {line.partition(" ")[0] for line in golden}
+    assert len(made) == ALL
+    sources = {key.partition("/")[0] for key in made if key.endswith("/archives")}
+    told = {"overview", "verified", "verified_deeply"} | {f"{name}/mirrors" for name in sources}
+    assert {*by_key} - made == told, "no run makes these"
     letters = by_key["emnist_letters/train"]
     assert letters["groupName"] == "emnist/letters"
     assert letters["dependencyKeys"] == [{"path": ["emnist", "archives"]}]
@@ -183,7 +187,8 @@ def day(_built_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Day:
     # Nobody listens there: events of the runs are lost, and the runs go on.
     variables = {"PYTHONPATH": str(ROOT), "IMAGESETS_OPENLINEAGE": "http://me:s3cr3tpw@127.0.0.1:1"}
     with served(command, port, folder, **variables) as ui:
-        found.assets = len(ui.ask(ASSETS)["assetNodes"])
+        nodes = ui.ask(ASSETS)["assetNodes"]
+        found.assets = sum(node["isMaterializable"] for node in nodes)
         found.earlier = _runs(ui)
         launched = ui.ask(LAUNCH, params=_materialize(["tiny_digits", "test_csv"]))["launchRun"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
@@ -218,9 +223,9 @@ def test_the_command_ui_obeys_the_options_and_shows_and_makes_what_builds_make(d
 
 
 def test_the_command_ui_runs_what_is_turned_on_and_leaves_no_process_behind(day: Day) -> None:
-    [schedule] = day.automation["schedulesOrError"]["results"]
-    assert schedule["name"] == "weekly_refresh"
-    assert schedule["scheduleState"]["status"] == "STOPPED"
+    schedules = {one["name"]: one for one in day.automation["schedulesOrError"]["results"]}
+    assert set(schedules) == {"weekly_refresh", "weekly_verify", "monthly_deep_verify"}
+    assert {one["scheduleState"]["status"] for one in schedules.values()} == {"STOPPED"}
     sensors = {sensor["name"]: sensor for sensor in day.automation["sensorsOrError"]["results"]}
     assert set(sensors) == {
         "mirrors_changed",
