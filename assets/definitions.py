@@ -23,12 +23,14 @@ from assets import graph
 from assets.running import (
     abandoned,
     conditions,
+    executors,
     integrity,
     jobs,
     mirrors,
     refresh,
     retention,
     sensors,
+    turns,
 )
 from assets.settings import ROOT, Settings
 
@@ -68,7 +70,11 @@ def automated(settings: Settings) -> dg.Definitions:
         ],
     )
     assets = linked(conditioned, repository())
-    executor = abandoned.noting_process(graph.EXECUTORS[settings.executor])
+    executor = executors.around(
+        graph.EXECUTORS[settings.executor],
+        abandoned.noting_process,
+        turns.of_run(settings, plan),
+    )
     return dg.Definitions.merge(graph.define(settings, plan, assets, executor=executor), starting)
 
 
