@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections import defaultdict
@@ -20,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+import platformdirs
 import requests
 from filelock import FileLock, Timeout
 
@@ -79,8 +79,7 @@ def still_to_wait_s(url: str) -> float:
 
 def folder() -> Path:
     """Return where the processes of a person meet."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(cache) / "imagesets" / "hosts"
+    return platformdirs.user_cache_path("imagesets") / "hosts"
 
 
 def _locks(url: str) -> list[FileLock]:
