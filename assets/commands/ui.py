@@ -54,6 +54,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     from assets.command_line import processes
 
     _check_port(given.host, given.port)
+    settings.plan()  # what is wrong with the catalogue is said before anything is made
     os.environ.update(settings.as_environment(), DAGSTER_HOME=str(settings.dagster_home))
     python, workspace = sys.executable, ["-w", str(ROOT / "workspace.yaml")]
     # The daemon loads the definitions anew every minute, and would say so each time.
@@ -73,7 +74,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
             pass
         _close_dead(settings)
         go_on()
-        automated(settings)  # say what is wrong here, not in a browser
+        automated(settings)  # say what else is wrong here, not in a browser
         with runs.records(settings, warning=False) as instance:
             retention.once_a_day(instance, settings)
         say(f"Dagster UI: {page} (stop with Ctrl-C)")
