@@ -25,7 +25,6 @@ def asset(source: Source, stage: str, retries: dg.RetryPolicy | None) -> dg.Asse
     @dg.asset(
         key=[source.name, stage],
         kinds={"file"},
-        retry_policy=retries,
         code_version=archives.CODE_VERSION,
         description=metadata.about_archives(source, stage),
         group_name=metadata.group(stage, source),
@@ -37,6 +36,6 @@ def asset(source: Source, stage: str, retries: dg.RetryPolicy | None) -> dg.Asse
         store: Store, options: Options, work: dg.ResourceParam[Work]
     ) -> Iterator[Any]:
         if work.is_wanted(store, options, stage):
-            yield from work.do(store, options, (source.name, stage))
+            yield from work.do(store, options, (source.name, stage), retries)
 
     return publishers_archives

@@ -6,6 +6,7 @@ The assets link to their code. Not here: an asset (`graph`), or a job, schedule 
 
 from __future__ import annotations
 
+import gc
 import re
 import subprocess
 import sys
@@ -17,6 +18,9 @@ from typing import Any
 if (_root := str(Path(__file__).resolve().parent.parent)) not in sys.path:
     sys.path.insert(0, _root)  # nothing of ours is installed: Dagster may load us from anywhere
 
+if _collects := gc.isenabled():
+    gc.disable()  # what is loaded stays: looking through it takes a fifth of the time
+
 import dagster as dg
 from dagster._core.definitions.decorators.op_decorator import DecoratedOpFunction
 
@@ -24,6 +28,7 @@ from assets import graph
 from assets.running import (
     abandoned,
     conditions,
+    executors,
     integrity,
     jobs,
     mirrors,
@@ -31,8 +36,12 @@ from assets.running import (
     refresh,
     retention,
     sensors,
+    turns,
 )
 from assets.settings import ROOT, Settings
+
+if _collects:
+    gc.enable()
 
 
 def automated(settings: Settings) -> dg.Definitions:
@@ -81,8 +90,12 @@ def automated(settings: Settings) -> dg.Definitions:
         ],
     )
     assets = linked(conditioned, repository())
-    executor = abandoned.noting_process(graph.EXECUTORS[settings.executor])
-    executor = overview.telling(executor, settings, plan)
+    executor = executors.around(
+        graph.EXECUTORS[settings.executor],
+        abandoned.noting_process,
+        turns.of_run(settings, plan),
+        overview.telling(settings, plan),
+    )
     return dg.Definitions.merge(graph.define(settings, plan, assets, executor=executor), starting)
 
 
@@ -132,4 +145,9 @@ def repository(folder: Path = ROOT) -> tuple[str, str] | None:
 @dg.definitions
 def defs() -> dg.Definitions:
     """Return the definitions for the environment's settings: what the UI and schedules load."""
-    return automated(Settings.from_environment())
+    gc.disable()
+    try:
+        return automated(Settings.from_environment())
+    finally:
+        gc.freeze()
+        gc.enable()

@@ -37,6 +37,8 @@ RETRIES = dg.RetryPolicy(
 # imports its storage late, so that is named too.
 _PRELOADED = (
     "assets.definitions",
+    "pipelines.descriptions._pictures",
+    "pipelines.statistics.duplicates",
     "dagster._core.instance.factory",
     "dagster._core.storage.local_compute_log_manager",
     "dagster._core.storage.migration.utils",

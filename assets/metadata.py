@@ -10,21 +10,22 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import polars as pl
 import pyarrow as pa
 
 from assets import checks
 from pipelines import formats, statistics, tables
 from pipelines.building import Made
 from pipelines.declarations import Archive, Dataset, Source, Split
-from pipelines.descriptions import _pictures
 from pipelines.plan import Planned
 from pipelines.products import Product
 from pipelines.stages import DEFAULT, OPTIONAL
 from pipelines.store import Provenance, clock
+
+if TYPE_CHECKING:  # polars and Pillow: the UI, and a run until its first step, need neither
+    from pipelines.descriptions import _pictures
 
 OWNERS = ["team:imagesets"]
 LAST_READ = checks.LAST_READ
@@ -175,11 +176,15 @@ def _of_archives(
 
 def _of_table(path: Path) -> dict[str, Any]:
     """Return what a table shows: examples of each class."""
+    from pipelines.descriptions import _pictures
+
     return _in_two_sizes("examples", _pictures.examples(path), "the first records of each class")
 
 
 def _in_two_sizes(title: str, rows: _pictures.Rows, alt: str) -> dict[str, Any]:
     """Return pictures at a glance, and all of them, which the UI shows on a click."""
+    from pipelines.descriptions import _pictures
+
     large = _pictures.in_markdown(_pictures.sheet(rows), alt)
     return {
         title: dg.MetadataValue.md(_pictures.strip(rows, alt)),
@@ -189,6 +194,10 @@ def _in_two_sizes(title: str, rows: _pictures.Rows, alt: str) -> dict[str, Any]:
 
 def _of_statistics(path: Path) -> dict[str, Any]:
     """Return what statistics show: the classic table, bars of each class, and mean images."""
+    import polars as pl
+
+    from pipelines.descriptions import _pictures
+
     found = pl.read_parquet(path, columns=["split", "class", "records", "mean_intensity"])
     found = found.drop_nulls("class").with_columns(pl.col("mean_intensity").fill_null(0))
     splits = found.partition_by("split", as_dict=True, maintain_order=True)

@@ -28,25 +28,24 @@ from pipelines.store import Folder, hashing
 
 
 @contextlib.contextmanager
-def refusals() -> Iterator[None]:
-    """Let our own errors reach people as they are, and be retried only where that may help.
+def refusals(retries: dg.RetryPolicy | None = None) -> Iterator[None]:
+    """Let our own errors reach people as they are, and retry only where that may help.
 
-    Whether it is retried is for the asset's retry policy; without one, nothing is. The last attempt
-    is not to be retried: Dagster would tell first how often it had tried.
+    The policy is not the asset's own, because Dagster would go by it when somebody cancels the run:
+    that, too, would be a reason to try again. Whoever fails for the last time says why, not how
+    often it was tried.
     """
     try:
         yield
     except ImagesetsError as error:
         may_pass = isinstance(error, ArchiveUnavailable) and error.may_pass
         facts: dict[str, Any] = {"error": type(error).__name__, "may_pass": may_pass}
-        again = may_pass and not _is_last_attempt()
-        raise dg.Failure(str(error), facts, allow_retries=again) from error
-
-
-def _is_last_attempt() -> bool:
-    context = dg.AssetExecutionContext.get().op_execution_context
-    policy = context.op_def.retry_policy
-    return policy is None or context.retry_number >= policy.max_retries
+        failure = dg.Failure(str(error), facts, allow_retries=False)
+        tried = dg.AssetExecutionContext.get().op_execution_context.retry_number if retries else 0
+        if retries and may_pass and tried < retries.max_retries:
+            wait_s = retries.calculate_delay(tried + 1)
+            raise dg.RetryRequested(retries.max_retries, wait_s) from failure
+        raise failure from error
 
 
 class Store(dg.ConfigurableResource[Any]):
@@ -183,13 +182,20 @@ class Work:
         plan = self._plan(options)
         return not store.is_asked(plan.assets(plan.of(declared, stages.DEFAULT)))
 
-    def do(self, store: Store, options: Options, asset: AssetPath) -> Iterator[Any]:
+    def do(
+        self,
+        store: Store,
+        options: Options,
+        asset: AssetPath,
+        retries: dg.RetryPolicy | None = None,
+    ) -> Iterator[Any]:
         """Bring an asset up to date; yield what Dagster and people want to know of it.
 
         Raises:
             Failure: it can't be made.
+            RetryRequested: not now, but it may help to try again, as the policy says.
         """
-        with refusals():
+        with refusals(retries):
             workshop = store.workshop(self._plan(options), self._web, self._display, self._known)
             made = self._ahead.take(asset) if self._ahead else None
             made = workshop.make(asset) if made is None else made

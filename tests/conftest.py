@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from pipelines.archives import web
+from pipelines.archives import hosts, web
 from tests import builders
 
 # How many examples a property is tried with: HYPOTHESIS_PROFILE=dev (the default), ci or nightly.
@@ -161,9 +161,10 @@ def _no_cache_of_a_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 @pytest.fixture(autouse=True)
 def _hosts_are_as_new(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Servers on loopback are asked without a proxy, and none is remembered as out of reach."""
+    """Servers on loopback are asked without a proxy, and nothing is remembered of any."""
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, f"127.0.0.1,{os.environ.get(name, '')}".rstrip(","))
     web.out_of_reach.clear()
     yield
     web.out_of_reach.clear()
+    shutil.rmtree(hosts.folder(), ignore_errors=True)

@@ -26,13 +26,14 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # of linux/prctl.h
 _TOLD_TO_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class _Stopped(Exception):
-    """We were told to stop."""
+class _Stopped(BaseException):
+    """We were told to stop; no error, which what we call might pass over."""
 
 
 def together(
     first: Sequence[str],
     *helpers: Sequence[str],
+    prepare: Callable[[Callable[[], None]], None] = lambda go_on: go_on(),
     is_ready: Callable[[], bool] = lambda: True,
     died: Callable[[Sequence[str]], None] = lambda _: None,
     now_and_then: Callable[[], None] = lambda: None,
@@ -47,6 +48,8 @@ def together(
     Args:
         first: the command without which the others are of no use.
         helpers: those that help it.
+        prepare: called when the first has started, which may wait for a line on its stdin: it comes
+            when the function that this one is given is called.
         is_ready: whether the helpers may start.
         died: told of a helper that has ended, and will be started again.
         now_and_then: called every minute, and when a helper has ended.
@@ -60,7 +63,8 @@ def together(
     next_time = time.monotonic() + EVERY_S
     with _told_to_stop():
         try:
-            processes[0] = _start(first)
+            processes[0] = _start(first, stdin=subprocess.PIPE)
+            prepare(partial(_send_line, processes[0]))
             while processes[0].poll() is None and not is_ready():
                 time.sleep(0.1)
             while processes[0].poll() is None:
@@ -89,9 +93,16 @@ def together(
             _end([*processes.values()])
 
 
-def _start(command: Sequence[str]) -> subprocess.Popen[Any]:
-    start = partial(subprocess.Popen, command, start_new_session=True)
+def _start(command: Sequence[str], stdin: int | None = None) -> subprocess.Popen[Any]:
+    start = partial(subprocess.Popen, command, stdin=stdin, start_new_session=True)
     return start(preexec_fn=_die_with_us)  # safe: no thread of ours runs
+
+
+def _send_line(process: subprocess.Popen[Any]) -> None:
+    with contextlib.suppress(BrokenPipeError):  # it has ended
+        if process.stdin:
+            with process.stdin as stdin:
+                stdin.write(b"\n")
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from assets.command_line import options
@@ -20,6 +20,8 @@ ORDER = 10
 SENTENCE = (
     "This page shows every asset of the catalogue: what is made of which, and in what state it is."
 )
+# Imports what the UI takes, for as long as it takes us to prepare, and then waits for a line.
+_SERVER = "import sys, dagster_webserver.cli as web; sys.stdin.readline() and web.main()"
 
 
 def add(commands: Commands) -> None:
@@ -50,25 +52,33 @@ def add(commands: Commands) -> None:
 def run(settings: Settings, given: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
     from assets.command_line import processes
-    from assets.definitions import automated
-    from assets.running import retention, runs
 
     _check_port(given.host, given.port)
-    automated(settings)  # say what is wrong here, not in a browser
-    os.environ.update(settings.as_environment(), DAGSTER_HOME=str(runs.home(settings)))
-    with runs.records(settings) as instance:  # two processes that set them up would collide
-        retention.once_a_day(instance, settings)
-    _close_dead(settings)
-    python, workspace = [sys.executable, "-m"], ["-w", str(ROOT / "workspace.yaml")]
+    settings.plan()  # what is wrong with the catalogue is said before anything is made
+    os.environ.update(settings.as_environment(), DAGSTER_HOME=str(settings.dagster_home))
+    python, workspace = sys.executable, ["-w", str(ROOT / "workspace.yaml")]
     # The daemon loads the definitions anew every minute, and would say so each time.
     quiet = ["--log-level", "warning", "--code-server-log-level", "error"]
-    server = [*python, "dagster_webserver", *workspace, *quiet]
+    server = [python, "-c", _SERVER, *workspace, *quiet]
     server += ["--host", given.host, "--port", str(given.port)]
-    daemon = [*python, "dagster._daemon", "run", *workspace, *quiet]
+    daemon = [python, "-m", "dagster._daemon", "run", *workspace, *quiet]
     host = f"[{given.host}]" if ":" in given.host else given.host
     page = f"http://{host}:{given.port}/asset-groups"
-    say(f"Dagster UI: {page} (stop with Ctrl-C)")
-    say(SENTENCE, flush=True)
+
+    def prepare(go_on: Callable[[], None]) -> None:
+        from assets.definitions import automated
+        from assets.running import retention, runs
+
+        runs.home(settings)
+        with runs.records(settings):  # two processes that set them up would collide
+            pass
+        _close_dead(settings)
+        go_on()
+        automated(settings)  # say what else is wrong here, not in a browser
+        with runs.records(settings, warning=False) as instance:
+            retention.once_a_day(instance, settings)
+        say(f"Dagster UI: {page} (stop with Ctrl-C)")
+        say(SENTENCE, flush=True)
 
     def is_ready() -> bool:
         ready = _answers(given.host, given.port)
@@ -81,9 +91,14 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
         say(f"warning: {command[2]} ended by itself; {again}", error=True, flush=True)
 
     if processes.together(
-        server, daemon, is_ready=is_ready, died=died, now_and_then=partial(_close_dead, settings)
+        server,
+        daemon,
+        prepare=prepare,
+        is_ready=is_ready,
+        died=died,
+        now_and_then=partial(_close_dead, settings),
     ):
-        say(f"error: {server[2]} ended by itself; its messages are above", error=True)
+        say("error: dagster_webserver ended by itself; its messages are above", error=True)
         return 1
     return 0
 

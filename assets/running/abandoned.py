@@ -10,15 +10,18 @@ Not here: the processes of the UI (`command_line.processes`), or runs that end b
 
 from __future__ import annotations
 
-import copy
+import contextlib
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
-from dagster import DagsterEvent, DagsterRunStatus
+from dagster import DagsterRunStatus
+
+if TYPE_CHECKING:
+    from dagster._core.execution.context.system import PlanOrchestrationContext
 
 PROCESS = "imagesets/process"  # host:boot-id:pid:start-time:run
 UNDER_WAY = (
@@ -39,25 +42,11 @@ def process(run_id: str) -> str:
     return ":".join([socket.gethostname(), _boot_id(), str(pid), _started(pid) or "", run_id[:8]])
 
 
-def noting_process(executor: dg.ExecutorDefinition) -> dg.ExecutorDefinition:
-    """Return an executor that first notes in the run which process it works in."""
-    create = executor.executor_creation_fn
-
-    def created(context: dg.InitExecutorContext) -> Any:
-        made: Any = create(context) if create else None
-        execute = made.execute
-
-        def noted(plan_context: Any, plan: Any) -> Iterator[DagsterEvent]:
-            run_id = plan_context.run_id
-            plan_context.instance.add_run_tags(run_id, {PROCESS: process(run_id)})
-            yield from execute(plan_context, plan)
-
-        made.execute = noted
-        return made
-
-    noting = copy.copy(executor)
-    noting._executor_creation_fn = created
-    return noting
+@contextlib.contextmanager
+def noting_process(run: PlanOrchestrationContext, _plan: object) -> Iterator[None]:
+    """Note in a run that Dagster executes which process it works in."""
+    run.instance.add_run_tags(run.run_id, {PROCESS: process(run.run_id)})
+    yield
 
 
 def close(instance: dg.DagsterInstance) -> list[str]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import gc
 import importlib
+import logging
+import os
 import uuid
 from collections.abc import Collection, Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from assets.running import outcomes, told
+from assets.running import outcomes, told, turns
 from assets.running.outcomes import Outcome
 from assets.settings import Settings
 from pipelines.declarations import Dataset
@@ -24,6 +26,8 @@ from pipelines.store import hashing
 
 if TYPE_CHECKING:
     from pipelines.building import Ahead
+
+logger = logging.getLogger("pipelines.runs")  # to the person, as the warnings of the store
 
 
 def build(
@@ -41,16 +45,21 @@ def build(
     """
     wanted = plan.of(datasets, stages)
     before = outcomes.sound(settings.store, plan, wanted)
-    here = {asset: one.outcome for asset, one in before.items()}
     to_make = [asset for asset in plan.assets(wanted) if asset not in before]
-    untold = told.lacking(settings, before)
-    if to_make or untold:
-        with _ahead(settings, plan, to_make, display) as ahead:
-            runs = _loaded()
-            made = runs.materialize(settings, plan, to_make, display, untold, ahead)
-        here |= zip(to_make, made, strict=True)
-        after = outcomes.sound(settings.store, plan, wanted)
-        told.note(settings, {asset: one for asset, one in after.items() if here[asset].is_good})
+    sources, who = turns.sources_of(plan, to_make), f"a build, process {os.getpid()},"
+    with turns.taken(settings, sources, who, logger.warning) as waited:
+        if waited:  # the other one may have made it
+            before = outcomes.sound(settings.store, plan, wanted)
+            to_make = [asset for asset in to_make if asset not in before]
+        here = {asset: one.outcome for asset, one in before.items()}
+        untold = told.lacking(settings, before)
+        if to_make or untold:
+            with _ahead(settings, plan, to_make, display) as ahead:
+                runs = _loaded()
+                made = runs.materialize(settings, plan, to_make, display, untold, ahead)
+            here |= zip(to_make, made, strict=True)
+            after = outcomes.sound(settings.store, plan, wanted)
+            told.note(settings, {asset: one for asset, one in after.items() if here[asset].is_good})
     return [here[asset] for asset in plan.assets(wanted)]
 
 

@@ -9,7 +9,7 @@ Not here: finding it out (`pipelines.lineage.overview`).
 Annotations are not postponed here: Dagster reads that of a check's context.
 """
 
-import copy
+import contextlib
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +20,7 @@ import dagster as dg
 
 from assets import metadata
 from assets.checks import as_table, in_lines
+from assets.running import executors
 from assets.settings import Settings
 from pipelines import stages
 from pipelines.errors import ImagesetsError
@@ -90,28 +91,17 @@ def tell(instance: dg.DagsterInstance, settings: Settings, plan: Plan) -> None:
         instance.report_runless_asset_event(event)
 
 
-def telling(
-    executor: dg.ExecutorDefinition, settings: Settings, plan: Plan
-) -> dg.ExecutorDefinition:
-    """Return an executor that tells the overview when a run is over."""
-    create = executor.executor_creation_fn
+def telling(settings: Settings, plan: Plan) -> executors.Around:
+    """Return what tells the overview when a run is over."""
 
-    def created(context: dg.InitExecutorContext) -> Any:
-        made: Any = create(context) if create else None
-        execute = made.execute
+    @contextlib.contextmanager
+    def told(run: Any, _plan: object) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            tell(run.instance, settings, plan)
 
-        def told(run: Any, steps: Any) -> Iterator[dg.DagsterEvent]:
-            try:
-                yield from execute(run, steps)
-            finally:
-                tell(run.instance, settings, plan)
-
-        made.execute = told
-        return made
-
-    found = copy.copy(executor)
-    found._executor_creation_fn = created
-    return found
+    return told
 
 
 def _found(settings: Settings, plan: Plan) -> list[Overview]:

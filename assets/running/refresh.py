@@ -19,7 +19,7 @@ import dagster as dg
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG
 
 from assets import graph
-from assets.running import integrity, jobs, mirrors, runs
+from assets.running import integrity, jobs, mirrors, runs, turns
 from assets.running.outcomes import Outcome
 from assets.settings import Settings
 from pipelines import stages
@@ -79,6 +79,21 @@ def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
         description="Make what is missing, changed or made by older code; nothing else.",
     )
     def rebuild(context: dg.OpExecutionContext) -> None:
+        sources = [source.name for source in jobs.sources_kept(settings, plan)]
+        who = f"run {context.run_id[:8]} (refresh)"
+        with turns.taken(settings, sources, who, context.log.info):
+            outcomes = brought_up_to_date(context)
+        outcome = _in_words(outcomes)
+        made = [found.asset for found in outcomes if found.state == "made"]
+        context.instance.add_run_tags(context.run_id, {OUTCOME: outcome})
+        context.add_output_metadata({"outcome": outcome, "made": made})
+        context.log.info(outcome)
+        if not all(found.is_good for found in outcomes):
+            errors = "\n".join(f"{found.asset}: {found.error}" for found in outcomes if found.error)
+            raise dg.Failure(f"{outcome}.\n{errors}", allow_retries=False)
+
+    def brought_up_to_date(context: dg.OpExecutionContext) -> list[Outcome]:
+        """Start a run of what is out of date, if anything is; return what became of that."""
         outcomes = []
         if keys := _out_of_date(context.log, settings, plan):
             wanted = [(key.path[0], key.path[1]) for key in keys]
@@ -99,14 +114,7 @@ def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
                     links,
                     child,
                 )
-        outcome = _in_words(outcomes)
-        made = [found.asset for found in outcomes if found.state == "made"]
-        context.instance.add_run_tags(context.run_id, {OUTCOME: outcome})
-        context.add_output_metadata({"outcome": outcome, "made": made})
-        context.log.info(outcome)
-        if not all(found.is_good for found in outcomes):
-            errors = "\n".join(f"{found.asset}: {found.error}" for found in outcomes if found.error)
-            raise dg.Failure(f"{outcome}.\n{errors}", allow_retries=False)
+        return outcomes
 
     @dg.job(
         name="refresh",

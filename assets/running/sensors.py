@@ -111,6 +111,9 @@ def run_failed(webhook: str | None, offline: bool) -> dg.SensorDefinition:
     )
     def failed(context: dg.RunFailureSensorContext) -> None:
         run, failures = context.dagster_run, context.get_step_failure_events()
+        now = context.instance.get_run_by_id(run.run_id)
+        if now and now.status is dg.DagsterRunStatus.CANCELED:
+            return  # who stops a refresh stops its run too, which Dagster first calls a failure
         errors = [f"{event.step_key}: {runs.reason(event)}" for event in failures]
         error = "\n".join(errors) or context.failure_event.message or "it does not say why"
         text = f"Imagesets: run {run.run_id} of {run.job_name} failed.\n{error}"

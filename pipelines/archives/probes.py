@@ -25,8 +25,9 @@ import urllib3
 from ..declarations import Archive
 from ..errors import DownloadFailed
 from ..redaction import without_secrets
+from . import hosts
 from .addresses import WEB, glance, scheme
-from .web import Patience, answer, in_words, number, politely
+from .web import Patience, answer, in_words, number
 
 SIDE_BY_SIDE = 16  # of which at most two go to one host
 # A look may fail sooner than a download.
@@ -135,7 +136,7 @@ def look(places: Iterable[str], patience: Patience = PATIENCE) -> dict[str, Prob
 def _probe(place: str, patience: Patience, out_of_reach: dict[str, str]) -> Probe:
     """Look at one place; raise `DownloadFailed` where the file can't be had now."""
     if scheme(place) in WEB:
-        with politely(place):
+        with hosts.politely(place):
             return _over_http(place, patience, out_of_reach)
     seen = glance(place)
     if seen is None:
@@ -148,6 +149,9 @@ def _over_http(url: str, patience: Patience, out_of_reach: dict[str, str]) -> Pr
     host = urlsplit(url).netloc
     if problem := out_of_reach.get(host):
         raise DownloadFailed(problem)
+    if (left_s := hosts.still_to_wait_s(url)) > patience.answer_s:
+        raise DownloadFailed(f"the server asks to wait {left_s:.0f} s")
+    time.sleep(left_s)
     try:
         # Whole files are sent by servers that know no ranges: not read.
         for method, headers in (("HEAD", {}), ("GET", {"Range": "bytes=0-0"})):
@@ -161,6 +165,7 @@ def _over_http(url: str, patience: Patience, out_of_reach: dict[str, str]) -> Pr
             out_of_reach[host] = problem
         raise DownloadFailed(problem) from error
     if found.status_code not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+        hosts.retry_after_s(url, found)
         raise DownloadFailed(f"HTTP {found.status_code} {found.reason}")
     etag, modified = (found.headers.get(name) for name in ("ETag", "Last-Modified"))
     return Probe(url, "alive", _size_bytes(found), etag, modified)

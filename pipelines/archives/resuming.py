@@ -21,7 +21,7 @@ import urllib3
 from ..declarations import Archive
 from ..errors import DownloadFailed, OutOfReach, TooSlow, WrongBytes
 from ..redaction import without_secrets
-from . import web
+from . import hosts, web
 from .growing import Growing
 from .readers import CHUNK_BYTES
 from .recognition import HEAD_BYTES, Identify, instead, unlike
@@ -50,7 +50,7 @@ def download(
         WrongBytes: a file is there, and can't be the one declared.
         OSError: the file can't be written.
     """
-    with web.politely(url):
+    with hosts.politely(url):
         return _Transfer(url, growing, archive, identify, patience).run()
 
 
@@ -72,6 +72,9 @@ class _Transfer:
         failures, host = 0, urlsplit(self._url).netloc.rpartition("@")[2]
         while (have := self._growing.size) < self._size_bytes:
             tries = 1 if host in web.out_of_reach else self._patience.tries
+            if (left_s := hosts.still_to_wait_s(self._url)) > 0:
+                self._wait("the server asked to be left alone", 0, left_s)
+                continue
             wait_s = None
             try:
                 self._once(have)
@@ -87,12 +90,7 @@ class _Transfer:
             if failures >= tries:
                 times = f" ({failures} times)" if failures > 1 else ""
                 raise OutOfReach(f"{reason}{times}", is_news=web.note_out_of_reach(host))
-            pause = self._pause(failures, wait_s)
-            text = f"{without_secrets(self._url)}: {without_secrets(reason, self._url)}"
-            logger.info("%s; trying again in %.1f s", text, pause)
-            time.sleep(pause)
-            if wait_s is not None:
-                self._pace.leave_out(pause)  # what was asked for is not slowness
+            self._wait(reason, failures, wait_s)
         web.out_of_reach.discard(host)
         return self._is_pieced
 
@@ -127,7 +125,8 @@ class _Transfer:
             self._give_up_ranges()
             raise _Again("the server says that there is nothing more to get", None)
         if status in _TRANSIENT:
-            raise _Again(f"HTTP {status} {response.reason}", web.retry_after(response))
+            asked_s = hosts.retry_after_s(self._url, response)
+            raise _Again(f"HTTP {status} {response.reason}", asked_s)
         if status != HTTPStatus.OK:
             raise DownloadFailed(f"HTTP {status} {response.reason}")
         return False
@@ -176,6 +175,14 @@ class _Transfer:
                 if length > CURIOUS_BYTES or time.monotonic() > deadline:
                     break
         return instead(md5.hexdigest(), head, self._archive, self._identify)
+
+    def _wait(self, reason: str, failures: int, asked_s: float | None) -> None:
+        pause = self._pause(failures, asked_s)
+        text = f"{without_secrets(self._url)}: {without_secrets(reason, self._url)}"
+        logger.info("%s; trying again in %.1f s", text, pause)
+        time.sleep(pause)
+        if asked_s is not None:
+            self._pace.leave_out(pause)  # what was asked for is not slowness
 
     def _pause(self, failures: int, asked_s: float | None) -> float:
         longest_s = self._patience.longest_wait_s

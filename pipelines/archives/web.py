@@ -1,7 +1,7 @@
 """Asks a server politely: few connections, few redirects, never for ever, and no secret shown.
 
-Not here: what is done with the answer (`resuming` fetches, `probes` looks). Another rule that every
-request must keep goes into `answer`.
+Not here: what is done with the answer (`resuming` fetches, `probes` looks), or what all processes
+know of a host (`hosts`). Another rule that every request must keep goes into `answer`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import re
 import socket
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,7 +27,6 @@ from .. import __version__
 from ..errors import DownloadFailed
 
 USER_AGENT = f"imagesets/{__version__} (benchmark image datasets; python-requests)"
-CONNECTIONS_PER_HOST = 2
 REDIRECTS = 5
 
 
@@ -220,10 +218,6 @@ class _Adapter(requests.adapters.HTTPAdapter):
         return pool
 
 
-_hosts: defaultdict[str, threading.BoundedSemaphore] = defaultdict(
-    lambda: threading.BoundedSemaphore(CONNECTIONS_PER_HOST)
-)
-
 # Hosts that could not be reached the last time: one try is enough to see whether they are back.
 out_of_reach: set[str] = set()
 _out_of_reach_lock = threading.Lock()
@@ -235,11 +229,6 @@ def note_out_of_reach(host: str) -> bool:
         is_news = host not in out_of_reach
         out_of_reach.add(host)
         return is_news
-
-
-def politely(url: str) -> threading.BoundedSemaphore:
-    """Return what to hold while connected to the URL's host: no more than two of ours do."""
-    return _hosts[urlsplit(url).netloc]
 
 
 def retry_after(response: requests.Response) -> float | None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow.parquet as pq
 
@@ -27,10 +27,12 @@ from ..products import Product, Subject
 from ..progress import Advance, Display, Unit, Watch, size
 from ..stages import COMPRESSION, DEFAULT
 from ..statistics import Sums
-from ..statistics.duplicates import Fingerprints
 from ..statistics.expectations import Finding
 from ..store import Artefact, Facts, Folder, Provenance, clock, layout, making
 from .archives import Web, side_by_side
+
+if TYPE_CHECKING:  # polars takes long to import
+    from ..statistics.duplicates import Fingerprints
 
 logger = logging.getLogger("pipelines.storage")  # to the person, as the warnings of the store
 

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.archives import probes
+from pipelines.archives.hosts import CONNECTIONS
 from pipelines.archives.probes import Probe, Standing
-from pipelines.archives.web import CONNECTIONS_PER_HOST, USER_AGENT, Patience
+from pipelines.archives.web import USER_AGENT, Patience
 from pipelines.declarations import Archive
 from tests.servers import (
     Behaviour,
@@ -120,7 +121,7 @@ def test_a_server_that_never_comes_to_an_answer_is_dead_for_all_its_files(
     assert {probe.problem for probe in found.values()} == {
         "nothing of the file arrived within 0.4 s"
     }
-    assert len(server.methods) <= 2 * CONNECTIONS_PER_HOST
+    assert len(server.methods) <= 2 * CONNECTIONS
 
 
 def test_the_length_of_what_is_encoded_on_the_way_is_not_believed() -> None:
@@ -155,7 +156,7 @@ def test_a_server_that_does_not_answer_costs_its_own_patience_and_not_once_per_f
         release.set()
 
     assert {probe.problem for probe in found.values()} == {"no answer in time"}
-    assert len(server.methods) == CONNECTIONS_PER_HOST
+    assert len(server.methods) == CONNECTIONS
     assert seconds < 6 * HASTE.read_s, "one after the other it would be 12 times"
 
 

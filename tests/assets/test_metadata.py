@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import shutil
 import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -248,3 +249,14 @@ def test_a_repository_is_one_that_people_can_look_at(
     if origin:
         git("remote", "add", "origin", origin)
     assert repository(tmp_path) == (url and (url, git("rev-parse", "HEAD")))
+
+
+def test_what_the_ui_loads_needs_neither_polars_nor_pillow_and_collects_garbage_again() -> None:
+    code = (
+        "import gc, sys; from assets import definitions; assert gc.isenabled(); definitions.defs();"
+        "assert gc.isenabled(); print(*{'polars', 'PIL'} & {*sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\n", "")

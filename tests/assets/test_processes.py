@@ -146,3 +146,47 @@ def test_a_shell_that_makes_it_ignore_ctrl_c_does_not_keep_its_members_alive(
 
     assert family.process.communicate(timeout=within(30))[0] == "stopped\n"
     assert family.none_left()
+
+
+# --- what is prepared while the first starts ------------------------------------------------------
+
+PREPARING = """
+import pathlib, sys, time
+from assets.command_line import processes
+folder, fails = pathlib.Path(sys.argv[1]), sys.argv[2] == "fails"
+first = [sys.executable, "-c", {first!r}, sys.argv[1]]
+
+def prepare(go_on):
+    while not (folder / "begun").exists():
+        time.sleep(0.01)
+    if fails:
+        sys.exit("it can't be prepared")
+    assert not (folder / "went on").exists()
+    go_on()
+
+print(processes.together(first, prepare=prepare))
+"""
+FIRST = """
+import pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+(folder / "begun").touch()
+if sys.stdin.readline():
+    (folder / "went on").touch()
+"""
+
+
+@pytest.mark.parametrize("fate", ["goes well", "fails"])
+def test_the_first_starts_at_once_and_goes_on_when_all_is_prepared(
+    tmp_path: Path, fate: str
+) -> None:
+    command = [sys.executable, "-c", PREPARING.format(first=FIRST), str(tmp_path), fate]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=within(30), check=False
+    )
+    assert (tmp_path / "begun").exists()
+    if fate == "fails":
+        assert (done.returncode, done.stderr) == (1, "it can't be prepared\n")
+        assert not (tmp_path / "went on").exists()
+    else:
+        assert (done.stdout, done.stderr) == ("True\n", "")
+        assert (tmp_path / "went on").exists()
