@@ -40,7 +40,8 @@ def add(commands: Commands) -> None:
         "up to date as far as is known, when their bytes were last read, how much room they take, "
         "and how many mirrors were alive at the last look. Only files that somebody wrote to since "
         "are read, and no connection is opened. The exit code is 0 only if all that was ever made "
-        "here, and all that is named, is up to date and can be had from a mirror.",
+        "here, and all that is named, is up to date, and no look at a source's mirrors found other "
+        "bytes, or all of them dead.",
         examples={"status --json": "is all well? for monitoring"},
     )
     options.add_folders(parser)
@@ -92,7 +93,7 @@ def _show(settings: Settings, found: Sequence[Overview], archives: int) -> None:
     say(display.columns(cells, right={"artefacts", "size", "mirrors"}))
     for one in found:
         if one.trouble:
-            say(f"\n{one.dataset}: python -m assets build {one.dataset} mends it")
+            say(f"\n{one.dataset}: {one.remedy}")
         for trouble in one.trouble[:SHOWN]:
             said = f"{trouble.path}: {trouble.condition}: {trouble.why}"
             say(textwrap.fill(said, WIDTH, initial_indent="  ", subsequent_indent="    "))

@@ -14,6 +14,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,8 @@ from dagster import DagsterRunStatus
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import PlanOrchestrationContext
 
-PROCESS = "imagesets/process"  # host:boot-id:pid:start-time:run
+PROCESS = "imagesets/process"  # host:boot-id:namespace:pid:start-time:run
+SILENCE = timedelta(minutes=15)  # of a run that never said which process works on it
 UNDER_WAY = (
     DagsterRunStatus.NOT_STARTED,
     DagsterRunStatus.STARTING,
@@ -39,7 +41,8 @@ def process(run_id: str) -> str:
     the one before, whose process may be gone.
     """
     pid = os.getpid()
-    return ":".join([socket.gethostname(), _boot_id(), str(pid), _started(pid) or "", run_id[:8]])
+    started = _started(pid) or ""
+    return ":".join([socket.gethostname(), _boot_id(), _namespace(), str(pid), started, run_id[:8]])
 
 
 @contextlib.contextmanager
@@ -50,31 +53,65 @@ def noting_process(run: PlanOrchestrationContext, _plan: object) -> Iterator[Non
 
 
 def close(instance: dg.DagsterInstance) -> list[str]:
-    """Close the runs of this host whose process is gone; return a sentence for each."""
+    """Close the runs of this host whose process is gone; return a sentence for each.
+
+    So are those that never said which process works on them, and have been silent for long: they
+    were killed while they were being launched.
+    """
     said = []
-    for run in instance.get_runs(dg.RunsFilter(statuses=list(UNDER_WAY))):
-        if _is_gone(run.tags.get(PROCESS, ""), run.run_id):
-            why = (
-                f"The process of this run, {run.tags[PROCESS].split(':')[-3]} on "
-                f"{socket.gethostname()}, is gone without a word: it was killed, it ran out of "
-                "memory, or the machine was started anew. What the run had finished is kept; "
-                "start it again to make the rest."
-            )
-            if run.status is DagsterRunStatus.CANCELING:
-                instance.report_run_canceled(run, why)
-            else:
-                instance.report_run_failed(run, why)
-            said.append(f"run {run.run_id[:8]} of {run.job_name} was closed: its process is gone")
+    for record in instance.get_run_records(dg.RunsFilter(statuses=list(UNDER_WAY))):
+        run = record.dagster_run
+        tag = _tag(run)
+        if tag and _is_gone(tag):
+            where = f", {tag.split(':')[-3]} on {socket.gethostname()},"
+        elif not tag and datetime.now(UTC) - record.update_timestamp > SILENCE:
+            where = ""
+        else:
+            continue
+        now = instance.get_run_by_id(run.run_id)
+        if now is None or now.status not in UNDER_WAY:
+            continue  # it ended while we looked, and then so did its process
+        why = (
+            f"The process of this run{where} is gone without a word: it was killed, it ran out of "
+            "memory, or the machine was started anew. What the run had finished is kept; start it "
+            "again to make the rest."
+        )
+        if now.status is DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(now, why)
+        else:
+            instance.report_run_failed(now, why)
+        said.append(f"run {run.run_id[:8]} of {run.job_name} was closed: its process is gone")
     return said
 
 
-def _is_gone(tag: str, run_id: str) -> bool:
-    """Whether a tag names a process of this host that is there no more."""
-    host, *rest = tag.rsplit(":", 4)
-    if len(rest) != 4 or host != socket.gethostname() or rest[3] != run_id[:8]:
-        return False  # another machine's, or that of a run before
-    boot_id, pid, started, _ = rest
-    return boot_id != _boot_id() or _started(int(pid)) != started
+def _tag(run: dg.DagsterRun) -> str:
+    """Return the tag that names a run's process; nothing for that of a run before."""
+    tag = run.tags.get(PROCESS, "")
+    return tag if tag.count(":") >= 5 and tag.endswith(f":{run.run_id[:8]}") else ""
+
+
+def _is_gone(tag: str) -> bool:
+    """Whether a tag names a process of this host that is there no more.
+
+    Of another machine's, or another container's, nothing can be told here.
+    """
+    host, boot_id, namespace, pid, started, _ = tag.rsplit(":", 5)
+    if host != socket.gethostname():
+        return False
+    if boot_id != _boot_id():
+        return True
+    if namespace != _namespace():
+        return False
+    now = _started(int(pid))
+    return now is None or bool(now and started and now != started)
+
+
+def _namespace() -> str:
+    """Return what tells containers apart, each of which counts its processes anew; "" elsewhere."""
+    try:
+        return str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:
+        return ""
 
 
 def _boot_id() -> str:
@@ -90,7 +127,9 @@ def _started(pid: int) -> str | None:
 
     Where the system does not tell, "" says that there is one of that number.
     """
-    if not Path("/proc/self/stat").exists():
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
+    except OSError:  # no Linux, or it hides the processes of others
         try:
             os.kill(pid, 0)
         except ProcessLookupError:
@@ -98,8 +137,4 @@ def _started(pid: int) -> str | None:
         except OSError:
             pass  # it is somebody else's
         return ""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
-    except OSError:
-        return None
     return None if stat[0] in "ZX" else stat[19]

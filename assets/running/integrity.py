@@ -15,9 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 
 import dagster as dg
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecordStatus as Status,
+)
 
 from assets import checks, metadata
-from assets.running import overview, runs
+from assets.running import overview, retention, runs
 from assets.settings import Settings
 from pipelines.declarations import Source
 from pipelines.errors import StorageError
@@ -26,7 +29,7 @@ from pipelines.lineage.overview import was_made
 from pipelines.lineage.shallow import Verdict
 from pipelines.plan import AssetPath, Plan
 from pipelines.progress import Display
-from pipelines.store import Store
+from pipelines.store import Store, provenance
 
 VERIFIED = dg.AssetKey("verified")
 DEEPLY = dg.AssetKey("verified_deeply")
@@ -44,6 +47,7 @@ def tell(settings: Settings, plan: Plan, verdicts: Sequence[Verdict]) -> None:
             for event in events(settings.store, plan, verdicts):
                 instance.report_runless_asset_event(event)
             overview.tell(instance, settings, plan)
+            retention.once_a_day(instance, settings)
     except (OSError, StorageError) as error:
         logger.warning("Dagster was not told what was found. %s", error)
 
@@ -139,24 +143,29 @@ def specs(plan: Plan, source: Source) -> list[dg.AssetCheckSpec]:
 def declared(store: Store, plan: Plan, source: Source) -> dg.AssetChecksDefinition:
     """Return the checks of all assets of a source, to be executed one by one or all at once.
 
-    A run that materializes assets does not verify them: what it makes, it tells of in its steps.
+    A run that materializes assets does not verify them: what it makes, it tells of in its steps,
+    and of what it finds as it was, what was last found still stands.
     """
 
     @dg.multi_asset_check(
         name=f"integrity_of_{source.name}",
         specs=specs(plan, source),
         can_subset=True,
-        description="Reads again what is here; in a run that makes something, it does nothing.",
+        description="Reads again what is here; in a run that makes something, it reads nothing.",
     )
     def verified(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        if context.job_def.asset_layer.selected_asset_keys:
-            return
         asked = context.selected_asset_check_keys
-        deep = any(key.name == checks.RECORDS for key in asked)
-        datasets = tuple(source.datasets.values())
-        found = verify.verify(store, plan, datasets, Display(), deep=deep)
-        for one in evaluations(plan, found):
-            if one.asset_check_key in asked:
+        if context.job_def.asset_layer.selected_asset_keys:
+            told = [_still_so(context.instance, store, plan, key) for key in asked]
+        else:
+            deep = any(key.name == checks.RECORDS for key in asked)
+            of = {key.asset_key.path[0] for key in asked}
+            of = {*source.datasets} if source.name in of else of & {*source.datasets}
+            datasets = [source.datasets[name] for name in sorted(of)]
+            verdicts = verify.verify(store, plan, datasets, Display(), deep=deep)
+            told = [*evaluations(plan, verdicts), *_uncompared(plan, verdicts)]
+        for one in told:
+            if one and one.asset_check_key in asked:
                 yield dg.AssetCheckResult(
                     passed=one.passed,
                     asset_key=one.asset_key,
@@ -167,6 +176,33 @@ def declared(store: Store, plan: Plan, source: Source) -> dg.AssetChecksDefiniti
                 )
 
     return verified
+
+
+def _still_so(
+    instance: dg.DagsterInstance, store: Store, plan: Plan, key: dg.AssetCheckKey
+) -> dg.AssetCheckEvaluation | None:
+    """Return what a check found last; None where that was of bytes that are replaced by now."""
+    ended = {Status.SUCCEEDED, Status.FAILED}
+    history = instance.event_log_storage.get_asset_check_execution_history(key, 1, status=ended)
+    made = [
+        known.run.ended_s
+        for one in plan.artefacts.values()
+        if [*one.asset] == [*key.asset_key.path] and (known := provenance.latest(store, one.path))
+    ]
+    for record in history:
+        entry = record.event
+        if entry and entry.dagster_event and entry.timestamp >= max(made, default=0.0):
+            return entry.dagster_event.asset_check_evaluation_data
+    return None
+
+
+def _uncompared(plan: Plan, verdicts: Sequence[Verdict]) -> Iterator[dg.AssetCheckEvaluation]:
+    """Yield of assets that could not be compared with their archives why they could not."""
+    of = {one.path: plan.artefacts[one.path].asset for one in verdicts}
+    compared = {of[one.path] for one in verdicts if one.is_deep}
+    for asset in {*of.values()} - compared:
+        lines = [_line(one) for one in verdicts if of[one.path] == asset]
+        yield checks.integrity(asset, checks.RECORDS, lines, len(lines), time.time(), warns=True)
 
 
 def _line(verdict: Verdict) -> str:

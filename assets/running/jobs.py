@@ -111,9 +111,7 @@ def verify(store: Folder, plan: Plan) -> dg.JobDefinition:
             context.log_event(event)  # type: ignore[arg-type] # evaluations may be logged too
         if broken := [verdict for verdict in verdicts if not verdict.is_whole]:
             lines = "\n".join(f"{v.path}: {v.condition}: {v.why}" for v in broken)
-            text = (
-                f"{lines}\nThe job refresh, or python -m assets verify --repair, makes them again."
-            )
+            text = f"{lines}\npython -m assets verify --repair makes them again."
             raise dg.Failure(text, allow_retries=False)
 
     @dg.job(

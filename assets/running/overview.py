@@ -167,9 +167,7 @@ def _trouble(found: Sequence[Overview]) -> list[str]:
     said = []
     for one in asked:
         if one.standing != "up to date":
-            said.append(
-                f"{one.dataset} is {one.standing}: python -m assets build {one.dataset} mends it"
-            )
+            said.append(f"{one.dataset} is {one.standing}: {one.remedy}")
         said += [f"{bad.path}: {bad.condition}: {bad.why}" for bad in one.trouble]
     for source, look in {one.source: one.mirrors for one in asked if one.mirrors}.items():
         if look.places_wrong:

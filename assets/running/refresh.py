@@ -83,13 +83,15 @@ def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
         who = f"run {context.run_id[:8]} (refresh)"
         with turns.taken(settings, sources, who, context.log.info):
             outcomes = brought_up_to_date(context)
-        outcome = _in_words(outcomes)
+        beyond = _broken_beyond(settings, plan)
+        outcome = _in_words(outcomes, len(beyond))
         made = [found.asset for found in outcomes if found.state == "made"]
         context.instance.add_run_tags(context.run_id, {OUTCOME: outcome})
         context.add_output_metadata({"outcome": outcome, "made": made})
         context.log.info(outcome)
-        if not all(found.is_good for found in outcomes):
-            errors = "\n".join(f"{found.asset}: {found.error}" for found in outcomes if found.error)
+        if beyond or not all(found.is_good for found in outcomes):
+            told = [f"{found.asset}: {found.error}" for found in outcomes if found.error]
+            errors = "\n".join([*told, *beyond])
             raise dg.Failure(f"{outcome}.\n{errors}", allow_retries=False)
 
     def brought_up_to_date(context: dg.OpExecutionContext) -> list[Outcome]:
@@ -162,6 +164,19 @@ def _out_of_date(log: dg.DagsterLogManager, settings: Settings, plan: Plan) -> l
     return [dg.AssetKey(one) for one in plan.assets(o for o in wanted if o.path in reasons)]
 
 
+def _broken_beyond(settings: Settings, plan: Plan) -> list[str]:
+    """Return what a refresh leaves broken: what was made on request, and is not as it was made."""
+    kept = jobs.kept(settings, plan)
+    default = {one.path for one in plan.of(kept, DEFAULT)}
+    states = status.states(settings.store, plan.of(kept))
+    return [
+        f"{path}: {state.condition}: {state.reason}; a refresh does not make what was made on "
+        "request, python -m assets verify --repair does"
+        for path, state in states.items()
+        if path not in default and state.provenance and state.condition in ("missing", "changed")
+    ]
+
+
 @contextlib.contextmanager
 def _its_own_log(log: dg.DagsterLogManager) -> Iterator[None]:
     """Let a run within this one log for itself: the first to capture a line keeps it."""
@@ -172,12 +187,16 @@ def _its_own_log(log: dg.DagsterLogManager) -> Iterator[None]:
         log.begin_python_log_capture()
 
 
-def _in_words(outcomes: Sequence[Outcome]) -> str:
+def _in_words(outcomes: Sequence[Outcome], beyond: int) -> str:
     """Return what a refresh came to, in a few words."""
     states = [outcome.state for outcome in outcomes]
-    if not set(states) - {"up to date"}:
+    if not beyond and not set(states) - {"up to date"}:
         return "nothing to do"
-    bad = {state: states.count(state) for state in ("failed", "blocked") if state in states}
+    bad: dict[str, int] = {
+        state: states.count(state) for state in ("failed", "blocked") if state in states
+    }
+    if beyond:
+        bad["broken, made on request"] = beyond
     return ", ".join(
         [f"made {states.count('made')}", *(f"{n} {state}" for state, n in bad.items())]
     )

@@ -44,7 +44,8 @@ from pipelines.store import provenance
 RUNS_DAYS = 90
 EVALUATIONS_DAYS = 1  # of conditions that asked for nothing; Dagster keeps the others for 30 days
 PAST_PROVENANCE_DAYS = 365
-A_DAY_S = 24 * 60 * 60
+AN_HOUR_S = 60 * 60
+A_DAY_S = 24 * AN_HOUR_S
 AT_ONCE = 500  # runs that are forgotten at a time, so that a first time does not take minutes
 
 logger = logging.getLogger("pipelines.retention")
@@ -83,7 +84,7 @@ def sensor(settings: Settings) -> dg.SensorDefinition:
 
     @dg.sensor(
         name="retention",
-        minimum_interval_seconds=A_DAY_S,
+        minimum_interval_seconds=AN_HOUR_S,  # it is done once a day, and late where it failed
         default_status=dg.DefaultSensorStatus.STOPPED,
         description=f"Forgets runs of {RUNS_DAYS} days ago and evaluations of conditions, once a "
         "day. What the UI shows of each asset, and artefacts, stay.",
@@ -100,18 +101,18 @@ def _runs(instance: dg.DagsterInstance, before: datetime) -> int:
     storage = instance.event_log_storage
     kept = _held(storage)
     old = [run.run_id for run in instance.get_runs(filters) if run.run_id not in kept][-AT_ONCE:]
-    for run_id in old:
+    for run_id in old:  # each one's row goes last: what is interrupted is found again by it
+        if isinstance(storage, SqlEventLogStorage):
+            with storage.index_connection() as connection:
+                connection.execute(_CHECKS.delete().where(_CHECKS.c.run_id == run_id))
         if isinstance(storage, SqliteEventLogStorage):  # a file for each run, and a common one
-            instance.run_storage.delete_run(run_id)
             with storage.index_connection() as connection:
                 storage.delete_events_for_run(connection, run_id)
             for ending in ("", "-wal", "-shm"):
                 Path(f"{storage.path_for_shard(run_id)}{ending}").unlink(missing_ok=True)
+            instance.run_storage.delete_run(run_id)
         else:
             instance.delete_run(run_id)
-    if old and isinstance(storage, SqlEventLogStorage):
-        with storage.index_connection() as connection:
-            connection.execute(_CHECKS.delete().where(_CHECKS.c.run_id.in_(old)))
     return len(old)
 
 
@@ -121,15 +122,12 @@ def _held(storage: EventLogStorage) -> set[str]:
         return set()
     with storage.index_connection() as connection:
         events = db.select(_EVENTS.c.run_id).where(_EVENTS.c.id.in_(_latest_events()))
-        of_checks = db.select(db.func.max(_CHECKS.c.id)).group_by(
-            _CHECKS.c.asset_key, _CHECKS.c.check_name
-        )
-        checks = db.select(_CHECKS.c.run_id).where(_CHECKS.c.id.in_(of_checks))
+        checks = db.select(_CHECKS.c.run_id).where(_CHECKS.c.id.in_(_latest_checks()))
         return {row[0] for asked in (events, checks) for row in connection.execute(asked)}
 
 
 def _runless(instance: dg.DagsterInstance, before: datetime) -> None:
-    """Forget what was told of assets without a run, but for the last of each asset."""
+    """Forget what was told of assets without a run, but for the last of each asset and check."""
     storage = instance.event_log_storage
     if not isinstance(storage, SqlEventLogStorage):
         return
@@ -138,10 +136,16 @@ def _runless(instance: dg.DagsterInstance, before: datetime) -> None:
     # Dagster keeps times without a zone, in UTC.
     old &= _EVENTS.c.timestamp < before.replace(tzinfo=None)
     old &= _EVENTS.c.id.not_in(_latest_events())
+    told = _CHECKS.c.evaluation_event_storage_id
+    of_checks = db.select(told).where(_CHECKS.c.id.in_(_latest_checks()), told.is_not(None))
+    evaluated = _CHECKS.c.run_id == RUNLESS_RUN_ID
+    evaluated &= _CHECKS.c.create_timestamp < before.replace(tzinfo=None)
+    evaluated &= _CHECKS.c.id.not_in(_latest_checks())
     with storage.index_connection() as connection:
-        ids = db.select(_EVENTS.c.id).where(old)
+        connection.execute(_CHECKS.delete().where(evaluated))
+        ids = db.select(_EVENTS.c.id).where(old, _EVENTS.c.id.not_in(of_checks))
         connection.execute(_TAGS.delete().where(_TAGS.c.event_id.in_(ids)))
-        connection.execute(_EVENTS.delete().where(old))
+        connection.execute(_EVENTS.delete().where(old, _EVENTS.c.id.not_in(of_checks)))
     if isinstance(storage, SqliteEventLogStorage):  # they stand in a file of their own, too
         with storage.run_connection(RUNLESS_RUN_ID) as connection:
             connection.execute(_EVENTS.delete().where(old))
@@ -154,6 +158,11 @@ def _latest_events() -> db.Select[tuple[int]]:
         .where(_EVENTS.c.asset_key.is_not(None))
         .group_by(_EVENTS.c.asset_key, _EVENTS.c.dagster_event_type)
     )
+
+
+def _latest_checks() -> db.Select[tuple[int]]:
+    """Return a query of the last execution of each check."""
+    return db.select(db.func.max(_CHECKS.c.id)).group_by(_CHECKS.c.asset_key, _CHECKS.c.check_name)
 
 
 def _evaluations(instance: dg.DagsterInstance, before: datetime) -> int:
@@ -173,6 +182,7 @@ def _evaluations(instance: dg.DagsterInstance, before: datetime) -> int:
 _TOLD = (
     dg.DagsterEventType.ASSET_OBSERVATION,
     dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.ASSET_CHECK_EVALUATION,
     dg.DagsterEventType.FRESHNESS_STATE_CHANGE,
 )
 _EVENTS, _CHECKS, _TAGS = SqlEventLogStorageTable, AssetCheckExecutionsTable, AssetEventTagsTable

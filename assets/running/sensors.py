@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import dagster as dg
 
 from assets.running import jobs, mirrors, notifications, overview, runs
+from assets.running.refresh import PART_OF
 from assets.settings import Settings
 from pipelines.archives import probes
 from pipelines.plan import Plan
@@ -106,14 +107,17 @@ def run_failed(webhook: str | None, offline: bool) -> dg.SensorDefinition:
 
     @dg.run_failure_sensor(
         name="run_failed",
+        monitor_all_code_locations=True,  # runs of the command line are of none
         default_status=dg.DefaultSensorStatus.STOPPED,
-        description="Tells IMAGESETS_WEBHOOK of runs that failed.",
+        description="Tells IMAGESETS_WEBHOOK of runs that failed, whoever started them.",
     )
     def failed(context: dg.RunFailureSensorContext) -> None:
         run, failures = context.dagster_run, context.get_step_failure_events()
         now = context.instance.get_run_by_id(run.run_id)
         if now and now.status is dg.DagsterRunStatus.CANCELED:
             return  # who stops a refresh stops its run too, which Dagster first calls a failure
+        if PART_OF in run.tags:
+            return  # the refresh that started it fails too, and says why
         errors = [f"{event.step_key}: {runs.reason(event)}" for event in failures]
         error = "\n".join(errors) or context.failure_event.message or "it does not say why"
         text = f"Imagesets: run {run.run_id} of {run.job_name} failed.\n{error}"

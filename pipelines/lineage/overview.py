@@ -78,6 +78,13 @@ class Overview:
         return self.standing == "up to date" and (self.mirrors is None or self.mirrors.is_well)
 
     @property
+    def remedy(self) -> str:
+        """What to do about its trouble, in a sentence."""
+        if self.standing == "check failed":
+            return "the data and the catalogue contradict each other; correct one of them"
+        return f"python -m assets verify --repair {self.dataset} mends it"
+
+    @property
     def in_words(self) -> dict[str, str]:
         """What people are shown of it at a glance, by the heads of the columns."""
         is_there = self.is_built or self.trouble

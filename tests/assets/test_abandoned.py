@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -124,27 +125,31 @@ def test_a_process_of_this_host_is_gone_when_it_ended_or_the_machine_was_started
 ) -> None:
     with runs.records(_with_home(project)) as instance:
         run = _run(instance)
-        host, boot, pid, started, end = abandoned.process(run.run_id).split(":")
+        host, boot, space, pid, started, end = abandoned.process(run.run_id).split(":")
         other = {
-            "process": [host, boot, str(2**22 + 1), started, end],
-            "boot": [host, "another", pid, started, end],
-            "number given again": [host, boot, pid, "1", end],
+            "process": [host, boot, space, str(2**22 + 1), started, end],
+            "boot": [host, "another", space, pid, started, end],
+            "number given again": [host, boot, space, pid, "1", end],
         }[gone]
         instance.add_run_tags(run.run_id, {abandoned.PROCESS: ":".join(other)})
 
         assert len(abandoned.close(instance)) == 1
 
 
-@pytest.mark.parametrize("whose", ["alive", "another host", "run before", "none", "nonsense"])
+@pytest.mark.parametrize(
+    "whose", ["alive", "another host", "another container", "run before", "none", "nonsense"]
+)
 def test_a_run_whose_process_is_not_known_to_be_gone_is_left_alone(
     project: Project, whose: str
 ) -> None:
     with runs.records(_with_home(project)) as instance:
         run = _run(instance)
+        host, boot, _, pid, _, end = abandoned.process(run.run_id).split(":")
         tag = {
             "alive": abandoned.process(run.run_id),
-            "another host": f"not-{socket.gethostname()}:another:1:1:{run.run_id[:8]}",
-            "run before": f"{socket.gethostname()}:another:1:1:00000000",
+            "another host": f"not-{host}:another:1:1:1:{end}",
+            "another container": f"{host}:{boot}:1:{pid}:1:{end}",
+            "run before": f"{host}:another:1:1:1:00000000",
             "none": "",
             "nonsense": "what is this?",
         }[whose]
@@ -152,6 +157,47 @@ def test_a_run_whose_process_is_not_known_to_be_gone_is_left_alone(
             instance.add_run_tags(run.run_id, {abandoned.PROCESS: tag})
 
         assert abandoned.close(instance) == []
+
+
+def test_a_process_that_the_system_hides_counts_as_alive(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of another user, where /proc is mounted with hidepid=2."""
+    with runs.records(_with_home(project)) as instance:
+        run = _run(instance)
+        instance.add_run_tags(run.run_id, {abandoned.PROCESS: abandoned.process(run.run_id)})
+        monkeypatch.setattr(abandoned, "_boot_id", functools.partial(str, abandoned._boot_id()))
+        monkeypatch.setattr(abandoned, "Path", lambda _: Path("/nowhere"))
+
+        assert abandoned.close(instance) == []
+
+
+def test_a_run_that_ends_while_it_is_looked_at_stays_as_it_ended(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with runs.records(_with_home(project)) as instance:
+        run = _run(instance)
+        instance.add_run_tags(
+            run.run_id, {abandoned.PROCESS: f"{socket.gethostname()}:x:1:1:1:{run.run_id[:8]}"}
+        )
+        before = instance.get_run_records()
+        instance.report_run_canceled(run)
+        monkeypatch.setattr(instance, "get_run_records", lambda _: before)
+
+        assert abandoned.close(instance) == []
+        [now] = instance.get_runs()
+        assert now.status is DagsterRunStatus.CANCELED
+
+
+def test_a_run_that_never_said_which_process_it_has_is_closed_once_it_was_silent_for_long(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with runs.records(_with_home(project)) as instance:
+        _run(instance)
+        assert abandoned.close(instance) == [], "it may be starting"
+        monkeypatch.setattr(abandoned, "SILENCE", -abandoned.SILENCE)
+
+        assert len(abandoned.close(instance)) == 1
 
 
 def _with_home(project: Project) -> Settings:

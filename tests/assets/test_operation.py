@@ -16,7 +16,9 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster import DagsterRunStatus
+from dagster._core.definitions.sensor_definition import SensorExecutionData
+from dagster._core.remote_origin import InProcessCodeLocationOrigin
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from assets.graph import define
 from assets.running import abandoned, runs
@@ -39,6 +41,9 @@ pytestmark = [
 ]
 
 KEPT = ("tiny_digits", "tiny_letters")
+LOCATION = InProcessCodeLocationOrigin(
+    LoadableTargetOrigin(python_file="assets/definitions.py"), location_name="imagesets"
+)
 SUNDAY = datetime(2026, 1, 4, tzinfo=UTC)
 
 
@@ -66,7 +71,6 @@ class Operation:
         self._cursors: dict[str, Any] = {}
         self._due: dict[str, datetime] = {}
         self._keys: set[str | None] = set()
-        self._failures_told: set[str] = set()
         self._declared: dict[Path, bytes] = {}
         self._definitions = dg.Definitions()
 
@@ -95,7 +99,6 @@ class Operation:
             with self.records() as instance:
                 abandoned.close(instance)
                 started += self._ticks(instance)
-                self._tell_of_failures(instance)
         return started
 
     def _ticks(self, instance: dg.DagsterInstance) -> list[str]:
@@ -119,16 +122,9 @@ class Operation:
                 started += self._condition(instance, definitions)
                 continue
             every = timedelta(seconds=sensor.minimum_interval_seconds or 30)
-            if sensor.name == "run_failed" or not self._is_due(sensor.name, every):
+            if not self._is_due(sensor.name, every):
                 continue
-            context = dg.build_sensor_context(
-                instance,
-                self._cursors.get(sensor.name),
-                repository_def=repository,
-                sensor_name=sensor.name,
-            )
-            found = sensor.evaluate_tick(context)
-            self._cursors[sensor.name] = found.cursor or context.cursor
+            found = self._tick(instance, sensor)
             for event in found.asset_events:
                 instance.report_runless_asset_event(event)
             for request in found.run_requests or ():
@@ -177,19 +173,23 @@ class Operation:
             runs.execute(instance, made, asked, "declarative", "the sensor declarative")
         return sorted(key.to_user_string() for key in asked)
 
-    def _tell_of_failures(self, instance: dg.DagsterInstance) -> None:
-        """Call the sensor `run_failed` once for each run that failed, as Dagster's daemon does."""
+    def _tick(
+        self, instance: dg.DagsterInstance, sensor: dg.SensorDefinition
+    ) -> SensorExecutionData:
+        """Let a sensor tick as in the daemon, where it is of a code location."""
         _, repository = self._loaded()
-        for run in instance.get_runs(dg.RunsFilter(statuses=[DagsterRunStatus.FAILURE])):
-            if run.run_id not in self._failures_told:
-                self._failures_told.add(run.run_id)
-                [event] = [
-                    entry.dagster_event
-                    for entry in instance.all_logs(run.run_id)
-                    if entry.dagster_event and entry.dagster_event.is_run_failure
-                ]
-                context = dg.build_run_status_sensor_context("run_failed", event, instance, run)
-                repository.get_sensor_def("run_failed")(context.for_run_failure())
+        context = dg.SensorEvaluationContext(
+            instance_ref=None,
+            instance=instance,
+            cursor=self._cursors.get(sensor.name),
+            repository_name=repository.name,
+            repository_def=repository,
+            sensor_name=sensor.name,
+            code_location_origin=LOCATION,
+        )
+        found = sensor.evaluate_tick(context)
+        self._cursors[sensor.name] = found.cursor or context.cursor
+        return found
 
     def killed_in_the_middle(self, job: str) -> str:
         """Run a job whose fetch never ends, and kill its process; return the run."""

@@ -88,7 +88,7 @@ def test_what_is_damaged_turns_the_overview_red_when_somebody_finds_it(
         assert told(instance)["tiny_digits"]["state"] == "damaged"
         check = verdict(instance)
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    assert "tiny_digits is damaged: python -m assets build tiny_digits mends it" in str(
+    assert "tiny_digits is damaged: python -m assets verify --repair tiny_digits mends it" in str(
         check.description
     )
     assert f"{TABLE}: changed: " in str(check.description)

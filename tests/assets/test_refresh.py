@@ -585,7 +585,7 @@ def test_the_job_verify_tells_what_is_broken_and_changes_nothing(
     assert "tables/tiny_digits/test.parquet: changed: " in said
     assert "exports/tiny_letters/train.csv: changed: " in said
     assert "statistics/tiny_colours.parquet: missing: it is not there" in said
-    assert "refresh" in said
+    assert "verify --repair" in said
     assert built.snapshot() == before
 
 
@@ -596,3 +596,20 @@ def test_the_job_verify_can_compare_every_record_with_the_archives(
     config = {"ops": {"verify_everything": {"config": {"deep": True}}}}
 
     assert job.execute_in_process(config, instance=instance).success
+
+
+def test_what_a_refresh_does_not_make_and_is_broken_is_named_and_it_fails(
+    built: Project, refresh: Refresh
+) -> None:
+    built.build("tiny_digits", stages=["npz"])
+    [file] = (built.data / "exports/tiny_digits").glob("*.npz")
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 1
+    file.write_bytes(data)
+
+    done = refresh()
+
+    assert not done.success
+    assert done.outcome == "made 0, 1 broken, made on request"
+    assert f"{file.relative_to(built.data)}: changed: " in done.errors
+    assert "verify --repair does" in done.errors

@@ -12,6 +12,7 @@ from dagster._core.storage.schedules import SqlScheduleStorage
 from dagster._core.storage.schedules.schema import AssetDaemonAssetEvaluationsTable
 from sqlalchemy import func, select
 
+from assets import checks
 from assets.archives import key
 from assets.running import mirrors, retention, runs
 from assets.settings import ROOT
@@ -110,6 +111,55 @@ def test_what_was_told_without_a_run_is_forgotten_but_the_last_of_each_asset(
     forget(built, retention.RUNS_DAYS + 1)
     with runs.records(built.settings()) as instance:
         assert numbers(instance) == ([2], [2])
+
+
+def test_checks_that_were_told_without_a_run_are_forgotten_but_the_last_of_each(
+    built: Project,
+) -> None:
+    asset = CSV.split("/")
+    keys = [dg.AssetCheckKey(dg.AssetKey(asset), name) for name in (checks.BYTES, checks.RECORDS)]
+
+    def kept(instance: dg.DagsterInstance) -> list[list[object]]:
+        storage = instance.event_log_storage
+        found = [storage.get_asset_check_execution_history(key, 99) for key in keys]
+        return [
+            [
+                record.event.dagster_event.asset_check_evaluation_data.metadata["files"].value
+                for record in records
+                if record.event and record.event.dagster_event
+            ]
+            for records in found
+        ]
+
+    with runs.records(built.settings()) as instance:
+        for number in (7, 8, 9):
+            for key in keys:
+                told = checks.integrity(asset, key.name, [], number, 0.0)
+                instance.report_runless_asset_event(told)
+        assert [found[:3] for found in kept(instance)] == [[9, 8, 7], [9, 8, 7]]
+    forget(built, retention.RUNS_DAYS + 1)
+    with runs.records(built.settings()) as instance:
+        assert [found[0] for found in kept(instance)] == [9, 9]
+        assert not {7, 8} & {*kept(instance)[0], *kept(instance)[1]}
+
+
+def test_forgetting_that_is_interrupted_is_finished_the_next_time(
+    rebuilt: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise OSError("the disk is full")
+
+    with runs.records(rebuilt.settings()) as instance, monkeypatch.context() as patch:
+        patch.setattr(type(instance.run_storage), "delete_run", interrupted)
+        with pytest.raises(OSError, match="full"):
+            retention.forget(
+                instance,
+                rebuilt.settings(),
+                datetime.now(UTC) + timedelta(days=retention.RUNS_DAYS + 1),
+            )
+    assert len(of_runs(rebuilt)) == 3
+    assert forget(rebuilt, retention.RUNS_DAYS + 1).startswith("Forgot 1 runs,")
+    assert files(rebuilt) == of_runs(rebuilt)
 
 
 def test_evaluations_that_asked_for_nothing_stay_a_day_and_the_last_of_each_asset_longer(

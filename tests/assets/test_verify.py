@@ -886,5 +886,30 @@ def test_the_checks_can_be_executed_by_themselves_and_wait_for_nobody(built: Pro
             asset_selection=set(), asset_check_selection=asked
         ).execute_in_process(instance=instance)
     assert result.success, "a check tells; it stops nothing"
-    [evaluation] = result.get_asset_check_evaluations()
-    assert (evaluation.check_name, evaluation.passed) == (checks.BYTES, False)
+    found = {one.check_name: one for one in result.get_asset_check_evaluations()}
+    severities = {name: (one.passed, one.severity) for name, one in found.items()}
+    assert severities == {
+        checks.BYTES: (False, dg.AssetCheckSeverity.ERROR),
+        checks.RECORDS: (False, dg.AssetCheckSeverity.WARN),
+    }, "other bytes than recorded are compared with nothing"
+
+
+def test_a_run_that_finds_an_asset_as_it_was_leaves_what_was_found_of_it(built: Project) -> None:
+    asset = dg.AssetKey(["tiny_digits", "train_csv"])
+    asked = {dg.AssetCheckKey(asset, name) for name in (checks.BYTES, checks.RECORDS)}
+    job = built.definitions(str(built.publisher.mirror)).resolve_implicit_global_asset_job_def()
+
+    def materialized(instance: dg.DagsterInstance) -> dict[str, bool]:
+        some = job.get_subset(asset_selection={asset}, asset_check_selection=asked)
+        result = some.execute_in_process(instance=instance)
+        assert result.success
+        return {one.check_name: one.passed for one in result.get_asset_check_evaluations()}
+
+    with runs.records(built.settings()) as instance:
+        red = checks.integrity(asset.path, checks.RECORDS, ["its label was forged"], 1, 0.0)
+        instance.report_runless_asset_event(red)
+        assert materialized(instance)[checks.RECORDS] is False, "nothing was read, and it stands"
+        assert materialized(instance)[checks.RECORDS] is False, "for good"
+
+        (built.data / CSV).unlink()
+        assert materialized(instance) == {checks.BYTES: True}, "that was of other bytes"
