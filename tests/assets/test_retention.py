@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 from dagster._core.storage.schedules import SqlScheduleStorage
 from dagster._core.storage.schedules.schema import AssetDaemonAssetEvaluationsTable
 from sqlalchemy import func, select
@@ -228,4 +229,12 @@ def test_how_long_things_are_kept_is_documented() -> None:
     for days in (retention.RUNS_DAYS, retention.PAST_PROVENANCE_DAYS):
         assert f"| {days} days" in below
     assert retention.EVALUATIONS_DAYS == 1
-    assert "| a day" in below
+    assert "| evaluations of conditions that asked for nothing | a day |" in below
+    ticks = yaml.safe_load((ROOT / "dagster.yaml").read_text())["retention"]
+    assert ticks["sensor"] == ticks["auto_materialize"]
+    days = ticks["sensor"]["purge_after_days"]
+    assert days["skipped"] == 1
+    assert "| ticks of sensors that did nothing | a day |" in below
+    all_of_schedules = ticks["schedule"]["purge_after_days"]
+    kept = f"{days['success']} and {days['failure']} days; of schedules all {all_of_schedules}"
+    assert f"| ticks that started something, or failed | {kept} |" in below
