@@ -355,8 +355,8 @@ def test_a_sheet_of_the_publishers_records_is_small(
     # The first test image, upright and twice as large: 7 in MNIST, an ankle boot in Fashion-MNIST.
     shown = [
         sheet[y : y + 56 : 2, x : x + 56 : 2, 0].astype(int)
-        for y in range(0, sheet.shape[0] - 56, 58)
-        for x in range(sheet.shape[1] - 56)
+        for y in range(0, sheet.shape[0] - 55, 58)
+        for x in range(sheet.shape[1] - 55)
     ]
     half_a_step = 255 / (_pictures.GREYS - 1) / 2
     assert min(np.abs(part - images[0]).max() for part in shown) <= round(half_a_step)
