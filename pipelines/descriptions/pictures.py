@@ -7,7 +7,8 @@
 
 Samples and sprite show the split that is declared first, the training split of all datasets that
 are built in; of each class those that come first in it, in the order of their index. Nothing is
-drawn at random or chosen by eye. A class with fewer records leaves room empty.
+drawn at random or chosen by eye. A class with fewer records leaves room empty; the mean of none is
+black. Where all classes of each split have as many records, the chart says so once.
 
 The sprite is laid out as the one that Fashion-MNIST's page made known: thumbnails of 28 pixels
 without gaps, the classes one below the other, 840 × 840 pixels for ten classes. More classes stand

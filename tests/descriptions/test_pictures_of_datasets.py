@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from assets.settings import ROOT
+from assets.settings import ROOT, Settings
+from pipelines import catalogue
 from pipelines.descriptions import _charts, pictures
 from pipelines.products import Inputs
 from pipelines.progress import silent
@@ -111,6 +112,11 @@ def test_the_samples_are_the_first_ten_records_of_each_class_of_the_first_split(
         assert sheet[top : top + 84, :left].min() < 150, "its name stands before them"
         rows.append(top)
     assert rows == [88 * label for label in range(10)]
+
+
+def test_the_first_split_of_each_dataset_that_is_built_in_is_train() -> None:
+    datasets = catalogue.load(Settings().catalogue).datasets.values()
+    assert {next(iter(dataset.splits)) for dataset in datasets} == {"train"}
 
 
 def test_means_are_those_of_the_records_in_a_column_for_each_split(
