@@ -154,7 +154,8 @@ def in_markdown(picture: bytes | str, alt: str) -> str:
 
 def in_lines(name: str) -> str:
     """Return a name in at most two lines."""
-    return "\n".join(textwrap.wrap(name, _NAME_LETTERS, max_lines=2, placeholder="…"))
+    first, *rest = textwrap.wrap(name, _NAME_LETTERS)
+    return f"{first}\n{_cut(' '.join(rest))}" if rest else first
 
 
 def _examples(path: Path, each: int, classes: int) -> list[list[Pixels]]:
