@@ -285,8 +285,8 @@ def tiny(
     if coarse is not None:
         facts["coarse_classes"] = [f"group {number}" for number in range(coarse_classes)]
         split["coarse_counts"] = counts(coarse, coarse_classes)
-    toml = declare(members) + "[datasets.tiny]\n" + _toml(facts | dataset)
-    toml += "[datasets.tiny.splits.train]\n" + _toml(split)
+    toml = declare(members) + "[datasets.tiny]\n" + as_toml(facts | dataset)
+    toml += "[datasets.tiny.splits.train]\n" + as_toml(split)
     declared, archives = folder / "catalogue", folder / "archives"
     for place in (declared, archives):
         place.mkdir(parents=True, exist_ok=True)
@@ -298,7 +298,7 @@ def tiny(
     return Tiny(source, made, made.splits["train"], members, archives)
 
 
-def _toml(facts: Mapping[str, Any]) -> str:
+def as_toml(facts: Mapping[str, Any]) -> str:
     return "".join(f"{key} = {_value(value)}\n" for key, value in facts.items())
 
 

@@ -12,7 +12,8 @@ import contextlib
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -20,7 +21,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFont
 
 from .. import tables
 from ..records import Pixels
@@ -35,15 +36,18 @@ MOST_LETTERS = 999  # of markdown that Dagster's UI shows at once; more hides be
 
 _FONT_SIZE = 15
 _GAP = 2  # pixels between examples
-_INK = (128, 128, 128)  # of names: legible on white and on black
+_INK = 128  # the grey of names: legible on white and on black
 _INKS = 4  # steps of a letter's edge, from transparent to _INK; they come first in a palette
 _STRIP_CLASSES = 10
 _STRIP_SIDE, _STRIP_SHOWN = 32, 48  # pixels of an image's longer side: most kept, and as shown
 _QUALITIES = (80, 60, 40, 20, 5)  # of a strip, at each of its sizes
-_NAME_LETTERS = 24  # longer names of classes are cut
+_NAME_LETTERS = 24  # longer names of classes are cut, or take two lines
+_SMALLEST = 6  # letters above a narrow column
 
 _LONGEST = 300  # pixels of the longest bar; above its end stands its value
 _BAR_COLOURS = ("#4c78a8", "#f58518", "#54a24b", "#b279a2")  # on white and on black
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,12 @@ def in_markdown(picture: bytes | str, alt: str) -> str:
     return f"![{alt}](<data:image/svg+xml,{picture}>)"
 
 
+def in_lines(name: str) -> str:
+    """Return a name in at most two lines."""
+    first, *rest = textwrap.wrap(name, _NAME_LETTERS)
+    return f"{first}\n{_cut(' '.join(rest))}" if rest else first
+
+
 def _examples(path: Path, each: int, classes: int) -> list[list[Pixels]]:
     """Return the first images of each class."""
     found: list[list[Pixels]] = [[] for _ in range(classes)]
@@ -189,55 +199,112 @@ def _ever_smaller(
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a sheet is drawn; all numbers are pixels.
+
+    large, small: of an image's longer side, as nearly as a whole factor gives: where there are few
+        names, and where there are many.
+    letters: the size of names.
+    ink: their grey.
+    font: size → the font of names.
+    """
+
+    large: int
+    small: int
+    gap: int
+    letters: int
+    ink: int
+    font: Callable[[float], Font]
+
+
+_SHEET = Look(LARGE, SMALL, _GAP, _FONT_SIZE, _INK, ImageFont.load_default)
+
+
 def sheet(rows: Rows) -> bytes:
-    """Return a PNG with a row for each name, in columns that make it about square."""
-    names = [_cut(name) for name in rows.names]
-    font = ImageFont.load_default(_FONT_SIZE)
-    height, width, channels = rows.shape
-    is_small = len(names) > FEW_CLASSES
-    factor = (SMALL if is_small else LARGE) / max(height, width)
-    factor = max(1, round(factor)) if factor > 0.5 else factor
-    tall, wide = max(1, round(height * factor)), max(1, round(width * factor))
-    left = max(int(font.getlength(name)) for name in names) + 12
-    across = left + max(map(len, rows.images)) * (wide + _GAP) + 12
-    down = max(tall, _FONT_SIZE + 4) + _GAP
-    columns = max(1, round(math.sqrt(len(names) * down / across)))
-    in_column = -(-len(names) // columns)
-    top = _FONT_SIZE + 4 if rows.heads else 0
-    size = (columns * across, in_column * down + top)
-    pictures, covered = Image.new("L" if channels == 1 else "RGB", size), Image.new("1", size)
-    letters = Image.new("L", size)
-    draw = ImageDraw.Draw(letters)
-    small_font = ImageFont.load_default(10)
-    for column in range(-(-len(names) // in_column)):
-        for at, head in enumerate(rows.heads):
-            x = column * across + left + at * (wide + _GAP) + wide // 2
-            draw.text((x, top // 2), head, 255, small_font if wide < LARGE else font, anchor="mm")
-    for number, (name, images) in enumerate(zip(names, rows.images, strict=True)):
-        x, y = number // in_column * across, top + number % in_column * down
-        draw.text((x + left - 8, y + tall // 2), name, 255, font, anchor="rm")
-        for at, one in enumerate(images):
-            image = Image.fromarray(one[..., 0] if channels == 1 else one)
-            how = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BOX
-            corner = (x + left + at * (wide + _GAP), y)
-            pictures.paste(image.resize((wide, tall), how), corner)
-            covered.paste(1, (*corner, corner[0] + wide, corner[1] + tall))
-    if channels == 1:
-        return _png(_over(_in_greys(pictures), covered, letters))
+    """Return a small PNG with a row for each name, in columns that make it about square."""
+    drawn = _drawn(rows, _SHEET)
+    if drawn.pictures.mode == "L":
+        return _png(_over(_in_greys(drawn.pictures), drawn))
     for colours in COLOURS:
-        few = pictures.quantize(colours, dither=Image.Dither.NONE)
-        png = _png(_over(few, covered, letters))
+        few = drawn.pictures.quantize(colours, dither=Image.Dither.NONE)
+        png = _png(_over(few, drawn))
         if len(png) <= MOST_BYTES:
             break
     return png
 
 
-def _over(pictures: Image.Image, covered: Image.Image, letters: Image.Image) -> Image.Image:
+def figure(rows: Rows, look: Look) -> Image.Image:
+    """Return a sheet in all its greys or colours, however many bytes that takes."""
+    drawn = _drawn(rows, look)
+    names = Image.new("L", drawn.letters.size, look.ink).convert(drawn.pictures.mode)
+    whole = Image.composite(drawn.pictures, names, drawn.covered)
+    whole.putalpha(ImageChops.lighter(drawn.letters, drawn.covered.convert("L")))
+    return whole
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """A sheet in parts of one size: the images, where there are any, and the letters (255: ink)."""
+
+    pictures: Image.Image
+    covered: Image.Image
+    letters: Image.Image
+
+
+def _drawn(rows: Rows, look: Look) -> _Drawn:
+    font = look.font(look.letters)
+    names = [in_lines(name) for name in rows.names]
+    line = look.letters + 4
+    height, width, channels = rows.shape
+    side = look.small if len(names) > FEW_CLASSES else look.large
+    factor = side / max(height, width)
+    factor = max(1, round(factor)) if factor > 0.5 else factor
+    tall, wide = max(1, round(height * factor)), max(1, round(width * factor))
+    margin = round(0.8 * look.letters)
+    left = max(int(font.getlength(part)) for name in names for part in name.split("\n")) + margin
+    across = left + max(map(len, rows.images)) * (wide + look.gap) + margin
+    row = max(tall, line * max(1 + name.count("\n") for name in names))
+    down = row + look.gap
+    columns = max(1, round(math.sqrt(len(names) * down / across)))
+    in_column = -(-len(names) // columns)
+    top = line if rows.heads else 0
+    size = (columns * across - look.gap - margin, top + in_column * down - look.gap)
+    pictures, covered = Image.new("L" if channels == 1 else "RGB", size), Image.new("1", size)
+    letters = Image.new("L", size)
+    draw = ImageDraw.Draw(letters)
+    head_font = _fitting(rows.heads, wide, look)
+    for column in range(-(-len(names) // in_column)):
+        for at, head in enumerate(rows.heads):
+            x = column * across + left + at * (wide + look.gap) + wide // 2
+            draw.text((x, top // 2), head, 255, head_font, anchor="mm")
+    for number, (name, images) in enumerate(zip(names, rows.images, strict=True)):
+        x, y = number // in_column * across, top + number % in_column * down
+        end = (x + left - margin // 2 - 2, y + row // 2)
+        draw.text(end, name, 255, font, anchor="rm", align="right")
+        for at, one in enumerate(images):
+            image = Image.fromarray(one[..., 0] if channels == 1 else one)
+            how = Image.Resampling.NEAREST if factor >= 1 else Image.Resampling.BOX
+            corner = (x + left + at * (wide + look.gap), y + (row - tall) // 2)
+            pictures.paste(image.resize((wide, tall), how), corner)
+            covered.paste(1, (*corner, corner[0] + wide, corner[1] + tall))
+    return _Drawn(pictures, covered, letters)
+
+
+def _fitting(heads: Sequence[str], wide: int, look: Look) -> Font:
+    """Return the largest font, up to that of names, in which each head fits above its column."""
+    size = look.letters
+    while size > _SMALLEST and any(look.font(size).getlength(head) > wide for head in heads):
+        size -= 1
+    return look.font(size)
+
+
+def _over(pictures: Image.Image, drawn: _Drawn) -> Image.Image:
     """Return an image with a palette: pictures where they cover it, and letters on nothing."""
-    steps = np.rint(np.asarray(letters) / (255 / (_INKS - 1)))
-    indices = np.where(np.asarray(covered), np.asarray(pictures) + _INKS, steps).astype(np.uint8)
-    whole = Image.fromarray(indices).convert("P")
-    whole.putpalette([*_INK * _INKS, *(pictures.getpalette() or [])])
+    steps = np.rint(np.asarray(drawn.letters) / (255 / (_INKS - 1)))
+    at = np.where(np.asarray(drawn.covered), np.asarray(pictures) + _INKS, steps)
+    whole = Image.fromarray(at.astype(np.uint8)).convert("P")
+    whole.putpalette([*[_INK] * 3 * _INKS, *(pictures.getpalette() or [])])
     whole.info["transparency"] = bytes(step * 255 // (_INKS - 1) for step in range(_INKS))
     return whole
 

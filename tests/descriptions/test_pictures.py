@@ -208,6 +208,29 @@ def test_the_columns_of_mean_images_say_which_split_they_are(tmp_path: Path) -> 
     assert (sheet[:top, :train] == 255).all()
 
 
+def test_a_name_beside_low_images_is_whole() -> None:
+    rows = _pictures.Rows(["Ag", "Ag"], [[np.zeros((1, 56, 1), np.uint8)]] * 2, (1, 56, 1))
+    sheet = np.asarray(Image.open(io.BytesIO(_pictures.sheet(rows))).convert("RGBA"))[..., 3]
+    names = sheet[:, : int(np.flatnonzero(sheet.all(0) | (sheet == 255).any(0))[-1]) - 56]
+    inked = np.flatnonzero(names.any(1))
+    first, second = np.split(inked, np.flatnonzero(np.diff(inked) > 1) + 1)
+    assert len(first) == len(second)
+    np.testing.assert_array_equal(names[first], names[second])
+
+
+def test_a_long_name_takes_two_lines_and_makes_the_sheet_no_wider() -> None:
+    image = [np.zeros((28, 28, 1), np.uint8)]
+    widths = [
+        seen(_pictures.sheet(_pictures.Rows([name], [image], (28, 28, 1)))).shape[1]
+        for name in ("a name of two dozen let", "a name of two dozen let and many others more")
+    ]
+    assert widths[1] <= 1.1 * widths[0]
+    assert _pictures.in_lines("Vehicles over 3.5 metric tons prohibited") == (
+        "Vehicles over 3.5 metric\ntons prohibited"
+    )
+    assert _pictures.in_lines("x" * 60) == "x" * 24 + "\n" + "x" * 23 + "…"
+
+
 def test_mean_images_are_in_columns_of_splits_and_black_where_there_are_none(
     tmp_path: Path,
 ) -> None:
@@ -355,8 +378,8 @@ def test_a_sheet_of_the_publishers_records_is_small(
     # The first test image, upright and twice as large: 7 in MNIST, an ankle boot in Fashion-MNIST.
     shown = [
         sheet[y : y + 56 : 2, x : x + 56 : 2, 0].astype(int)
-        for y in range(0, sheet.shape[0] - 56, 58)
-        for x in range(sheet.shape[1] - 56)
+        for y in range(0, sheet.shape[0] - 55, 58)
+        for x in range(sheet.shape[1] - 55)
     ]
     half_a_step = 255 / (_pictures.GREYS - 1) / 2
     assert min(np.abs(part - images[0]).max() for part in shown) <= round(half_a_step)

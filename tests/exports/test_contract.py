@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from assets.settings import ROOT
-from pipelines import plan, products, stages, tables
+from pipelines import plan, products, stages, statistics, tables
 from pipelines.declarations import Split
 from pipelines.errors import ArtefactError
 from pipelines.plan import Planned
@@ -49,15 +49,15 @@ CHOSEN = [
 
 @dataclass(frozen=True)
 class Made:
-    """A data folder with archives and tables of three tiny datasets, and what there can be."""
+    """A data folder of three tiny datasets up to their statistics, and what there can be."""
 
     store: Folder
     plan: plan.Plan
 
     def products(self) -> Iterator[tuple[Planned, Product]]:
-        """Every export and description that is made from tables or archives alone."""
+        """Every export and description that is made from archives, tables or statistics alone."""
         for planned in self.plan.artefacts.values():
-            if planned.product and {*planned.product.needs} <= {"tables", "archives"}:
+            if planned.product and {*planned.product.needs} <= {*stages.BASIC}:
                 yield planned, planned.product
 
     def write(self, planned: Planned, goal: Path, chosen: Choices) -> str:
@@ -94,6 +94,8 @@ def made_in(folder: Path) -> Made:
             s = one.subject
             archives = publisher.mirror / s.source.name
             tables.write(s.source, s.dataset, s.split, archives, store.local(one.path), silent)
+        elif one.stage == "statistics":
+            statistics.write(map(store.local, one.needs), store.local(one.path))
     return Made(store, everything)
 
 
