@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import shutil
 import signal
@@ -24,6 +25,8 @@ from tests.assets.test_processes import wait_for
 from tests.assets.test_workspace import (
     LAUNCH,
     REPOSITORY,
+    SAW,
+    TURN_ON,
     UI,
     _command_line,
     _descendants,
@@ -41,10 +44,6 @@ pytestmark = [
 LATEST = """query($keys: [AssetKeyInput!]!) { assetsLatestInfo(assetKeys: $keys) {
     inProgressRunIds unstartedRunIds
 } }"""
-TURN_ON = """mutation($selector: ScheduleSelector!) { startSchedule(scheduleSelector: $selector) {
-    __typename ... on PythonError { message }
-} }"""
-TURN_OFF = TURN_ON.replace("startSchedule(scheduleSelector", "resetSchedule(scheduleSelector")
 ARCHIVES = ["tiny_letters", "archives"]
 
 
@@ -236,11 +235,12 @@ def test_a_daemon_that_is_killed_in_a_run_comes_back_and_its_runs_are_closed(
 ) -> None:
     project.build("tiny_letters")
     shutil.rmtree(project.data / "archives")
-    every_minute = {"IMAGESETS_REFRESH_CRON": "* * * * *"}
-    with _ui(project, stalled, tmp_path, **every_minute) as ui:
-        ui.ask(TURN_ON, selector={**REPOSITORY, "scheduleName": "weekly_refresh"})
+    seen = {f"{stalled}/tiny_letters/letters.zip": "another version"}
+    with _ui(project, stalled, tmp_path) as ui:
+        sensor = {**REPOSITORY, "sensorName": "mirrors_changed"}
+        ui.ask(SAW, selector=sensor, cursor=json.dumps({"changes": 0, "places": seen}))
+        ui.ask(TURN_ON, selector=sensor)
         _wait(lambda: _runs(project, DagsterRunStatus.STARTED) == ["refresh", "refresh_makes"])
-        ui.ask(TURN_OFF, selector={**REPOSITORY, "scheduleName": "weekly_refresh"})
         family = _descendants(ui.pid)
         [daemon] = [pid for pid in family if "dagster._daemon run" in _command_line(pid)]
         _kill([daemon, *_descendants(daemon)])

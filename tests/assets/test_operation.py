@@ -91,11 +91,11 @@ class Operation:
         with self.records() as instance:
             runs.execute(instance, define(settings, plan), keys, "by_hand", "somebody")
 
-    def days(self, days: float) -> list[str]:
+    def days(self, days: int) -> list[str]:
         """Let time pass; return the jobs that were started, and the assets that were asked for."""
         started, until = [], self.now + timedelta(days=days)
         while self.now < until:
-            self.now += timedelta(hours=12)
+            self.now += timedelta(days=1)
             with self.records() as instance:
                 abandoned.close(instance)
                 started += self._ticks(instance)
@@ -253,7 +253,7 @@ def test_days_of_operation_leave_nothing_stuck_fetch_what_was_asked_for_and_tell
     # A publisher has other files, and they are declared; and it is Monday again.
     labels = project.publisher.splits["tiny_digits", "test"][1]
     project.republish("tiny_digits", "test-labels.gz", builders.gz(builders.idx(labels[::-1])))
-    started = operation.days(1.5)
+    started = operation.days(2)
     assert {one.partition("/")[0] for one in started} <= {"refresh", *KEPT}
     operation.assert_all_is_well()
     assert operation.told() == []
@@ -269,7 +269,7 @@ def test_days_of_operation_leave_nothing_stuck_fetch_what_was_asked_for_and_tell
     assert "refresh" in started
     operation.assert_all_is_well()
 
-    assert operation.days(2) == []
+    assert operation.days(1) == []
     assert operation.told() == []
     assert operation.verified == [True] * 4, "three Thursdays, and once deep"
     assert site.asked == {*KEPT}, "tiny_colours was asked for by nobody"
@@ -277,9 +277,9 @@ def test_days_of_operation_leave_nothing_stuck_fetch_what_was_asked_for_and_tell
 
 def _vanishes_and_comes_back(operation: Operation, source: str) -> None:
     operation.site.vanished = {source}
-    assert operation.days(1.5) == []
+    assert operation.days(2) == []
     [text] = operation.told()
     assert "letters.zip: HTTP 404" in text
     operation.site.vanished = set()
-    assert operation.days(1.5) == []
+    assert operation.days(2) == []
     assert operation.told() == []
