@@ -101,10 +101,8 @@ def _show(settings: Settings, found: Sequence[Overview], archives: int) -> None:
             say(f"  and {len(one.trouble) - SHOWN} more; --json has all")
     mirrors = {one.source: one.mirrors for one in found if one.mirrors}
     for source, look in mirrors.items():
-        if look.places_wrong:
-            say(f"\n{source}: mirrors serve {look.places_wrong} file(s) with other bytes")
-        elif not look.mirrors_alive:
-            say(f"\n{source}: no mirror gave every archive")
+        if look.trouble:
+            say(f"\n{source}: {look.trouble}")
     taken = sum(one.size_bytes for one in found) + archives
     say(f"\ndata folder: {settings.data}")
     say(f"on disk:     {size(taken)}, of it {size(archives)} of archives")

@@ -170,10 +170,8 @@ def _trouble(found: Sequence[Overview]) -> list[str]:
             said.append(f"{one.dataset} is {one.standing}: {one.remedy}")
         said += [f"{bad.path}: {bad.condition}: {bad.why}" for bad in one.trouble]
     for source, look in {one.source: one.mirrors for one in asked if one.mirrors}.items():
-        if look.places_wrong:
-            said.append(f"{source}: mirrors serve {look.places_wrong} file(s) with other bytes")
-        elif not look.mirrors_alive:
-            said.append(f"{source}: no mirror gave every archive")
+        if look.trouble:
+            said.append(f"{source}: {look.trouble}")
     if len(said) > SHOWN:
         said[SHOWN:] = [f"and {len(said) - SHOWN} more; python -m assets status --json has all"]
     return said

@@ -37,7 +37,14 @@ class Look:
     @property
     def is_well(self) -> bool:
         """Whether the archives can be had, and no mirror serves other bytes."""
-        return self.mirrors_alive > 0 and self.places_wrong == 0
+        return not self.trouble
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong, in a few words; nothing where all is well."""
+        if self.places_wrong:
+            return f"mirrors serve {self.places_wrong} file(s) with other bytes"
+        return "" if self.mirrors_alive else "no mirror gave every archive"
 
 
 def note(store: Store, source: str, mirrors: int, mirrors_alive: int, places_wrong: int) -> None:
