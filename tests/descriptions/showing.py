@@ -39,5 +39,6 @@ def published(
     figures = folder / layout.statistics("shown")
     statistics.write(lying.values(), figures)
     paths = {layout.table("shown", name): path for name, path in lying.items()}
+    paths |= {layout.archive("shown", name): folder / "archives" / name for name in archives}
     subject = Subject(source, dataset, tuple(dataset.splits.values()))
     return Inputs(subject, {**paths, layout.statistics("shown"): figures}, (), lying)
