@@ -5,11 +5,11 @@
     pages/page.css      colours and type for light, dark and paper; every colour is a variable
     pages/page.js       the copy buttons, and what is folded away opens before it is printed
 
-A page asks nobody for anything, and its Content-Security-Policy lets it: what it shows stands in
-it. `WITH_FILES` lets it load pictures and scripts that lie beside it, and nothing else. The template
-of each page is a file in `pages/` too, for `render`. What is put into one that ends in `.html` is
-escaped, and a name that nothing was given for is an error. Not here: what a page tells (the
-descriptions), or how charts are drawn (`_charts`).
+A page asks nobody for anything, and its Content-Security-Policy would not let it: all that it shows
+stands in it. `WITH_FILES` lets it load pictures and scripts that lie beside it. The template of a
+page is a file in `pages/` too, for `render`. What is put into one that ends in `.html` is escaped,
+and a name that nothing was given for is an error. Not here: what a page tells (the descriptions),
+or how charts are drawn (`_charts`).
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ FEW_CLASSES = 30  # at most so many have their examples drawn large
 LARGE, SMALL = 56, 28  # pixels of an example's longer side, as nearly as a whole factor gives
 MOST_BYTES = 150_000  # of a sheet
 GREYS, COLOURS = 12, (60, 28, 12, 6)  # of a sheet; the fewer, the smaller
+_FEWEST_SAMPLES, _SAMPLES = 3, 400  # of a class on a page, and about of all together
 MOST_LETTERS = 999  # of markdown that Dagster's UI shows at once; more hides behind a button
 
 _FONT_SIZE = 15
@@ -72,6 +73,45 @@ def examples(path: Path) -> Rows:
     about = tables.info(path)
     each = max(2, min(MOST_EXAMPLES, SHEET_EXAMPLES // len(about.classes)))
     return Rows(about.classes, _examples(path, each, len(about.classes)), about.shape)
+
+
+def samples_of_each(classes: int) -> int:
+    """Return how many samples of each class are shown on a page: of more classes, fewer."""
+    return max(_FEWEST_SAMPLES, min(MOST_EXAMPLES, _SAMPLES // classes))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record of a table.
+
+    number: which of its class it is, from 0.
+    """
+
+    index: int
+    label: int
+    number: int
+    image: Pixels
+
+
+def first_of_each(table: Path, most: int) -> Iterator[Record]:
+    """Yield the first records of each class of a table, in the order of their index."""
+    labels = tables.labels(table)["label"]
+    order = np.argsort(labels, kind="stable")
+    sorted_labels = labels[order]
+    numbers = np.empty(len(order), np.int64)
+    numbers[order] = np.arange(len(order)) - np.searchsorted(sorted_labels, sorted_labels)
+    for index, image in images_at(table, np.flatnonzero(numbers < most).tolist()):
+        yield Record(index, int(labels[index]), int(numbers[index]), image)
+
+
+def images_at(table: Path, indices: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
+    """Yield records of a table by their indices, in order: the index, and an image to keep."""
+    first, at = (indices[0] if indices else 0), 0
+    for batch in tables.batches(table, first, indices[-1] + 1 if indices else 0):
+        while at < len(indices) and indices[at] < first + len(batch):
+            yield indices[at], batch.images[indices[at] - first].copy()
+            at += 1
+        first += len(batch)
 
 
 def means(path: Path) -> Rows:

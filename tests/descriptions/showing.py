@@ -41,4 +41,4 @@ def published(
     paths = {layout.table("shown", name): path for name, path in lying.items()}
     paths |= {layout.archive("shown", name): folder / "archives" / name for name in archives}
     subject = Subject(source, dataset, tuple(dataset.splits.values()))
-    return Inputs(subject, {**paths, layout.statistics("shown"): figures}, (), lying)
+    return Inputs((subject,), {**paths, layout.statistics("shown"): figures}, (), lying)
