@@ -34,8 +34,8 @@ KINDS = {"label": "<u1", "coarse_label": "<u1", "distances": "<f4", "indices": "
 
 def of_split(inputs: Inputs, split: str) -> Inputs:
     """The same, for one split alone."""
-    subject = inputs.subject
-    return replace(inputs, subject=replace(subject, splits=(subject.dataset.splits[split],)))
+    [subject] = inputs.subjects
+    return replace(inputs, subjects=(replace(subject, splits=(subject.dataset.splits[split],)),))
 
 
 def written(folder: Path, images: Array, labels: Array, classes: list[str] = TEN) -> Path:
