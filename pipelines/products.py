@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # numpy takes long to import
 
 ROOMS = {"exports": "EXPORT", "descriptions": "DESCRIPTION"}  # room → what a module declares
 
-Scope = Literal["split", "dataset"]
+Scope = Literal["split", "dataset", "catalogue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +108,22 @@ class Subject:
 class Inputs:
     """The files that a product is made from, up to date and held open while it is written.
 
+    subjects: what it is made of: one split or dataset, or every dataset of the catalogue.
     paths: where each lies, by the path that it has in the data folder.
     known: their paths, sizes and SHA-256, as its provenance will tell them.
-    tables: split → its Parquet table.
+    tables: split → its Parquet table; nothing where it is one of the catalogue.
     """
 
-    subject: Subject
+    subjects: tuple[Subject, ...]
     paths: Mapping[str, Path]
     known: tuple[Input, ...]
     tables: Mapping[str, Path]
+
+    @property
+    def subject(self) -> Subject:
+        """The one split or dataset."""
+        [subject] = self.subjects
+        return subject
 
     @property
     def table(self) -> Path:
@@ -185,16 +192,18 @@ class Product:
 
     name: its stage: `--only csv`, the asset `mnist/train_csv`, its kind in the UI.
     title: what follows the name of a dataset or split: "as CSV: …".
-    scope: whether there is one of each split, or one of each dataset.
+    scope: whether there is one of each split, one of each dataset, or one of the catalogue, which
+        is of all datasets that it applies to: it is made whichever of them are asked for.
     files: where it lies in the data folder, with `{dataset}` and `{split}`; a folder, which
         appears whole, where it ends in `/`.
     code_version: raised when its bytes can change though nothing else does.
     write: (inputs, goal, choices, advance) → facts; writes the file `goal`, or into the empty
         folder `goal`, tells how many records are done, and returns what it found out.
     needs: the stages that it is made from.
-    uses: the stages that it shows where they are there.
+    uses: the stages that it shows where they are there; of each dataset, as with those it needs.
     applies: whether there is one of a dataset.
-    parameters: (subject, choices) → what decides its bytes beside inputs and code, in JSON's types.
+    parameters: (subject, choices) → what decides its bytes beside inputs and code, in JSON's types;
+        of one of the catalogue it is asked for each dataset.
     read: (path, subject, start, stop) → its records in order; `ArtefactError` where one is not
         there, or can't be one. Required where it holds any.
     room: bytes of an image → bytes that a record takes, for the warning before a disk fills.
@@ -340,5 +349,7 @@ def _lying_in(room: str) -> tuple[Product, ...]:
                 f"{lying.name} declares no {ROOMS[room]} = Product(…), as every module of its room "
                 "does but for helpers, whose names begin with _."
             )
+        if product.scope == "catalogue" and (product.read or room == "exports"):
+            raise TypeError(f"{lying.name} is of the catalogue, but records are those of a split.")
         found.append(product)
     return tuple(found)

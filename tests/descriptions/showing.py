@@ -40,4 +40,4 @@ def published(
     statistics.write(lying.values(), figures)
     paths = {layout.table("shown", name): path for name, path in lying.items()}
     subject = Subject(source, dataset, tuple(dataset.splits.values()))
-    return Inputs(subject, {**paths, layout.statistics("shown"): figures}, (), lying)
+    return Inputs((subject,), {**paths, layout.statistics("shown"): figures}, (), lying)
