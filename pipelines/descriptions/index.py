@@ -24,8 +24,7 @@ from ..store import Facts, layout, writing
 if TYPE_CHECKING:
     from ..records import Pixels
 
-MOST_BYTES = 3_000_000
-_FEW, _SEVERAL = 12, 30  # classes of which three and two records are shown; of more, one
+_FEW, _SEVERAL = 12, 30  # classes of which four and two records are shown; of more, one
 _LARGEST = 64  # pixels of an image's longer side: most kept
 _SMALL, _LARGE = 28, 56  # pixels that an image takes on a page, as nearly as whole factors give
 
@@ -74,6 +73,7 @@ def _found(inputs: Inputs, subject: Subject) -> Values:
     there = first in inputs.paths
     return {
         "split": subject.splits[0].name,
+        "is_narrow": len(subject.dataset.classes) <= _FEW,
         "pictures": list(_pictures(inputs.paths[first], subject)) if there else [],
         "card": next(_pages_of(inputs, subject, "card"), None),
         "records": [
@@ -100,7 +100,7 @@ def _pictures(table: Path, subject: Subject) -> Iterator[Values]:
 
     dataset = subject.dataset
     classes = len(dataset.classes)
-    each = 3 if classes <= _FEW else 2 if classes <= _SEVERAL else 1
+    each = 4 if classes <= _FEW else 2 if classes <= _SEVERAL else 1
     columns: list[list[Pixels]] = [[] for _ in dataset.classes]
     for one in first_of_each(table, each):
         columns[one.label].append(one.image)
@@ -196,7 +196,7 @@ DESCRIPTION = Product(
     parameters=lambda subject, _chosen: _declared(subject),
     reproducible="same libraries",
     kind="html",
-    libraries=("jinja2", "numpy", "pillow", "polars", "pyarrow"),
+    libraries=("jinja2", "markdown-it-py", "numpy", "pillow", "polars", "pyarrow"),
     extra="cards",
-    requires=("jinja2",),
+    requires=("jinja2", "markdown-it-py"),
 )
