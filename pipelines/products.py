@@ -18,7 +18,7 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from .declarations import Dataset, Source, Split
@@ -265,6 +265,16 @@ class Product:
             for column in self.columns
             if dataset.coarse_classes or not str(column.of).startswith("coarse_")
         )
+
+    def lines(self, reader: Reader, subject: Subject, data: PurePath) -> str:
+        """Return the lines with which a reader opens it in a data folder; of the first split."""
+        place = data / self.path(subject)
+        return reader.lines(
+            path=str(place),
+            folder=str(place.parent),
+            dataset=subject.dataset.name,
+            split=subject.splits[0].name,
+        ).strip("\n")
 
     @property
     def lacking(self) -> str:

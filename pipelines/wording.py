@@ -38,3 +38,8 @@ def fenced(text: str, language: str = "") -> str:
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}{language}\n{text.strip()}\n{fence}"
+
+
+def plain(text: str) -> str:
+    """Return text of which markdown takes nothing for its own."""
+    return re.sub(r"([\\`*_{}\[\]<>#|&~!])", r"\\\1", text)

@@ -22,10 +22,12 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import wording
 from . import _charts
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markdown_it import MarkdownIt
     from markupsafe import Markup
 
 FOLDER = Path(__file__).parent / "pages"
@@ -97,4 +99,24 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
     )
     found.globals["policy"] = ALONE
+    found.filters["markdown"] = _as_html
+    found.filters["plain"] = wording.plain
+    found.filters["fenced"] = wording.fenced
     return found
+
+
+def _as_html(text: str) -> Markup:
+    """Return the catalogue's words, which may hold markdown, as parts of a paragraph.
+
+    Markup in them is text, and a picture, which would have to be fetched, is what it is called.
+    """
+    from markupsafe import Markup
+
+    return Markup(_markdown().renderInline(text.strip()))  # it escaped what is no markdown
+
+
+@functools.cache
+def _markdown() -> MarkdownIt:
+    from markdown_it import MarkdownIt
+
+    return MarkdownIt("commonmark", {"html": False}).disable("image")

@@ -11,7 +11,6 @@ import base64
 import contextlib
 import io
 import math
-import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import polars as pl
 import pyarrow.parquet as pq
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
-from .. import tables
+from .. import tables, wording
 from ..records import Pixels
 
 MOST_EXAMPLES = 10  # of a class on a contact sheet
@@ -141,8 +140,8 @@ def strip(rows: Rows, alt: str) -> str:
     classes = min(_STRIP_CLASSES, len(rows.names))
     while classes:
         chosen = np.linspace(0, len(rows.names) - 1, classes).round().astype(int)
-        names = " · ".join(_plain(_cut(rows.names[at])) for at in chosen)
-        told = f"{' above '.join(map(_plain, rows.heads))}: {names}" if rows.heads else names
+        names = " · ".join(wording.plain(_cut(rows.names[at])) for at in chosen)
+        told = f"{' above '.join(map(wording.plain, rows.heads))}: {names}" if rows.heads else names
         lines = [
             [next(iter(rows.images[at][line:]), None) for at in chosen]
             for line in range(max(1, len(rows.heads)))
@@ -181,6 +180,22 @@ def bars(names: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{right}' height='{18 * len(names) + 22}' "
         f"fill='gray' stroke-width='{thick}' style='font:13px sans-serif'>{''.join(parts)}</svg>"
     )
+
+
+def in_a_row(images: Sequence[Pixels], longer: int) -> tuple[bytes, tuple[int, int]]:
+    """Return images of one shape side by side as a PNG, and its width and height.
+
+    A pixel between two is transparent. The longer side of each has `longer` pixels, if it had more.
+    """
+    height, width, channels = images[0].shape
+    scale = min(1.0, longer / max(height, width))
+    wide, tall = (max(1, round(side * scale)) for side in (width, height))
+    size = (len(images) * (wide + 1) - 1, tall)
+    row = Image.new("LA" if channels == 1 else "RGBA", size)
+    for at, one in enumerate(images):
+        image = Image.fromarray(one[..., 0] if channels == 1 else one)
+        row.paste(image.resize((wide, tall), Image.Resampling.BOX), (at * (wide + 1), 0))
+    return _png(row), size
 
 
 def in_markdown(picture: bytes | str, alt: str) -> str:
@@ -365,8 +380,3 @@ def _png(image: Image.Image) -> bytes:
 
 def _cut(name: str) -> str:
     return name if len(name) <= _NAME_LETTERS else name[: _NAME_LETTERS - 1] + "…"
-
-
-def _plain(text: str) -> str:
-    """Return text of which markdown takes nothing for its own."""
-    return re.sub(r"([\\`*_{}\[\]<>#|&~!])", r"\\\1", text)

@@ -1,0 +1,510 @@
+"""Card: what there is to know of a dataset before one uses it, on one page that opens from disk.
+
+    index.html    the page; it needs no other file, and asks nobody for anything
+    README.md     the same in short, as Markdown for a repository
+
+It shows samples, counts, intensities and mean images of each class, what surprises people, records
+with the same pixels, how to load it, whose it is, and the hashes of the files that it is about.
+Pictures, the map and the benchmark are shown where they have been made. Nothing in it depends on
+when or where it was made.
+
+Samples are the first records of each class in the split that is declared first. Images are shown as
+they are, enlarged by whole factors; of large images, or of very many, smaller copies are shown, so
+that no card weighs more than `MOST_BYTES`.
+
+Not here: what the words are (the catalogue, `wording`), how a page looks (`_pages`), or how
+pictures and charts are drawn (`_pictures`, `_charts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from .. import products, wording
+from ..declarations import Dataset, Source
+from ..products import Choices, Inputs, Product, Subject
+from ..progress import Advance
+from ..store import Facts, layout, writing
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import polars as pl
+
+    from ..records import Pixels
+    from . import _pictures
+
+MOST_BYTES = 3_000_000
+_PIXELS_BYTES = 1_700_000  # of samples and mean images together, before they are compressed
+_LARGEST, _SIDE = 84, 56  # pixels of an image's longer side: most kept, and about as many shown
+_IN_STRIP = 5  # as many samples stand side by side on a phone
+_GROUPS, _IN_GROUP = 24, 6  # duplicates that are shown, and records of each
+_MIDDLE = (0.1, 0.9)  # of the images of a class, without the darkest and the brightest tenth
+
+Values = dict[str, Any]
+_Group = list[tuple[str, int, str]]  # split, index and class of records with the same pixels
+
+
+def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Facts:
+    """Write the card of a dataset into a folder.
+
+    Raises:
+        TableError: what it is made from are no tables or statistics of ours.
+        StorageError: the folder can't be written to.
+    """
+    from . import _pages
+
+    values = _declared(inputs.subject) | _found(inputs)
+    values |= _results(inputs, values.pop("reported"))
+    page = _pages.render("card.html", **values, pictures=[])
+    pictures = _fitting(_made_by_others(inputs), MOST_BYTES - len(page.encode()))
+    if pictures:
+        page = _pages.render("card.html", **values, pictures=pictures)
+    with writing.storage_errors(goal):
+        (goal / "index.html").write_bytes(page.encode())
+        (goal / "README.md").write_bytes(_pages.render("card.md", **values).encode())
+    advance(inputs.subject.records)
+    return {}
+
+
+# --- What is declared -----------------------------------------------------------------------------
+
+
+def _declared(subject: Subject) -> Values:
+    """Return what is known before there is any table, in JSON's types."""
+    source, dataset = subject.source, subject.dataset
+    return {
+        "title": dataset.title,
+        "name": dataset.name,
+        "summary": wording.summary(dataset),
+        "description": (dataset.description or "").strip(),
+        "facts": dict(_facts(source, dataset)),
+        "homepage": source.homepage,
+        "quirks": list(wording.quirks(dataset)),
+        "licence": wording.licence(source),
+        "citation": source.citation.strip(),
+        "acknowledgements": source.acknowledgements.strip(),
+        "coarse_classes": list(dataset.coarse_classes),
+        "archives": _archives(source, dataset),
+        "mirrors": list(source.mirrors),
+        "exports": list(_exports(subject)),
+        "table_lines": _table_lines(subject),
+        "reported": [
+            {
+                "method": f"{one.method} ({one.year})" if one.year else one.method,
+                "accuracy": one.share_right,
+                "published": one.published,
+                "source": one.source,
+                "url": one.url or "",
+            }
+            for one in dataset.reported
+        ],
+    }
+
+
+def _table_lines(subject: Subject) -> str:
+    path = layout.table(subject.dataset.name, subject.splits[0].name)
+    shape = ", ".join(map(str, subject.dataset.image.shape))
+    return f"""\
+import numpy
+import polars
+table = polars.read_parquet("data/{path}")
+images = numpy.frombuffer(b"".join(table["pixels"]), "uint8").reshape(-1, {shape})
+labels = table["label"].to_numpy()"""
+
+
+def _facts(source: Source, dataset: Dataset) -> Iterator[tuple[str, str]]:
+    records = [split.records for split in dataset.splits.values()]
+    parts = ", ".join(f"{split.records:,} {name}" for name, split in dataset.splits.items())
+    yield "Images", f"{sum(records):,}: {parts}" if len(records) > 1 else parts
+    kind = "grey" if dataset.image.channels == 1 else "red, green, blue"
+    yield "Pixels", f"{dataset.image.height}×{dataset.image.width}, {kind}, a byte each (0–255)"
+    coarse = f", in {len(dataset.coarse_classes)} coarse ones" if dataset.coarse_classes else ""
+    yield "Classes", f"{len(dataset.classes)}{coarse}"
+    if source.creators:
+        yield "Made by", ", ".join(source.creators)
+    if source.published:
+        yield "Released", source.published.isoformat()
+    yield "Licence", wording.licence(source)
+
+
+def _archives(source: Source, dataset: Dataset) -> list[Values]:
+    names = dict.fromkeys(name for split in dataset.splits.values() for name in split.archives)
+    return [
+        {
+            "name": name,
+            "size": source.archives[name].size_bytes,
+            "md5": source.archives[name].md5,
+            "sha256": source.archives[name].sha256,
+            "package": source.archives[name].package or "",
+        }
+        for name in names
+    ]
+
+
+def _exports(subject: Subject) -> Iterator[Values]:
+    """Yield each export that there is of a dataset, with the lines of those who read it."""
+    first = replace(subject, splits=subject.splits[:1])
+    for product in products.known().values():
+        if not (product.read_by and product.applies(subject.dataset)):
+            continue
+        of_what = first if product.scope == "split" else subject
+        yield {
+            "name": product.name,
+            "title": product.title.removesuffix("."),
+            "readers": [
+                {
+                    "name": reader.name,
+                    "code": product.lines(reader, of_what, PurePosixPath("data")),
+                    "note": reader.note,
+                }
+                for reader in product.read_by
+            ],
+        }
+
+
+# --- What is found in tables and statistics -------------------------------------------------------
+
+
+def _found(inputs: Inputs) -> Values:
+    from .. import statistics
+
+    dataset = inputs.subject.dataset
+    figures = inputs.paths[layout.statistics(dataset.name)]
+    counted = statistics.counts(figures)
+    return {
+        **_counts(counted, dataset),
+        **_intensities(figures, inputs),
+        **_samples(inputs, figures),
+        "duplicates": _duplicates(inputs),
+        "tables": list(_tables(inputs)),
+        "has_pictures": _made(inputs, "pictures") is not None,
+    }
+
+
+def _counts(counted: pl.DataFrame, dataset: Dataset) -> Values:
+    """Return the table of counts and its chart; a sentence where all classes have as many."""
+    from . import _charts
+
+    *classes, total = counted.rows()
+    series = {split: counted[split][:-1].to_list() for split in counted.columns[1:]}
+    values: Values = {
+        "counts_head": ["label", "class", *series],
+        "counts": [[at, *row] for at, row in enumerate(classes)] + [["", *total]],
+        "counts_said": "",
+        "counts_charts": {},
+    }
+    if len(classes) > 1 and all(len({*of_split}) == 1 for of_split in series.values()):
+        each = " and ".join(f"{of_split[0]:,} in {name}" for name, of_split in series.items())
+        return values | {"counts_said": f"Every class has as many records: {each}."}
+    said = _extremes(dataset.classes, series, "{:,}", "Records")
+    charts = {
+        "wide": _charts.counts(counted, dataset.title),
+        "narrow": _charts.counts(counted, dataset.title, _charts.PHONE),
+    }
+    title = f"Records of each class of {dataset.title}"
+    return values | {"counts_said": said, "counts_charts": _inlined(charts, "counts", title, said)}
+
+
+def _extremes(
+    classes: Sequence[str], series: Mapping[str, Sequence[float | None]], form: str, of_what: str
+) -> str:
+    """Return from what to what some figures go in each split, and of which class."""
+    parts = []
+    for split, values in series.items():
+        some = [(x, name) for x, name in zip(values, classes, strict=True) if x is not None]
+        (low, least), (high, most) = (f(some, key=lambda one: one[0]) for f in (min, max))
+        parts.append(f"{split} {form.format(low)} ({least}) to {form.format(high)} ({most})")
+    return f"{of_what} of a class: {'; '.join(parts)}."
+
+
+def _inlined(charts: Mapping[str, str], ident: str, title: str, said: str) -> Values:
+    from . import _pages
+
+    return {
+        width: _pages.inline_svg(svg, f"{ident}-{width}", title, said)
+        for width, svg in charts.items()
+    }
+
+
+def _intensities(figures: Path, inputs: Inputs) -> Values:
+    import polars as pl
+
+    from . import _charts
+
+    dataset = inputs.subject.dataset
+    columns = ["split", "label", "mean_intensity", "std_intensity", "nonzero_share"]
+    every = pl.read_parquet(figures, columns=columns)
+    found = {
+        split.name: every.filter(pl.col("split") == split.name).drop("split")
+        for split in inputs.subject.splits
+    }
+    means = {
+        name: rows.drop_nulls("label")["mean_intensity"].to_list() for name, rows in found.items()
+    }
+    middles = {name: _middles(inputs.tables[name], len(dataset.classes)) for name in found}
+    rows: list[list[object]] = []
+    for label, name in [*enumerate(dataset.classes), (None, "all")]:
+        row: list[object] = ["" if label is None else label, name]
+        for split, part in found.items():
+            mean, std, share = part.filter(pl.col("label").eq_missing(label)).row(0)[1:]
+            middle = middles[split][-1 if label is None else label]
+            row += [
+                _number(mean),
+                f"{middle[0]:.1f}–{middle[1]:.1f}" if middle else "–",
+                _number(std),
+                "–" if share is None else f"{share:.1%}",
+            ]
+        rows.append(row)
+    kinds = ("mean", "middle 80 %", "std", "not 0")
+    head = ["label", "class", *(f"{split} {kind}" for split in found for kind in kinds)]
+    said = _extremes(dataset.classes, means, "{:.1f}", "Mean intensity")
+    of_classes = {name: some[:-1] for name, some in middles.items()}
+    charts = {
+        width: _charts.intensities(dataset.classes, means, of_classes, dataset.title, across)
+        for width, across in (("wide", _charts.PAGE), ("narrow", _charts.PHONE))
+    }
+    title = f"Mean intensity of each class of {dataset.title}"
+    return {
+        "intensities_head": head,
+        "intensities": rows,
+        "intensities_said": said,
+        "intensities_charts": _inlined(charts, "intensities", title, said),
+    }
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def _middles(table: Path, classes: int) -> list[tuple[float, float] | None]:
+    """Return between which means the middle 80 % of images lie: of each class, then of all."""
+    import numpy as np
+
+    from .. import tables
+
+    labels, sums, size = [], [], 1
+    for batch in tables.batches(table):
+        size = batch.images[0].size
+        labels.append(np.array(batch.labels))
+        sums.append(batch.images.reshape(len(batch), -1).sum(1, dtype=np.uint32))
+    of_class, of_image = np.concatenate(labels), np.concatenate(sums)
+
+    def middle(some: npt.NDArray[np.uint32]) -> tuple[float, float] | None:
+        if not len(some):
+            return None
+        low, high = np.quantile(some, _MIDDLE) / size
+        return float(low), float(high)
+
+    return [*(middle(of_image[of_class == at]) for at in range(classes)), middle(of_image)]
+
+
+def _samples(inputs: Inputs, figures: Path) -> Values:
+    """Return the first records and the mean images of each class."""
+    from . import _pictures
+
+    subject = inputs.subject
+    dataset, first = subject.dataset, subject.splits[0].name
+    each = _pictures.samples_of_each(len(dataset.classes))
+    found: list[list[_pictures.Record]] = [[] for _ in dataset.classes]
+    for record in _pictures.first_of_each(inputs.tables[first], each):
+        found[record.label].append(record)
+    means = _pictures.means(figures)
+    shown = sum(map(len, found)) + sum(map(len, means.images))
+    scale = (_PIXELS_BYTES / (shown * dataset.image.size_bytes)) ** 0.5
+    longer = min(_LARGEST, int(scale * max(dataset.image.shape[:2])))
+    strips = -(-each // _IN_STRIP)
+    in_strip = -(-each // strips)
+    return {
+        "samples_split": first,
+        "samples": [
+            {
+                "label": label,
+                "name": dataset.classes[label],
+                "strips": [
+                    _strip([one.image for one in some], longer, _recorded(some))
+                    for at in range(0, len(records), in_strip)
+                    for some in [records[at : at + in_strip]]
+                ],
+            }
+            for label, records in enumerate(found)
+        ],
+        "means_splits": means.heads,
+        "means": [
+            {
+                "label": label,
+                "name": name,
+                "strip": _strip(images, longer, f"{name}: mean of {_listed(means.heads)}"),
+            }
+            for label, (name, images) in enumerate(zip(means.names, means.images, strict=True))
+        ],
+    }
+
+
+def _recorded(records: Sequence[_pictures.Record]) -> str:
+    return f"records {_listed([f'{one.index:,}' for one in records])}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _strip(images: Sequence[Pixels], longer: int, alt: str) -> Values:
+    """Return images side by side, each with at most so many pixels, enlarged by a whole factor."""
+    from . import _pages, _pictures
+
+    png, size = _pictures.in_a_row(images, max(1, longer))
+    height, width, _ = images[0].shape
+    factor = max(1, round(_SIDE / min(max(1, longer), max(height, width))))
+    across, down = (side * factor for side in size)
+    return {"src": _pages.data_uri(png), "width": across, "height": down, "alt": alt}
+
+
+# --- Duplicates -----------------------------------------------------------------------------------
+
+
+def _duplicates(inputs: Inputs) -> Values:
+    """Return the records with the same pixels: how many there are, and some of them as pictures."""
+    from ..statistics import duplicates
+    from . import _pictures
+
+    subject = inputs.subject
+    found = duplicates.find(inputs.tables.values())
+    groups: dict[int, _Group] = {}
+    for group, split, index, name in found.rows():
+        groups.setdefault(group, []).append((split, index, name))
+    ordered = sorted(groups.values(), key=lambda one: (not _differs(one), not _leaks(one)))
+    kinds: dict[str, list[_Group]] = {f"in {split.name}": [] for split in subject.splits}
+    if len(kinds) > 1:
+        kinds["in several splits"] = []
+    for one in ordered:
+        kinds["in several splits" if _leaks(one) else f"in {one[0][0]}"].append(one)
+    shown = [one[:_IN_GROUP] for one in ordered[:_GROUPS]]
+    wanted = {
+        split.name: sorted({i for one in shown for name, i, _ in one if name == split.name})
+        for split in subject.splits
+    }
+    images = {
+        (name, index): image
+        for name, indices in wanted.items()
+        for index, image in _pictures.images_at(inputs.tables[name], indices)
+    }
+    differing = sum(map(_differs, ordered))
+    said = f"{len(groups):,} images stand there in {len(found):,} records"
+    said += f", {differing:,} of them with different labels." if differing else "."
+    return {
+        "records": subject.records,
+        "groups": len(groups),
+        "said": said,
+        "kinds": [[kind, len(some), sum(map(_differs, some))] for kind, some in kinds.items()],
+        "more": len(groups) - len(shown),
+        "shown": [
+            {
+                "differs": _differs(one),
+                "leaks": _leaks(one),
+                "more": len(one) - len(some),
+                "records": [
+                    {
+                        "split": split,
+                        "index": index,
+                        "class": name,
+                        "picture": _strip([images[split, index]], _LARGEST, f"{split} {index:,}"),
+                    }
+                    for split, index, name in some
+                ],
+            }
+            for one, some in zip(ordered, shown, strict=False)
+        ],
+    }
+
+
+def _differs(group: _Group) -> bool:
+    return len({name for _, _, name in group}) > 1
+
+
+def _leaks(group: _Group) -> bool:
+    return len({split for split, _, _ in group}) > 1
+
+
+# --- What was made of it besides ------------------------------------------------------------------
+
+
+def _results(inputs: Inputs, reported: Sequence[Values]) -> Values:
+    """Return what our classifiers reach, where that was tried, beside what others reported."""
+    import polars as pl
+
+    folder = _made(inputs, "benchmark")
+    ours = [
+        {
+            "method": one["classifier"],
+            "accuracy": one["accuracy"],
+            "published": one["parameters"],
+            "source": "this benchmark",
+            "url": "",
+        }
+        for one in (pl.read_parquet(folder / "results.parquet").to_dicts() if folder else ())
+    ]
+    found = sorted([*ours, *reported], key=lambda one: -float(one["accuracy"]))
+    return {"results": found, "results_said": ""}
+
+
+def _made_by_others(inputs: Inputs) -> Iterator[Values]:
+    """Yield the pictures that other descriptions drew, the most telling one first."""
+    from PIL import Image
+
+    from . import _pages
+
+    for stage, name in (("embedding", "tsne"), ("embedding", "pca"), ("pictures", "sprite")):
+        folder = _made(inputs, stage)
+        if folder and (path := folder / f"{name}.png").is_file():
+            with Image.open(path) as image:
+                width, height = image.size
+            src = _pages.data_uri(path.read_bytes())
+            yield {"name": name, "src": src, "width": width, "height": height}
+
+
+def _fitting(pictures: Iterator[Values], room: int) -> list[Values]:
+    """Return those for which there is room, with the words about each."""
+    found = []
+    for one in pictures:
+        if len(one["src"]) + 1000 < room:
+            room -= len(one["src"]) + 1000
+            found.append(one)
+    return found
+
+
+def _made(inputs: Inputs, stage: str) -> Path | None:
+    """Return where a description lies, if it was made."""
+    product = products.known().get(stage)
+    return inputs.paths.get(product.path(inputs.subject)) if product else None
+
+
+def _tables(inputs: Inputs) -> Iterator[Values]:
+    known = {one.path: one for one in inputs.known}
+    for split in inputs.subject.splits:
+        path = layout.table(inputs.subject.dataset.name, split.name)
+        if path in known:
+            one = known[path]
+            yield {"path": path, "size": one.size_bytes, "sha256": one.sha256}
+
+
+DESCRIPTION = Product(
+    name="card",
+    title="as a card: all there is to know before one uses it, on one page, and in Markdown.",
+    scope="dataset",
+    files="descriptions/{dataset}/card/",
+    code_version="1",
+    write=write,
+    needs=("statistics", "tables"),
+    uses=("pictures",),
+    parameters=lambda subject, _chosen: _declared(subject),
+    reproducible="same libraries",
+    kind="html",
+    libraries=("jinja2", "markdown-it-py", "matplotlib", "numpy", "pillow", "polars"),
+    extra="cards",
+    requires=("jinja2", "markdown-it-py", "matplotlib"),
+)
