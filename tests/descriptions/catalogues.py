@@ -1,0 +1,70 @@
+"""Several datasets of arrays with their tables, and what was made of them besides, to be shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from pipelines.products import Inputs, Subject
+from tests.builders import Array
+from tests.descriptions.showing import published
+
+Splits = Mapping[str, tuple[Array, Array]]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A dataset of a catalogue, and what there is of it.
+
+    made: descriptions that were made of it: `card`, `train_records`.
+    benchmark: the rows of its benchmark.
+    """
+
+    splits: Splits
+    classes: Sequence[str]
+    has_tables: bool = True
+    made: Sequence[str] = ()
+    benchmark: Sequence[Mapping[str, Any]] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def catalogue(folder: Path, shown: Mapping[str, Shown]) -> Inputs:
+    """What a description of all these datasets is made from, by their names."""
+    subjects: list[Subject] = []
+    paths: dict[str, Path] = {}
+    for name, one in sorted(shown.items()):
+        made = published(folder / name, one.splits, one.classes)
+        dataset = replace(made.subject.dataset, name=name, **{"title": name, **one.facts})
+        subjects.append(replace(made.subject, dataset=dataset))
+        if one.has_tables:
+            paths |= {path.replace("shown", name): at for path, at in made.paths.items()}
+        for description in one.made:
+            at = f"descriptions/{name}/{description}"
+            (folder / at).mkdir(parents=True)
+            (folder / at / "index.html").write_text("<!doctype html><title>It</title>")
+            paths[at] = folder / at
+        if one.benchmark:
+            at = f"descriptions/{name}/benchmark"
+            (folder / at).mkdir(parents=True)
+            pl.DataFrame(one.benchmark).write_parquet(folder / at / "results.parquet")
+            paths[at] = folder / at
+    return Inputs(tuple(subjects), paths, (), {})
+
+
+def ran(
+    classifier: str, accuracy: float, converged: bool = True, **settings: Any
+) -> dict[str, Any]:
+    """A row of a benchmark."""
+    parameters = json.dumps(settings, sort_keys=True)
+    return {
+        "classifier": classifier,
+        "parameters": parameters,
+        "accuracy": accuracy,
+        "std": 0.0,
+        "converged": converged,
+    }
