@@ -74,6 +74,7 @@ def _found(inputs: Inputs, subject: Subject) -> Values:
     return {
         "split": subject.splits[0].name,
         "is_narrow": len(subject.dataset.classes) <= _FEW,
+        "is_large": len(subject.dataset.classes) <= _SEVERAL,
         "pictures": list(_pictures(inputs.paths[first], subject)) if there else [],
         "card": next(_pages_of(inputs, subject, "card"), None),
         "records": [
