@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
+from assets.command_line.display import plain
 from assets.command_line.serving import Answer
 from pipelines.declarations import Dataset
 from pipelines.descriptions import _pages
@@ -205,6 +206,7 @@ class Pages:
         text = _pages.render(
             "browse-beside.html",
             dataset=planned.subject.dataset,
+            others=[one for one in self._descriptions(planned.subject.dataset) if one.href][1:],
             made=_made_when(known),
             by=_made_by(known),
             origins=sorted({_place(str(fact.get("origin", ""))) for fact in facts}),
@@ -213,10 +215,12 @@ class Pages:
             state=_state(states[planned.path]),
         )
         style, aside = text.split("<!-- -->")
-        return aside.join(page.replace("</head>", f"{style}</head>", 1).rpartition("</body>"))
+        above, end, below = page.replace("</head>", f"{style}</head>", 1).rpartition("</body>")
+        return f"{above}{aside}{end}{below}"
 
     def _missing(self, path: str, why: str = "") -> Answer:
-        text = _pages.render("browse-missing.html", policy=_pages.WITH_FILES, path=path, why=why)
+        said = {"path": plain(path), "why": why}
+        text = _pages.render("browse-missing.html", policy=_pages.WITH_FILES, **said)
         return Answer(text.encode(), _HTML, HTTPStatus.NOT_FOUND)
 
     # --- What there is ----------------------------------------------------------------------------
