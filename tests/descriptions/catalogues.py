@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
+from pipelines.descriptions import benchmark
+from pipelines.descriptions.benchmark import Result
 from pipelines.products import Inputs, Subject
 from tests.builders import Array
 from tests.descriptions.showing import published
@@ -22,14 +21,14 @@ class Shown:
     """A dataset of a catalogue, and what there is of it.
 
     made: descriptions that were made of it: `card`, `train_records`.
-    benchmark: the rows of its benchmark.
+    benchmark: what classifiers reach on it, where that was tried.
     """
 
     splits: Splits
     classes: Sequence[str]
     has_tables: bool = True
     made: Sequence[str] = ()
-    benchmark: Sequence[Mapping[str, Any]] = ()
+    benchmark: Sequence[Result] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -46,25 +45,24 @@ def catalogue(folder: Path, shown: Mapping[str, Shown]) -> Inputs:
         for description in one.made:
             at = f"descriptions/{name}/{description}"
             (folder / at).mkdir(parents=True)
-            (folder / at / "index.html").write_text("<!doctype html><title>It</title>")
+            for page in ("index.html", "README.md"):
+                (folder / at / page).write_text("<!doctype html><title>It</title>")
             paths[at] = folder / at
         if one.benchmark:
             at = f"descriptions/{name}/benchmark"
             (folder / at).mkdir(parents=True)
-            pl.DataFrame(one.benchmark).write_parquet(folder / at / "results.parquet")
+            how = {"train": {"records": len(one.splits["train"][1])}}
+            benchmark._write_parquet(one.benchmark, how, folder / at / "results.parquet")
             paths[at] = folder / at
     return Inputs(tuple(subjects), paths, (), {})
 
 
 def ran(
-    classifier: str, accuracy: float, converged: bool = True, **settings: Any
-) -> dict[str, Any]:
-    """A row of a benchmark."""
-    parameters = json.dumps(settings, sort_keys=True)
-    return {
-        "classifier": classifier,
-        "parameters": parameters,
-        "accuracy": accuracy,
-        "std": 0.0,
-        "converged": converged,
-    }
+    classifier: str,
+    accuracy: float,
+    converged: bool = True,
+    std: float | None = None,
+    **parameters: Any,
+) -> Result:
+    """How a classifier did."""
+    return Result(classifier, parameters, 1, accuracy, std, converged, ("",))

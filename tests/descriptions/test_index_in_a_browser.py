@@ -40,7 +40,7 @@ def ten() -> dict[str, Shown]:
     """Ten datasets in all sizes, two of them absent, some with cards, records and a benchmark."""
     sizes = {"fashion": 10, "digits": 10, "letters": 26, "balanced": 47, "by_class": 62}
     tried = [
-        ran(name, 0.5 + at / 12, name != "MLPClassifier", **ROWS[name])
+        ran(name, 0.5 + at / 12, name != "MLPClassifier", at / 9999 or None, **ROWS[name])
         for at, name in enumerate(ROWS)
     ]
     found = {
@@ -68,7 +68,7 @@ def lying(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pages(lying: Path, all_known: None) -> dict[str, Path]:
+def pages(lying: Path) -> dict[str, Path]:
     """The page of ten datasets, and that of a catalogue of which nothing is here."""
     shown = {"all": ten(), "nothing": {"absent": ten()["absent"]}}
     goals = {name: lying / name / "descriptions/index.html" for name in shown}
