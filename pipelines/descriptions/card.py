@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 MOST_BYTES = 3_000_000
 _PIXELS_BYTES = 1_700_000  # of samples and mean images together, before they are compressed
-_LARGEST, _SIDE = 84, 56  # pixels of an image's longer side: most kept, and about as many shown
+_LARGE, _SMALL = 84, 56  # pixels of an image's longer side on the page, where it was smaller
 _IN_STRIP = 5  # as many samples stand side by side on a phone
 _GROUPS, _IN_GROUP = 24, 6  # duplicates that are shown, and records of each
 _MIDDLE = (0.1, 0.9)  # of the images of a class, without the darkest and the brightest tenth
@@ -95,8 +95,10 @@ def _declared(subject: Subject) -> Values:
         "reported": [
             {
                 "method": f"{one.method} ({one.year})" if one.year else one.method,
+                "parameters": "",
                 "accuracy": one.share_right,
-                "published": one.published,
+                "told": one.published if one.accuracy is not None else f"{one.share_right:.4f}",
+                "published": "" if one.accuracy is not None else one.published,
                 "source": one.source,
                 "url": one.url or "",
             }
@@ -192,8 +194,11 @@ def _counts(counted: pl.DataFrame, dataset: Dataset) -> Values:
     *classes, total = counted.rows()
     series = {split: counted[split][:-1].to_list() for split in counted.columns[1:]}
     values: Values = {
-        "counts_head": ["label", "class", *series],
-        "counts": [[at, *row] for at, row in enumerate(classes)] + [["", *total]],
+        "counts_head": ["class", "label", *series],
+        "counts": [
+            [name, label, *numbers]
+            for label, (name, *numbers) in [*enumerate(classes), ("", total)]
+        ],
         "counts_said": "",
         "counts_charts": {},
     }
@@ -237,7 +242,8 @@ def _intensities(figures: Path, inputs: Inputs) -> Values:
 
     dataset = inputs.subject.dataset
     columns = ["split", "label", "mean_intensity", "std_intensity", "nonzero_share"]
-    every = pl.read_parquet(figures, columns=columns)
+    channels = ["channel_mean_intensity", "channel_std_intensity"]
+    every = pl.read_parquet(figures, columns=[*columns, *channels])
     found = {
         split.name: every.filter(pl.col("split") == split.name).drop("split")
         for split in inputs.subject.splits
@@ -248,9 +254,9 @@ def _intensities(figures: Path, inputs: Inputs) -> Values:
     middles = {name: _middles(inputs.tables[name], len(dataset.classes)) for name in found}
     rows: list[list[object]] = []
     for label, name in [*enumerate(dataset.classes), (None, "all")]:
-        row: list[object] = ["" if label is None else label, name]
+        row: list[object] = [name, "" if label is None else label]
         for split, part in found.items():
-            mean, std, share = part.filter(pl.col("label").eq_missing(label)).row(0)[1:]
+            mean, std, share = part.filter(pl.col("label").eq_missing(label)).row(0)[1:4]
             middle = middles[split][-1 if label is None else label]
             row += [
                 _number(mean),
@@ -260,7 +266,7 @@ def _intensities(figures: Path, inputs: Inputs) -> Values:
             ]
         rows.append(row)
     kinds = ("mean", "middle 80 %", "std", "not 0")
-    head = ["label", "class", *(f"{split} {kind}" for split in found for kind in kinds)]
+    head = ["class", "label", *(f"{split} {kind}" for split in found for kind in kinds)]
     said = _extremes(dataset.classes, means, "{:.1f}", "Mean intensity")
     of_classes = {name: some[:-1] for name, some in middles.items()}
     charts = {
@@ -272,8 +278,25 @@ def _intensities(figures: Path, inputs: Inputs) -> Values:
         "intensities_head": head,
         "intensities": rows,
         "intensities_said": said,
+        "normalising": _normalising(every, inputs.subject.splits[0].name),
         "intensities_charts": _inlined(charts, "intensities", title, said),
     }
+
+
+def _normalising(every: pl.DataFrame, split: str) -> str:
+    """Return the constants with which people normalise pixels."""
+    import polars as pl
+
+    row = every.filter(pl.col("label").is_null(), split=split).row(0, named=True)
+    mean, std = (
+        ", ".join(f"{value / 255:.4f}" for value in row[f"channel_{figure}_intensity"])
+        for figure in ("mean", "std")
+    )
+    colours = " of red, green and blue" if "," in mean else ""
+    return (
+        f"Over all pixels of {split}, on a scale of 0 to 1: mean {mean}; standard deviation {std}"
+        f"{colours}."
+    )
 
 
 def _number(value: float | None) -> str:
@@ -308,21 +331,25 @@ def _samples(inputs: Inputs, figures: Path) -> Values:
 
     subject = inputs.subject
     dataset, first = subject.dataset, subject.splits[0].name
+    is_many = len(dataset.classes) > _pictures.FEW_CLASSES
     each = _pictures.samples_of_each(len(dataset.classes))
+    each = min(each, _IN_STRIP) if is_many else each
     found: list[list[_pictures.Record]] = [[] for _ in dataset.classes]
     for record in _pictures.first_of_each(inputs.tables[first], each):
         found[record.label].append(record)
     means = _pictures.means(figures)
     shown = sum(map(len, found)) + sum(map(len, means.images))
     scale = (_PIXELS_BYTES / (shown * dataset.image.size_bytes)) ** 0.5
-    longer = min(_LARGEST, int(scale * max(dataset.image.shape[:2])))
+    longer = min(_LARGE, int(scale * max(dataset.image.shape[:2])))
+    large = _SMALL if is_many else _LARGE
     strips = -(-each // _IN_STRIP)
     in_strip = -(-each // strips)
     return {
+        "is_many": is_many,
         "samples_split": first,
         "samples": [
             {
-                "label": label,
+                "label": _shown_label(label, dataset.classes[label]),
                 "name": dataset.classes[label],
                 "strips": [
                     _strip([one.image for one in some], longer, _recorded(some))
@@ -335,13 +362,18 @@ def _samples(inputs: Inputs, figures: Path) -> Values:
         "means_splits": means.heads,
         "means": [
             {
-                "label": label,
+                "label": _shown_label(label, name),
                 "name": name,
-                "strip": _strip(images, longer, f"{name}: mean of {_listed(means.heads)}"),
+                "strip": _strip(images, longer, f"mean of {_listed(means.heads)}", large),
             }
             for label, (name, images) in enumerate(zip(means.names, means.images, strict=True))
         ],
     }
+
+
+def _shown_label(label: int, name: str) -> str:
+    """Return a label, but nothing where the class is called so."""
+    return "" if name == str(label) else str(label)
 
 
 def _recorded(records: Sequence[_pictures.Record]) -> str:
@@ -353,13 +385,17 @@ def _listed(words: Sequence[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def _strip(images: Sequence[Pixels], longer: int, alt: str) -> Values:
-    """Return images side by side, each with at most so many pixels, enlarged by a whole factor."""
+def _strip(images: Sequence[Pixels], longer: int, alt: str, shown: int = _SMALL) -> Values:
+    """Return images side by side.
+
+    longer: how many pixels the longer side of each has at most, before it is
+    shown: about so long, enlarged by a whole factor.
+    """
     from . import _pages, _pictures
 
     png, size = _pictures.in_a_row(images, max(1, longer))
     height, width, _ = images[0].shape
-    factor = max(1, round(_SIDE / min(max(1, longer), max(height, width))))
+    factor = max(1, round(shown / min(max(1, longer), max(height, width))))
     across, down = (side * factor for side in size)
     return {"src": _pages.data_uri(png), "width": across, "height": down, "alt": alt}
 
@@ -412,7 +448,7 @@ def _duplicates(inputs: Inputs) -> Values:
                         "split": split,
                         "index": index,
                         "class": name,
-                        "picture": _strip([images[split, index]], _LARGEST, f"{split} {index:,}"),
+                        "picture": _strip([images[split, index]], _LARGE, f"{split} {index:,}"),
                     }
                     for split, index, name in some
                 ],
@@ -438,18 +474,30 @@ def _results(inputs: Inputs, reported: Sequence[Values]) -> Values:
     import polars as pl
 
     folder = _made(inputs, "benchmark")
+    tried = pl.read_parquet(folder / "results.parquet").to_dicts() if folder else []
     ours = [
         {
             "method": one["classifier"],
+            "parameters": one["parameters"],
             "accuracy": one["accuracy"],
-            "published": one["parameters"],
-            "source": "this benchmark",
+            "told": f"{one['accuracy']:.4f}",
+            "published": "",
+            "source": "benchmark of this card",
             "url": "",
         }
-        for one in (pl.read_parquet(folder / "results.parquet").to_dicts() if folder else ())
+        for one in tried
     ]
+    said = []
+    if ours:
+        said.append("What classic classifiers reach on test was tried for this card.")
+    if reported:
+        said.append("What others reported is theirs, and was not tried again.")
     found = sorted([*ours, *reported], key=lambda one: -float(one["accuracy"]))
-    return {"results": found, "results_said": ""}
+    return {
+        "results": found,
+        "results_said": " ".join(said),
+        "results_differ": any(one["published"] for one in found),
+    }
 
 
 def _made_by_others(inputs: Inputs) -> Iterator[Values]:
