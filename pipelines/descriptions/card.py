@@ -184,6 +184,8 @@ def _found(inputs: Inputs) -> Values:
         "duplicates": _duplicates(inputs),
         "tables": list(_tables(inputs)),
         "has_pictures": _made(inputs, "pictures") is not None,
+        "has_map": _made(inputs, "embedding") is not None,
+        "map_said": _map_said(inputs.subject),
     }
 
 
@@ -430,8 +432,8 @@ def _duplicates(inputs: Inputs) -> Values:
         for index, image in _pictures.images_at(inputs.tables[name], indices)
     }
     differing = sum(map(_differs, ordered))
-    said = f"{len(groups):,} images stand there in {len(found):,} records"
-    said += f", {differing:,} of them with different labels." if differing else "."
+    said = f"{len(groups):,} stand there more than once, in {len(found):,} records"
+    said += f"; {differing:,} of them have different labels." if differing else "."
     return {
         "records": subject.records,
         "groups": len(groups),
@@ -500,6 +502,14 @@ def _results(inputs: Inputs, reported: Sequence[Values]) -> Values:
     }
 
 
+def _map_said(subject: Subject) -> str:
+    from . import embedding
+
+    of = embedding.settings(subject)["tsne"]
+    some = "All" if of["records"] == of["of"] else f"{of['records']:,} of the {of['of']:,}"
+    return f"{some} records of {of['split']} as points, by t-SNE."
+
+
 def _made_by_others(inputs: Inputs) -> Iterator[Values]:
     """Yield the pictures that other descriptions drew, the most telling one first."""
     from PIL import Image
@@ -548,7 +558,7 @@ DESCRIPTION = Product(
     code_version="1",
     write=write,
     needs=("statistics", "tables"),
-    uses=("pictures",),
+    uses=("benchmark", "embedding", "pictures"),
     parameters=lambda subject, _chosen: _declared(subject),
     reproducible="same libraries",
     kind="html",
