@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-
 _ONE_AT_A_TIME = threading.Lock()
 
 
