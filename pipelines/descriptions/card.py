@@ -18,6 +18,7 @@ pictures and charts are drawn (`_pictures`, `_charts`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from ..records import Pixels
     from . import _pictures
+    from .benchmark import Result
 
 MOST_BYTES = 3_000_000
 _WORDS_BYTES = 250_000  # that are left for all but pictures and charts
@@ -480,34 +482,50 @@ def _leaks(group: _Group) -> bool:
 
 
 def _results(inputs: Inputs, reported: Sequence[Values]) -> Values:
-    """Return what our classifiers reach, where that was tried, beside what others reported."""
-    import polars as pl
+    """Return what classic classifiers reach, where that was tried, beside what others reported."""
+    from . import benchmark
 
-    folder = _made(inputs, "benchmark")
-    tried = pl.read_parquet(folder / "results.parquet").to_dicts() if folder else []
-    ours = [
-        {
-            "method": one["classifier"],
-            "parameters": one["parameters"],
-            "accuracy": one["accuracy"],
-            "told": f"{one['accuracy']:.4f}",
-            "published": "",
-            "source": "benchmark of this card",
-            "url": "",
-        }
-        for one in tried
-    ]
-    said = []
-    if ours:
-        said.append("What classic classifiers reach on test was tried for this card.")
+    said, ours = [], []
+    if folder := _made(inputs, "benchmark"):
+        found = benchmark.results(folder)  # the best first
+        settings = Counter(one.classifier for one in found)
+        best = {one.classifier: one for one in reversed(found)}
+        ours = [_our_result(one, settings[name]) for name, one in best.items()]
+        said.append(_how_tried(benchmark.about(folder)))
+        if not all(one.converged for one in best.values()):
+            said.append("An asterisk marks what stopped after the iterations stated.")
     if reported:
         said.append("What others reported is theirs, and was not tried again.")
-    found = sorted([*ours, *reported], key=lambda one: -float(one["accuracy"]))
+    results = sorted([*ours, *reported], key=lambda one: -float(one["accuracy"]))
     return {
-        "results": found,
+        "results": results,
         "results_said": " ".join(said),
-        "results_differ": any(one["published"] for one in found),
+        "results_differ": any(one["published"] for one in results),
     }
+
+
+def _our_result(one: Result, settings: int) -> Values:
+    of_several = f"the best of {settings} settings" if settings > 1 else ""
+    deviation = f" ± {one.std:.4f}" if one.std is not None else ""
+    return {
+        "method": one.classifier,
+        "parameters": "; ".join(filter(None, (one.text, of_several))),
+        "accuracy": one.accuracy,
+        "told": f"{one.accuracy:.4f}{deviation}{'' if one.converged else '*'}",
+        "published": "",
+        "source": "tried here",
+        "url": "",
+    }
+
+
+def _how_tried(how: Mapping[str, Any]) -> str:
+    train, repeats = how["train"], how["repeats"]
+    records = "all" if train["records"] == train["of"] else f"{train['records']:,}"
+    return (
+        f"Classifiers of scikit-learn were fitted here to {records} of the {train['of']:,} records "
+        f"of train, each pixel scaled to mean 0 and variance 1, and tried on all of test"
+        f"{f', {repeats} times' if repeats > 1 else ''}."
+    )
 
 
 def _map_said(subject: Subject) -> str:

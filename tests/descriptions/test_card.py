@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from xml.etree.ElementTree import Element
 
 import html5lib
 import numpy as np
-import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
@@ -22,7 +24,7 @@ from PIL import Image
 from assets.settings import ROOT
 from pipelines import tables
 from pipelines.declarations import Reported
-from pipelines.descriptions import _pages, card, embedding, pictures
+from pipelines.descriptions import _pages, benchmark, card, embedding, pictures
 from pipelines.exports import huggingface
 from pipelines.products import Inputs
 from pipelines.progress import silent
@@ -301,24 +303,31 @@ def test_results_of_others_stand_with_their_sources_the_best_first(root: Element
 def test_our_own_results_stand_beside_those_of_others(inputs: Inputs, tmp_path: Path) -> None:
     folder = tmp_path / "benchmark"
     folder.mkdir()
-    pl.DataFrame(
-        {
-            "classifier": ["GaussianNB", "MLP"],
-            "parameters": ["", "100"],
-            "accuracy": [0.5, 0.97312],
-            "std": [0.0, 0.0],
-            "converged": [True, False],
-        }
-    ).write_parquet(folder / "results.parquet")
+    how = {
+        "tier": "full",
+        "repeats": 1,
+        "train": {"records": 200, "of": 300, "chosen": "somehow"},
+        "test": {"records": 40},
+    }
+    kinds = ["classifier", "parameters", "repeats", "accuracy", "std", "converged", "predictions"]
+    tried = [
+        ("GaussianNB", "{}", 1, 0.5, None, True, ["a"]),
+        ("MLPClassifier", '{"hidden_layer_sizes": 100}', 1, 0.97312, None, False, ["b"]),
+        ("MLPClassifier", '{"hidden_layer_sizes": 10}', 1, 0.9, None, True, ["c"]),
+    ]
+    table = pa.Table.from_pylist([dict(zip(kinds, one, strict=True)) for one in tried])
+    table = table.replace_schema_metadata({benchmark.METADATA_KEY: json.dumps(how).encode()})
+    pq.write_table(table, folder / "results.parquet")
     paths = {**inputs.paths, "descriptions/shown/benchmark": folder}
-    found = page(written(replace(inputs, paths=paths), tmp_path / "card"))
-    told = [row[:2] for row in rows(section(found, "results"))][1:]
+    found = section(page(written(replace(inputs, paths=paths), tmp_path / "card")), "results")
+    told = [row[:2] for row in rows(found)][1:]
     assert told == [
         ["k-NN (1998)", "0.9920"],
-        ["MLP 100", "0.9731"],
+        ["MLPClassifier hidden_layer_sizes=100; the best of 2 settings", "0.9731*"],
         ["humans", "0.950"],
         ["GaussianNB", "0.5000"],
     ]
+    assert "to 200 of the 300 records of train" in words(found)
 
 
 def test_pictures_and_maps_are_shown_where_they_were_made(inputs: Inputs, tmp_path: Path) -> None:
