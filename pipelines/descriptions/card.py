@@ -500,7 +500,6 @@ def _results(inputs: Inputs, reported: Sequence[Values]) -> Values:
     return {
         "results": results,
         "results_said": " ".join(said),
-        "results_differ": any(one["published"] for one in results),
     }
 
 
@@ -520,10 +519,10 @@ def _our_result(one: Result, settings: int) -> Values:
 
 def _how_tried(how: Mapping[str, Any]) -> str:
     train, repeats = how["train"], how["repeats"]
-    records = "all" if train["records"] == train["of"] else f"{train['records']:,}"
+    some = f"{train['records']:,} of the" if train["records"] < train["of"] else "all"
     return (
-        f"Classifiers of scikit-learn were fitted here to {records} of the {train['of']:,} records "
-        f"of train, each pixel scaled to mean 0 and variance 1, and tried on all of test"
+        f"Classifiers of scikit-learn were fitted here to {some} {train['of']:,} records of train, "
+        "each pixel scaled to mean 0 and variance 1, and tried on all of test"
         f"{f', {repeats} times' if repeats > 1 else ''}."
     )
 
