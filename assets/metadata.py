@@ -11,18 +11,20 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import dagster as dg
 import pyarrow as pa
 
 from assets import checks
+from assets.settings import PAGES_PORT
 from pipelines import formats, statistics, tables
 from pipelines.building import Made
 from pipelines.declarations import Archive, Dataset, Source, Split
 from pipelines.plan import Planned
 from pipelines.products import Product
 from pipelines.stages import DEFAULT, OPTIONAL
-from pipelines.store import Provenance, clock
+from pipelines.store import Provenance, clock, layout
 
 if TYPE_CHECKING:  # polars and Pillow: the UI, and a run until its first step, need neither
     from pipelines.descriptions import _pictures
@@ -100,6 +102,7 @@ def materialized(planned: Planned, made: Sequence[Made]) -> dg.MaterializeResult
         **_reasons(rebuilt),
         **_shown(planned, made),
         **_options(planned, made[0].provenance),
+        **_page(planned),
         "path": os.path.commonpath([m.provenance.path for m in made]),
         "dagster/uri": Path(os.path.commonpath([m.path for m in made])).as_uri(),
         "size": f"{size_bytes:,} bytes",
@@ -132,6 +135,19 @@ def _shown(planned: Planned, made: Sequence[Made]) -> dict[str, Any]:
     if planned.stage == "tables":
         return _of_table(made[0].path)
     return _of_statistics(made[0].path) if planned.stage == "statistics" else {}
+
+
+def _page(planned: Planned) -> dict[str, Any]:
+    """Return where what is made for people to look at is seen."""
+    if not layout.is_for_people(planned.path):
+        return {}
+    slash = "/" if planned.product and planned.product.is_folder else ""
+    page = f"http://127.0.0.1:{PAGES_PORT}/{quote(planned.path)}{slash}"
+    return {
+        "look at it": dg.MetadataValue.md(
+            f"[{page}]({page})\n\nwhile `python -m assets browse` runs"
+        )
+    }
 
 
 def _reasons(rebuilt: Iterable[Made]) -> dict[str, str]:

@@ -6,11 +6,10 @@ import argparse
 import os
 import socket
 import sys
-import webbrowser
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from assets.command_line import options
+from assets.command_line import options, serving
 from assets.command_line.declaring import Commands
 from assets.command_line.display import say
 from assets.settings import ROOT, Settings
@@ -53,7 +52,8 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
     from assets.command_line import processes
 
-    _check_port(given.host, given.port)
+    # Before a second daemon disturbs a first.
+    serving.check_port("The UI", given.host, given.port, "--port (make ui PORT=…)")
     settings.plan()  # what is wrong with the catalogue is said before anything is made
     os.environ.update(settings.as_environment(), DAGSTER_HOME=str(settings.dagster_home))
     python, workspace = sys.executable, ["-w", str(ROOT / "workspace.yaml")]
@@ -62,8 +62,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     server = [python, "-c", _SERVER, *workspace, *quiet]
     server += ["--host", given.host, "--port", str(given.port)]
     daemon = [python, "-m", "dagster._daemon", "run", *workspace, *quiet]
-    host = f"[{given.host}]" if ":" in given.host else given.host
-    page = f"http://{host}:{given.port}/asset-groups"
+    page = f"{serving.address(given.host, given.port)}/asset-groups"
 
     def prepare(go_on: Callable[[], None]) -> None:
         from assets.definitions import automated
@@ -82,8 +81,8 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
 
     def is_ready() -> bool:
         ready = _answers(given.host, given.port)
-        if ready and given.browser and _is_looked_at():
-            webbrowser.open(page)
+        if ready and given.browser:
+            serving.open_page(page)
         return ready
 
     def died(command: Sequence[str]) -> None:
@@ -116,28 +115,9 @@ def _close_dead(settings: Settings) -> None:
         say(f"warning: {text}", error=True, flush=True)
 
 
-def _is_looked_at() -> bool:
-    """Whether somebody sits here who has a browser that is no terminal's."""
-    has_display = sys.platform != "linux" or {"DISPLAY", "WAYLAND_DISPLAY"} & {*os.environ}
-    return bool(sys.stdout.isatty() and has_display and "SSH_CONNECTION" not in os.environ)
-
-
 def _answers(host: str, port: int) -> bool:
     try:
         socket.create_connection((host, port), timeout=1).close()
     except OSError:
         return False
     return True
-
-
-def _check_port(host: str, port: int) -> None:
-    """Refuse an address that the UI can't serve on, before a second daemon disturbs a first."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.create_server((host, port), family=family).close()
-    except (OSError, OverflowError) as error:
-        why = str(getattr(error, "strerror", None) or error).partition(" (")[0].rstrip(".")
-        raise ImagesetsError(
-            f"The UI can't be served on {host}, port {port}: {why}. Is it running already? Choose "
-            "another port with --port (make ui PORT=…)."
-        ) from error

@@ -20,12 +20,12 @@ from .. import products, wording
 from ..products import Choices, Inputs, Product, Subject
 from ..progress import Advance
 from ..store import Facts, layout, writing
+from . import benchmark
 
 if TYPE_CHECKING:
     from ..records import Pixels
 
-MOST_BYTES = 3_000_000
-_FEW, _SEVERAL = 12, 30  # classes of which three and two records are shown; of more, one
+_FEW, _SEVERAL = 12, 30  # classes of which four and two records are shown; of more, one
 _LARGEST = 64  # pixels of an image's longer side: most kept
 _SMALL, _LARGE = 28, 56  # pixels that an image takes on a page, as nearly as whole factors give
 
@@ -74,6 +74,8 @@ def _found(inputs: Inputs, subject: Subject) -> Values:
     there = first in inputs.paths
     return {
         "split": subject.splits[0].name,
+        "is_narrow": len(subject.dataset.classes) <= _FEW,
+        "is_large": len(subject.dataset.classes) <= _SEVERAL,
         "pictures": list(_pictures(inputs.paths[first], subject)) if there else [],
         "card": next(_pages_of(inputs, subject, "card"), None),
         "records": [
@@ -100,7 +102,7 @@ def _pictures(table: Path, subject: Subject) -> Iterator[Values]:
 
     dataset = subject.dataset
     classes = len(dataset.classes)
-    each = 3 if classes <= _FEW else 2 if classes <= _SEVERAL else 1
+    each = 4 if classes <= _FEW else 2 if classes <= _SEVERAL else 1
     columns: list[list[Pixels]] = [[] for _ in dataset.classes]
     for one in first_of_each(table, each):
         columns[one.label].append(one.image)
@@ -140,24 +142,31 @@ def _results(inputs: Inputs) -> Values:
     """Return what classifiers reach: a row for the same one with the same settings everywhere.
 
     The rows stand in the order of their mean accuracy, the best first; a dataset that was not tried
-    with one counts for nothing there.
+    with one counts for nothing there. What looks the same is equally good.
     """
-    found: dict[tuple[str, str], dict[str, Values]] = {}
+    rows: dict[tuple[str, str], dict[str, Values]] = {}
     datasets = []
     for subject in inputs.subjects:
-        if rows := _of_benchmark(inputs, subject):
-            name = subject.dataset.name
-            datasets.append({"name": name, "title": subject.dataset.title})
-            best = max(round(row["accuracy"], 4) for row in rows)
-            for row in rows:
-                is_best = round(row["accuracy"], 4) == best
-                cell = {"best": is_best, **row}
-                found.setdefault((row["classifier"], row["parameters"]), {})[name] = cell
+        if (folder := _benchmark(inputs, subject)) is None:
+            continue
+        name, found = subject.dataset.name, benchmark.results(folder)
+        train = benchmark.about(folder)["train"]
+        datasets.append({"name": name, "title": subject.dataset.title, "train": train["records"]})
+        best = max(_shown(one.accuracy) for one in found)
+        for one in found:
+            accuracy = _shown(one.accuracy)
+            rows.setdefault((one.classifier, one.text), {})[name] = {
+                "exact": one.accuracy,
+                "accuracy": accuracy,
+                "std": None if one.std is None else _shown(one.std),
+                "best": accuracy == best,
+                "converged": one.converged,
+            }
 
     def mean(cells: dict[str, Values]) -> float:
-        return statistics.fmean(cell["accuracy"] for cell in cells.values())
+        return statistics.fmean(cell["exact"] for cell in cells.values())
 
-    ordered = sorted(found.items(), key=lambda one: (-mean(one[1]), one[0]))
+    ordered = sorted(rows.items(), key=lambda one: (-mean(one[1]), one[0]))
     return {
         "datasets": datasets,
         "rows": [
@@ -168,20 +177,17 @@ def _results(inputs: Inputs) -> Values:
             }
             for (classifier, parameters), cells in ordered
         ],
-        "stopped": any(not c["converged"] for cells in found.values() for c in cells.values()),
+        "stopped": any(not c["converged"] for cells in rows.values() for c in cells.values()),
     }
 
 
-def _of_benchmark(inputs: Inputs, subject: Subject) -> list[Values]:
-    """Return the rows of a dataset's benchmark, if it was made."""
-    import polars as pl
+def _shown(share: float) -> str:
+    return f"{share:.4f}"
 
-    product = products.known().get("benchmark")
-    folder = inputs.paths.get(product.path(subject)) if product else None
-    if folder is None:
-        return []
-    columns = ["classifier", "parameters", "accuracy", "converged"]
-    return pl.read_parquet(folder / "results.parquet", columns=columns).to_dicts()
+
+def _benchmark(inputs: Inputs, subject: Subject) -> Path | None:
+    """Return where a dataset's benchmark lies, if it was made."""
+    return inputs.paths.get(benchmark.DESCRIPTION.path(subject))
 
 
 DESCRIPTION = Product(
@@ -196,7 +202,7 @@ DESCRIPTION = Product(
     parameters=lambda subject, _chosen: _declared(subject),
     reproducible="same libraries",
     kind="html",
-    libraries=("jinja2", "numpy", "pillow", "polars", "pyarrow"),
+    libraries=("jinja2", "markdown-it-py", "numpy", "pillow", "polars", "pyarrow"),
     extra="cards",
-    requires=("jinja2",),
+    requires=("jinja2", "markdown-it-py"),
 )

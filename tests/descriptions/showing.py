@@ -39,6 +39,7 @@ def published(
     figures = folder / layout.statistics("shown")
     statistics.write(lying.values(), figures)
     paths = {layout.table("shown", name): path for name, path in lying.items()}
+    paths |= {layout.archive("shown", name): folder / "archives" / name for name in archives}
     subject = Subject(source, dataset, tuple(dataset.splits.values()))
     paths |= {layout.statistics("shown"): figures}
     known = (Input(p, hashing.sha256(file), file.stat().st_size) for p, file in paths.items())
