@@ -18,6 +18,7 @@ pictures and charts are drawn (`_pictures`, `_charts`).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -36,9 +37,11 @@ if TYPE_CHECKING:
 
     from ..records import Pixels
     from . import _pictures
+    from .benchmark import Result
 
 MOST_BYTES = 3_000_000
-_PIXELS_BYTES = 1_700_000  # of samples and mean images together, before they are compressed
+_WORDS_BYTES = 250_000  # that are left for all but pictures and charts
+_SAMPLES, _MEANS, _DUPLICATES = 0.55, 0.25, 0.2  # of what is left for pictures
 _LARGE, _SMALL = 84, 56  # pixels of an image's longer side on the page, where it was smaller
 _IN_STRIP = 5  # as many samples stand side by side on a phone
 _GROUPS, _IN_GROUP = 24, 6  # duplicates that are shown, and records of each
@@ -177,13 +180,18 @@ def _found(inputs: Inputs) -> Values:
     dataset = inputs.subject.dataset
     figures = inputs.paths[layout.statistics(dataset.name)]
     counted = statistics.counts(figures)
+    charts = _counts(counted, dataset) | _intensities(figures, inputs)
+    drawn = [*charts["counts_charts"].values(), *charts["intensities_charts"].values()]
+    room = MOST_BYTES - _WORDS_BYTES - sum(map(len, drawn))
     return {
-        **_counts(counted, dataset),
-        **_intensities(figures, inputs),
-        **_samples(inputs, figures),
-        "duplicates": _duplicates(inputs),
+        **charts,
+        **_samples(inputs, room * _SAMPLES),
+        **_means(figures, room * _MEANS),
+        "duplicates": _duplicates(inputs, room * _DUPLICATES),
         "tables": list(_tables(inputs)),
         "has_pictures": _made(inputs, "pictures") is not None,
+        "has_map": _made(inputs, "embedding") is not None,
+        "map_said": _map_said(inputs.subject),
     }
 
 
@@ -325,48 +333,45 @@ def _middles(table: Path, classes: int) -> list[tuple[float, float] | None]:
     return [*(middle(of_image[of_class == at]) for at in range(classes)), middle(of_image)]
 
 
-def _samples(inputs: Inputs, figures: Path) -> Values:
-    """Return the first records and the mean images of each class."""
+def _samples(inputs: Inputs, room: float) -> Values:
+    """Return the first records of each class, in strips of as many as a phone has room for."""
     from . import _pictures
 
     subject = inputs.subject
-    dataset, first = subject.dataset, subject.splits[0].name
-    is_many = len(dataset.classes) > _pictures.FEW_CLASSES
-    each = _pictures.samples_of_each(len(dataset.classes))
+    classes, first = subject.dataset.classes, subject.splits[0].name
+    is_many = len(classes) > _pictures.FEW_CLASSES
+    each = _pictures.samples_of_each(len(classes))
     each = min(each, _IN_STRIP) if is_many else each
-    found: list[list[_pictures.Record]] = [[] for _ in dataset.classes]
+    found: list[list[_pictures.Record]] = [[] for _ in classes]
     for record in _pictures.first_of_each(inputs.tables[first], each):
         found[record.label].append(record)
-    means = _pictures.means(figures)
-    shown = sum(map(len, found)) + sum(map(len, means.images))
-    scale = (_PIXELS_BYTES / (shown * dataset.image.size_bytes)) ** 0.5
-    longer = min(_LARGE, int(scale * max(dataset.image.shape[:2])))
-    large = _SMALL if is_many else _LARGE
-    strips = -(-each // _IN_STRIP)
-    in_strip = -(-each // strips)
+    most = -(-each // -(-each // _IN_STRIP))
+    parts = [some[at : at + most] for some in found for at in range(0, len(some), most)]
+    strips = _strips([[one.image for one in part] for part in parts], room, _SMALL)
+    of_class: list[list[Values]] = [[] for _ in classes]
+    for part, strip in zip(parts, strips, strict=True):
+        told = f"records {_listed([f'{one.index:,}' for one in part])}"
+        of_class[part[0].label].append({**strip, "alt": told})
+    values = [
+        {"label": _shown_label(at, name), "name": name, "strips": of_class[at]}
+        for at, name in enumerate(classes)
+    ]
+    return {"is_many": is_many, "samples_split": first, "samples": values}
+
+
+def _means(figures: Path, room: float) -> Values:
+    """Return the mean images of each class, those of all splits side by side."""
+    from . import _pictures
+
+    found = _pictures.means(figures)
+    is_many = len(found.names) > _pictures.FEW_CLASSES
+    strips = _strips(found.images, room, _SMALL if is_many else _LARGE)
+    told = f"mean of {_listed(found.heads)}"
     return {
-        "is_many": is_many,
-        "samples_split": first,
-        "samples": [
-            {
-                "label": _shown_label(label, dataset.classes[label]),
-                "name": dataset.classes[label],
-                "strips": [
-                    _strip([one.image for one in some], longer, _recorded(some))
-                    for at in range(0, len(records), in_strip)
-                    for some in [records[at : at + in_strip]]
-                ],
-            }
-            for label, records in enumerate(found)
-        ],
-        "means_splits": means.heads,
+        "means_splits": found.heads,
         "means": [
-            {
-                "label": _shown_label(label, name),
-                "name": name,
-                "strip": _strip(images, longer, f"mean of {_listed(means.heads)}", large),
-            }
-            for label, (name, images) in enumerate(zip(means.names, means.images, strict=True))
+            {"label": _shown_label(at, name), "name": name, "strip": {**strip, "alt": told}}
+            for at, (name, strip) in enumerate(zip(found.names, strips, strict=True))
         ],
     }
 
@@ -376,34 +381,39 @@ def _shown_label(label: int, name: str) -> str:
     return "" if name == str(label) else str(label)
 
 
-def _recorded(records: Sequence[_pictures.Record]) -> str:
-    return f"records {_listed([f'{one.index:,}' for one in records])}"
-
-
 def _listed(words: Sequence[str]) -> str:
     *most, last = words
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def _strip(images: Sequence[Pixels], longer: int, alt: str, shown: int = _SMALL) -> Values:
-    """Return images side by side.
+def _strips(rows: Sequence[Sequence[Pixels]], room: float, side: int) -> list[Values]:
+    """Return images side by side, row by row, enlarged by a whole factor.
 
-    longer: how many pixels the longer side of each has at most, before it is
-    shown: about so long, enlarged by a whole factor.
+    Args:
+        rows: of images; all are of one shape.
+        room: bytes that all of them may take; smaller copies are shown where it is too small.
+        side: about how long the longer side of an image is on the page.
     """
     from . import _pages, _pictures
 
-    png, size = _pictures.in_a_row(images, max(1, longer))
-    height, width, _ = images[0].shape
-    factor = max(1, round(shown / min(max(1, longer), max(height, width))))
-    across, down = (side * factor for side in size)
-    return {"src": _pages.data_uri(png), "width": across, "height": down, "alt": alt}
+    longer = min(_LARGE, max((max(row[0].shape) for row in rows), default=1))
+    while True:
+        drawn = [_pictures.in_a_row(row, longer) for row in rows]
+        strips = [(_pages.data_uri(png), size) for png, size in drawn]
+        weight = sum(len(src) for src, _ in strips)
+        if weight <= room or longer == 1:
+            break
+        longer = max(1, int(longer * (room / weight) ** 0.5))
+    factor = max(1, round(side / longer))
+    return [
+        {"src": src, "width": size[0] * factor, "height": size[1] * factor} for src, size in strips
+    ]
 
 
 # --- Duplicates -----------------------------------------------------------------------------------
 
 
-def _duplicates(inputs: Inputs) -> Values:
+def _duplicates(inputs: Inputs, room: float) -> Values:
     """Return the records with the same pixels: how many there are, and some of them as pictures."""
     from ..statistics import duplicates
     from . import _pictures
@@ -429,9 +439,11 @@ def _duplicates(inputs: Inputs) -> Values:
         for name, indices in wanted.items()
         for index, image in _pictures.images_at(inputs.tables[name], indices)
     }
+    strips = _strips([[image] for image in images.values()], room, _SMALL)
+    drawn = dict(zip(images, strips, strict=True))
     differing = sum(map(_differs, ordered))
-    said = f"{len(groups):,} images stand there in {len(found):,} records"
-    said += f", {differing:,} of them with different labels." if differing else "."
+    said = f"{len(groups):,} stand there more than once, in {len(found):,} records"
+    said += f"; {differing:,} of them have different labels." if differing else "."
     return {
         "records": subject.records,
         "groups": len(groups),
@@ -448,7 +460,7 @@ def _duplicates(inputs: Inputs) -> Values:
                         "split": split,
                         "index": index,
                         "class": name,
-                        "picture": _strip([images[split, index]], _LARGE, f"{split} {index:,}"),
+                        "picture": drawn[split, index],
                     }
                     for split, index, name in some
                 ],
@@ -470,34 +482,57 @@ def _leaks(group: _Group) -> bool:
 
 
 def _results(inputs: Inputs, reported: Sequence[Values]) -> Values:
-    """Return what our classifiers reach, where that was tried, beside what others reported."""
-    import polars as pl
+    """Return what classic classifiers reach, where that was tried, beside what others reported."""
+    from . import benchmark
 
-    folder = _made(inputs, "benchmark")
-    tried = pl.read_parquet(folder / "results.parquet").to_dicts() if folder else []
-    ours = [
-        {
-            "method": one["classifier"],
-            "parameters": one["parameters"],
-            "accuracy": one["accuracy"],
-            "told": f"{one['accuracy']:.4f}",
-            "published": "",
-            "source": "benchmark of this card",
-            "url": "",
-        }
-        for one in tried
-    ]
-    said = []
-    if ours:
-        said.append("What classic classifiers reach on test was tried for this card.")
+    said, ours = [], []
+    if folder := _made(inputs, "benchmark"):
+        found = benchmark.results(folder)  # the best first
+        settings = Counter(one.classifier for one in found)
+        best = {one.classifier: one for one in reversed(found)}
+        ours = [_our_result(one, settings[name]) for name, one in best.items()]
+        said.append(_how_tried(benchmark.about(folder)))
+        if not all(one.converged for one in best.values()):
+            said.append("An asterisk marks what stopped after the iterations stated.")
     if reported:
         said.append("What others reported is theirs, and was not tried again.")
-    found = sorted([*ours, *reported], key=lambda one: -float(one["accuracy"]))
+    results = sorted([*ours, *reported], key=lambda one: -float(one["accuracy"]))
     return {
-        "results": found,
+        "results": results,
         "results_said": " ".join(said),
-        "results_differ": any(one["published"] for one in found),
     }
+
+
+def _our_result(one: Result, settings: int) -> Values:
+    of_several = f"the best of {settings} settings" if settings > 1 else ""
+    deviation = f" ± {one.std:.4f}" if one.std is not None else ""
+    return {
+        "method": one.classifier,
+        "parameters": "; ".join(filter(None, (one.text, of_several))),
+        "accuracy": one.accuracy,
+        "told": f"{one.accuracy:.4f}{deviation}{'' if one.converged else '*'}",
+        "published": "",
+        "source": "tried here",
+        "url": "",
+    }
+
+
+def _how_tried(how: Mapping[str, Any]) -> str:
+    train, repeats = how["train"], how["repeats"]
+    some = f"{train['records']:,} of the" if train["records"] < train["of"] else "all"
+    return (
+        f"Classifiers of scikit-learn were fitted here to {some} {train['of']:,} records of train, "
+        "each pixel scaled to mean 0 and variance 1, and tried on all of test"
+        f"{f', {repeats} times' if repeats > 1 else ''}."
+    )
+
+
+def _map_said(subject: Subject) -> str:
+    from . import embedding
+
+    of = embedding.settings(subject)["tsne"]
+    some = "All" if of["records"] == of["of"] else f"{of['records']:,} of the {of['of']:,}"
+    return f"{some} records of {of['split']} as points, by t-SNE."
 
 
 def _made_by_others(inputs: Inputs) -> Iterator[Values]:
@@ -548,7 +583,7 @@ DESCRIPTION = Product(
     code_version="1",
     write=write,
     needs=("statistics", "tables"),
-    uses=("pictures",),
+    uses=("benchmark", "embedding", "pictures"),
     parameters=lambda subject, _chosen: _declared(subject),
     reproducible="same libraries",
     kind="html",
