@@ -259,7 +259,7 @@ def test_a_folder_without_a_page_is_shown_as_its_pictures(browser: Browser) -> N
     said = browser.ask("/descriptions/tiny_digits/pictures/")
     for name in ("samples.png", "sprite.png", "means.png", "counts.svg"):
         assert f'src="{name}"' in said.body.decode()
-    assert "tiny_digits/pictures" in said.text
+    assert "Tiny digits as pictures: samples, mean images" in said.text
 
 
 def test_the_ui_links_to_the_page_that_an_asset_made(shown: Project) -> None:
