@@ -269,8 +269,8 @@ def test_the_ui_links_to_the_page_that_an_asset_made(shown: Project) -> None:
         facts = metadata._page(planned)
         assert bool(facts) == layout.is_for_people(path)
     [records] = metadata._page(shown.plan().named()["tiny_digits/train_records"]).values()
-    page = f"http://127.0.0.1:{PAGES_PORT}{RECORDS}"
-    assert records.value == f"[{page}]({page})\n\nwhile `python -m assets browse` runs"
+    link = f"[{RECORDS[1:]}](http://127.0.0.1:{PAGES_PORT}{RECORDS})"
+    assert records.value == f"{link}\n\nwhile `python -m assets browse` runs"
 
 
 # --- The command ----------------------------------------------------------------------------------
