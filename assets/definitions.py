@@ -76,6 +76,7 @@ def automated(settings: Settings) -> dg.Definitions:
                     integrity.declared(settings.store, plan, source),
                 )
             ),
+            *([integrity.declared(settings.store, plan, None)] if plan.of_catalogue() else []),
         ],
         schedules=[
             refresh.weekly(refreshing, *when),

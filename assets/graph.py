@@ -1,7 +1,7 @@
 """The catalogue as Dagster assets, and what these need to run.
 
 For each source of the catalogue its archives; for each dataset its tables, statistics, exports, and
-its description for other catalogues.
+its description for other catalogues; and what there is one of for all datasets together.
 
     mnist/archives ─┬─ mnist/train ─┬─ mnist/train_csv
                     │               ├─ mnist/train_lmdb
@@ -82,6 +82,9 @@ def _assets(
         for planned in plan.of(source.datasets.values()):
             if planned.subject and planned.asset in among:
                 yield _asset(plan, planned, planned.subject)
+    for planned in plan.of_catalogue():
+        if planned.product and planned.asset in among:
+            yield products.of_catalogue(plan, planned, planned.product)
 
 
 def _with_what_they_need(plan: Plan, wanted: Collection[AssetPath]) -> set[AssetPath]:

@@ -11,18 +11,20 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import dagster as dg
 import pyarrow as pa
 
 from assets import checks
+from assets.settings import PAGES_PORT
 from pipelines import formats, statistics, tables
 from pipelines.building import Made
 from pipelines.declarations import Archive, Dataset, Source, Split
 from pipelines.plan import Planned
 from pipelines.products import Product
 from pipelines.stages import DEFAULT, OPTIONAL
-from pipelines.store import Provenance, clock
+from pipelines.store import Provenance, clock, layout
 
 if TYPE_CHECKING:  # polars and Pillow: the UI, and a run until its first step, need neither
     from pipelines.descriptions import _pictures
@@ -32,21 +34,25 @@ LAST_READ = checks.LAST_READ
 
 
 def tags(
-    stage: str, source: Source, dataset: Dataset | None = None, split: Split | None = None
+    stage: str,
+    source: Source | None = None,
+    dataset: Dataset | None = None,
+    split: Split | None = None,
 ) -> dict[str, str]:
     """Return the tags that an asset can be selected by, for example `tag:dataset=mnist`."""
     named = {"source": source, "dataset": dataset, "split": split}
     return {"stage": stage} | {key: one.name for key, one in named.items() if one is not None}
 
 
-def group(stage: str, source: Source, dataset: Dataset | None = None) -> str:
+def group(stage: str, source: Source | None = None, dataset: Dataset | None = None) -> str:
     """Return the group of assets that one is shown in: a part for each step of a path.
 
     A source has one, each of its datasets one inside (`emnist/letters`) unless it is the only one,
-    and what is made on request is apart in `on_request`, inside either.
+    and what is made on request is apart in `on_request`, inside either. What is of all sources has
+    `catalogue`.
     """
-    parts = [source.name]
-    if dataset and len(source.datasets) > 1:
+    parts = [source.name if source else "catalogue"]
+    if source and dataset and len(source.datasets) > 1:
         parts.append(dataset.name.removeprefix(f"{source.name}_"))
     return "/".join(parts if stage in DEFAULT else [*parts, "on_request"])
 
@@ -96,6 +102,7 @@ def materialized(planned: Planned, made: Sequence[Made]) -> dg.MaterializeResult
         **_reasons(rebuilt),
         **_shown(planned, made),
         **_options(planned, made[0].provenance),
+        **_page(planned),
         "path": os.path.commonpath([m.provenance.path for m in made]),
         "dagster/uri": Path(os.path.commonpath([m.path for m in made])).as_uri(),
         "size": f"{size_bytes:,} bytes",
@@ -122,12 +129,22 @@ def materialized(planned: Planned, made: Sequence[Made]) -> dg.MaterializeResult
 
 def _shown(planned: Planned, made: Sequence[Made]) -> dict[str, Any]:
     """Return what an asset shows, by its stage."""
-    if planned.subject is None:
+    if planned.is_archive:
         declared = _archives(planned.source, planned.stage)
         return _of_archives(planned.source, declared, (m.provenance for m in made))
     if planned.stage == "tables":
         return _of_table(made[0].path)
     return _of_statistics(made[0].path) if planned.stage == "statistics" else {}
+
+
+def _page(planned: Planned) -> dict[str, Any]:
+    """Return where what is made for people to look at is seen."""
+    if not layout.is_for_people(planned.path):
+        return {}
+    place = f"{planned.path}/" if planned.product and planned.product.is_folder else planned.path
+    page = f"http://127.0.0.1:{PAGES_PORT}/{quote(place)}"
+    shown = f"[{place}]({page})\n\nwhile `python -m assets browse` runs"
+    return {"look at it": dg.MetadataValue.md(shown)}
 
 
 def _reasons(rebuilt: Iterable[Made]) -> dict[str, str]:
@@ -269,10 +286,13 @@ def statistics_columns(dataset: Dataset, split_tables: Iterable[dg.AssetKey]) ->
     )
 
 
-def product_columns(product: Product, dataset: Dataset, needs: Sequence[Planned]) -> dict[str, Any]:
+def product_columns(
+    product: Product, datasets: Sequence[Dataset], needs: Sequence[Planned]
+) -> dict[str, Any]:
     """Return the columns of an export or a description, and the tables' that each comes from."""
     keys = [dg.AssetKey(needed.asset) for needed in needs if needed.stage == "tables"]
-    if not (columns := product.columns_of(dataset)):
+    of_each = (column for dataset in datasets for column in product.columns_of(dataset))
+    if not (columns := list(dict.fromkeys(of_each))):
         return {}
     return _columns(
         [

@@ -1,11 +1,11 @@
-"""Per dataset, or split of it: an export or a description, whatever it is.
+"""Exports and descriptions, whatever they are: of a dataset, of a split of it, or of all datasets.
 
 Not here: what there is of these (`pipelines.exports`, `pipelines.descriptions`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
@@ -18,20 +18,52 @@ from pipelines.stages import DEFAULT
 
 
 def asset(plan: Plan, planned: Planned, product: Product, subject: Subject) -> dg.AssetsDefinition:
-    """Return the asset of an export or a description."""
-    needs = [plan.artefacts[path] for path in (*planned.needs, *planned.uses)]
+    """Return the asset of an export or a description of a dataset, or of a split of it."""
+    source, dataset = subject.source, subject.dataset
     split = subject.split if product.scope == "split" else None
+    return _asset(
+        plan,
+        planned,
+        product,
+        description=metadata.about(_lead(product, subject), source, dataset),
+        group=metadata.group(product.name, source, dataset),
+        tags=metadata.tags(product.name, source, dataset, split),
+    )
+
+
+def of_catalogue(plan: Plan, planned: Planned, product: Product) -> dg.AssetsDefinition:
+    """Return the asset of a description of all datasets together."""
+    return _asset(
+        plan,
+        planned,
+        product,
+        description=f"All datasets of the catalogue {product.title}",
+        group=metadata.group(product.name),
+        tags=metadata.tags(product.name),
+    )
+
+
+def _asset(
+    plan: Plan,
+    planned: Planned,
+    product: Product,
+    description: str,
+    group: str,
+    tags: Mapping[str, str],
+) -> dg.AssetsDefinition:
+    needs = [plan.artefacts[path] for path in (*planned.needs, *planned.uses)]
+    datasets = [subject.dataset for subject in planned.subjects]
 
     @dg.asset(
         key=planned.asset,
         deps=list(dict.fromkeys(dg.AssetKey(needed.asset) for needed in needs)),
         kinds={product.kind or product.name},
         code_version=product.code_version,
-        description=metadata.about(_lead(product, subject), subject.source, subject.dataset),
-        metadata=metadata.product_columns(product, subject.dataset, needs),
-        group_name=metadata.group(product.name, subject.source, subject.dataset),
+        description=description,
+        metadata=metadata.product_columns(product, datasets, needs),
+        group_name=group,
         owners=metadata.OWNERS,
-        tags=metadata.tags(product.name, subject.source, subject.dataset, split),
+        tags=tags,
         output_required=product.name in DEFAULT and room_of(product.name) != "exports",
     )
     def made_for_others(

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 EXECUTORS = ("in_process", "multiprocess")
 LONGEST_NAME_BYTES = 255  # of a file or folder, on Linux and macOS
+PAGES_PORT = 8321  # where `browse` serves, unless it is told otherwise: what the UI links to
 BUILT_IN_CATALOGUE = Path(__file__).resolve().parent / "catalogue"
 
 

@@ -136,7 +136,7 @@ def _in_a_process(stage: str, folder: Path) -> Peak:
 def export(name: str, subject: Subject, table: Path, goal: Path) -> None:
     """Write the export called so of a table, with its options as they are by default."""
     product = products.known()[name]
-    inputs = Inputs(subject, {}, (), {subject.split.name: table})
+    inputs = Inputs((subject,), {}, (), {subject.split.name: table})
     product.write(inputs, goal, product.chosen({}), silent)
 
 

@@ -29,6 +29,7 @@ from .declarations import (
     Image,
     Listed,
     Member,
+    Reported,
     Source,
     Split,
     Text,
@@ -198,7 +199,7 @@ def _roles() -> set[str]:
 
 def _keys() -> set[str]:
     """Return all that may be a key; some fields are none, or are spelt otherwise."""
-    kinds = (Source, Dataset, Split, Image, Archive, GzipHeader, Listed)
+    kinds = (Source, Dataset, Split, Image, Archive, GzipHeader, Listed, Reported)
     found = {field.name for kind in kinds for field in fields(kind)} | {"bytes", "defaults"}
     return found - {"name", "source", "size_bytes"} | _roles()
 
@@ -315,6 +316,16 @@ def _dataset_contradictions(dataset: Dataset) -> Iterator[str]:
             yield f"{key}: expected {dataset.image.channels} value(s), one per channel"
     if bool(dataset.mean) != bool(dataset.std):
         yield "mean and std: give both or neither"
+    for at, one in enumerate(dataset.reported):
+        for problem in _report_contradictions(one, dataset.reported[:at]):
+            yield f"reported.{at}: {problem}"
+
+
+def _report_contradictions(one: Reported, before: Sequence[Reported]) -> Iterator[str]:
+    if (one.accuracy is None) == (one.error_percent is None):
+        yield "give accuracy or error_percent, as it was published"
+    if one in before:
+        yield f"{one.method} stands there twice"
 
 
 def _split_contradictions(source: Source, dataset: Dataset, split: Split) -> Iterator[str]:

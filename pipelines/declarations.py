@@ -55,6 +55,8 @@ Positive = Annotated[int, Strict(), Field(ge=1, le=2**63 - 1)]
 Records = Annotated[int, Strict(), Field(ge=1, le=2**32)]  # as many as a table's index can count
 Label = Annotated[int, Strict(), Field(ge=0, le=255)]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+Percent = Annotated[float, Strict(), Field(ge=0, le=100)]
+Year = Annotated[int, Strict(), Field(ge=1950, le=2100)]
 MD5 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 SHA256 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _NO_KEY = Field(validation_alias="(filled in while loading)")
@@ -78,6 +80,12 @@ MirrorURL = Annotated[
     str,
     Strict(),
     StringConstraints(pattern=r"^https?://[^/@]+/(.*/)?$"),
+    AfterValidator(_can_be_asked),
+]
+PageURL = Annotated[
+    str,
+    Strict(),
+    StringConstraints(pattern=r"^https?://[^/@]+(/.*)?$"),
     AfterValidator(_can_be_asked),
 ]
 PackagePlace = Annotated[
@@ -203,6 +211,40 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True, config=STRICT)
+class Reported:
+    """A result on the test split that others reported: an accuracy or an error, as published.
+
+    method: what classified.
+    source: who says so, or where; nothing is shown without one.
+    accuracy: the share of records that were classified rightly.
+    error_percent: of 100 records, how many were not.
+    url: of the page.
+    year: of the method, where the source tells.
+    """
+
+    method: Text
+    source: Text
+    accuracy: Share | None = None
+    error_percent: Percent | None = None
+    url: PageURL | None = None
+    year: Year | None = None
+
+    @property
+    def published(self) -> str:
+        """Return the figure as it was published: `0.950`, or `0.8 % error`."""
+        if self.accuracy is not None:
+            return max(f"{self.accuracy:.3f}", f"{self.accuracy:.12g}", key=len)
+        return f"{self.error_percent:g} % error"
+
+    @property
+    def share_right(self) -> float:
+        """Return the accuracy, of an error too: for comparing and sorting, not for quoting."""
+        if self.accuracy is not None:
+            return self.accuracy
+        return round(1 - (self.error_percent or 0.0) / 100, 12)
+
+
+@dataclass(frozen=True, slots=True, config=STRICT)
 class Dataset:
     """Records that share one list of classes.
 
@@ -212,6 +254,7 @@ class Dataset:
     orientation: "transposed" where images are stored column by column.
     first_label: the publisher's label of `classes[0]`.
     mean, std: published constants of the training split, per channel, intensities scaled to 0–1.
+    reported: what others say that classifiers reach on test, each with its source.
     readers: export → what its readers insist on, by the keys that the export knows
         (`products.Product.names`): column names, versions, folders.
     """
@@ -228,6 +271,7 @@ class Dataset:
     coarse_classes: tuple[Text, ...] = ()
     mean: tuple[Share, ...] = ()
     std: tuple[Share, ...] = ()
+    reported: tuple[Reported, ...] = ()
     readers: Mapping[Text, Mapping[Text, ReaderName]] = Field(default_factory=dict)
     name: FilledIn = ""
     source: FilledIn = ""

@@ -36,7 +36,9 @@ class Planned:
     stage: what makes it.
     asset: the asset that it is, or is a part of.
     path: where it lies in the data folder; of a folder's one file, that file.
-    subject: what it holds records of, or tells of; None for an archive.
+    sources: whose archives it is one of, or made of.
+    subjects: what it holds records of, or tells of: nothing for an archive, a split or a dataset,
+        or for one of the catalogue every dataset.
     needs, uses: the paths of what it is made from; and of what it shows where that is there.
     product: its declaration, where it is an export or a description.
     declared: the artefact as it would be made: known already, or a function of its inputs.
@@ -45,12 +47,33 @@ class Planned:
     stage: str
     asset: AssetPath
     path: str
-    source: Source
-    subject: Subject | None
+    sources: tuple[Source, ...]
+    subjects: tuple[Subject, ...]
     needs: tuple[str, ...]
     uses: tuple[str, ...]
     product: Product | None
     declared: Artefact | Callable[[tuple[Input, ...]], Artefact] = field(repr=False, compare=False)
+
+    @property
+    def source(self) -> Source:
+        """The one source."""
+        [source] = self.sources
+        return source
+
+    @property
+    def subject(self) -> Subject | None:
+        """The split or dataset that it is of; None for an archive, and for one of the catalogue."""
+        return None if self.is_archive or self.is_of_catalogue else self.subjects[0]
+
+    @property
+    def is_archive(self) -> bool:
+        """Whether it is as a publisher serves it."""
+        return self.product is None and not self.subjects
+
+    @property
+    def is_of_catalogue(self) -> bool:
+        """Whether there is one of it for all datasets together."""
+        return self.product is not None and self.product.scope == "catalogue"
 
     @property
     def holds_records(self) -> bool:
@@ -66,9 +89,10 @@ class Planned:
         """How to have it."""
         if self.stage == OPTIONAL:
             return f"Fetch it: python -m assets build {self.source.name} --only {OPTIONAL}"
-        if self.subject is None:
+        if self.is_archive:
             return f"Fetch it: python -m assets fetch {self.source.name}"
-        return f"Build it: python -m assets build {self.subject.dataset.name} --only {self.stage}"
+        of_one = f" {self.subject.dataset.name}" if self.subject else ""
+        return f"Build it: python -m assets build{of_one} --only {self.stage}"
 
     def artefact(self, sha256: Callable[[str], str | None] = lambda _path: None) -> Artefact:
         """Return it as it would be made now; `sha256` tells what lies at a path, if anything."""
@@ -88,12 +112,12 @@ class Planned:
         Raises:
             ArtefactError: a library that it needs is not there.
         """
-        if self.subject is None:
+        if self.is_archive:
             raise TypeError("an archive is made from nothing here")
         if self.product:
             self.product.require()
         lying = {made_from.path: store.local(made_from.path) for made_from in inputs}
-        return Inputs(self.subject, lying, inputs, tables)
+        return Inputs(self.subjects, lying, inputs, tables)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +135,26 @@ class Plan:
     def of(
         self, datasets: Iterable[Dataset], stages: Collection[str] | None = None
     ) -> tuple[Planned, ...]:
-        """Return what there can be of datasets, of some stages (or all), with all that it needs."""
+        """Return what there can be of datasets, of some stages (or all), with all that it needs.
+
+        What is one of the catalogue is of all datasets: it is among them where its stage is named,
+        or all of its datasets are.
+        """
         chosen = list(datasets)
         names = {dataset.name for dataset in chosen}
         sources = {dataset.source for dataset in chosen}
+
+        def is_of_them(one: Planned) -> bool:
+            if one.is_archive:
+                return one.source.name in sources
+            if one.is_of_catalogue and stages is not None:
+                return True
+            return all(subject.dataset.name in names for subject in one.subjects)
+
         wanted = {
             one.path
             for one in self.artefacts.values()
-            if (stages is None or one.stage in stages)
-            and (one.source.name in sources if one.subject is None else _name(one) in names)
+            if (stages is None or one.stage in stages) and is_of_them(one)
         }
         for one in reversed(self.artefacts.values()):
             if one.path in wanted:
@@ -127,10 +162,25 @@ class Plan:
         assets = {self.artefacts[path].asset for path in wanted}  # made as wholes
         return tuple(one for one in self.artefacts.values() if one.asset in assets)
 
+    def with_shown(self, wanted: Iterable[Planned]) -> tuple[Planned, ...]:
+        """Return artefacts with all that decides whether they are up to date, in their order.
+
+        That is what they need, and what they show if it is there.
+        """
+        paths = {one.path for one in wanted}
+        for one in reversed(self.artefacts.values()):
+            if one.path in paths:
+                paths.update((*one.needs, *one.uses))
+        return tuple(one for path, one in self.artefacts.items() if path in paths)
+
+    def of_catalogue(self) -> list[Planned]:
+        """Return what there is one of for all datasets together."""
+        return [one for one in self.artefacts.values() if one.is_of_catalogue]
+
     def archives_of(self, source: Source) -> list[Planned]:
         """Return the archives of a source, optional ones too."""
-        of_source = (one for one in self.artefacts.values() if one.source is source)
-        return [one for one in of_source if one.subject is None]
+        archives = (one for one in self.artefacts.values() if one.is_archive)
+        return [one for one in archives if one.source is source]
 
     def assets(self, wanted: Iterable[Planned] | None = None) -> list[AssetPath]:
         """Return the assets that some artefacts (all, by default) belong to, in their order."""
@@ -144,15 +194,15 @@ class Plan:
         """
         found = dict(self.artefacts)
         for one in self.artefacts.values():
-            if one.subject is not None:
+            if not one.is_archive:
                 found["/".join(one.asset)] = one
-                if one.product and Path(one.product.files).parent.name not in ("{dataset}", ""):
+                if (
+                    one.subject
+                    and one.product
+                    and Path(one.product.files).parent.name not in ("{dataset}", "")
+                ):
                     found[one.path.rpartition("/")[0]] = one
         return found
-
-
-def _name(planned: Planned) -> str:
-    return planned.subject.dataset.name if planned.subject else ""
 
 
 def of(declared: Catalogue, options: Mapping[str, Any]) -> Plan:
@@ -164,6 +214,12 @@ def of(declared: Catalogue, options: Mapping[str, Any]) -> Plan:
     for dataset in declared.datasets.values():
         for one in _of_dataset(declared.source_of(dataset), dataset, options):
             found[one.path] = one
+    of_all = [
+        _of_catalogue(declared, product, tuple(found.values()), options)
+        for product in products.known().values()
+        if product.scope == "catalogue"
+    ]
+    found |= {one.path: one for one in of_all if one.subjects}
     return Plan(declared, found, options)
 
 
@@ -172,12 +228,13 @@ def _archives(source: Source) -> Iterator[Planned]:
     for stage, declared in kinds.items():
         for archive in declared.values():
             made, asset = archives.artefact(source, archive), (source.name, stage)
-            yield Planned(stage, asset, made.path, source, None, (), (), None, made)
+            yield Planned(stage, asset, made.path, (source,), (), (), (), None, made)
 
 
 def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) -> list[Planned]:
     """Return what is made of a dataset, split by split, then of all splits."""
-    made = [one for one in products.known().values() if _applies(one, source, dataset)]
+    known = (one for one in products.known().values() if one.scope != "catalogue")
+    made = [one for one in known if _applies(one, source, dataset)]
     whole = Subject(source, dataset, tuple(dataset.splits.values()))
     parts = [Subject(source, dataset, (split,)) for split in whole.splits]
     paths = _paths(whole, parts, made)
@@ -194,28 +251,67 @@ def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) ->
             product.name,
             (dataset.name, f"{prefix}{product.name}"),
             product.path(subject),
-            source,
-            subject,
+            (source,),
+            (subject,),
             of(product.needs, subject),
             uses,
             product,
-            functools.partial(_made, product, subject, options),
+            functools.partial(_made, product, (subject,), options),
         )
 
     found = []
     for part in parts:
         table = tables.artefact(source, dataset, part.split, options["compression_level"])
         asset, needs = (dataset.name, part.split.name), of(["archives"], part)
-        found.append(Planned("tables", asset, table.path, source, part, needs, (), None, table))
+        found.append(
+            Planned("tables", asset, table.path, (source,), (part,), needs, (), None, table)
+        )
         found += [planned(product, part) for product in made if product.scope == "split"]
     asset, declare = (
         (dataset.name, "statistics"),
         functools.partial(statistics.artefact, source, dataset),
     )
     [path], needs = of(["statistics"], whole), of(["tables"], whole)
-    found.append(Planned("statistics", asset, path, source, whole, needs, (), None, declare))
+    found.append(Planned("statistics", asset, path, (source,), (whole,), needs, (), None, declare))
     found += [planned(product, whole) for product in made if product.scope == "dataset"]
     return _needs_first(found)
+
+
+def _of_catalogue(
+    declared: Catalogue, product: Product, made: Collection[Planned], options: Mapping[str, Any]
+) -> Planned:
+    """Return what is made of all datasets that a product applies to, in the order of their names.
+
+    So the order in which they are declared decides nothing.
+    """
+    subjects = tuple(
+        Subject(source, dataset, tuple(dataset.splits.values()))
+        for _, dataset in sorted(declared.datasets.items())
+        for source in [declared.source_of(dataset)]
+        if _applies(product, source, dataset)
+    )
+    sources = {subject.source.name: subject.source for subject in subjects}
+    names = {subject.dataset.name for subject in subjects}
+
+    def of(stages: Collection[str]) -> tuple[str, ...]:
+        return tuple(
+            one.path
+            for one in made
+            if one.stage in stages
+            and (one.subject.dataset.name in names if one.subject else one.source.name in sources)
+        )
+
+    return Planned(
+        product.name,
+        (product.scope, product.name),
+        product.files.rstrip("/"),
+        tuple(sources.values()),
+        subjects,
+        of(product.needs),
+        of(product.uses),
+        product,
+        functools.partial(_made, product, subjects, options),
+    )
 
 
 def _applies(product: Product, source: Source, dataset: Dataset) -> bool:
@@ -258,10 +354,16 @@ def _needs_first(found: Iterable[Planned]) -> list[Planned]:
 
 
 def _made(
-    product: Product, subject: Subject, options: Mapping[str, Any], inputs: tuple[Input, ...]
+    product: Product,
+    subjects: tuple[Subject, ...],
+    options: Mapping[str, Any],
+    inputs: tuple[Input, ...],
 ) -> Artefact:
-    path = product.path(subject)
-    parameters = product.parameters(subject, product.chosen(options))
+    path, chosen = product.path(subjects[0]), product.chosen(options)
+    if product.scope == "catalogue":
+        parameters = {one.dataset.name: product.parameters(one, chosen) for one in subjects}
+    else:
+        parameters = product.parameters(subjects[0], chosen)
     sidecar = layout.sidecar(path) if product.sidecar else None
     return Artefact(
         path,

@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.util
 import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
 from .declarations import Dataset, Source, Split
@@ -32,7 +31,7 @@ if TYPE_CHECKING:  # numpy takes long to import
 
 ROOMS = {"exports": "EXPORT", "descriptions": "DESCRIPTION"}  # room → what a module declares
 
-Scope = Literal["split", "dataset"]
+Scope = Literal["split", "dataset", "catalogue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,15 +108,22 @@ class Subject:
 class Inputs:
     """The files that a product is made from, up to date and held open while it is written.
 
+    subjects: what it is made of: one split or dataset, or every dataset of the catalogue.
     paths: where each lies, by the path that it has in the data folder.
     known: their paths, sizes and SHA-256, as its provenance will tell them.
-    tables: split → its Parquet table.
+    tables: split → its Parquet table; nothing where it is one of the catalogue.
     """
 
-    subject: Subject
+    subjects: tuple[Subject, ...]
     paths: Mapping[str, Path]
     known: tuple[Input, ...]
     tables: Mapping[str, Path]
+
+    @property
+    def subject(self) -> Subject:
+        """The one split or dataset."""
+        [subject] = self.subjects
+        return subject
 
     @property
     def table(self) -> Path:
@@ -186,16 +192,18 @@ class Product:
 
     name: its stage: `--only csv`, the asset `mnist/train_csv`, its kind in the UI.
     title: what follows the name of a dataset or split: "as CSV: …".
-    scope: whether there is one of each split, or one of each dataset.
+    scope: whether there is one of each split, one of each dataset, or one of the catalogue, which
+        is of all datasets that it applies to: it is made whichever of them are asked for.
     files: where it lies in the data folder, with `{dataset}` and `{split}`; a folder, which
         appears whole, where it ends in `/`.
     code_version: raised when its bytes can change though nothing else does.
     write: (inputs, goal, choices, advance) → facts; writes the file `goal`, or into the empty
         folder `goal`, tells how many records are done, and returns what it found out.
     needs: the stages that it is made from.
-    uses: the stages that it shows where they are there.
+    uses: the stages that it shows where they are there; of each dataset, as with those it needs.
     applies: whether there is one of a dataset.
-    parameters: (subject, choices) → what decides its bytes beside inputs and code, in JSON's types.
+    parameters: (subject, choices) → what decides its bytes beside inputs and code, in JSON's types;
+        of one of the catalogue it is asked for each dataset.
     read: (path, subject, start, stop) → its records in order; `ArtefactError` where one is not
         there, or can't be one. Required where it holds any.
     room: bytes of an image → bytes that a record takes, for the warning before a disk fills.
@@ -208,7 +216,7 @@ class Product:
     libraries: whose versions are recorded, where those of all are not; never a reason to rebuild.
     names: key → `str` or `bool`: what the catalogue may say of a dataset for its readers
         (`[datasets.mnist.readers.<name>]`), where they insist on names.
-    requires, extra: the libraries that not everybody has, as they are imported, and the optional
+    requires, extra: the libraries that not everybody has, as they are installed, and the optional
         dependencies in pyproject.toml that bring them.
     read_by: who opens it as it is.
     measured: of MNIST's train (of both splits, where it is one of each dataset), on two cores with
@@ -258,10 +266,20 @@ class Product:
             if dataset.coarse_classes or not str(column.of).startswith("coarse_")
         )
 
+    def lines(self, reader: Reader, subject: Subject, data: PurePath) -> str:
+        """Return the lines with which a reader opens it in a data folder; of the first split."""
+        place = data / self.path(subject)
+        return reader.lines(
+            path=str(place),
+            folder=str(place.parent),
+            dataset=subject.dataset.name,
+            split=subject.splits[0].name,
+        ).strip("\n")
+
     @property
     def lacking(self) -> str:
         """Why it can be neither made nor read here, as a sentence; empty where it can."""
-        missing = [name for name in self.requires if importlib.util.find_spec(name) is None]
+        missing = [name for name in self.requires if not _is_installed(name)]
         if not missing:
             return ""
         return (
@@ -284,6 +302,17 @@ class Product:
             option.name: options.get(f"{self.name}_{option.name}", option.default)
             for option in self.options
         }
+
+
+def _is_installed(library: str) -> bool:
+    """Return whether a library is there, by the name that it is installed by."""
+    from importlib import metadata  # takes a twentieth of a second to import
+
+    try:
+        metadata.distribution(library)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 @functools.cache
@@ -320,5 +349,7 @@ def _lying_in(room: str) -> tuple[Product, ...]:
                 f"{lying.name} declares no {ROOMS[room]} = Product(…), as every module of its room "
                 "does but for helpers, whose names begin with _."
             )
+        if product.scope == "catalogue" and (product.read or room == "exports"):
+            raise TypeError(f"{lying.name} is of the catalogue, but records are those of a split.")
         found.append(product)
     return tuple(found)

@@ -37,6 +37,19 @@ class Display:
         yield silent
 
 
+def by_share(advance: Advance, total: int) -> Callable[[float], None]:
+    """Return what takes which share of a task is done, 0 to 1, and tells `advance` of its total."""
+    told = 0
+
+    def until(share: float) -> None:
+        nonlocal told
+        done = round(total * min(1.0, share))
+        advance(done - told)
+        told = done
+
+    return until
+
+
 def size(number: float) -> str:
     """Return a number of bytes as people read it, in powers of 1000."""
     if number < 1000:

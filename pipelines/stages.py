@@ -88,6 +88,6 @@ def reserved() -> re.Pattern[str]:
     """Return what no split may be called: other assets, and other record sets in its Croissant."""
     known = products.known().values()
     of_splits = "|".join(product.name for product in known if product.scope == "split")
-    names = [product.name for product in known if product.scope == "dataset"]
+    names = [product.name for product in known if product.scope != "split"]
     names = [*BASIC, OPTIONAL, *names, rf".*_({of_splits})", "splits", "(coarse_)?classes"]
     return re.compile("|".join(names))

@@ -15,6 +15,7 @@ import pytest
 from pipelines import catalogue, declarations, formats, plan
 from pipelines.declarations import Catalogue
 from pipelines.errors import CatalogueError, UnknownName
+from pipelines.stages import DEFAULT
 from tests.builders import Publisher
 
 BUILT_IN = Path(__file__).parent.parent / "assets" / "catalogue"
@@ -302,6 +303,42 @@ def test_the_quirks_of_emnist_and_cifar_100_are_declared(built_in: Catalogue) ->
     )
 
 
+# As the encyclopedia's page on MNIST and the publisher's page on Fashion-MNIST have them.
+REPORTED = {
+    "mnist": [
+        *("12 % error", "0.8 % error", "0.42 % error", "0.39 % error", "0.27 % error"),
+        *("0.31 % error", "0.26 % error", "0.21 % error", "0.21 % error", "0.18 % error"),
+    ],
+    "fashion_mnist": ["0.835", "0.898", "0.926", "0.934", "0.950", "0.954", "0.963", "0.967"],
+}
+
+
+def test_results_that_others_reported_are_as_published_and_each_has_its_source(
+    built_in: Catalogue,
+) -> None:
+    declared = {name: dataset.reported for name, dataset in built_in.datasets.items()}
+    found = {name: [one.published for one in some] for name, some in declared.items() if some}
+    assert found == REPORTED
+    assert {one.source for one in declared["mnist"]} == {"Wikipedia, MNIST database"}
+    assert {one.source for one in declared["fashion_mnist"]} == {"Fashion-MNIST's README"}
+    assert all(one.url for some in declared.values() for one in some)
+    assert [one.share_right for one in declared["mnist"]][:3] == [0.88, 0.992, 0.9958]
+
+
+def test_what_others_reported_decides_nothing_of_what_a_plain_build_makes(
+    publisher: Publisher,
+) -> None:
+    def declared() -> list[Any]:
+        found = plan.of(plan.load(publisher.catalogue), {"compression_level": -1})
+        some = found.of(found.declared.datasets.values(), DEFAULT)
+        return [(one.path, one.artefact().code_version, one.artefact().parameters) for one in some]
+
+    before = declared()
+    edited(publisher, _dataset("reported", f"[{_RESULT}]"))
+    assert plan.load(publisher.catalogue).datasets["tiny_digits"].reported
+    assert declared() == before
+
+
 # --- what is refused ------------------------------------------------------------------------------
 
 TRAIN = "[datasets.tiny_digits.splits.train]"
@@ -318,6 +355,13 @@ def _split(key: str, value: str) -> Edit:
 
 def _dataset(key: str, value: str) -> Edit:
     return replaced(f"{DATASET}\n", f"{DATASET}\n{key} = {value}\n")
+
+
+_RESULT = '{ method = "SVM", source = "A page", accuracy = 0.9 }'
+
+
+def _reported(facts: str) -> Edit:
+    return _dataset("reported", f"[{{ {facts} }}]")
 
 
 def _renamed_archive(name: str) -> Edit:
@@ -408,6 +452,33 @@ BAD = [
     (_dataset("coarse_classes", '["all"]'), ["format idx has one channel and no coarse_classes"]),
     (replaced("channels = 1", "channels = 3"), ["format idx has one channel"]),
     (_dataset("mean", "[0.1]"), ["mean and std", "both or neither"]),
+    # what others report
+    (_reported('method = "SVM", accuracy = 0.9'), ["reported.0.source: missing key"]),
+    (
+        _reported('method = "SVM", accuracy = 0.9, source = " "'),
+        ["reported.0.source: ", "found ' '"],
+    ),
+    (_reported('source = "A page", accuracy = 0.9'), ["reported.0.method: missing key"]),
+    (
+        _reported('method = "SVM", source = "A page"'),
+        ["reported.0: give accuracy or error_percent"],
+    ),
+    (
+        _reported('method = "SVM", source = "A page", accuracy = 0.992, error_percent = 0.8'),
+        ["reported.0: give accuracy or error_percent, as it was published"],
+    ),
+    (_reported('method = "SVM", source = "x", accuracy = 99.2'), ["reported.0.accuracy", "99.2"]),
+    (
+        _reported('method = "SVM", source = "x", error_percent = 101'),
+        ["reported.0.error_percent", "found 101"],
+    ),
+    (_reported('method = "a", source = "x", accuracy = 1, year = 98'), ["reported.0.year", "98"]),
+    (_reported('method = "a", source = "x", accuracy = 1, url = "x.org"'), ["reported.0.url"]),
+    (_reported('method = "a", acuracy = 1'), ["acuracy: unknown key. Did you mean 'accuracy'?"]),
+    (
+        _dataset("reported", f"[{_RESULT}, {_RESULT}]"),
+        ["reported.1: SVM stands there twice"],
+    ),
     (
         _dataset("mean", "[0.1, 0.2]\nstd = [0.1, 0.2]"),
         ["mean: expected 1 value(s)", "std: expected 1 value(s)"],

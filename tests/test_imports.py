@@ -24,7 +24,7 @@ RANKS = {
         {"store"},
         {"formats", "archives"},
         {"catalogue", "products"},
-        {"stages"},
+        {"stages", "wording"},
         {"tables"},
         {"statistics", "exports"},
         {"descriptions"},

@@ -56,8 +56,28 @@ def test_asking_for_a_stage_gives_what_it_needs_too(built_in: plan.Plan) -> None
     mnist = built_in.declared.select(["mnist"])
     found = [one.stage for one in built_in.of(mnist, ["statistics"])]
     assert found == ["archives"] * 4 + ["tables"] * 2 + ["statistics"]
-    made = {name for name, product in products.known().items() if product.applies(mnist[0])}
+    known = products.known().values()
+    made = {one.name for one in known if one.scope != "catalogue" and one.applies(mnist[0])}
     assert {one.stage for one in built_in.of(mnist)} == {*stages.BASIC, *made}
+
+
+def test_what_is_of_all_datasets_is_planned_where_it_is_named_or_all_of_them_are(
+    built_in: plan.Plan,
+) -> None:
+    everything = tuple(built_in.declared.datasets.values())
+    [index] = built_in.of_catalogue()
+    assert (index.asset, index.path) == (("catalogue", "index"), "descriptions/index.html")
+    assert built_in.of(everything[:1], ["index"]) == (index,), "it needs nothing"
+    assert index in built_in.of(everything)
+    assert index not in built_in.of(everything[1:]), "it shows others, too"
+    assert index not in built_in.of(everything, stages.DEFAULT)
+    assert (index.subject, len(index.subjects), len(index.sources)) == (None, 10, 5)
+    shown = {one.path for one in built_in.with_shown([index])}
+    assert shown > {*index.uses}
+    assert "statistics/mnist.parquet" in shown, "cards are made from it"
+    named = built_in.named()
+    assert named["catalogue/index"] is named["descriptions/index.html"] is index
+    assert "descriptions" not in named, "there is more in it"
 
 
 def test_an_asset_is_planned_whole_where_only_a_part_of_it_is_needed(

@@ -111,6 +111,8 @@ def _console() -> Console | None:
 
 def _title(chain: Chain) -> str:
     said = chain.facts
+    if "datasets" in said:
+        return f"of all datasets of the catalogue: {said['datasets']}"
     if "dataset" not in said:
         return f"an archive of {said['source']}"
     title = "/".join(said[key] for key in ("dataset", "split") if key in said)

@@ -107,14 +107,9 @@ class Export:
 
     def lines(self, reader: Reader, data: PurePath) -> str:
         """Return the lines with which a reader opens the example, in a data folder."""
-        one = self.example
-        assert one.subject is not None
-        return reader.lines(
-            path=str(data / one.path),
-            folder=str((data / one.path).parent),
-            dataset=one.subject.dataset.name,
-            split=one.subject.splits[0].name,
-        ).strip("\n")
+        subject = self.example.subject
+        assert subject is not None
+        return self.product.lines(reader, subject, data)
 
 
 def found(plan: Plan, names: Iterable[str]) -> list[Export]:

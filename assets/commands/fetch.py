@@ -37,5 +37,5 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
         return build(settings, given.datasets, ["archives"])
     plan, wanted = settings.plan(), stages.selected(given.only, settings.exports)
     needed = planned(plan, selected(plan.declared, given.datasets), wanted)
-    archives = {one.stage for one in needed if one.subject is None}
+    archives = {one.stage for one in needed if one.is_archive}
     return build(settings, given.datasets, sorted(archives))

@@ -7,7 +7,6 @@ import os
 import socket
 import sys
 import tempfile
-import webbrowser
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 from assets.command_line import options
 from assets.command_line.declaring import Commands
 from assets.command_line.display import say
+from assets.serving import sites
 from assets.settings import Settings
 from pipelines.errors import ImagesetsError
 
@@ -53,7 +53,8 @@ def add(commands: Commands) -> None:
 
 def run(settings: Settings, given: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
-    _check_port(given.host, given.port)
+    # Before a second daemon disturbs a first.
+    sites.check_port("The UI", given.host, given.port, "--port (make ui PORT=…)")
     settings.plan()  # what is wrong with the catalogue is said before anything is made
     os.environ.update(settings.as_environment(), DAGSTER_HOME=str(settings.dagster_home))
     with tempfile.TemporaryDirectory(prefix="imagesets-") as folder:  # short, as for a socket
@@ -73,8 +74,7 @@ def _serve(settings: Settings, given: argparse.Namespace, folder: Path) -> int:
         "daemon": [python, "-m", "dagster._daemon", "run", *common],
     }
     names = [*commands]
-    host = f"[{given.host}]" if ":" in given.host else given.host
-    page = f"http://{host}:{given.port}/asset-groups"
+    page = f"{sites.address(given.host, given.port)}/asset-groups"
 
     def is_ready(go_on: Callable[[], None]) -> bool:
         if code_server.listens(code_server.link(folder)):
@@ -83,8 +83,8 @@ def _serve(settings: Settings, given: argparse.Namespace, folder: Path) -> int:
             return False
         say(f"Dagster UI: {page} (stop with Ctrl-C)")
         say(SENTENCE, flush=True)
-        if given.browser and _is_looked_at():
-            webbrowser.open(page)
+        if given.browser:
+            sites.open_page(page)
         _keep_house(settings)
         return True
 
@@ -127,28 +127,9 @@ def _close_dead(settings: Settings) -> None:
         say(f"warning: {text}", error=True, flush=True)
 
 
-def _is_looked_at() -> bool:
-    """Whether somebody sits here who has a browser that is no terminal's."""
-    has_display = sys.platform != "linux" or {"DISPLAY", "WAYLAND_DISPLAY"} & {*os.environ}
-    return bool(sys.stdout.isatty() and has_display and "SSH_CONNECTION" not in os.environ)
-
-
 def _answers(host: str, port: int) -> bool:
     try:
         socket.create_connection((host, port), timeout=1).close()
     except OSError:
         return False
     return True
-
-
-def _check_port(host: str, port: int) -> None:
-    """Refuse an address that the UI can't serve on, before a second daemon disturbs a first."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        socket.create_server((host, port), family=family).close()
-    except (OSError, OverflowError) as error:
-        why = str(getattr(error, "strerror", None) or error).partition(" (")[0].rstrip(".")
-        raise ImagesetsError(
-            f"The UI can't be served on {host}, port {port}: {why}. Is it running already? Choose "
-            "another port with --port (make ui PORT=…)."
-        ) from error

@@ -68,7 +68,7 @@ def _covered(plan: Plan, verdicts: Sequence[Verdict]) -> list[dg.AssetKey]:
     compared = [
         one.is_deep and one.condition != "uncompared"
         for one in verdicts
-        if one.has_recorded_bytes and plan.artefacts[one.path].subject
+        if one.has_recorded_bytes and not plan.artefacts[one.path].is_archive
     ]
     is_deep = bool(compared) and all(compared)
     return [VERIFIED, DEEPLY] if is_deep else [VERIFIED] if verdicts else []
@@ -129,10 +129,13 @@ def evaluations(plan: Plan, verdicts: Iterable[Verdict]) -> list[dg.AssetCheckEv
     return told
 
 
-def specs(plan: Plan, source: Source) -> list[dg.AssetCheckSpec]:
-    """Return the checks of the integrity of all assets of a source."""
-    of_source = [*plan.archives_of(source), *plan.of(source.datasets.values())]
-    archives = {one.asset: one.subject is None for one in of_source}
+def specs(plan: Plan, source: Source | None) -> list[dg.AssetCheckSpec]:
+    """Return the checks of the integrity of all assets of a source, or of the catalogue."""
+    wanted = plan.of_catalogue()
+    if source:
+        of_source = [*plan.archives_of(source), *plan.of(source.datasets.values())]
+        wanted = [one for one in of_source if not one.is_of_catalogue]
+    archives = {one.asset: one.is_archive for one in wanted}
     return [
         spec
         for asset, is_archive in archives.items()
@@ -140,15 +143,17 @@ def specs(plan: Plan, source: Source) -> list[dg.AssetCheckSpec]:
     ]
 
 
-def declared(store: Store, plan: Plan, source: Source) -> dg.AssetChecksDefinition:
+def declared(store: Store, plan: Plan, source: Source | None) -> dg.AssetChecksDefinition:
     """Return the checks of all assets of a source, to be executed one by one or all at once.
+
+    Without a source, of those of the catalogue, for which everything is read.
 
     A run that materializes assets does not verify them: what it makes, it tells of in its steps,
     and of what it finds as it was, what was last found still stands.
     """
 
     @dg.multi_asset_check(
-        name=f"integrity_of_{source.name}",
+        name=f"integrity_of_{source.name if source else 'all_datasets'}",
         specs=specs(plan, source),
         can_subset=True,
         description="Reads again what is here; in a run that makes something, it reads nothing.",
@@ -160,8 +165,9 @@ def declared(store: Store, plan: Plan, source: Source) -> dg.AssetChecksDefiniti
         else:
             deep = any(key.name == checks.RECORDS for key in asked)
             of = {key.asset_key.path[0] for key in asked}
-            of = {*source.datasets} if source.name in of else of & {*source.datasets}
-            datasets = [source.datasets[name] for name in sorted(of)]
+            known = source.datasets if source else plan.declared.datasets
+            of = of & {*known} if source and source.name not in of else {*known}
+            datasets = [known[name] for name in sorted(of)]
             verdicts = verify.verify(store, plan, datasets, Display(), deep=deep)
             told = [*evaluations(plan, verdicts), *_uncompared(plan, verdicts)]
         for one in told:

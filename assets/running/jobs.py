@@ -35,7 +35,9 @@ def of_assets(plan: Plan, exports: Collection[str]) -> Iterator[dg.JobDefinition
     """Yield jobs that materialize assets, each with what they need; `exports` are those made."""
     declared, default = plan.declared, selected([], exports)
     apart = [
-        spec.key for source in declared.sources.values() for spec in integrity.specs(plan, source)
+        spec.key
+        for source in (*declared.sources.values(), None)
+        for spec in integrity.specs(plan, source)
     ]
     everything = tuple(declared.datasets.values())
 

@@ -79,7 +79,7 @@ def sound(store: Folder, plan: Plan, wanted: Iterable[Planned]) -> dict[AssetPat
     """
     wanted = tuple(wanted)
     try:
-        states = status.states(store, wanted)
+        states = status.states(store, plan.with_shown(wanted))
     except MadeByNewer:
         return {}  # each step says of its own what it can't read
     assets: dict[AssetPath, list[Planned]] = {}

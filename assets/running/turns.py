@@ -53,7 +53,8 @@ def taken(
 
 def sources_of(plan: Plan, assets: Collection[AssetPath]) -> set[str]:
     """Return the names of the sources of some assets."""
-    return {one.source.name for one in plan.artefacts.values() if one.asset in assets}
+    some = (one for one in plan.artefacts.values() if one.asset in assets)
+    return {source.name for one in some for source in one.sources}
 
 
 def of_run(

@@ -1,6 +1,6 @@
-"""The processes behind the UI: what serves the definitions to it and starts their runs.
+"""What serves on this machine: the processes behind the UI, and pages of our own.
 
-`processes` keeps those together that live and die together; `code_server` is one of them, and
-`loaded` what it serves. Not here: the definitions themselves (`assets.definitions`), or the command
-that starts it all (`assets.commands.ui`).
+`processes` keeps those together that live and die together; `code_server` is one of them, `server`
+what it starts, and `loaded` what that serves. `sites` sends pages to a browser. Not here: the
+definitions (`assets.definitions`), what there is to see, or the commands (`assets.commands`).
 """

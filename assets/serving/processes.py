@@ -1,4 +1,4 @@
-"""Processes that live and die together: the UI and the daemon.
+"""Processes that live until they are told to stop: the UI and the daemon, together.
 
 Not here: what they do.
 """
@@ -96,6 +96,12 @@ def together(
             for number in _TOLD_TO_STOP:
                 signal.signal(number, signal.SIG_IGN)  # once is enough
             _end([*processes.values()])
+
+
+def until_told_to_stop(work: Callable[[], object]) -> None:
+    """Do something until it ends or we are told to stop."""
+    with contextlib.suppress(_Stopped), _told_to_stop():
+        work()
 
 
 def _start(command: Sequence[str], stdin: int | None = None) -> subprocess.Popen[Any]:

@@ -44,7 +44,7 @@ class Ahead:
             if one.asset in self._needed:
                 needed = {artefacts[path].asset for path in (*one.needs, *one.uses)}
                 self._needed[one.asset] |= needed & self._needed.keys()
-                if one.subject is None:
+                if one.is_archive:
                     self._fetched.add(one.asset)
         self._begin()
 

@@ -103,17 +103,18 @@ class Workshop:
         """
         parts = [one for one in self.plan.artefacts.values() if one.asset == asset]
         first = parts[0]
-        if first.subject is None:
-            return self._archives(first.source, parts)
         if first.product is not None:
-            made = self._product(first, first.product, first.subject)
+            made = self._product(first, first.product)
+        elif first.subject is None:
+            return self._archives(first.source, parts)
         elif first.stage == "tables":
             made = self._table(first, first.subject)
         else:
             made = self._statistics(first, first.subject)
         with self.doubting([made]):
             prints = self.known.fingerprints
-            found = findings.of(self.store, first.subject.dataset, made.provenance, prints)
+            of_one = first.subject and first.subject.dataset
+            found = findings.of(self.store, of_one, made.provenance, prints) if of_one else []
         if first.stage == "statistics":
             for table in made.provenance.inputs:
                 prints.pop(str(table.sha256), None)  # nobody else needs them
@@ -180,18 +181,23 @@ class Workshop:
 
         return self._make(artefact, subject.records, "records", build)
 
-    def _product(self, planned: Planned, product: Product, subject: Subject) -> Made:
-        inputs = status.inputs(self.store, self.plan, planned)
-        names = {
-            split.name: layout.table(subject.dataset.name, split.name) for split in subject.splits
-        }
-        of_splits = {split: self.store.local(path) for split, path in names.items()}
+    def _product(self, planned: Planned, product: Product) -> Made:
+        inputs, subject = status.inputs(self.store, self.plan, planned), planned.subject
+        of_splits = {} if subject is None else self._tables(subject)
+        records = sum(one.records for one in planned.subjects)
 
         def build(goal: Path, advance: Advance) -> Facts:
             opened = planned.opened(self.store, inputs, of_splits)
             return product.write(opened, goal, product.chosen(self.plan.options), advance)
 
-        return self._make(planned.made_from(inputs), subject.records, "records", build)
+        return self._make(planned.made_from(inputs), records, "records", build)
+
+    def _tables(self, subject: Subject) -> dict[str, Path]:
+        """Return split → where its table lies."""
+        names = {
+            split.name: layout.table(subject.dataset.name, split.name) for split in subject.splits
+        }
+        return {split: self.store.local(path) for split, path in names.items()}
 
     def _make(self, artefact: Artefact, total: int, unit: Unit, build: Build) -> Made:
         """Bring an artefact up to date; if that takes `build`, show how far it is of `total`."""

@@ -11,7 +11,6 @@ import base64
 import contextlib
 import io
 import math
-import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ import polars as pl
 import pyarrow.parquet as pq
 from PIL import Image, ImageChops, ImageDraw, ImageFont
 
-from .. import tables
+from .. import tables, wording
 from ..records import Pixels
 
 MOST_EXAMPLES = 10  # of a class on a contact sheet
@@ -32,6 +31,7 @@ FEW_CLASSES = 30  # at most so many have their examples drawn large
 LARGE, SMALL = 56, 28  # pixels of an example's longer side, as nearly as a whole factor gives
 MOST_BYTES = 150_000  # of a sheet
 GREYS, COLOURS = 12, (60, 28, 12, 6)  # of a sheet; the fewer, the smaller
+_FEWEST_SAMPLES, _SAMPLES = 3, 400  # of a class on a page, and about of all together
 MOST_LETTERS = 999  # of markdown that Dagster's UI shows at once; more hides behind a button
 
 _FONT_SIZE = 15
@@ -74,6 +74,45 @@ def examples(path: Path) -> Rows:
     return Rows(about.classes, _examples(path, each, len(about.classes)), about.shape)
 
 
+def samples_of_each(classes: int) -> int:
+    """Return how many samples of each class are shown on a page: of more classes, fewer."""
+    return max(_FEWEST_SAMPLES, min(MOST_EXAMPLES, _SAMPLES // classes))
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record of a table.
+
+    number: which of its class it is, from 0.
+    """
+
+    index: int
+    label: int
+    number: int
+    image: Pixels
+
+
+def first_of_each(table: Path, most: int) -> Iterator[Record]:
+    """Yield the first records of each class of a table, in the order of their index."""
+    labels = tables.labels(table)["label"]
+    order = np.argsort(labels, kind="stable")
+    sorted_labels = labels[order]
+    numbers = np.empty(len(order), np.int64)
+    numbers[order] = np.arange(len(order)) - np.searchsorted(sorted_labels, sorted_labels)
+    for index, image in images_at(table, np.flatnonzero(numbers < most).tolist()):
+        yield Record(index, int(labels[index]), int(numbers[index]), image)
+
+
+def images_at(table: Path, indices: Sequence[int]) -> Iterator[tuple[int, Pixels]]:
+    """Yield records of a table by their indices, in order: the index, and an image to keep."""
+    first, at = (indices[0] if indices else 0), 0
+    for batch in tables.batches(table, first, indices[-1] + 1 if indices else 0):
+        while at < len(indices) and indices[at] < first + len(batch):
+            yield indices[at], batch.images[indices[at] - first].copy()
+            at += 1
+        first += len(batch)
+
+
 def means(path: Path) -> Rows:
     """Return each class's mean image in each split; black where a split has none of a class."""
     schema = pq.read_schema(path)
@@ -101,8 +140,8 @@ def strip(rows: Rows, alt: str) -> str:
     classes = min(_STRIP_CLASSES, len(rows.names))
     while classes:
         chosen = np.linspace(0, len(rows.names) - 1, classes).round().astype(int)
-        names = " · ".join(_plain(_cut(rows.names[at])) for at in chosen)
-        told = f"{' above '.join(map(_plain, rows.heads))}: {names}" if rows.heads else names
+        names = " · ".join(wording.plain(_cut(rows.names[at])) for at in chosen)
+        told = f"{' above '.join(map(wording.plain, rows.heads))}: {names}" if rows.heads else names
         lines = [
             [next(iter(rows.images[at][line:]), None) for at in chosen]
             for line in range(max(1, len(rows.heads)))
@@ -141,6 +180,22 @@ def bars(names: Sequence[str], series: Mapping[str, Sequence[float]]) -> str:
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{right}' height='{18 * len(names) + 22}' "
         f"fill='gray' stroke-width='{thick}' style='font:13px sans-serif'>{''.join(parts)}</svg>"
     )
+
+
+def in_a_row(images: Sequence[Pixels], longer: int) -> tuple[bytes, tuple[int, int]]:
+    """Return images of one shape side by side as a PNG, and its width and height.
+
+    A pixel between two is transparent. The longer side of each has `longer` pixels, if it had more.
+    """
+    height, width, channels = images[0].shape
+    scale = min(1.0, longer / max(height, width))
+    wide, tall = (max(1, round(side * scale)) for side in (width, height))
+    size = (len(images) * (wide + 1) - 1, tall)
+    row = Image.new("LA" if channels == 1 else "RGBA", size)
+    for at, one in enumerate(images):
+        image = Image.fromarray(one[..., 0] if channels == 1 else one)
+        row.paste(image.resize((wide, tall), Image.Resampling.BOX), (at * (wide + 1), 0))
+    return _png(row), size
 
 
 def in_markdown(picture: bytes | str, alt: str) -> str:
@@ -325,8 +380,3 @@ def _png(image: Image.Image) -> bytes:
 
 def _cut(name: str) -> str:
     return name if len(name) <= _NAME_LETTERS else name[: _NAME_LETTERS - 1] + "…"
-
-
-def _plain(text: str) -> str:
-    """Return text of which markdown takes nothing for its own."""
-    return re.sub(r"([\\`*_{}\[\]<>#|&~!])", r"\\\1", text)

@@ -21,12 +21,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
+from .. import wording
 from ..declarations import Dataset, Source, Split
 from ..products import Choices, Inputs, Product, Subject
 from ..progress import Advance
 from ..store import Facts, Input, layout, writing
-
-NOT_STATED = "not stated"  # what the catalogue says where a publisher says nothing
 
 Json = dict[str, Any]
 
@@ -121,16 +120,12 @@ def document(source: Source, dataset: Dataset, inputs: Sequence[Input] = ()) -> 
 
 
 def _description(source: Source, dataset: Dataset) -> str:
-    splits = [f"{split.records:,} {split.name}" for split in dataset.splits.values()]
-    return (
-        f"{' and '.join(splits)} images of {dataset.image} in {len(dataset.classes)} classes. "
-        f"{source.acknowledgements.strip()}"
-    )
+    return f"{wording.summary(dataset)} {source.acknowledgements.strip()}"
 
 
 def _licence(source: Source) -> Json:
     """Return the publisher's words. A licence is required, so its absence is one in words too."""
-    silent = source.licence == NOT_STATED
+    silent = source.licence == wording.NOT_STATED
     return {
         "@type": "sc:CreativeWork",
         "name": source.licence,

@@ -15,11 +15,11 @@ https://huggingface.co/docs/hub/datasets-cards, and `datasets` 5.2.0, by running
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .. import wording
 from ..declarations import Dataset, Split
 from ..errors import ArtefactError
 from ..products import Choices, Column, Inputs, Product, Reader, Stored, Subject
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _GROUP_RECORDS, _GROUP_BYTES = 10_000, 32 << 20  # records of a row group, and their pixels
 _LABEL_BYTES = 8
 _COLUMNS = ("image", "label", "coarse_label")
-_NOT_STATED = "not stated"  # what the catalogue says where a publisher says nothing
 
 
 def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Facts:
@@ -212,7 +211,7 @@ def _card(subject: Subject, sizes: Mapping[str, _Sizes]) -> str:
 
 
 def _front(subject: Subject, sizes: Mapping[str, _Sizes]) -> dict[str, Any]:
-    dataset, silent = subject.dataset, subject.source.licence == _NOT_STATED
+    dataset, silent = subject.dataset, subject.source.licence == wording.NOT_STATED
     name, image = dataset.name, _names(dataset)[0]
     labels = [
         {
@@ -282,14 +281,12 @@ def _prose(subject: Subject) -> Iterator[str]:
     yield f"- `{image}`: {dataset.image} pixels, upright, as PNG."
     yield f"- `{labels[0]}`: the number of the class, from 0; the names are the publisher's."
     yield from (f"- `{label}`: the same for coarse classes." for label in labels[1:])
-    if dataset.first_label:
-        yield f"- The publisher counts labels from {dataset.first_label}."
-    yield from (f"- {quirk.strip()}" for quirk in dataset.quirks)
-    licence = "none stated" if source.licence == _NOT_STATED else source.licence.strip()
-    yield f"\nPublisher: <{source.homepage}>. Licence: {licence}. {source.acknowledgements.strip()}"
-    longest = max(map(len, re.findall("`+", source.citation)), default=0)
-    fence = "`" * max(3, longest + 1)
-    yield f"\n{fence}bibtex\n{source.citation.strip()}\n{fence}\n"
+    yield from (f"- {quirk}" for quirk in wording.quirks(dataset))
+    yield (
+        f"\nPublisher: <{source.homepage}>. Licence: {wording.licence(source)}. "
+        f"{source.acknowledgements.strip()}"
+    )
+    yield f"\n{wording.fenced(source.citation, 'bibtex')}\n"
 
 
 def _parameters(subject: Subject, _chosen: Choices) -> dict[str, Any]:

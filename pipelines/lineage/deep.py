@@ -70,7 +70,7 @@ def verify(
     source = plan.declared.source_of(dataset)
     subject = Subject(source, dataset, tuple(dataset.splits.values()))
     with _scratch(store) as scratch:
-        work = _Work(store, scratch, subject, plan.options, whole)
+        work = _Work(store, scratch, plan.options, whole)
         for split in subject.splits:
             if any(split in one.subject.splits for one in there if one.subject):
                 _decode(work, replace(subject, splits=(split,)), advance)
@@ -83,9 +83,33 @@ def verify(
     return [_declared(work.verdicts[one.path], failing) for one in there]
 
 
+def of_catalogue(
+    store: Store, plan: Plan, planned: Planned, found: Mapping[str, Verdict]
+) -> Verdict:
+    """Make what is of all datasets again, and compare.
+
+    Args:
+        store: where everything lies.
+        plan: all there can be of the catalogue.
+        planned: whole by its hashes.
+        found: what became of all else, by its path.
+
+    Raises:
+        StorageError: there is no room to make it again.
+    """
+    whole = {path for path, verdict in found.items() if verdict.is_whole}
+    with _scratch(store) as scratch:
+        work = _Work(store, scratch, plan.options, whole, verdicts={**found})
+        for made_from in work.known(planned.path).inputs:
+            one, verdict = plan.artefacts.get(made_from.path), found.get(made_from.path)
+            if one and one.stage == "tables" and verdict and verdict.condition == "uncompared":
+                return Verdict(planned.path, "uncompared", verdict.why)
+        return _compared(work, planned)
+
+
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """What is known so far of a dataset that is compared with its archives.
+    """What is known so far of what is compared with archives.
 
     whole: paths of what is whole by its hashes.
     tables, sums: of each split that was decoded, made again.
@@ -93,7 +117,6 @@ class _Work:
 
     store: Store
     scratch: Path
-    subject: Subject
     options: Mapping[str, Any]
     whole: Collection[str]
     tables: dict[str, Path] = field(default_factory=dict)
@@ -179,7 +202,8 @@ def _by_its_inputs(work: _Work, planned: Planned, made: Provenance) -> Verdict |
             continue
         if path not in work.verdicts:
             return Verdict(planned.path, "uncompared", f"{path} is not whole")
-        if not work.verdicts[path].is_whole:
+        # What can't be made again here may be shown: it has the bytes that are recorded.
+        if work.verdicts[path].condition not in ("whole", "uncompared"):
             why = f"it was made from {path} with wrong bytes"
             return Verdict(planned.path, "changed", why)
     return None
@@ -187,7 +211,6 @@ def _by_its_inputs(work: _Work, planned: Planned, made: Provenance) -> Verdict |
 
 def _made_again(work: _Work, planned: Planned, product: Product, made: Provenance) -> str:
     """Return the SHA-256 of an export or a description that is made again."""
-    subject = planned.subject or work.subject
     if (free := shutil.disk_usage(work.scratch).free) < made.size_bytes:
         raise StorageError(
             f"{planned.path} has {made.size_bytes:,} bytes, but only {free:,} are free to make it "
@@ -197,7 +220,8 @@ def _made_again(work: _Work, planned: Planned, product: Product, made: Provenanc
     goal.parent.mkdir()
     if product.is_folder:
         goal.mkdir()
-    of_splits = {split.name: work.tables[split.name] for split in subject.splits}
+    splits = planned.subject.splits if planned.subject else ()
+    of_splits = {split.name: work.tables[split.name] for split in splits}
     try:
         inputs = planned.opened(work.store, made.inputs, of_splits)
         product.write(inputs, goal, product.chosen(work.options), silent)
@@ -212,7 +236,8 @@ def _differing_record(work: _Work, planned: Planned, product: Product) -> str | 
 
 
 def _first_difference(work: _Work, planned: Planned, product: Product) -> str | None:
-    subject, path = planned.subject or work.subject, work.store.local(planned.path)
+    subject, path = planned.subject, work.store.local(planned.path)
+    assert subject is not None
     assert product.read is not None
     for split in subject.splits:
         one, index = replace(subject, splits=(split,)), 0

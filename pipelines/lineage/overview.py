@@ -5,6 +5,9 @@ they were last read, what checks found, and what mirrors gave at the last look. 
 where somebody wrote to it since; so `last_read` says how old the knowledge is. Nothing is certified
 that nobody looked at.
 
+What is of all datasets is no dataset's, and left out: it shows what was there when it was made, and
+lags behind after any build.
+
 Not here: reading everything again (`shallow`), or where people (`assets`) and programs (`metrics`)
 are shown it.
 """
@@ -129,7 +132,7 @@ def archives_bytes(store: Store, plan: Plan, sources: Iterable[Source]) -> int:
 
 
 def _of(store: Store, plan: Plan, dataset: Dataset, stages: Collection[str]) -> Overview:
-    all_there_can_be = plan.of([dataset])
+    all_there_can_be = [one for one in plan.of([dataset]) if not one.is_of_catalogue]
     made = {one.path for one in all_there_can_be if was_made(store, one)}
     wanted = _with_needs(all_there_can_be, made | {x.path for x in plan.of([dataset], stages)})
     own = {one.path for one in wanted if one.subject is not None}

@@ -6,6 +6,7 @@ Not here: reading again what nobody wrote to since it was read (`pipelines.linea
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -49,18 +50,21 @@ def inputs(store: Store, plan: Plan, planned: Planned) -> tuple[Input, ...]:
         MadeByNewer: its provenance can only be read by a newer Imagesets.
     """
 
+    @functools.cache
     def made(path: str) -> Input:
-        [found] = state.inputs(store, [plan.artefacts[path].artefact(sha256)])
+        one = plan.artefacts[path]
+        is_known = isinstance(one.declared, Artefact)
+        [found] = state.inputs(store, [one.made_from(() if is_known else made_from(one))])
         return found
 
-    def sha256(path: str) -> str | None:
-        return made(path).sha256
+    def made_from(one: Planned) -> tuple[Input, ...]:
+        used = []
+        for path in one.uses:
+            with contextlib.suppress(StaleInput):
+                used.append(made(path))
+        return (*map(made, one.needs), *used)
 
-    used = []
-    for path in planned.uses:
-        with contextlib.suppress(StaleInput):
-            used.append(made(path))
-    return (*map(made, planned.needs), *used)
+    return made_from(planned)
 
 
 def failing(

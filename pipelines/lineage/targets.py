@@ -35,7 +35,7 @@ class Target:
     @property
     def what(self) -> str:
         """What it is, in one word: `archive`, `table`, `statistics`, `csv`, …."""
-        if self.planned.subject is None:
+        if self.planned.is_archive:
             return "archive"
         return {"tables": "table"}.get(self.planned.stage, self.planned.stage)
 

@@ -34,8 +34,7 @@ def trace(plan: Plan, store: Store, text: str) -> Chain:
     planned, here = target.planned, target.at(store)
     if not planned.is_at(here):
         raise ArtefactError(f"{here} is not there. {planned.remedy}")
-    subject = planned.subject
-    if subject is None:
+    if planned.is_archive:
         if row is not None:
             raise ArtefactError(
                 f"An archive has no rows; {row!r} was asked for. Name a record, DATASET/SPLIT:INDEX"
@@ -43,15 +42,18 @@ def trace(plan: Plan, store: Store, text: str) -> Chain:
         name = planned.path.rpartition("/")[2]
         hops = archive(plan, store, planned.source, name)
         return Chain(text, {"source": planned.source.name}, None, hops)
+    if row is not None and not (planned.holds_records or planned.stage == "statistics"):
+        raise ArtefactError(
+            f"{planned.path} has no rows; {row!r} was asked for. Name a record, DATASET/SPLIT:INDEX"
+        )
+    subject = planned.subject
+    if subject is None:
+        return Chain(text, *trace_whole.of_catalogue(plan, store, target))
     way = Way(plan, store, target, subject.source, subject.dataset, subject.splits)
     if planned.stage == "statistics":
         facts, image, found = trace_figures.figures(way, row)
     elif row is None:
         facts, image, found = trace_whole.whole(way)
-    elif planned.holds_records:
-        facts, image, found = trace_record.record(way, row)
     else:
-        raise ArtefactError(
-            f"{planned.path} has no rows; {row!r} was asked for. Name a record, DATASET/SPLIT:INDEX"
-        )
+        facts, image, found = trace_record.record(way, row)
     return Chain(text, {"dataset": subject.dataset.name} | facts, image, found)

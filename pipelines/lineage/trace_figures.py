@@ -32,7 +32,7 @@ def figures(way: Way, row: str | None) -> Found:
     classes, splits = way.dataset.classes, way.splits
     layout = [(split, at) for split in splits for at in range(len(classes) + 1)]
     if row is None:
-        wanted, hop = range(len(layout)), whole_file(way, way.target)
+        wanted, hop = range(len(layout)), whole_file(way.plan, way.store, way.target)
     else:
         number = _rownumber_of(way, row)
         wanted, hop = range(number, number + 1), hop_of("statistics", way.target, number)

@@ -14,7 +14,8 @@ from ..errors import (
     MemberError,
     TableError,
 )
-from ..store import hashing, layout, provenance
+from ..plan import Plan
+from ..store import Store, hashing, layout, provenance
 from . import targets
 from .hops import Facts, Found, Hop, Way, blamed, hop_of
 from .targets import Target
@@ -22,7 +23,8 @@ from .targets import Target
 
 def whole(way: Way) -> Found:
     """Trace a table, an export or a description as a whole."""
-    made = [] if way.target.planned.stage == "tables" else [whole_file(way, way.target)]
+    is_table = way.target.planned.stage == "tables"
+    made = [] if is_table else [whole_file(way.plan, way.store, way.target)]
     tables = [hop for split in way.splits for hop in table_and_members(way, split)]
     names = [name for split in way.splits for name in split.archives]
     sources = way.archives([*names, *way.needed_archives])
@@ -37,7 +39,7 @@ def table_and_members(way: Way, split: Split) -> list[Hop]:
     members = [_read(way, m, role) for role, part in split.members.items() for m in part]
     if not way.leads_over_tables:
         return members
-    table = whole_file(way, way.table(split))
+    table = whole_file(way.plan, way.store, way.table(split))
     if table.hashes:
         try:
             table = blamed(table, mistaken(way, split))
@@ -46,9 +48,18 @@ def table_and_members(way: Way, split: Split) -> list[Hop]:
     return [table, *members]
 
 
-def whole_file(way: Way, target: Target) -> Hop:
+def of_catalogue(plan: Plan, store: Store, target: Target) -> Found:
+    """Trace what is of all datasets, back to what it was made from: each of these has a way too."""
+    known = provenance.latest(store, target.planned.path)
+    made_from = [plan.artefacts.get(one.path) for one in (known.inputs if known else ())]
+    hops = [whole_file(plan, store, target)]
+    hops += [whole_file(plan, store, Target(one)) for one in made_from if one]
+    return {"datasets": len(target.planned.subjects)}, None, tuple(hops)
+
+
+def whole_file(plan: Plan, store: Store, target: Target) -> Hop:
     """Hold the bytes of an artefact, and of what it was made from, against what was recorded."""
-    hop, path = hop_of(target.what, target), target.at(way.store)
+    hop, path = hop_of(target.what, target), target.at(store)
     if not target.planned.is_at(path):
         return blamed(hop, f"{path} is not there. {target.planned.remedy}")
     try:
@@ -56,14 +67,14 @@ def whole_file(way: Way, target: Target) -> Hop:
     except OSError as error:
         return blamed(hop, str(error))
     hop = replace(hop, hashes={"sha256": found})
-    made = provenance.latest(way.store, target.planned.path)
+    made = provenance.latest(store, target.planned.path)
     said = targets.sidecar(target.copy) if target.copy else {}
     if made is not None and not said:
         said = asdict(made)
     if not said:
-        expected = way.store.local(layout.lineage(target.planned.path))
+        expected = store.local(layout.lineage(target.planned.path))
         return blamed(hop, f"nothing says which bytes to expect: {expected} is not there")
-    problems, known = [], way.plan.artefacts
+    problems, known = [], plan.artefacts
     if said["sha256"] != found:
         problems.append(f"expected SHA-256 {said['sha256']}, as recorded; found {found}")
     for made_from in said["inputs"]:
@@ -71,7 +82,7 @@ def whole_file(way: Way, target: Target) -> Hop:
         if name not in known:  # whatever a file claims: nothing else is opened
             problems.append(f"made from {name!r:.80}, which the catalogue does not know")
             continue
-        now = provenance.latest(way.store, name)
+        now = provenance.latest(store, name)
         if now is not None and now.sha256 != sha256:
             problems.append(
                 f"made from {name} when its SHA-256 was {sha256}; now {now.sha256} is recorded"

@@ -23,7 +23,8 @@ def verify(
 ) -> list[Verdict]:
     """Return what became of those artefacts of some datasets that were ever made, all hashed anew.
 
-    With `deep`, all that was made from whole archives is compared with them, record by record.
+    With `deep`, all that was made from whole archives is compared with them, record by record. What
+    is of all datasets is verified with all of them, since it shows whatever there is.
     """
     wanted = plan.of(datasets)
     there = [identity for one in wanted if (identity := store.stat(one.path))]
@@ -39,6 +40,10 @@ def verify(
             compared = deeply.verify(store, plan, dataset, whole, advance)
         for verdict in compared:
             found[verdict.path] = replace(verdict, sha256=found[verdict.path].sha256, is_deep=True)
+    for one in wanted if deep else ():
+        if one.is_of_catalogue and one.path in found and found[one.path].is_whole:
+            verdict = deeply.of_catalogue(store, plan, one, found)
+            found[one.path] = replace(verdict, sha256=found[one.path].sha256, is_deep=True)
     return list(found.values())
 
 

@@ -38,6 +38,11 @@ def statistics(dataset: str) -> str:
     return f"statistics/{dataset}.parquet"
 
 
+def is_for_people(path: str) -> bool:
+    """Return whether what lies at a path is for people to look at."""
+    return path.startswith("descriptions/")
+
+
 def sidecar(export: str) -> str:
     """Return the path of the file that says what an export was made from."""
     return f"{export}.lineage.json"

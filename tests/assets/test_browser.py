@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,31 +23,10 @@ from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
 from assets.settings import ROOT
 from tests.assets.project import Project, environment
+from tests.browsing import QUIET, SCREENSHOTS, installed
 from tests.waiting import within
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SCREENSHOTS = ROOT / "build" / "screenshots"
 PATIENCE_S = within(60)
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-def installed() -> str:
-    """The browser; skips where there is none, and fails where there has to be one."""
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found:
-        return found
-    why = f"no browser is installed (looked for {', '.join(BROWSERS)}): apt-get install chromium"
-    if os.environ.get("IMAGESETS_TEST_BROWSER") == "1":
-        pytest.fail(why)
-    pytest.skip(why)
 
 
 @pytest.fixture(scope="module")

@@ -174,6 +174,12 @@ def test_what_a_product_lacks_is_told_with_the_command_that_installs_it() -> Non
     def write(*_: object) -> dict[str, object]:
         raise AssertionError
 
-    product = Product("x", "as x.", "split", "{dataset}/{split}", "1", write, requires=("sys",))
-    assert product.lacking == ""
+    def needing(*libraries: str) -> Product:
+        return Product("x", "as x.", "split", "{split}", "1", write, requires=libraries)
+
+    assert needing("numpy", "pillow").lacking == ""  # by the names that pip takes
+    assert needing("numpy", "not-there", "nor-this").lacking == (
+        "x needs not-there and nor-this, which not everybody has. Install it: "
+        ".venv/bin/python -m pip install not-there nor-this"
+    )
     assert Reader("a 1", (), "open('{path}')").lines(path="p") == "open('p')"

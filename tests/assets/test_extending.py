@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 
 from assets.definitions import automated
+from assets.running import turns
 from assets.settings import variables
 from pipelines import catalogue, descriptions, exports, plan, products, stages
 from pipelines.store import Folder, hashing, provenance
@@ -316,6 +317,185 @@ def test_a_description_that_is_added_shows_what_is_there_and_is_made_again_when_
     assert command("trace", "tiny_digits/inventory", *built.options).code == 0
     said = command("trace", "tiny_digits/inventory:1", *built.options)
     assert (said.code, "has no rows" in said.stderr) == (1, True)
+
+
+OF_ALL = '''
+"""A list of all datasets, and of the files that there are of them."""
+
+from pipelines.products import Product
+from pipelines.store import writing
+
+
+def write(inputs, goal, chosen, advance):
+    with writing.atomic(goal) as partial:
+        titles = [one.dataset.title for one in inputs.subjects]
+        partial.write_text("".join(f"{line}\\n" for line in (*titles, *inputs.paths)))
+    advance(sum(one.records for one in inputs.subjects))
+    return {}
+
+
+DESCRIPTION = Product(
+    name="contents",
+    title="as a list.",
+    scope="catalogue",
+    files="descriptions/contents.txt",
+    code_version="1",
+    write=write,
+    needs=(),
+    uses=("tables", "rows"),
+    parameters=lambda subject, chosen: {"title": subject.dataset.title},
+)
+'''
+CONTENTS = "descriptions/contents.txt"
+ASSET = ("catalogue", "contents")
+
+
+def test_a_description_of_all_datasets_is_made_of_what_is_there_whichever_are_asked_for(
+    project: Project, command: Command, add: Add, tmp_path: Path
+) -> None:
+    add("exports", EXPORT)
+    add("descriptions", OF_ALL)
+    options, file = [*project.options, *project.mirror], project.data / CONTENTS
+    project.build("tiny_digits")
+    before = command("lock", "tiny_digits", *project.options).stdout
+    listed = command("list", *project.options).stdout
+    assert not file.exists(), "nobody named it"
+
+    told = tmp_path / "told.jsonl"
+    asked = ["build", "tiny_letters", "--only", "contents", *options]
+    said = command(*asked, "--openlineage", str(told))
+    assert said.code == 0, said.stderr
+    titles = ["Tiny colours", "Tiny digits", "Tiny letters"]
+    there = [f"tables/tiny_digits/{split}.parquet" for split in ("train", "test")]
+    assert file.read_text().splitlines() == [*titles, *there]
+    events = [json.loads(line) for line in told.read_text().splitlines()]
+    assert [(e["eventType"], e["job"]["name"]) for e in events] == [
+        ("START", CONTENTS),
+        ("COMPLETE", CONTENTS),
+    ], "it needs nothing that is not there"
+    inputs = [one["name"] for one in events[-1]["inputs"]]
+    assert inputs == [str(project.data / path) for path in there]
+
+    assert "Nothing to do" in command(*asked).stdout
+    assert "Nothing to do" in command("build", "--only", "contents", *options).stdout
+    assert command("lock", "tiny_digits", *project.options).stdout == before, "it is no default"
+    assert command("list", *project.options).stdout == listed
+    assert command("status", "tiny_digits", *project.options).code == 0
+
+    project.build("tiny_digits", stages=["rows"])
+    assert made(project.build("tiny_digits", stages=["contents"])) == {"/".join(ASSET)}
+    assert file.read_text().splitlines() == [
+        *titles,
+        *(f"{what}/tiny_digits/{split}.{suffix}" for split in ("train", "test")
+          for what, suffix in (("tables", "parquet"), ("exports", "npy"))),
+    ]  # fmt: skip
+    project.redeclare("tiny_letters", "Tiny letters", "Small letters")
+    assert made(project.build("tiny_digits", stages=["contents"])) == {"/".join(ASSET)}
+    assert "Small letters" in file.read_text()
+
+
+def test_a_description_of_all_datasets_is_verified_with_all_of_them_and_traced(
+    built: Project, command: Command, add: Add
+) -> None:
+    add("exports", EXPORT)
+    add("descriptions", OF_ALL)
+    built.build(stages=["contents"])
+    options, file = built.options, built.data / CONTENTS
+    some = command("verify", "tiny_digits", *options)
+    assert (some.code, CONTENTS in some.stdout) == (0, False), "it shows others, too"
+    assert command("verify", *options).code == 0
+    assert command("verify", "--deep", *options).code == 0
+
+    built.build("tiny_digits", stages=["rows"])
+    said = command("verify", *options)
+    assert f"{CONTENTS}: stale: its input changed: exports/tiny_digits/" in said.stdout
+    assert command("verify", "--repair", *options, *built.mirror).code == 0
+    assert "tiny_digits/test.npy" in file.read_text()
+
+    file.write_bytes(file.read_bytes()[:-1] + b"!")
+    said = command("verify", *options)
+    assert (said.code, f"{CONTENTS}: changed" in said.stdout) == (1, True)
+    said = command("trace", CONTENTS, *options)
+    assert (said.code, "BROKEN  contents" in said.stdout) == (1, True)
+    rerecord(built, CONTENTS)
+    assert command("verify", *options).code == 0, "its provenance agrees with it"
+    said = command("verify", "--deep", *options)
+    assert f"{CONTENTS}: changed: its bytes are not those" in said.stdout
+    assert command("verify", "--deep", "--repair", *options, *built.mirror).code == 0
+
+    for name in (CONTENTS, "/".join(ASSET)):
+        said = command("trace", name, *options)
+        assert said.code == 0, said.stdout
+        assert "of all datasets of the catalogue: 3" in said.stdout
+        assert "holds   rows        exports/tiny_digits/train.npy" in said.stdout
+    said = command("trace", f"{CONTENTS}:1", *options)
+    assert (said.code, "has no rows" in said.stderr) == (1, True)
+    file.unlink()
+    said = command("trace", CONTENTS, *options)
+    assert "Build it: python -m assets build --only contents" in " ".join(said.stderr.split())
+
+
+def test_a_description_of_all_datasets_is_not_compared_where_an_archive_is_missing(
+    built: Project, command: Command, add: Add
+) -> None:
+    add("descriptions", OF_ALL)
+    built.build(stages=["contents"])
+    shutil.rmtree(built.data / "archives/tiny_letters")
+    said = command("verify", "--deep", *built.options)
+    assert f"{CONTENTS}: changed" not in said.stdout
+    assert "tiny_letters/letters.zip: missing" in said.stdout
+    assert "uncompared: not all of its archives are here" in said.stdout
+
+
+def test_a_description_of_all_datasets_stands_apart_in_the_ui_and_follows_nothing_by_itself(
+    built: Project, add: Add
+) -> None:
+    add("exports", EXPORT)
+    add("descriptions", OF_ALL)
+    definitions = automated(built.settings(mirror=str(built.publisher.mirror)))
+    node = definitions.resolve_asset_graph().get(dg.AssetKey(ASSET))
+    assert node.group_name == "catalogue/on_request"
+    assert node.automation_condition is None
+    assert node.description == "All datasets of the catalogue as a list."
+    assert {key.to_user_string() for key in node.parent_keys} == {
+        f"{name}/{split}{what}"
+        for name in DATASETS
+        for split in ("train", "test")
+        for what in ("", "_rows")
+    }
+    assert {check.name for check in node.check_keys} == {"bytes_as_recorded", "records_as_archived"}
+    job = definitions.resolve_implicit_global_asset_job_def()
+    assert "/".join(ASSET) not in materialized(job.execute_in_process()), "a run of everything"
+    some = job.execute_in_process(asset_selection=[dg.AssetKey(ASSET)])
+    assert materialized(some) == {"/".join(ASSET)}
+    for name in ("everything", "refresh", "verify"):
+        done = definitions.resolve_job_def(name).execute_in_process()
+        assert "/".join(ASSET) not in materialized(done)
+    made_of = turns.sources_of(built.plan(), [ASSET])
+    assert made_of == {*DATASETS}, "nobody replaces what it reads"
+
+
+def test_a_description_of_all_datasets_is_of_those_that_it_applies_to(
+    built: Project, add: Add
+) -> None:
+    add("descriptions", OF_ALL.replace("needs=(),", f"needs=(),\n    {APPLIES},"))
+    [of_grey] = [one for one in built.plan().artefacts.values() if one.asset == ASSET]
+    assert [one.dataset.name for one in of_grey.subjects] == ["tiny_digits", "tiny_letters"]
+    assert not any("tiny_colours" in path for path in of_grey.uses)
+    add("descriptions", OF_ALL.replace("needs=(),", "needs=(),\n    applies=lambda _: False,"))
+    assert ASSET not in built.plan().assets()
+
+
+def test_what_is_of_all_datasets_may_need_a_stage_of_each(project: Project, add: Add) -> None:
+    add("descriptions", OF_ALL.replace("needs=(),", 'needs=("statistics",),'))
+    found = project.build("tiny_digits", stages=["contents"])
+    assert {f"{name}/statistics" for name in DATASETS} < made(found)
+
+
+def test_what_holds_records_is_of_no_catalogue(add: Add) -> None:
+    add("exports", OF_ALL.replace("DESCRIPTION =", "EXPORT ="))
+    with pytest.raises(TypeError, match="is of the catalogue, but records are those of a split"):
+        products.known()
 
 
 def rerecord_folder(project: Project, path: str) -> None:

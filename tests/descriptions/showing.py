@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines import catalogue, statistics, tables
 from pipelines.products import Inputs, Subject
-from pipelines.store import layout
+from pipelines.store import Input, hashing, layout
 from tests import builders
 from tests.builders import Array
 
@@ -39,5 +39,8 @@ def published(
     figures = folder / layout.statistics("shown")
     statistics.write(lying.values(), figures)
     paths = {layout.table("shown", name): path for name, path in lying.items()}
+    paths |= {layout.archive("shown", name): folder / "archives" / name for name in archives}
     subject = Subject(source, dataset, tuple(dataset.splits.values()))
-    return Inputs(subject, {**paths, layout.statistics("shown"): figures}, (), lying)
+    paths |= {layout.statistics("shown"): figures}
+    known = (Input(p, hashing.sha256(file), file.stat().st_size) for p, file in paths.items())
+    return Inputs((subject,), paths, tuple(known), lying)

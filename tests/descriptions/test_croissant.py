@@ -67,7 +67,7 @@ def data(publisher: builders.Publisher, tmp_path: Path) -> Path:
 
 def write(source: Source, dataset: Dataset, known: list[Input], goal: Path) -> None:
     subject = Subject(source, dataset, tuple(dataset.splits.values()))
-    croissant.write(Inputs(subject, {}, tuple(known), {}), goal, {}, silent)
+    croissant.write(Inputs((subject,), {}, tuple(known), {}), goal, {}, silent)
 
 
 def inputs(dataset: Dataset, data: Path) -> list[Input]:

@@ -34,7 +34,7 @@ class Made:
         product = products.known()[name]
         if product.is_folder:
             goal.mkdir(parents=True)
-        inputs = Inputs(self.subject, {}, (), {self.subject.split.name: self.table})
+        inputs = Inputs((self.subject,), {}, (), {self.subject.split.name: self.table})
         options = product.chosen({f"{name}_{key}": value for key, value in chosen.items()})
         facts = product.write(inputs, goal, options, advance)
         assert facts["records"] == len(self.labels)

@@ -18,7 +18,7 @@ def write(
     about = tables.info(table)
     product = products.known()[name]
     subject = _subject(about.shape, about.split)
-    inputs = Inputs(subject, {}, (), {about.split: table})
+    inputs = Inputs((subject,), {}, (), {about.split: table})
     default = product.chosen({f"{name}_{key}": value for key, value in chosen.items()})
     return int(product.write(inputs, goal, default, advance)["records"])
 

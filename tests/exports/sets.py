@@ -51,7 +51,7 @@ class Set:
         if product.is_folder:
             goal.mkdir()
         options = product.chosen({f"{name}_{key}": value for key, value in chosen.items()})
-        return product.write(Inputs(subject, {}, (), tables), goal, options, advance)
+        return product.write(Inputs((subject,), {}, (), tables), goal, options, advance)
 
     def read(
         self, name: str, path: Path, split: str, start: int = 0, stop: int | None = None

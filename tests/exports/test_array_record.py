@@ -35,7 +35,7 @@ def made(publisher: builders.Publisher, name: str, goal: Path, shard_records: in
         archives = publisher.mirror / source.name
         tables.write(source, dataset, split, archives, found[split.name])
     told: list[int] = []
-    inputs = Inputs(subject, {}, (), found)
+    inputs = Inputs((subject,), {}, (), found)
     array_record.write(inputs, goal, {"shard_records": shard_records}, told.append)
     assert sum(told) == subject.records
     return subject

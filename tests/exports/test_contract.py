@@ -63,15 +63,17 @@ class Made:
     def write(self, planned: Planned, goal: Path, chosen: Choices) -> str:
         """Make one; return its SHA-256."""
         assert planned.product is not None
-        assert planned.subject is not None
-        known = tuple(self._input(path) for path in planned.needs)
-        found = {split.name: self.table(planned, split) for split in planned.subject.splits}
+        there = [path for path in planned.uses if self.store.local(path).exists()]
+        known = tuple(self._input(path) for path in (*planned.needs, *there))
+        splits = planned.subject.splits if planned.subject else ()
+        found = {split.name: self.table(planned, split) for split in splits}
         goal.parent.mkdir(parents=True, exist_ok=True)
         if planned.product.is_folder:
             goal.mkdir()
         told: list[int] = []
         planned.product.write(planned.opened(self.store, known, found), goal, chosen, told.append)
-        assert sum(told) == planned.subject.records, "all records are told of as done"
+        records = sum(subject.records for subject in planned.subjects)
+        assert sum(told) == records, "all records are told of as done"
         return hashing.sha256(goal)
 
     def table(self, planned: Planned, split: Split) -> Path:

@@ -30,7 +30,7 @@ def written(publisher: Publisher, folder: Path, name: str) -> tuple[Path, Subjec
         tables.write(source, dataset, split, archives, lying[split.name])
     product = products.known()["npz"]
     goal = folder / "made.npz"
-    product.write(Inputs(subject, {}, (), lying), goal, product.chosen({}), silent)
+    product.write(Inputs((subject,), {}, (), lying), goal, product.chosen({}), silent)
     return goal, subject
 
 

@@ -58,7 +58,7 @@ def made(publisher: builders.Publisher, catalogue: Catalogue, goal: Path) -> lis
     lying = {f"archives/tiny_colours/{TAR}": publisher.archive("tiny_colours", TAR)}
     goal.mkdir()
     told: list[int] = []
-    python_batches.write(Inputs(subject, lying, (), {}), goal, {}, told.append)
+    python_batches.write(Inputs((subject,), lying, (), {}), goal, {}, told.append)
     assert sum(told) == subject.records
     return builders.files_under(goal)
 

@@ -42,7 +42,7 @@ def made(publisher: builders.Publisher, name: str, goal: Path, named: bool = Tru
     }
     goal.mkdir()
     told: list[int] = []
-    raw.write(Inputs(subject, lying, (), {}), goal, {}, told.append)
+    raw.write(Inputs((subject,), lying, (), {}), goal, {}, told.append)
     assert sum(told) == subject.records
     return subject
 

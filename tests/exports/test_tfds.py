@@ -46,7 +46,7 @@ def made(
         tables.write(subject.source, subject.dataset, split, archives, found[split.name])
     goal.mkdir()
     told: list[int] = []
-    inputs = Inputs(subject, {}, (), found)
+    inputs = Inputs((subject,), {}, (), found)
     tfds.write(inputs, goal, {"shard_records": shard_records}, told.append)
     assert sum(told) == subject.records
     return goal / _examples.Form.of(subject.dataset).folder

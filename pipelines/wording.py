@@ -1,0 +1,45 @@
+"""Wording: what is told of a dataset in words, wherever it is told; from its declaration alone.
+
+Texts may hold markdown, as the catalogue does. Not here: what was counted in the records
+(`pipelines.statistics`), or where something is told (`pipelines.exports`,
+`pipelines.descriptions`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from .declarations import Dataset, Source
+
+NOT_STATED = "not stated"  # what the catalogue says where a publisher says nothing
+
+
+def summary(dataset: Dataset) -> str:
+    """Return for example `60,000 train and 10,000 test images of 28×28 in 10 classes.`."""
+    splits = [f"{split.records:,} {split.name}" for split in dataset.splits.values()]
+    return f"{' and '.join(splits)} images of {dataset.image} in {len(dataset.classes)} classes."
+
+
+def quirks(dataset: Dataset) -> Iterator[str]:
+    """Yield what surprises people who use a dataset, a sentence or two each."""
+    if dataset.first_label:
+        yield f"The publisher counts labels from {dataset.first_label}."
+    yield from (quirk.strip() for quirk in dataset.quirks)
+
+
+def licence(source: Source) -> str:
+    """Return the licence in the publisher's words, or that there is none."""
+    return "none stated" if source.licence == NOT_STATED else source.licence.strip()
+
+
+def fenced(text: str, language: str = "") -> str:
+    """Return text as a block of code in markdown, whatever it holds."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.strip()}\n{fence}"
+
+
+def plain(text: str) -> str:
+    """Return text of which markdown takes nothing for its own."""
+    return re.sub(r"([\\`*_{}\[\]<>#|&~!])", r"\\\1", text)
