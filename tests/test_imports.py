@@ -21,6 +21,7 @@ RANKS = {
         {"errors", "redaction", "progress", "threads"},
         {"declarations"},
         {"records"},
+        {"reading"},
         {"store"},
         {"formats", "archives"},
         {"catalogue", "products"},
