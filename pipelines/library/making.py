@@ -94,7 +94,7 @@ def arrays(dataset: str, split: str, *, verify: bool) -> Sight:
 def _make(everything: Plan, wanted: Planned, *, verify: bool) -> Sight:
     """Bring an artefact up to date, with all that it needs; return what was seen of it."""
     store = place.store()
-    workshop = Workshop(store, everything, web(), terminal.display())
+    workshop = Workshop(store, everything, web(), terminal.display(), warns=False)
     hashing.forget()  # what it is made from is read now
     paths = {wanted.path}
     for one in reversed(everything.artefacts.values()):
