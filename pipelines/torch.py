@@ -122,6 +122,10 @@ class _Batch(Sequence[Any]):
     def __len__(self) -> int:
         return len(self._indices)
 
+    def __iter__(self) -> Iterator[tuple[Any, int]]:
+        images, labels = self.tensors()
+        return zip(map(self._of._transformed, images.unbind(0)), labels.tolist(), strict=True)
+
     def __getitem__(self, at: Any) -> Any:
         images, labels = self.tensors()
         return self._of._transformed(images[at]), int(labels[at])
