@@ -47,8 +47,9 @@ bench: $(DEVELOPED) ## measure speed and memory (set IMAGESETS_MIRROR to a folde
 LOCKED := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
   --no-strip-extras --no-emit-index-url --no-annotate --no-header
 lock: ## compile both locks anew from pyproject.toml (needs uv)
-	$(LOCKED) --extra ui --output-file requirements.lock
-	$(LOCKED) --all-extras --constraint requirements.lock --output-file requirements-dev.lock
+	$(LOCKED) --group build --group ui --output-file requirements.lock
+	$(LOCKED) --all-extras --group build --group ui --group postgres --group dev \
+	  --constraint requirements.lock --output-file requirements-dev.lock
 
 clean: ## remove the environment and caches; data/ stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -1,7 +1,13 @@
-"""How it is made: plain functions from publishers' bytes to tables, statistics and exports.
+"""Image benchmarks as their publishers released them: verified, traceable, and quick to load.
 
-Nothing in this package imports Dagster or knows a path of its own: the catalogue and the data
-folder are passed in. Data flows one way:
+    import imagesets
+
+    train = imagesets.load("mnist", "train")  # fetched, verified, decoded once; then from the cache
+    train.images, train.labels, train.classes
+
+`names` and `about` tell what there is, `load`, `batches`, `table`, `path` and `arrays` give it,
+`trace` and `verify` say where it comes from and whether it is still so. In the repository this
+package is called `pipelines`; nothing in it imports Dagster. Data flows one way:
 
     catalogue → archives → formats → tables → statistics, exports, descriptions
 
@@ -14,4 +20,41 @@ and `stages` names all kinds of artefacts. `records` is what flows; `errors`, `r
 says where things go.
 """
 
+from typing import TYPE_CHECKING
+
+from .lazily import found_in
+
+if TYPE_CHECKING:
+    from .errors import ImagesetsError
+    from .library.asking import About, about, names, trace, verify
+    from .library.loading import Records, arrays, batches, load, path, table
+
 __version__ = "0.2.0"
+
+__all__ = [
+    "About",
+    "ImagesetsError",
+    "Records",
+    "__version__",
+    "about",
+    "arrays",
+    "batches",
+    "load",
+    "names",
+    "path",
+    "table",
+    "trace",
+    "verify",
+]
+
+# Importing this package imports nothing else: whoever asks for a name waits for what it needs.
+_LOADING = dict.fromkeys(
+    ("Records", "arrays", "batches", "load", "path", "table"), "library.loading"
+)
+_ASKING = dict.fromkeys(("About", "about", "names", "trace", "verify"), "library.asking")
+
+__getattr__ = found_in(__name__, {**_LOADING, **_ASKING, "ImagesetsError": "errors"})
+
+
+def __dir__() -> list[str]:
+    return __all__

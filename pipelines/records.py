@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from .declarations import Member
+if TYPE_CHECKING:  # pydantic takes long to import, and who reads tables needs none
+    from .declarations import Member
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint8]
@@ -59,7 +60,7 @@ class ByteStream(Protocol):
         ...
 
 
-OpenMember = Callable[[Member], ByteStream]
+OpenMember = Callable[["Member"], ByteStream]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,10 @@ ASSETS = sorted((ROOT / "assets").rglob("*.py"))
 # module or in a function. A room's own modules may import one another, but in no circle.
 RANKS = {
     "pipelines": [
-        {"errors", "redaction", "progress", "threads"},
+        {"errors", "redaction", "progress", "threads", "lazily"},
         {"declarations"},
         {"records"},
+        {"reading"},
         {"store"},
         {"formats", "archives"},
         {"catalogue", "products"},
@@ -31,6 +32,8 @@ RANKS = {
         {"plan"},
         {"lineage"},
         {"building"},
+        {"library"},
+        {"torch", "tensorflow", "grain"},
     ],
     "assets": [
         {"settings", "checks"},
@@ -121,9 +124,8 @@ def test_a_room_imports_only_rooms_before_it(path: Path) -> None:
     ranks = {name: rank for rank, names in enumerate(RANKS[wing]) for name in names}
     for name in imported(path):
         there = room(name)
-        if name.split(".")[0] != wing or there == here or not there:
-            continue
-        assert here
+        if name.split(".")[0] != wing or there == here or not there or not here:
+            continue  # a wing's own face offers names of any room, and imports them when asked
         assert ranks[there] < ranks[here], f"{modules(path)} imports {name}"
 
 

@@ -85,6 +85,7 @@ class Workshop:
     store: where they lie.
     run_id: of the Dagster run, for their provenance.
     outbox: takes what is told to a lineage catalogue.
+    warns: whether what merely warns is looked for, too: duplicates, which takes a while.
     """
 
     store: Folder
@@ -94,6 +95,7 @@ class Workshop:
     known: Known = field(default_factory=Known)
     run_id: str | None = None
     outbox: Outbox | None = None
+    warns: bool = True
 
     def make(self, asset: AssetPath) -> list[Made]:
         """Bring the artefacts of an asset up to date, and judge them.
@@ -113,8 +115,13 @@ class Workshop:
             made = self._statistics(first, first.subject)
         with self.doubting([made]):
             prints = self.known.fingerprints
-            of_one = first.subject and first.subject.dataset
-            found = findings.of(self.store, of_one, made.provenance, prints) if of_one else []
+            dataset = first.subject.dataset if first.subject else None
+            if dataset is None:
+                found = []
+            elif self.warns:
+                found = findings.of(self.store, dataset, made.provenance, prints)
+            else:
+                found = findings.blocking(self.store, dataset, made.provenance.path)
         if first.stage == "statistics":
             for table in made.provenance.inputs:
                 prints.pop(str(table.sha256), None)  # nobody else needs them

@@ -20,6 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
+
 from ..declarations import Dataset
 from ..errors import StaleInput, StorageError, TableError
 from ..statistics import expectations
@@ -83,20 +85,27 @@ def blocking(store: Store, dataset: Dataset, path: str) -> list[Finding]:
     Raises:
         OSError, TableError: it can't be read.
     """
-    import polars as pl  # and then what judges: most times, nothing is judged
-
     from .. import tables
 
+    if path == layout.statistics(dataset.name):
+        return _of_statistics(store, dataset, path)
     try:
-        if path == layout.statistics(dataset.name):
-            return expectations.of_statistics(store.local(path), dataset)
         for split in dataset.splits.values():
             if path == layout.table(dataset.name, split.name):
                 tables.info(store.local(path))  # its columns are what can be judged
                 return expectations.of_table(store.local(path), dataset, split)
-    except pl.exceptions.PolarsError as error:
+    except pa.ArrowException as error:
         raise TableError(str(error)) from error
     return []
+
+
+def _of_statistics(store: Store, dataset: Dataset, path: str) -> list[Finding]:
+    import polars as pl  # most times, nothing is judged
+
+    try:
+        return expectations.of_statistics(store.local(path), dataset)
+    except pl.exceptions.PolarsError as error:
+        raise TableError(str(error)) from error
 
 
 def _judged(

@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from ..declarations import Dataset, Split
+from ..records import Labels
 
 if TYPE_CHECKING:  # a third of the time of `list`, which looks at what was found before
     import polars as pl
@@ -69,24 +72,23 @@ class Finding:
 
 def of_table(path: Path, dataset: Dataset, split: Split) -> list[Finding]:
     """Hold a table against what the catalogue declares of its split."""
-    import polars as pl
-
     columns = ["index", "label", "class"]
     families = [("", dataset.classes, split.counts)]
     if dataset.coarse_classes:
         columns += ["coarse_label", "coarse_class"]
         families.append(("coarse_", dataset.coarse_classes, split.coarse_counts))
-    found = pl.read_parquet(path, columns=columns)
+    found = pq.read_table(path, columns=columns)
     index = found["index"].to_numpy()
     within = True
     counted: dict[str, int] = {}
     declared: dict[str, int] = {}
     for prefix, classes, expected in families:
-        pairs = found.select(f"{prefix}label", pl.col(f"{prefix}class").cast(pl.String)).unique()
+        labels = found[f"{prefix}label"].to_numpy()
         within &= all(
-            label < len(classes) and classes[label] == name for label, name in pairs.rows()
+            label < len(classes) and classes[label] == name
+            for label, name in _pairs(labels, found[f"{prefix}class"])
         )
-        numbers = np.bincount(found[f"{prefix}label"], minlength=len(classes)).tolist()
+        numbers = np.bincount(labels, minlength=len(classes)).tolist()
         # Only where there are two kinds of classes, each name says which it is of.
         names = [f"{prefix}class {name}" for name in classes] if len(families) > 1 else classes
         counted |= zip(names, numbers, strict=False)  # a label outside has a number, but no name
@@ -102,6 +104,15 @@ def of_table(path: Path, dataset: Dataset, split: Split) -> list[Finding]:
             {name: counted[name] for name in differing or declared},
         ),
     ]
+
+
+def _pairs(labels: Labels, names: pa.ChunkedArray) -> set[tuple[int, str | None]]:
+    """Return which labels stand beside which names of classes."""
+    text = names.cast(pa.string()).dictionary_encode().combine_chunks()
+    codes, known = text.indices.fill_null(-1).to_numpy().astype(np.int64), text.dictionary
+    found = np.unique(labels.astype(np.int64) * (len(known) + 1) + codes + 1)
+    pairs = (divmod(int(pair), len(known) + 1) for pair in found)
+    return {(label, known[code - 1].as_py() if code else None) for label, code in pairs}
 
 
 def of_statistics(path: Path, dataset: Dataset) -> list[Finding]:

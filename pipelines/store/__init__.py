@@ -6,8 +6,19 @@ it, `writing` is the only writer, `hashing` reads SHA-256, `seen` keeps that bet
 them whether there is anything to do, and `making` does it. Not here: what files contain.
 """
 
-from .artefacts import Artefact, Facts, Input
-from .folder import Folder, Store
-from .provenance import Provenance
+from typing import TYPE_CHECKING
+
+from ..lazily import found_in
+
+if TYPE_CHECKING:
+    from .artefacts import Artefact, Facts, Input
+    from .folder import Folder, Store
+    from .provenance import Provenance
 
 __all__ = ["Artefact", "Facts", "Folder", "Input", "Provenance", "Store"]
+
+# Some of it is needed to read a table, where nobody waits for pydantic.
+_IN_ARTEFACTS = dict.fromkeys(("Artefact", "Facts", "Input"), "artefacts")
+_IN_FOLDER = dict.fromkeys(("Folder", "Store"), "folder")
+
+__getattr__ = found_in(__name__, _IN_ARTEFACTS | _IN_FOLDER | {"Provenance": "provenance"})

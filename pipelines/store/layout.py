@@ -73,6 +73,11 @@ def seen(path: str) -> str:
     return f".seen/{path}.json"
 
 
+def decided(path: str) -> str:
+    """Return the path of what was decided of a table, for those who read it without a plan."""
+    return f".seen/{path}.decided.json"
+
+
 def staged(goal: Path) -> Path:
     """Return the path beside `goal` at which a new one is made."""
     return goal.with_name(f".{goal.name}.partial")

@@ -20,6 +20,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def look_anew(store: Store, path: str) -> Sight:
 def known(store: Store, path: str) -> Sight | None:
     """Return what was seen of a file, if it is certain that nobody wrote to it since."""
     identity = store.stat(path)
-    sights = [sight for place in _places(store, path) if (sight := _read(place))]
+    sights = [sight for said in kept(store, layout.seen(path)) if (sight := _sight(said))]
     sights = [sight for sight in sights if sight.identity == identity and _is_settled(sight)]
     # Of a folder that can't be written to any more, the newest is in the cache.
     latest = max(sights, key=lambda sight: clock.seconds(sight.looked), default=None)
@@ -77,12 +78,22 @@ def note(store: Store, path: str, sight: Sight) -> None:
     said |= asdict(sight.identity)
     if sight.files is not None:
         said["files"] = [asdict(file) for file in sight.files]
-    for place in _places(store, path):
-        with contextlib.suppress(OSError, StorageError):  # without, the file is just read again
+    keep(store, layout.seen(path), said)
+
+
+def keep(store: Store, note: str, said: Mapping[str, Any]) -> None:
+    """Keep a note, in the data folder if that can be written to, else in the user's cache."""
+    for place in _places(store, note):
+        with contextlib.suppress(OSError, StorageError):  # without, it is found out once more
             writing.sweep(place)  # a process that writes there at this moment loses a note, no more
             with writing.atomic(place, lasting=False) as partial:
                 partial.write_text(json.dumps(said), "utf-8")
             return
+
+
+def kept(store: Store, note: str) -> list[Any]:
+    """Return what notes of this name say, in the data folder and in the user's cache."""
+    return [said for place in _places(store, note) if (said := _said(place)) is not None]
 
 
 def note_unreadable(store: Store, path: str) -> None:
@@ -92,22 +103,28 @@ def note_unreadable(store: Store, path: str) -> None:
         note(store, path, Sight(_UNREADABLE, identity, clock.now()))
 
 
-def _places(store: Store, path: str) -> tuple[Path, Path]:
+def _places(store: Store, note: str) -> tuple[Path, Path]:
     folder = hashlib.sha256(os.fsencode(store.local("").resolve())).hexdigest()[:16]
     cache = platformdirs.user_cache_path("imagesets") / folder
-    return store.local(layout.seen(path)), cache / layout.seen(path)
+    return store.local(note), cache / note
 
 
-def _read(place: Path) -> Sight | None:
+def _said(place: Path) -> Any:
     try:
         with hashing.opened(place) as file:
-            said: Any = json.loads(file.read())
+            return json.loads(file.read())
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def _sight(said: Any) -> Sight | None:
+    try:
         digest, looked = str(said.pop("sha256")), str(said.pop("looked"))
         clock.seconds(looked)
         files = said.pop("files", None)
         files = None if files is None else tuple(File(**file) for file in files)
         return Sight(digest, Identity(**said), looked, files)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

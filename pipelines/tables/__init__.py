@@ -1,29 +1,34 @@
 """Tables: a split as one Parquet file, one row per record, and back as numpy or Arrow.
 
-`about` describes a table's columns and metadata, `writing` makes one, `reading` reads it (its
-pixels by `pages`), and `comparing` holds it against decoded records. Not here: where records come
+`about` describes a table's columns and metadata, `writing` makes one, `pipelines.reading` reads it,
+and `comparing` holds it against decoded records. Not here: where records come
 from (`pipelines.formats`), what is computed from them (`pipelines.statistics`). What changes the
 bytes of a table raises `CODE_VERSION`.
 """
 
-from .about import (
+from ..reading import (
     BATCH_BYTES,
     BATCH_RECORDS,
+    METADATA_KEY,
+    Info,
+    batch_records,
+    batches,
+    info,
+    labels,
+    read,
+    to_arrow,
+)
+from .about import (
     CODE_VERSION,
     COLUMNS,
     COMPRESSION_LEVEL,
-    METADATA_KEY,
-    Info,
     arrow_schema,
     artefact,
-    batch_records,
     code_version,
     declared,
     description,
-    info,
 )
 from .comparing import Comparison
-from .reading import batches, labels, read, to_arrow
 from .writing import UNDECLARED_BYTES, decoded, most_bytes, write
 
 __all__ = [

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 
 from ..declarations import Dataset, Source, Split
+from ..reading import info, opened, to_arrow
 from ..records import Batch, Pixels
-from .about import arrow_schema, info, opened
-from .reading import to_arrow
+from .about import arrow_schema
 
 
 class Comparison:

@@ -18,10 +18,11 @@ from .. import formats
 from ..archives import members
 from ..declarations import Dataset, Source, Split
 from ..progress import Advance, silent
+from ..reading import batch_records
 from ..records import Batch, Labels
 from ..store import writing
 from ..threads import prefetched
-from .about import COMPRESSION_LEVEL, arrow_schema, batch_records
+from .about import COMPRESSION_LEVEL, arrow_schema
 
 UNDECLARED_BYTES = 64 << 20  # readmes and the like, that nobody reads, in an archive
 

@@ -28,9 +28,10 @@ import pytest
 from assets import checks
 from assets.running import runs
 from assets.settings import ROOT
-from pipelines import products, stages, tables
+from pipelines import products, stages
 from pipelines.exports import caffe_lmdb
 from pipelines.lineage import deep, shallow
+from pipelines.reading import opening
 from pipelines.stages import DEFAULT
 from pipelines.store import layout
 from tests.assets.conftest import Command
@@ -373,7 +374,7 @@ def test_an_export_of_other_libraries_is_read_once_from_its_start(
 
     monkeypatch.setitem(cast(Any, products.known()), "npz", replace(known, read=read))
     monkeypatch.setattr(deep, "_same_libraries", lambda _made: False)
-    monkeypatch.setattr(tables.about, "BATCH_RECORDS", 4)
+    monkeypatch.setattr(opening, "BATCH_RECORDS", 4)
 
     assert verify(command, built, "--deep") == (0, [])
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import tables
 from pipelines.errors import ArtefactError
 from pipelines.exports import _lines, arff
+from pipelines.reading import opening
 from tests import builders
 from tests.builders import Array
 from tests.exports import arrays
@@ -38,7 +38,7 @@ def test_the_records_are_those_of_another_writer_and_come_back(
     folder = tmp_path_factory.mktemp("arff")
     told: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables.about, "BATCH_RECORDS", batch)
+        patch.setattr(opening, "BATCH_RECORDS", batch)
         patch.setattr(_lines, "AT_ONCE", lines)
         made = arrays.made(folder, *records, classes=256)
         goal = made.write("arff", folder / "made", told.append)

@@ -16,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import products, tables
+from pipelines import products
 from pipelines.errors import ArtefactError, TableError
 from pipelines.exports import _arrays
+from pipelines.reading import opening
 from tests import builders
 from tests.exports import arrays
 from tests.exports.arrays import CHANNELS, Made
@@ -133,7 +134,7 @@ def test_any_records_come_back_and_no_batch_size_changes_a_byte(
     folder = tmp_path_factory.mktemp("arrays")
     told: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables.about, "BATCH_RECORDS", batch)
+        patch.setattr(opening, "BATCH_RECORDS", batch)
         patch.setattr(_arrays, "_PIECE_RECORDS", batch)
         made = arrays.made(folder, *some, classes=256)
         first = made.write(name, folder / "a", told.append, channels=channels, one_hot=one_hot)

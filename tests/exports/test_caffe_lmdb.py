@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import plan, tables
+from pipelines import plan
 from pipelines.errors import StorageError, TableError
 from pipelines.exports import caffe_lmdb
+from pipelines.reading import opening
 from pipelines.store import Input
 from tests import builders
 from tests.builders import Array
@@ -39,7 +40,7 @@ def test_caffe_reads_what_was_written_whatever_the_batch_size(
     folder = tmp_path_factory.mktemp("lmdb")
     told: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables.about, "BATCH_RECORDS", batch)
+        patch.setattr(opening, "BATCH_RECORDS", batch)
         table = builders.tiny(folder, *some, classes=256).table(folder / "table.parquet")
         count = exporting.write("lmdb", table, folder / "db" / "data.mdb", advance=told.append)
 
@@ -122,7 +123,7 @@ def test_keys_have_the_digits_of_the_last_one_and_no_more(
 def test_the_same_table_makes_the_same_bytes(
     table: Path, goal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables.about, "BATCH_RECORDS", 100)
+    monkeypatch.setattr(opening, "BATCH_RECORDS", 100)
     exporting.write("lmdb", table, goal)
     exporting.write("lmdb", table, tmp_path / "a longer name" / "data.mdb")
 
@@ -150,7 +151,7 @@ def test_the_file_is_compact_in_several_transactions_as_in_one(
 ) -> None:
     """Within two hundredths of the pages that hold the records: no map, no pages left behind."""
     tiny = builders.tiny(tmp_path, builders.images(4000, 28, 28), builders.labels(4000, 5))
-    monkeypatch.setattr(tables.about, "BATCH_RECORDS", batch)
+    monkeypatch.setattr(opening, "BATCH_RECORDS", batch)
     exporting.write("lmdb", tiny.table(tmp_path / "table.parquet"), goal)
 
     with lmdb.open(str(goal.parent), readonly=True, lock=False) as database:

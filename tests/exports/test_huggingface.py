@@ -23,7 +23,7 @@ from pipelines import plan
 from pipelines.errors import ArtefactError
 from pipelines.exports import _png as png
 from pipelines.exports import huggingface
-from pipelines.tables import about
+from pipelines.reading import opening
 from tests.exports import sets
 from tests.exports.sets import AWKWARD, Set
 
@@ -188,7 +188,7 @@ def test_row_groups_are_small_and_the_same_whatever_the_batches(
 ) -> None:
     monkeypatch.setattr(huggingface, "_GROUP_RECORDS", 8)
     grey.write("huggingface", tmp_path / "a")
-    monkeypatch.setattr(about, "BATCH_RECORDS", 3)
+    monkeypatch.setattr(opening, "BATCH_RECORDS", 3)
     monkeypatch.setattr(png, "RUN", 2)
     grey.write("huggingface", tmp_path / "b")
 

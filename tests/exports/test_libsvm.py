@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import tables
 from pipelines.errors import ArtefactError
 from pipelines.exports import libsvm
+from pipelines.reading import opening
 from tests import builders
 from tests.builders import Array
 from tests.exports import arrays
@@ -47,7 +47,7 @@ def test_the_bytes_are_those_of_another_writer_and_come_back(
     folder = tmp_path_factory.mktemp("libsvm")
     told: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables.about, "BATCH_RECORDS", batch)
+        patch.setattr(opening, "BATCH_RECORDS", batch)
         patch.setattr(libsvm, "_BLOCK_PIXELS", block)
         made = arrays.made(folder, *records, classes=256)
         goal = made.write("libsvm", folder / "made", told.append, scale=scale)

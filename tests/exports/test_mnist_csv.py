@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines import plan, tables
+from pipelines import plan
 from pipelines.errors import StorageError, TableError
 from pipelines.exports import _lines
+from pipelines.reading import opening
 from pipelines.store import Input
 from tests import builders
 from tests.builders import Array
@@ -45,7 +46,7 @@ def test_the_bytes_are_those_of_another_writer_whatever_the_batch_size(
     folder = tmp_path_factory.mktemp("csv")
     told: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables.about, "BATCH_RECORDS", batch)
+        patch.setattr(opening, "BATCH_RECORDS", batch)
         patch.setattr(_lines, "AT_ONCE", lines)
         table = builders.tiny(folder, *records, classes=256).table(folder / "table.parquet")
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from pipelines.errors import ArtefactError
 from pipelines.exports import _png as png
+from pipelines.reading import opening
 from pipelines.store import provenance
-from pipelines.tables import about
 from tests import builders
 from tests.builders import Array
 
@@ -69,7 +69,7 @@ def test_a_table_is_encoded_in_order_whatever_the_sizes_of_batches_and_runs(
 ) -> None:
     pixels, fine = builders.images(100, 3, 2, 3), builders.labels(100, 5)
     coarse = builders.labels(100, 3, seed=5)
-    monkeypatch.setattr(about, "BATCH_RECORDS", 30)
+    monkeypatch.setattr(opening, "BATCH_RECORDS", 30)
     monkeypatch.setattr(png, "RUN", 7)
     table = builders.tiny(tmp_path, pixels, fine, coarse).table(tmp_path / "table.parquet")
 

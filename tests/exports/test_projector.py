@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pipelines.exports import _lines, projector
-from pipelines.tables import about
+from pipelines.reading import opening
 from tests import builders
 from tests.builders import Array
 from tests.exports import sets
@@ -56,7 +56,7 @@ def pictures(folder: Path, shape: tuple[int, int, int], count: int) -> tuple[Arr
 def test_all_files_are_of_the_same_records_in_the_same_order(
     some: Set, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, split: str, most: int
 ) -> None:
-    monkeypatch.setattr(about, "BATCH_RECORDS", 11)
+    monkeypatch.setattr(opening, "BATCH_RECORDS", 11)
     monkeypatch.setattr(_lines, "AT_ONCE", 4)
     told: list[int] = []
     folder, (images, labels, _) = tmp_path / "p", some.arrays[split]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pipelines.errors import ArtefactError
 from pipelines.exports import _png as png
-from pipelines.tables import about
+from pipelines.reading import opening
 from tests import builders
 from tests.exports import sets
 
@@ -45,7 +45,7 @@ def by_tarfile(names: list[str], contents: list[bytes]) -> bytes:
 def test_shards_are_byte_for_byte_what_tarfile_writes(
     grey: sets.Set, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(about, "BATCH_RECORDS", 13)
+    monkeypatch.setattr(opening, "BATCH_RECORDS", 13)
     told: list[int] = []
     facts = grey.write(
         "webdataset", tmp_path / "w", "train", advance=told.append, shard_records=size

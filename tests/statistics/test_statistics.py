@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pipelines import statistics, tables
 from pipelines.catalogue import load
 from pipelines.errors import StorageError, TableError
+from pipelines.reading import opening
 from pipelines.records import Batch
 from pipelines.statistics import Sums
 from pipelines.store import Input, layout
@@ -207,7 +208,7 @@ def test_a_class_without_records_has_no_figures() -> None:
 @pytest.fixture
 def written(publisher: builders.Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The statistics of both splits of the tiny colours, from tables of several row groups."""
-    monkeypatch.setattr(tables.about, "BATCH_RECORDS", 4)
+    monkeypatch.setattr(opening, "BATCH_RECORDS", 4)
     known = load(publisher.catalogue)
     dataset, source = known.datasets["tiny_colours"], known.sources["tiny_colours"]
     paths = []
@@ -245,7 +246,7 @@ def test_statistics_are_the_same_bytes_whoever_was_faster(
     dataset, source = known.datasets["tiny_digits"], known.sources["tiny_digits"]
     found = set()
     for batch in (1, 4, 100):
-        monkeypatch.setattr(tables.about, "BATCH_RECORDS", batch)
+        monkeypatch.setattr(opening, "BATCH_RECORDS", batch)
         path = tmp_path / f"{batch}.parquet"
         archives = publisher.mirror / source.name
         tables.write(source, dataset, dataset.splits["train"], archives, path)

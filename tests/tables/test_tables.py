@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from pipelines import catalogue, tables
 from pipelines.errors import FormatError, ImagesetsError, MemberError, StorageError, TableError
+from pipelines.reading import opening
 from pipelines.records import Batch
 from pipelines.store import Input, layout
 from tests import builders
@@ -57,7 +58,7 @@ def goal(tmp_path: Path) -> Path:
 @pytest.fixture
 def seven_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small batches: row groups of seven records."""
-    monkeypatch.setattr(tables.about, "BATCH_RECORDS", 7)
+    monkeypatch.setattr(opening, "BATCH_RECORDS", 7)
 
 
 @pytest.fixture
@@ -260,7 +261,7 @@ def test_whatever_is_written_is_read(
     folder = tmp_path_factory.mktemp("any")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables.about, "BATCH_RECORDS", batch)
+        patch.setattr(opening, "BATCH_RECORDS", batch)
         table = builders.tiny(folder, *records).table(folder / "table.parquet")
 
     same(tables.read(table), *records, None)
@@ -322,11 +323,11 @@ def test_a_table_with_row_groups_of_any_size_reads_as_numpy_slices(
     expected = (images[start:stop], labels[start:stop], coarse[start:stop])
     folder = tmp_path_factory.mktemp("any")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tables.about, "BATCH_RECORDS", written)
+        patch.setattr(opening, "BATCH_RECORDS", written)
         ours = builders.tiny(folder, images, labels, coarse).table(folder / "ours.parquet")
         theirs = folder / "theirs.parquet"
         pq.write_table(pq.read_table(ours), theirs, row_group_size=rewritten)
-        patch.setattr(tables.about, "BATCH_RECORDS", most)
+        patch.setattr(opening, "BATCH_RECORDS", most)
         for path in (ours, theirs):
             same(tables.read(path, start, stop), *expected)
             streamed = list(tables.batches(path, start, stop))
@@ -656,13 +657,13 @@ def test_whatever_the_metadata_say_a_table_is_read_whole_or_refused(
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("shape", ["4", "4", "3"], "shape.0: Input should be a valid integer"),
-        ("shape", [4, 4], "shape.2: Field required"),
-        ("shape", [4, -4, 3], "shape.1: Input should be greater than or equal to 1"),
-        ("shape", [4, 4, 2**80], "shape.2: Input should be less than or equal to"),
-        ("classes", "rose", "classes: Input should be a valid array"),
+        ("shape", ["4", "4", "3"], "shape.0: it is no number"),
+        ("shape", [4, 4], "shape: it is no list of three numbers"),
+        ("shape", [4, -4, 3], "shape.1: it is no number from 1"),
+        ("shape", [4, 4, 2**80], "shape.2: it is no number from 1 to 2,147,483,647"),
+        ("classes", "rose", "classes: it is no list"),
         ("classes", [], "classes: "),
-        ("classes", ["rose", 7], "classes.1: Input should be a valid string"),
+        ("classes", ["rose", 7], "classes.1: it is no text"),
         ("inputs", {"archives/x": "0"}, "inputs.archives/x"),
     ],
 )

@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..records import Pixels
-from .about import Group, Opened
+from .opening import Group, Opened
 
 _HEADER_BYTES = 64  # more than any header of ours has
 _HEADER = re.compile(  # Thrift's compact protocol: what a field is, then what it holds

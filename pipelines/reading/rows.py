@@ -1,6 +1,6 @@
 """Reading a table back: whole into numpy, streamed by row group, or as Arrow.
 
-Not here: what a table says of itself (`about`), how its pages hold pixels (`pages`).
+Not here: what a table says of itself (`opening`), how its pages hold pixels (`pages`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..errors import TableError
 from ..records import Batch, Labels, Pixels
 from ..threads import WORKERS, prefetched, side_by_side
 from . import pages
-from .about import AGAIN, Group, Info, Opened, batch_records, opened, types
+from .opening import AGAIN, Group, Info, Opened, batch_records, opened, types
 
 _HUGE_PAGE_BYTES = 2 << 20
 

@@ -1,0 +1,214 @@
+"""Loading: a split as arrays, from its table; whoever has it pays for reading it and no more.
+
+That a table is the right one is decided once (`making`), and noted with the SHA-256 of its bytes
+and of all declarations. While these and the version of this code stand, and nobody wrote to the
+file, the note holds, and nothing of the catalogue is read. Not here: making what is not there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__, reading
+from ..records import Batch, Labels, Pixels
+from ..store import hashing, layout, seen
+from . import place
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Records:
+    """A split in memory; the arrays are the caller's own.
+
+    images: uint8 array of shape (records, height, width, channels), upright, 0–255.
+    labels: uint8 array of shape (records,); 0 is `classes[0]`.
+    classes: what each label means.
+    coarse_labels: the same for `coarse_classes`; None where a dataset has none.
+    """
+
+    dataset: str
+    split: str
+    images: Pixels
+    labels: Labels
+    classes: tuple[str, ...]
+    coarse_labels: Labels | None
+    coarse_classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        """Return for example `<mnist/train: 60,000 records of 28×28×1, 10 classes>`."""
+        shape = "×".join(map(str, self.images.shape[1:]))
+        what = f"{len(self):,} records of {shape}, {len(self.classes)} classes"
+        return f"<{self.dataset}/{self.split}: {what}>"
+
+
+def load(dataset: str, split: str = "train", *, verify: bool = False) -> Records:
+    """Return a split, fetched, verified and decoded when it is asked for the first time.
+
+    Args:
+        dataset: one of `names()`.
+        split: `train` or `test`.
+        verify: read all bytes of the table, and hold their SHA-256 against the one recorded when
+            it was made; otherwise only what tells that nobody wrote to it since is looked at.
+
+    Raises:
+        UnknownName: there is no such dataset or split.
+        ArchiveUnavailable: no place has what is missing.
+        ImagesetsError: whatever else keeps it from being made or read, with what to do next.
+
+    Example:
+        >>> train = imagesets.load("mnist", "train")
+        >>> train.images.shape, train.labels[:3], train.classes[5]
+        ((60000, 28, 28, 1), array([5, 0, 4], dtype=uint8), '5')
+    """
+    table = path(dataset, split, verify=verify)
+    batch = reading.read(table)
+    about = reading.info(table)
+    return Records(
+        dataset,
+        split,
+        batch.images,
+        batch.labels,
+        about.classes,
+        batch.coarse_labels,
+        about.coarse_classes,
+    )
+
+
+def path(dataset: str, split: str = "train", *, verify: bool = False) -> Path:
+    """Return where the Parquet table of a split lies, made when it is asked for the first time.
+
+    Raises:
+        As `load` does.
+    """
+    return _made(layout.table(dataset, split), "table", dataset, split, verify=verify)
+
+
+def arrays(dataset: str, split: str = "train", *, verify: bool = False) -> Path:
+    """Return the folder of a split's `images.npy` and `labels.npy`, made when first asked for.
+
+    They are not compressed, so that `numpy.load(…, mmap_mode="r")` maps them: many processes share
+    one copy in memory. `images.npy` is uint8 of shape (records, height, width), with another axis
+    for the channels where there are several.
+
+    Raises:
+        As `load` does.
+    """
+    path = f"exports/{dataset}/{split}_npy"
+    return _made(path, "arrays", dataset, split, verify=verify)
+
+
+def _made(path: str, how: str, dataset: str, split: str, *, verify: bool) -> Path:
+    """Return where an artefact lies, made by a function of `making` if it is not known to be."""
+    store = place.store()
+    if not _is_settled(path, verify=verify):
+        from . import making
+
+        make = {"table": making.table, "arrays": making.arrays}[how]
+        note(path, make(dataset, split, verify=verify).sha256)
+    return store.local(path)
+
+
+def table(dataset: str, split: str = "train") -> pa.Table:
+    """Return a split as an Arrow table, as it lies: polars and DuckDB take it as it is.
+
+    `index` uint32, `label` uint8, `class` dictionary<string>, `pixels` fixed_size_binary of
+    height·width·channels bytes (upright, row by row, channels last); for datasets with coarse
+    classes `coarse_label` and `coarse_class`, too.
+
+    Raises:
+        As `load` does.
+    """
+    return reading.opened(path(dataset, split)).file.read()
+
+
+def batches(dataset: str, split: str = "train", *, records: int = 1024) -> Generator[Batch]:
+    """Yield a split in its order, some records at a time, in little memory; the last may be fewer.
+
+    Yields:
+        images, uint8 of shape (records, height, width, channels), and labels, uint8 of shape
+        (records,): not writable.
+
+    Raises:
+        ValueError: fewer than one record at a time.
+        As `load` does.
+    """
+    if records < 1:
+        raise ValueError(f"records is {records}; it must be 1 or more")
+    return _regrouped(reading.batches(path(dataset, split)), records)
+
+
+def _regrouped(stream: Generator[Batch], records: int) -> Generator[Batch]:
+    """Yield the same records, so many at a time."""
+    import numpy as np
+
+    waiting: list[Batch] = []
+    held = 0
+
+    def taken(count: int) -> Batch:
+        nonlocal waiting, held
+        parts, missing = [], count
+        while missing:
+            batch = waiting.pop(0)
+            parts.append(_part(batch, 0, missing))
+            if len(batch) > missing:
+                waiting.insert(0, _part(batch, missing, len(batch)))
+            missing -= len(parts[-1])
+        held -= count
+        if len(parts) == 1:
+            return parts[0]
+        coarse = [part.coarse_labels for part in parts if part.coarse_labels is not None]
+        return Batch(
+            np.concatenate([part.images for part in parts]),
+            np.concatenate([part.labels for part in parts]),
+            np.concatenate(coarse) if coarse else None,
+        )
+
+    with contextlib.closing(stream):
+        for batch in stream:
+            waiting.append(batch)
+            held += len(batch)
+            while held >= records:
+                yield taken(records)
+        if held:
+            yield taken(held)
+
+
+def _part(batch: Batch, start: int, stop: int) -> Batch:
+    coarse = batch.coarse_labels
+    return Batch(
+        batch.images[start:stop],
+        batch.labels[start:stop],
+        None if coarse is None else coarse[start:stop],
+    )
+
+
+# --- what was decided -----------------------------------------------------------------------------
+
+
+def note(path: str, sha256: str) -> None:
+    """Keep that a table with these bytes is the one that the declarations of now ask for."""
+    seen.keep(place.store(), layout.decided(path), _decision(sha256))
+
+
+def _is_settled(table: str, *, verify: bool) -> bool:
+    """Whether a table is known to be the right one, and nobody wrote to it since."""
+    store = place.store()
+    try:
+        sight = hashing.look(store.local(table)) if verify else seen.known(store, table)
+    except OSError:
+        return False
+    return sight is not None and _decision(sight.sha256) in seen.kept(store, layout.decided(table))
+
+
+def _decision(sha256: str) -> dict[str, Any]:
+    return {"sha256": sha256, "version": __version__, "declarations": place.declarations()}

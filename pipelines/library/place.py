@@ -1,0 +1,49 @@
+"""Where the library keeps its data, and where it reads what there is: a person's cache.
+
+    IMAGESETS_DATA        the data folder, laid out as a deployment's, and shared with one
+    IMAGESETS_CATALOGUE   a folder of TOML declarations, instead of the built-in one
+
+Not here: how archives are fetched (`making`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from ..store.folder import Folder
+
+_BESIDE = Path(__file__).resolve().parent.parent
+_BUILT_IN = (_BESIDE / "sources", _BESIDE.parent / "assets" / "catalogue")  # wheel, checkout
+
+
+def store() -> Folder:
+    """Return where the data lie: `IMAGESETS_DATA`, or `imagesets/data` in the person's cache.
+
+    Somebody without a home has them in the system's temporary folder, where they may not last.
+    """
+    if named := os.environ.get("IMAGESETS_DATA"):
+        return Folder(Path(named).expanduser().absolute())
+    import platformdirs
+
+    try:
+        return Folder(platformdirs.user_cache_path("imagesets") / "data")
+    except RuntimeError:  # nobody knows this user
+        return Folder(Path(tempfile.gettempdir()) / f"imagesets-{os.getuid()}" / "data")
+
+
+def catalogue() -> Path:
+    """Return the folder of declarations: `IMAGESETS_CATALOGUE`, or the built-in one."""
+    if named := os.environ.get("IMAGESETS_CATALOGUE"):
+        return Path(named).expanduser().absolute()
+    return next((folder for folder in _BUILT_IN if folder.is_dir()), _BUILT_IN[0])
+
+
+def declarations() -> str:
+    """Return the SHA-256 of all declarations: what was decided by them holds while it stands."""
+    digest = hashlib.sha256()
+    for path in sorted(catalogue().glob("*.toml")):
+        digest.update(f"{path.name}\0".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

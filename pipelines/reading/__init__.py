@@ -1,0 +1,32 @@
+"""Reading tables: whole into numpy, streamed by row group, or as Arrow; numpy and pyarrow suffice.
+
+`opening` holds a file against what it says of itself, `rows` reads records, their pixels by
+`pages`. Not here: what tables are made of and how (`pipelines.tables`).
+"""
+
+from .opening import (
+    BATCH_BYTES,
+    BATCH_RECORDS,
+    METADATA_KEY,
+    Info,
+    batch_records,
+    info,
+    opened,
+    types,
+)
+from .rows import batches, labels, read, to_arrow
+
+__all__ = [
+    "BATCH_BYTES",
+    "BATCH_RECORDS",
+    "METADATA_KEY",
+    "Info",
+    "batch_records",
+    "batches",
+    "info",
+    "labels",
+    "opened",
+    "read",
+    "to_arrow",
+    "types",
+]

@@ -1,0 +1,192 @@
+"""A table that is opened: what it says of itself, held against its columns.
+
+Not here: what a table of ours has to say (`pipelines.tables.about`), or reading its rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import TableError
+
+METADATA_KEY = b"imagesets"
+AGAIN = "Delete it and build the tables stage again."
+
+BATCH_BYTES = 4 << 20  # pixels of a row group
+BATCH_RECORDS = 1 << 16  # and no more records than this, however small the images
+
+_MOST_PIXELS = 2**31 - 1  # of a side
+_MOST_CLASSES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What a table says of itself.
+
+    shape: (height, width, channels) of one image.
+    inputs: path of each archive → its MD5.
+    """
+
+    dataset: str
+    split: str
+    records: int
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    coarse_classes: tuple[str, ...]
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of one image."""
+        return self.shape[0] * self.shape[1] * self.shape[2]
+
+
+def batch_records(record_bytes: int) -> int:
+    """Return how many records make a batch: about 4 MiB of pixels."""
+    return max(1, min(BATCH_RECORDS, BATCH_BYTES // record_bytes))
+
+
+def info(path: Path) -> Info:
+    """Return what the table at `path` says of itself.
+
+    Raises:
+        TableError: there is no such file, or it is no table of ours.
+    """
+    return opened(path).about
+
+
+class Group(NamedTuple):
+    """A row group of a table; `first` is the index of its first record."""
+
+    number: int
+    first: int
+    records: int
+
+
+class Opened(NamedTuple):
+    """A table to read from; `source` and `file` are one and the same file, whatever replaces it."""
+
+    path: Path
+    source: pa.NativeFile
+    file: pq.ParquetFile
+    about: Info
+
+
+def opened(path: Path) -> Opened:
+    """Open the table at `path`, and hold its columns against what it says of itself.
+
+    Raises:
+        TableError: there is no such file, or it is no table of ours.
+    """
+    try:
+        source = pa.OSFile(str(path))  # not mapped: that counts as ours in memory
+        file = pq.ParquetFile(source, pre_buffer=False)
+        schema = file.schema_arrow
+        said = _said((schema.metadata or {})[METADATA_KEY])
+    except FileNotFoundError:
+        raise TableError(f"{path} is not there. Build the tables stage of this dataset.") from None
+    except _Untrue as error:
+        raise TableError(
+            f"{path} is not a table of ours: what its metadata says under "
+            f"{METADATA_KEY.decode()!r} can't be true ({error}). {AGAIN}"
+        ) from error
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
+        raise TableError(
+            f"{path} is not a table of ours: it is not Parquet, or its metadata has no "
+            f"{METADATA_KEY.decode()!r} ({type(error).__name__}: {error})."
+        ) from error
+    footer = file.metadata
+    about = Info(records=footer.num_rows, **said)
+    held = sum(footer.row_group(number).num_rows for number in range(footer.num_row_groups))
+    if held != about.records:
+        raise TableError(
+            f"{path} is damaged: expected {about.records:,} records, its row groups hold "
+            f"{held:,}. {AGAIN}"
+        )
+    _hold_types(path, schema, about)
+    return Opened(path, source, file, about)
+
+
+class _Untrue(Exception):
+    """A table's metadata says what can't be true; where and why."""
+
+
+def _said(text: bytes) -> dict[str, Any]:
+    """Return what a table's metadata says of the table, as far as readers rely on it.
+
+    Raises:
+        _Untrue: it can't be true.
+        ValueError: it is no JSON.
+    """
+    said = json.loads(text)
+    _hold(isinstance(said, dict), "", "it is no object")
+    for name in ("dataset", "split", "shape", "classes", "coarse_classes", "inputs"):
+        _hold(name in said, name, "it is missing")
+    for name in ("dataset", "split"):
+        _hold(isinstance(said[name], str), name, "it is no text")
+    shape = said["shape"]
+    _hold(isinstance(shape, list) and len(shape) == 3, "shape", "it is no list of three numbers")
+    for at, side in enumerate(shape):
+        is_side = type(side) is int and 1 <= side <= _MOST_PIXELS
+        _hold(is_side, f"shape.{at}", f"it is no number from 1 to {_MOST_PIXELS:,}")
+    for name in ("classes", "coarse_classes"):
+        least, found = int(name == "classes"), said[name]
+        is_list = isinstance(found, list) and least <= len(found) <= _MOST_CLASSES
+        _hold(is_list, name, f"it is no list of {least} to {_MOST_CLASSES} names")
+        for at, one in enumerate(found):
+            _hold(isinstance(one, str), f"{name}.{at}", "it is no text")
+    _hold(isinstance(said["inputs"], dict), "inputs", "it is no object")
+    for path, one in said["inputs"].items():
+        has_md5 = isinstance(one, dict) and isinstance(one.get("md5"), str)
+        _hold(has_md5, f"inputs.{path}", "it has no md5")
+    return {
+        "dataset": said["dataset"],
+        "split": said["split"],
+        "shape": tuple(shape),
+        "classes": tuple(said["classes"]),
+        "coarse_classes": tuple(said["coarse_classes"]),
+        "inputs": {path: one["md5"] for path, one in said["inputs"].items()},
+    }
+
+
+def _hold(holds: bool, where: str, otherwise: str) -> None:
+    if not holds:
+        raise _Untrue(f"{where}: {otherwise}" if where else otherwise)
+
+
+def types(about: Info) -> dict[str, pa.DataType]:
+    """Return the columns of a table, in order, and their types."""
+    number, text = pa.uint8(), pa.dictionary(pa.int32(), pa.string())
+    coarse = {"coarse_label": number, "coarse_class": text} if about.coarse_classes else {}
+    pixels = pa.binary(about.record_bytes)
+    return {"index": pa.uint32(), "label": number, "class": text, **coarse, "pixels": pixels}
+
+
+def _hold_types(path: Path, schema: pa.Schema, about: Info) -> None:
+    """Refuse columns of other types than ours: their bytes would be taken for what they are not.
+
+    A class may be any kind of text. Libraries that write a table again choose another, and it is
+    read by its meaning, never as bytes.
+    """
+    for name, expected in types(about).items():
+        found = [schema.field(at).type for at in schema.get_all_field_indices(name)]
+        is_class = pa.types.is_dictionary(expected)
+        if len(found) != 1 or not (_is_text(found[0]) if is_class else found[0] == expected):
+            kind = "dictionary<string>" if is_class else expected
+            raise TableError(
+                f"{path} is not a table of ours: expected one column {name!r} of {kind}, "
+                f"found {' and '.join(map(str, found)) or 'none'}. Something else wrote it. "
+                f"{AGAIN}"
+            )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return str(kind) in ("string", "large_string", "string_view")

@@ -1,0 +1,416 @@
+"""The library: what those get who import it, and never hear of anything else."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import pickle
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+import pipelines as imagesets
+import pipelines.grain
+from pipelines import plan as planning
+from pipelines.errors import ArchiveUnavailable, UnknownName
+from pipelines.library import streams
+from pipelines.store import Folder, hashing, provenance
+from tests.builders import Publisher
+from tests.waiting import within
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SPLITS = [("tiny_digits", "train"), ("tiny_letters", "test"), ("tiny_colours", "train")]
+
+
+def in_a_process(*lines: str, **variables: str) -> str:
+    """What some lines of Python print, in a process of their own."""
+    done = subprocess.run(
+        [sys.executable, "-c", "\n".join(lines)],
+        cwd=ROOT,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=within(60),
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout
+
+
+@pytest.mark.parametrize(("dataset", "split"), SPLITS)
+def test_a_split_is_loaded_as_its_publisher_made_it(
+    publisher: Publisher, dataset: str, split: str
+) -> None:
+    images, labels, coarse = publisher.splits[dataset, split]
+
+    for _ in range(2):  # made, and read from what is there
+        found = imagesets.load(dataset, split)
+
+        np.testing.assert_array_equal(found.images, images)
+        np.testing.assert_array_equal(found.labels, labels)
+        assert found.images.dtype == found.labels.dtype == np.uint8
+        assert found.images.flags.writeable
+        assert (found.coarse_labels is None) == (coarse is None)
+        if coarse is not None:
+            np.testing.assert_array_equal(found.coarse_labels, coarse)
+        assert found.classes == imagesets.about(dataset).classes
+        assert len(found) == len(labels)
+    assert repr(found).startswith(f"<{dataset}/{split}: {len(labels)} records of ")
+
+
+def test_what_is_there_is_read_without_declarations_archives_or_anything_heavy(
+    publisher: Publisher, data: Path
+) -> None:
+    imagesets.load("tiny_digits", "test")
+    _settle(data)
+    imagesets.load("tiny_digits", "test")
+    shutil.rmtree(data / "archives")
+
+    said = in_a_process(
+        "import sys, pipelines as imagesets",
+        "print(sorted(m for m in sys.modules if m in ('numpy', 'pyarrow', 'json')))",
+        "print(len(imagesets.load('tiny_digits', 'test')))",
+        "heavy = ('pydantic', 'requests', 'polars', 'dagster', 'lmdb', 'rich', 'tomllib')",
+        "print(sorted(m for m in sys.modules if m in heavy))",
+    )
+
+    count = len(publisher.splits["tiny_digits", "test"][1])
+    assert said.splitlines() == ["[]", str(count), "[]"]
+
+
+def test_a_first_load_takes_no_more_than_the_wheel_asks_for(publisher: Publisher) -> None:
+    said = in_a_process(
+        "import sys, pipelines as imagesets",
+        "imagesets.load('tiny_digits', 'test')",
+        "heavy = ('polars', 'dagster', 'lmdb', 'rich', 'PIL', 'matplotlib')",
+        "print(sorted(m for m in sys.modules if m in heavy))",
+    )
+    assert said == "[]\n"
+
+
+def test_a_table_that_somebody_wrote_to_is_made_again(publisher: Publisher, data: Path) -> None:
+    images = publisher.splits["tiny_digits", "test"][0]
+    imagesets.load("tiny_digits", "test")
+    table = data / "tables/tiny_digits/test.parquet"
+    _settle(data)
+    imagesets.load("tiny_digits", "test")
+    changed = bytearray(table.read_bytes())
+    changed[len(changed) // 3] ^= 1
+    table.write_bytes(changed)
+
+    np.testing.assert_array_equal(imagesets.load("tiny_digits", "test").images, images)
+    assert table.read_bytes() != changed
+
+
+def test_bytes_that_rot_are_found_by_those_who_ask(publisher: Publisher, data: Path) -> None:
+    """A disk that loses a bit tells nobody: the file's times and size stay as they were."""
+    images = publisher.splits["tiny_digits", "test"][0]
+    imagesets.load("tiny_digits", "test")
+    table = data / "tables/tiny_digits/test.parquet"
+    _settle(data)
+    imagesets.load("tiny_digits", "test")
+    _rot(data, table)
+
+    np.testing.assert_array_equal(imagesets.load("tiny_digits", "test", verify=True).images, images)
+
+
+def _settle(data: Path) -> None:
+    """Have what was seen of all files count as seen long after they were written."""
+    hashing.forget()
+    for path in (data / ".seen").rglob("*.json"):
+        said = json.loads(path.read_text())
+        if "looked" in said:
+            path.write_text(json.dumps(said | {"looked": "2099-01-01T00:00:00Z"}))
+
+
+def _rot(data: Path, table: Path) -> None:
+    """Change a bit of a table in such a way that what was seen of the file still seems to hold."""
+    changed = bytearray(table.read_bytes())
+    changed[len(changed) // 3] ^= 1
+    table.write_bytes(changed)
+    now, seen = table.stat(), data / ".seen/tables/tiny_digits/test.parquet.json"
+    said = json.loads(seen.read_text())
+    said |= {"size_bytes": now.st_size, "mtime_ns": now.st_mtime_ns, "ctime_ns": now.st_ctime_ns}
+    seen.write_text(json.dumps(said | {"inode": now.st_ino}))
+    hashing.forget()
+
+
+@pytest.mark.parametrize("changed", ["code_version", "compression", "title"])
+def test_a_table_of_another_version_of_the_same_archives_stays(
+    publisher: Publisher, data: Path, changed: str
+) -> None:
+    imagesets.load("tiny_digits", "test")
+    shutil.rmtree(data / ".seen")
+    path = "tables/tiny_digits/test.parquet"
+    known = provenance.latest(Folder(data), path)
+    assert known
+    parameters = known.parameters | {changed: "another"}
+    known = (
+        replace(known, code_version="9.9")
+        if changed == "code_version"
+        else replace(known, parameters=parameters)
+    )
+    provenance.write_pending(Folder(data), known)
+    provenance.promote(Folder(data), path)
+    before = (data / "tables/tiny_digits/test.parquet").stat().st_ino
+    hashing.forget()
+
+    imagesets.load("tiny_digits", "test")
+
+    assert (data / "tables/tiny_digits/test.parquet").stat().st_ino == before
+    assert provenance.latest(Folder(data), path) == known
+
+
+def test_a_changed_declaration_makes_a_table_anew(
+    publisher: Publisher, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert imagesets.load("tiny_digits", "test").classes[0] != "nought"
+    first = imagesets.about("tiny_digits").classes[0]
+    catalogue = tmp_path / "another"
+    shutil.copytree(publisher.catalogue, catalogue)
+    toml = catalogue / "tiny_digits.toml"
+    toml.write_text(toml.read_text().replace(f'"{first}"', '"nought"', 1))
+    monkeypatch.setenv("IMAGESETS_CATALOGUE", str(catalogue))
+
+    assert imagesets.load("tiny_digits", "test").classes[0] == "nought"
+
+
+def test_a_read_only_folder_is_enough(publisher: Publisher, data: Path) -> None:
+    imagesets.load("tiny_digits", "test")
+    shutil.rmtree(data / ".seen")
+    for path in [data, *data.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        for _ in range(2):
+            hashing.forget()
+            assert len(imagesets.load("tiny_digits", "test")) == 12
+    finally:
+        for path in [data, *data.rglob("*")]:
+            path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+def test_what_is_missing_is_refused_by_name(publisher: Publisher) -> None:
+    with pytest.raises(UnknownName, match=r"no dataset 'tiny_digit'\. Did you mean 'tiny_digits'"):
+        imagesets.load("tiny_digit")
+    with pytest.raises(UnknownName, match=r"tiny_digits has no split 'tst'.*test"):
+        imagesets.load("tiny_digits", "tst")
+    with pytest.raises(UnknownName, match="Known: "):
+        imagesets.about("nothing")
+    with pytest.raises(AttributeError, match="has no attribute 'lode'"):
+        imagesets.lode  # noqa: B018
+
+
+def test_without_archives_in_reach_it_says_so_and_leaves_nothing(
+    publisher: Publisher, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IMAGESETS_MIRROR")
+    with pytest.raises(ArchiveUnavailable):
+        imagesets.load("tiny_digits")
+    assert not (data / "tables").exists()
+
+
+@pytest.mark.parametrize("records", [1, 5, 12, 1000])
+def test_batches_are_the_split_in_order(publisher: Publisher, records: int) -> None:
+    images, labels, coarse = publisher.splits["tiny_colours", "train"]
+
+    found = list(imagesets.batches("tiny_colours", "train", records=records))
+
+    assert {len(batch) for batch in found[:-1]} <= {records}
+    np.testing.assert_array_equal(np.concatenate([batch.images for batch in found]), images)
+    np.testing.assert_array_equal(np.concatenate([batch.labels for batch in found]), labels)
+    together = np.concatenate([np.asarray(batch.coarse_labels) for batch in found])
+    np.testing.assert_array_equal(together, coarse)
+
+
+def test_no_records_at_a_time_are_refused(publisher: Publisher) -> None:
+    with pytest.raises(ValueError, match="records is 0"):
+        imagesets.batches("tiny_digits", records=0)
+    with pytest.raises(ValueError, match="buffer is 0"):
+        next(streams.shuffled("tiny_digits", "train", buffer=0, seed=0))
+
+
+def test_a_stream_gives_every_record_once_in_an_order_that_its_seed_decides(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, labels, _ = publisher.splits["tiny_digits", "train"]
+    expected = sorted(
+        (image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)
+    )
+
+    def stream(seed: int, buffer: int) -> list[tuple[bytes, int]]:
+        found = streams.shuffled("tiny_digits", "train", buffer=buffer, seed=seed)
+        return [(image.tobytes(), label) for image, label in found]
+
+    for buffer in (1, 7, 1000):
+        assert sorted(stream(0, buffer)) == expected
+    assert stream(3, 10) == stream(3, 10) != stream(4, 10)
+
+
+def test_a_table_is_taken_by_polars_and_duckdb_as_it_is(publisher: Publisher) -> None:
+    import duckdb
+
+    images, labels, _ = publisher.splits["tiny_digits", "test"]
+    records = imagesets.table("tiny_digits", "test")
+
+    frame: Any = pl.from_arrow(records)
+    assert frame["label"].to_list() == labels.tolist()
+    assert frame["pixels"][3] == images[3].tobytes()
+    counted = duckdb.sql("SELECT count(*) FROM records").fetchall()
+    assert counted == [(len(labels),)]
+    assert imagesets.path("tiny_digits", "test").name == "test.parquet"
+
+
+def test_arrays_are_mapped_and_a_pickle_is_a_path(publisher: Publisher) -> None:
+    images, labels, _ = publisher.splits["tiny_colours", "train"]
+    folder = imagesets.arrays("tiny_colours", "train")
+    assert imagesets.arrays("tiny_colours", "train", verify=True) == folder
+
+    np.testing.assert_array_equal(np.load(folder / "images.npy", mmap_mode="r"), images)
+    source = pipelines.grain.source("tiny_colours", "train")
+    assert len(pickle.dumps(source)) < 500
+    copied = pickle.loads(pickle.dumps(source))
+    assert len(copied) == len(labels)
+    np.testing.assert_array_equal(copied[7]["image"], images[7])
+    assert copied[7]["label"] == labels[7]
+    assert repr(copied) == repr(source)
+
+
+def test_what_is_declared_is_told(publisher: Publisher) -> None:
+    assert imagesets.names() == tuple(planning.load(publisher.catalogue).datasets)
+    found = imagesets.about("tiny_colours")
+    images, labels, _ = publisher.splits["tiny_colours", "train"]
+    assert found.shape == images.shape[1:]
+    assert found.splits["train"] == len(labels)
+    assert found.counts["train"] == tuple(np.bincount(labels, minlength=len(found.classes)))
+    assert found.citation == "@misc{tiny}"
+
+
+def test_a_record_is_traced_to_its_publishers_bytes_and_all_of_it_verified(
+    publisher: Publisher, data: Path
+) -> None:
+    images, labels, _ = publisher.splits["tiny_letters", "test"]
+
+    chain = imagesets.trace("tiny_letters", "test", 5)
+
+    assert chain.holds
+    assert chain.facts["label"] == labels[5]
+    np.testing.assert_array_equal(chain.image, images[5])
+    assert all(verdict.is_whole for verdict in imagesets.verify("tiny_letters", deep=True))
+    (data / "tables/tiny_letters/test.parquet").write_bytes(b"")
+    verdicts = {one.path: one.condition for one in imagesets.verify("tiny_letters")}
+    assert verdicts["tables/tiny_letters/test.parquet"] == "changed"
+
+
+def _loaded(_number: int) -> int:
+    return len(imagesets.load("tiny_digits", "train"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("start", ["spawn", "forkserver"])
+def test_ten_processes_at_once_fetch_once(publisher: Publisher, data: Path, start: str) -> None:
+    with ProcessPoolExecutor(10, mp_context=get_context(start)) as pool:
+        found = list(pool.map(_loaded, range(10)))
+
+    assert found == [len(publisher.splits["tiny_digits", "train"][1])] * 10
+    history = data / "lineage/history"
+    assert not list(history.rglob("*.json")), "nothing was made twice"
+
+
+@pytest.mark.slow
+def test_after_a_kill_at_any_moment_the_next_load_is_right(
+    publisher: Publisher, data: Path
+) -> None:
+    """Fewer moments here than `HYPOTHESIS_PROFILE=nightly` tries."""
+    images = publisher.splits["tiny_colours", "train"][0]
+    moments = random.Random(14)
+    code = "import pipelines as i; i.load('tiny_colours', 'train')"
+    times = 100 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 8
+    for _ in range(times):
+        shutil.rmtree(data, ignore_errors=True)
+        with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as process:
+            time.sleep(moments.uniform(0.3, 1.2))
+            process.send_signal(signal.SIGKILL)
+        hashing.forget()
+
+        np.testing.assert_array_equal(imagesets.load("tiny_colours", "train").images, images)
+
+
+def test_a_forked_worker_reads_what_its_parent_has_loaded(publisher: Publisher) -> None:
+    said = in_a_process(
+        "import os, pipelines as imagesets",
+        "imagesets.load('tiny_digits')",
+        "pid = os.fork()",
+        "count = len(imagesets.load('tiny_digits'))",
+        "if not pid: os._exit(0 if count == 30 else 1)",
+        "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), count)",
+        PYTHONWARNINGS="ignore::DeprecationWarning",  # of threads, which have ended
+    )
+    assert said == "0 30\n"
+
+
+def test_somebody_without_a_home_has_a_place(publisher: Publisher, tmp_path: Path) -> None:
+    code = ["import pipelines as imagesets", "print(imagesets.path('tiny_digits', 'test'))"]
+    variables = dict.fromkeys(("IMAGESETS_DATA", "XDG_CACHE_HOME", "HOME"), "")
+    said = in_a_process(*code, **variables, TMPDIR=str(tmp_path))
+    found = Path(said.strip())
+    assert found.exists()
+    if found.is_relative_to(tmp_path):
+        shutil.rmtree(tmp_path / found.relative_to(tmp_path).parts[0])
+
+
+PUBLIC = {
+    "load": "(dataset: 'str', split: 'str' = 'train', *, verify: 'bool' = False) -> 'Records'",
+    "path": "(dataset: 'str', split: 'str' = 'train', *, verify: 'bool' = False) -> 'Path'",
+    "arrays": "(dataset: 'str', split: 'str' = 'train', *, verify: 'bool' = False) -> 'Path'",
+    "table": "(dataset: 'str', split: 'str' = 'train') -> 'pa.Table'",
+    "batches": (
+        "(dataset: 'str', split: 'str' = 'train', *, records: 'int' = 1024) -> 'Generator[Batch]'"
+    ),
+    "names": "() -> 'tuple[str, ...]'",
+    "about": "(dataset: 'str') -> 'About'",
+    "trace": "(dataset: 'str', split: 'str', index: 'int') -> 'Chain'",
+    "verify": "(dataset: 'str', *, deep: 'bool' = False) -> 'list[Verdict]'",
+}
+
+
+def test_public_names_and_signatures_stay_as_they_are() -> None:
+    others = {"About", "ImagesetsError", "Records", "__version__"}
+    assert {*imagesets.__all__} == {*PUBLIC} | others == {*dir(imagesets)}
+    for name, signature in PUBLIC.items():
+        function = getattr(imagesets, name)
+        assert str(inspect.signature(function)) == signature
+        assert "Raises:" in function.__doc__ or name == "names"
+
+
+def test_progress_is_shown_on_a_terminal_and_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pipelines.library import terminal
+
+    def work() -> None:
+        with terminal.display().task("mnist", 200, "bytes") as watch:
+            for _ in range(4):
+                watch(50)
+
+    work()
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(terminal, "EVERY_S", -1)
+    work()
+    assert capsys.readouterr().err == (
+        "".join(f"\r\x1b[Kmnist: {percent} %" for percent in (25, 50, 75, 100)) + "\r\x1b[K"
+    )
