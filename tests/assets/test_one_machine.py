@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from assets import checks
+from assets.running import integrity
 from pipelines.lineage import lock, verify
 from pipelines.progress import Display
 from pipelines.stages import DEFAULT
@@ -37,6 +39,19 @@ def test_a_lock_and_deep_verification_leave_it_out(
     assert ("pictures" in locked, "embedding" in locked) == (True, False)
     found = verify.verify(Folder(built.data), plan, (digits,), Display(), deep=True)
     [verdict] = [one for one in found if one.path == "descriptions/tiny_digits/embedding"]
-    why = "it can't be made again here to the same bytes"
-    assert (verdict.condition, verdict.why) == ("uncompared", why)
-    assert all(one.condition in ("whole", "uncompared") for one in found)
+    assert (verdict.condition, verdict.is_deep) == ("whole", False)
+    assert all(one.is_whole for one in found)
+    events = {str(one.asset_key.path[-1]) for one in integrity.events(settings.store, plan, found)}
+    assert "verified_deeply" not in events, "of one dataset alone"
+    everything = tuple(plan.declared.datasets.values())
+    found = verify.verify(Folder(built.data), plan, everything, Display(), deep=True)
+    events = {str(one.asset_key.path[-1]) for one in integrity.events(settings.store, plan, found)}
+    assert "verified_deeply" in events
+    keys = {
+        key
+        for spec in integrity.specs(plan, plan.declared.sources["tiny_digits"])
+        for key in [(spec.asset_key.path[-1], spec.name)]
+    }
+    assert ("embedding", checks.BYTES) in keys
+    assert ("embedding", checks.RECORDS) not in keys
+    assert ("pictures", checks.RECORDS) in keys
