@@ -206,7 +206,7 @@ def test_a_declaration_is_complete(product: Product) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert product.title.endswith(".")
     assert product.code_version
-    assert "{dataset}" in product.files
+    assert ("{dataset}" in product.files) is (product.scope != "catalogue")
     assert ("{split}" in product.files) == (product.scope == "split")
     known = {*stages.BASIC, stages.OPTIONAL, *products.known()}
     assert {*product.needs, *product.uses} <= known - {product.name}
