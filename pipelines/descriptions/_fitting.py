@@ -101,7 +101,11 @@ def scaled(train: Pixels, train_labels: Labels, test: Pixels, test_labels: Label
 
 
 def outcome(task: Task, data: Data) -> Outcome:
-    """Try a classifier, in this process."""
+    """Try a classifier, in this process.
+
+    Raises:
+        ArtefactError: it can't cope with the data.
+    """
     import numpy as np
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.utils import shuffle
@@ -120,7 +124,10 @@ def outcome(task: Task, data: Data) -> Outcome:
             chosen["random_state"] = task.seed
         train, labels = shuffle(data.train, data.train_labels, random_state=task.seed)
         started = time.thread_time()
-        found = kind(**chosen).fit(train, labels).predict(data.test).astype(np.uint8)
+        try:
+            found = kind(**chosen).fit(train, labels).predict(data.test).astype(np.uint8)
+        except (ValueError, MemoryError) as error:
+            raise ArtefactError(f"{task.classifier} could not be tried: {error}") from error
         taken_s = time.thread_time() - started
     return Outcome(
         float((found == data.test_labels).mean()),
@@ -219,8 +226,11 @@ def _asked(process: subprocess.Popen[str], task: Task, folder: Path) -> Outcome:
     with contextlib.suppress(OSError):  # it has ended: there is no answer either
         process.stdin.write(json.dumps(asdict(task)) + "\n")
         process.stdin.flush()
-    if answer := process.stdout.readline():
-        return Outcome(**json.loads(answer))
+    if line := process.stdout.readline():
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ArtefactError(answer["error"])
+        return Outcome(**answer)
     code = process.wait()
     said = _log(folder).read_text("utf-8", "replace").strip().rpartition("\n")[2]
     why = f"ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
@@ -239,7 +249,11 @@ def _main(folder: Path) -> None:
     threading.Thread(target=_listen, args=(asked,), daemon=True).start()
     shared = {field.name: np.load(folder / f"{field.name}.npy", "r") for field in fields(Data)}
     while True:
-        answer = asdict(outcome(Task(**json.loads(asked.get())), Data(**shared)))
+        task = Task(**json.loads(asked.get()))
+        try:
+            answer = asdict(outcome(task, Data(**shared)))
+        except ArtefactError as error:
+            answer = {"error": str(error)}
         print(json.dumps(answer), file=answers, flush=True)  # the answer
 
 
