@@ -3,7 +3,9 @@
 The archives are decoded again. Tables and statistics are held against them record by record and
 figure by figure. An export or a description is made again from them, one at a time, in scratch
 space beside the data, and its bytes must be the same; where other libraries or another machine made
-it, its records are read back and compared. So nothing has to be written here for a new one.
+it, its records are read back and compared. So nothing has to be written here for a new one. What
+comes out the same on one machine only, and holds no records, is left out: its hash says all there
+is to know.
 
 Not here: whether files still have the bytes that were recorded (`pipelines.lineage.shallow`).
 """
@@ -53,14 +55,16 @@ def verify(
         advance: called with how many records were compared.
 
     Returns:
-        a verdict for each artefact that is whole by its hashes, but for archives: `whole` still, or
-        `changed` with what differs, or `uncompared` where not all archives are whole.
+        a verdict for each artefact that is whole by its hashes, but for archives and what is left
+        out: `whole` still, or `changed` with what differs, or `uncompared` where not all archives
+        are whole.
 
     Raises:
         MemberError, FormatError: the archives do not hold what the catalogue declares.
         StorageError: there is no room to make an artefact again.
     """
-    there = [one for one in plan.of([dataset]) if one.path in whole and one.subject]
+    all_there = [one for one in plan.of([dataset]) if one.path in whole and one.subject]
+    there = [one for one in all_there if not _is_left_out(one)]
     archives = [one.path for one in plan.of([dataset], ["archives"])]
     if there and (missing := [path for path in archives if path not in whole]):
         why = f"not all of its archives are here and whole: {', '.join(missing)}"
@@ -71,6 +75,8 @@ def verify(
     subject = Subject(source, dataset, tuple(dataset.splits.values()))
     with _scratch(store) as scratch:
         work = _Work(store, scratch, subject, plan.options, whole)
+        left_out = [one.path for one in all_there if one not in there]
+        work.verdicts.update((path, Verdict(path, "whole")) for path in left_out)
         for split in subject.splits:
             if any(split in one.subject.splits for one in there if one.subject):
                 _decode(work, replace(subject, splits=(split,)), advance)
@@ -81,6 +87,14 @@ def verify(
     right = {path for path, verdict in work.verdicts.items() if verdict.is_whole}
     failing = status.failing(store, dataset, right, anew=True)
     return [_declared(work.verdicts[one.path], failing) for one in there]
+
+
+def _is_left_out(planned: Planned) -> bool:
+    """Return whether an artefact can't be compared wherever it is: its declaration says so."""
+    product = planned.product
+    if product is None or product.read is not None:
+        return False
+    return product.reproducible in ("one machine", "never")
 
 
 @dataclass(frozen=True, slots=True)
