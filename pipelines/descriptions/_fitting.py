@@ -140,23 +140,26 @@ def outcome(task: Task, data: Data) -> Outcome:
 # --- in processes of their own --------------------------------------------------------------------
 
 
-def outcomes(tasks: Sequence[Task], data: Data, folder: Path) -> Generator[tuple[int, Outcome]]:
+def share(data: Data, folder: Path) -> None:
+    """Put data into a folder, where processes share it."""
+    import numpy as np
+
+    for field in fields(Data):
+        np.save(folder / f"{field.name}.npy", getattr(data, field.name))
+
+
+def outcomes(tasks: Sequence[Task], folder: Path) -> Generator[tuple[int, Outcome]]:
     """Try classifiers in two processes; yield which of them is done, and how it did.
 
     They are begun in their order. Whatever happens here, no process is left.
 
     Args:
         tasks: what to try.
-        data: shared by the processes.
-        folder: an empty one, for files of the processes.
+        folder: of the data (`share`), and for files of the processes.
 
     Raises:
         ArtefactError: a process died, or a classifier could not cope with the data.
     """
-    import numpy as np
-
-    for field in fields(Data):
-        np.save(folder / f"{field.name}.npy", getattr(data, field.name))
     waiting = deque(enumerate(tasks))
     answers: queue.SimpleQueue[tuple[int, Outcome] | BaseException] = queue.SimpleQueue()
 
