@@ -101,7 +101,11 @@ def scaled(train: Pixels, train_labels: Labels, test: Pixels, test_labels: Label
 
 
 def outcome(task: Task, data: Data) -> Outcome:
-    """Try a classifier, in this process."""
+    """Try a classifier, in this process.
+
+    Raises:
+        ArtefactError: it can't cope with the data.
+    """
     import numpy as np
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.utils import shuffle
@@ -120,7 +124,10 @@ def outcome(task: Task, data: Data) -> Outcome:
             chosen["random_state"] = task.seed
         train, labels = shuffle(data.train, data.train_labels, random_state=task.seed)
         started = time.thread_time()
-        found = kind(**chosen).fit(train, labels).predict(data.test).astype(np.uint8)
+        try:
+            found = kind(**chosen).fit(train, labels).predict(data.test).astype(np.uint8)
+        except (ValueError, MemoryError) as error:
+            raise ArtefactError(f"{task.classifier} could not be tried: {error}") from error
         taken_s = time.thread_time() - started
     return Outcome(
         float((found == data.test_labels).mean()),
@@ -133,23 +140,26 @@ def outcome(task: Task, data: Data) -> Outcome:
 # --- in processes of their own --------------------------------------------------------------------
 
 
-def outcomes(tasks: Sequence[Task], data: Data, folder: Path) -> Generator[tuple[int, Outcome]]:
+def share(data: Data, folder: Path) -> None:
+    """Put data into a folder, where processes share it."""
+    import numpy as np
+
+    for field in fields(Data):
+        np.save(folder / f"{field.name}.npy", getattr(data, field.name))
+
+
+def outcomes(tasks: Sequence[Task], folder: Path) -> Generator[tuple[int, Outcome]]:
     """Try classifiers in two processes; yield which of them is done, and how it did.
 
     They are begun in their order. Whatever happens here, no process is left.
 
     Args:
         tasks: what to try.
-        data: shared by the processes.
-        folder: an empty one, for files of the processes.
+        folder: of the data (`share`), and for files of the processes.
 
     Raises:
         ArtefactError: a process died, or a classifier could not cope with the data.
     """
-    import numpy as np
-
-    for field in fields(Data):
-        np.save(folder / f"{field.name}.npy", getattr(data, field.name))
     waiting = deque(enumerate(tasks))
     answers: queue.SimpleQueue[tuple[int, Outcome] | BaseException] = queue.SimpleQueue()
 
@@ -219,8 +229,11 @@ def _asked(process: subprocess.Popen[str], task: Task, folder: Path) -> Outcome:
     with contextlib.suppress(OSError):  # it has ended: there is no answer either
         process.stdin.write(json.dumps(asdict(task)) + "\n")
         process.stdin.flush()
-    if answer := process.stdout.readline():
-        return Outcome(**json.loads(answer))
+    if line := process.stdout.readline():
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ArtefactError(answer["error"])
+        return Outcome(**answer)
     code = process.wait()
     said = _log(folder).read_text("utf-8", "replace").strip().rpartition("\n")[2]
     why = f"ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
@@ -239,7 +252,11 @@ def _main(folder: Path) -> None:
     threading.Thread(target=_listen, args=(asked,), daemon=True).start()
     shared = {field.name: np.load(folder / f"{field.name}.npy", "r") for field in fields(Data)}
     while True:
-        answer = asdict(outcome(Task(**json.loads(asked.get())), Data(**shared)))
+        task = Task(**json.loads(asked.get()))
+        try:
+            answer = asdict(outcome(task, Data(**shared)))
+        except ArtefactError as error:
+            answer = {"error": str(error)}
         print(json.dumps(answer), file=answers, flush=True)  # the answer
 
 

@@ -181,7 +181,9 @@ def _outcomes(data: Data, tasks: Sequence[Task], goal: Path) -> Generator[tuple[
         return
     scratch = goal / "scratch"  # goes with the folder where this process is killed
     scratch.mkdir()
-    yield from _fitting.outcomes(tasks, data, scratch)
+    _fitting.share(data, scratch)
+    del data  # the processes have it
+    yield from _fitting.outcomes(tasks, scratch)
     shutil.rmtree(scratch)
 
 

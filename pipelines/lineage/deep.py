@@ -3,7 +3,9 @@
 The archives are decoded again. Tables and statistics are held against them record by record and
 figure by figure. An export or a description is made again from them, one at a time, in scratch
 space beside the data, and its bytes must be the same; where other libraries or another machine made
-it, its records are read back and compared. So nothing has to be written here for a new one.
+it, its records are read back and compared. So nothing has to be written here for a new one. What
+comes out the same on one machine only, and holds no records, is left out: its hash says all there
+is to know.
 
 Not here: whether files still have the bytes that were recorded (`pipelines.lineage.shallow`).
 """
