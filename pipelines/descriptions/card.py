@@ -12,18 +12,19 @@ Samples are the first records of each class in the split that is declared first.
 they are, enlarged by whole factors; of large images, or of very many, smaller copies are shown, so
 that no card weighs more than `MOST_BYTES`.
 
-Not here: what the words are (the catalogue, `wording`), how a page looks (`_pages`), or how
-pictures and charts are drawn (`_pictures`, `_charts`).
+Not here: what the words are (the catalogue, `wording`), how a page looks (`_pages`), which images
+stand on it (`_images`), or how charts are drawn (`_charts`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from .. import products, wording
+from .. import products, stages, wording
 from ..declarations import Dataset, Source
 from ..products import Choices, Inputs, Product, Subject
 from ..progress import Advance
@@ -34,18 +35,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import polars as pl
 
-    from ..records import Pixels
-    from . import _pictures
+    from .benchmark import Result
 
 MOST_BYTES = 3_000_000
-_PIXELS_BYTES = 1_700_000  # of samples and mean images together, before they are compressed
-_LARGE, _SMALL = 84, 56  # pixels of an image's longer side on the page, where it was smaller
-_IN_STRIP = 5  # as many samples stand side by side on a phone
-_GROUPS, _IN_GROUP = 24, 6  # duplicates that are shown, and records of each
+_WORDS_BYTES = 250_000  # that are left for all but pictures and charts
+_SAMPLES, _MEANS, _DUPLICATES = 0.55, 0.25, 0.2  # of what is left for pictures
 _MIDDLE = (0.1, 0.9)  # of the images of a class, without the darkest and the brightest tenth
 
 Values = dict[str, Any]
-_Group = list[tuple[str, int, str]]  # split, index and class of records with the same pixels
 
 
 def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Facts:
@@ -79,15 +76,13 @@ def _declared(subject: Subject) -> Values:
     return {
         "title": dataset.title,
         "name": dataset.name,
-        "summary": wording.summary(dataset),
-        "description": (dataset.description or "").strip(),
+        "description": (dataset.description or wording.summary(dataset)).strip(),
         "facts": dict(_facts(source, dataset)),
         "homepage": source.homepage,
         "quirks": list(wording.quirks(dataset)),
         "licence": wording.licence(source),
         "citation": source.citation.strip(),
         "acknowledgements": source.acknowledgements.strip(),
-        "coarse_classes": list(dataset.coarse_classes),
         "archives": _archives(source, dataset),
         "mirrors": list(source.mirrors),
         "exports": list(_exports(subject)),
@@ -151,7 +146,7 @@ def _exports(subject: Subject) -> Iterator[Values]:
     """Yield each export that there is of a dataset, with the lines of those who read it."""
     first = replace(subject, splits=subject.splits[:1])
     for product in products.known().values():
-        if not (product.read_by and product.applies(subject.dataset)):
+        if not (product.read_by and stages.applies(product, subject.source, subject.dataset)):
             continue
         of_what = first if product.scope == "split" else subject
         yield {
@@ -173,17 +168,23 @@ def _exports(subject: Subject) -> Iterator[Values]:
 
 def _found(inputs: Inputs) -> Values:
     from .. import statistics
+    from . import _images
 
     dataset = inputs.subject.dataset
     figures = inputs.paths[layout.statistics(dataset.name)]
     counted = statistics.counts(figures)
+    charts = _counts(counted, dataset) | _intensities(figures, inputs)
+    drawn = [*charts["counts_charts"].values(), *charts["intensities_charts"].values()]
+    room = MOST_BYTES - _WORDS_BYTES - sum(map(len, drawn))
     return {
-        **_counts(counted, dataset),
-        **_intensities(figures, inputs),
-        **_samples(inputs, figures),
-        "duplicates": _duplicates(inputs),
+        **charts,
+        **_images.samples(inputs, room * _SAMPLES),
+        **_images.means(figures, room * _MEANS),
+        "duplicates": _images.duplicates(inputs, room * _DUPLICATES),
         "tables": list(_tables(inputs)),
         "has_pictures": _made(inputs, "pictures") is not None,
+        "has_map": _made(inputs, "embedding") is not None,
+        "map_said": _map_said(inputs.subject),
     }
 
 
@@ -325,179 +326,61 @@ def _middles(table: Path, classes: int) -> list[tuple[float, float] | None]:
     return [*(middle(of_image[of_class == at]) for at in range(classes)), middle(of_image)]
 
 
-def _samples(inputs: Inputs, figures: Path) -> Values:
-    """Return the first records and the mean images of each class."""
-    from . import _pictures
-
-    subject = inputs.subject
-    dataset, first = subject.dataset, subject.splits[0].name
-    is_many = len(dataset.classes) > _pictures.FEW_CLASSES
-    each = _pictures.samples_of_each(len(dataset.classes))
-    each = min(each, _IN_STRIP) if is_many else each
-    found: list[list[_pictures.Record]] = [[] for _ in dataset.classes]
-    for record in _pictures.first_of_each(inputs.tables[first], each):
-        found[record.label].append(record)
-    means = _pictures.means(figures)
-    shown = sum(map(len, found)) + sum(map(len, means.images))
-    scale = (_PIXELS_BYTES / (shown * dataset.image.size_bytes)) ** 0.5
-    longer = min(_LARGE, int(scale * max(dataset.image.shape[:2])))
-    large = _SMALL if is_many else _LARGE
-    strips = -(-each // _IN_STRIP)
-    in_strip = -(-each // strips)
-    return {
-        "is_many": is_many,
-        "samples_split": first,
-        "samples": [
-            {
-                "label": _shown_label(label, dataset.classes[label]),
-                "name": dataset.classes[label],
-                "strips": [
-                    _strip([one.image for one in some], longer, _recorded(some))
-                    for at in range(0, len(records), in_strip)
-                    for some in [records[at : at + in_strip]]
-                ],
-            }
-            for label, records in enumerate(found)
-        ],
-        "means_splits": means.heads,
-        "means": [
-            {
-                "label": _shown_label(label, name),
-                "name": name,
-                "strip": _strip(images, longer, f"mean of {_listed(means.heads)}", large),
-            }
-            for label, (name, images) in enumerate(zip(means.names, means.images, strict=True))
-        ],
-    }
-
-
-def _shown_label(label: int, name: str) -> str:
-    """Return a label, but nothing where the class is called so."""
-    return "" if name == str(label) else str(label)
-
-
-def _recorded(records: Sequence[_pictures.Record]) -> str:
-    return f"records {_listed([f'{one.index:,}' for one in records])}"
-
-
-def _listed(words: Sequence[str]) -> str:
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def _strip(images: Sequence[Pixels], longer: int, alt: str, shown: int = _SMALL) -> Values:
-    """Return images side by side.
-
-    longer: how many pixels the longer side of each has at most, before it is
-    shown: about so long, enlarged by a whole factor.
-    """
-    from . import _pages, _pictures
-
-    png, size = _pictures.in_a_row(images, max(1, longer))
-    height, width, _ = images[0].shape
-    factor = max(1, round(shown / min(max(1, longer), max(height, width))))
-    across, down = (side * factor for side in size)
-    return {"src": _pages.data_uri(png), "width": across, "height": down, "alt": alt}
-
-
-# --- Duplicates -----------------------------------------------------------------------------------
-
-
-def _duplicates(inputs: Inputs) -> Values:
-    """Return the records with the same pixels: how many there are, and some of them as pictures."""
-    from ..statistics import duplicates
-    from . import _pictures
-
-    subject = inputs.subject
-    found = duplicates.find(inputs.tables.values())
-    groups: dict[int, _Group] = {}
-    for group, split, index, name in found.rows():
-        groups.setdefault(group, []).append((split, index, name))
-    ordered = sorted(groups.values(), key=lambda one: (not _differs(one), not _leaks(one)))
-    kinds: dict[str, list[_Group]] = {f"in {split.name}": [] for split in subject.splits}
-    if len(kinds) > 1:
-        kinds["in several splits"] = []
-    for one in ordered:
-        kinds["in several splits" if _leaks(one) else f"in {one[0][0]}"].append(one)
-    shown = [one[:_IN_GROUP] for one in ordered[:_GROUPS]]
-    wanted = {
-        split.name: sorted({i for one in shown for name, i, _ in one if name == split.name})
-        for split in subject.splits
-    }
-    images = {
-        (name, index): image
-        for name, indices in wanted.items()
-        for index, image in _pictures.images_at(inputs.tables[name], indices)
-    }
-    differing = sum(map(_differs, ordered))
-    said = f"{len(groups):,} images stand there in {len(found):,} records"
-    said += f", {differing:,} of them with different labels." if differing else "."
-    return {
-        "records": subject.records,
-        "groups": len(groups),
-        "said": said,
-        "kinds": [[kind, len(some), sum(map(_differs, some))] for kind, some in kinds.items()],
-        "more": len(groups) - len(shown),
-        "shown": [
-            {
-                "differs": _differs(one),
-                "leaks": _leaks(one),
-                "more": len(one) - len(some),
-                "records": [
-                    {
-                        "split": split,
-                        "index": index,
-                        "class": name,
-                        "picture": _strip([images[split, index]], _LARGE, f"{split} {index:,}"),
-                    }
-                    for split, index, name in some
-                ],
-            }
-            for one, some in zip(ordered, shown, strict=False)
-        ],
-    }
-
-
-def _differs(group: _Group) -> bool:
-    return len({name for _, _, name in group}) > 1
-
-
-def _leaks(group: _Group) -> bool:
-    return len({split for split, _, _ in group}) > 1
-
-
 # --- What was made of it besides ------------------------------------------------------------------
 
 
 def _results(inputs: Inputs, reported: Sequence[Values]) -> Values:
-    """Return what our classifiers reach, where that was tried, beside what others reported."""
-    import polars as pl
+    """Return what classic classifiers reach, where that was tried, beside what others reported."""
+    from . import benchmark
 
-    folder = _made(inputs, "benchmark")
-    tried = pl.read_parquet(folder / "results.parquet").to_dicts() if folder else []
-    ours = [
-        {
-            "method": one["classifier"],
-            "parameters": one["parameters"],
-            "accuracy": one["accuracy"],
-            "told": f"{one['accuracy']:.4f}",
-            "published": "",
-            "source": "benchmark of this card",
-            "url": "",
-        }
-        for one in tried
-    ]
-    said = []
-    if ours:
-        said.append("What classic classifiers reach on test was tried for this card.")
+    said, ours = [], []
+    if folder := _made(inputs, "benchmark"):
+        found = benchmark.results(folder)  # the best first
+        settings = Counter(one.classifier for one in found)
+        best = {one.classifier: one for one in reversed(found)}
+        ours = [_our_result(one, settings[name]) for name, one in best.items()]
+        said.append(_how_tried(benchmark.about(folder)))
+        if not all(one.converged for one in best.values()):
+            said.append("An asterisk marks what stopped after the iterations stated.")
     if reported:
         said.append("What others reported is theirs, and was not tried again.")
-    found = sorted([*ours, *reported], key=lambda one: -float(one["accuracy"]))
+    results = sorted([*ours, *reported], key=lambda one: -float(one["accuracy"]))
     return {
-        "results": found,
+        "results": results,
         "results_said": " ".join(said),
-        "results_differ": any(one["published"] for one in found),
     }
+
+
+def _our_result(one: Result, settings: int) -> Values:
+    of_several = f"the best of {settings} settings" if settings > 1 else ""
+    deviation = f" ± {one.std:.4f}" if one.std is not None else ""
+    return {
+        "method": one.classifier,
+        "parameters": "; ".join(filter(None, (one.text, of_several))),
+        "accuracy": one.accuracy,
+        "told": f"{one.accuracy:.4f}{deviation}{'' if one.converged else '*'}",
+        "published": "",
+        "source": "tried here",
+        "url": "",
+    }
+
+
+def _how_tried(how: Mapping[str, Any]) -> str:
+    train, repeats = how["train"], how["repeats"]
+    some = f"{train['records']:,} of the" if train["records"] < train["of"] else "all"
+    return (
+        f"Classifiers of scikit-learn were fitted here to {some} {train['of']:,} records of train, "
+        "each pixel scaled to mean 0 and variance 1, and tried on all of test"
+        f"{f', {repeats} times' if repeats > 1 else ''}."
+    )
+
+
+def _map_said(subject: Subject) -> str:
+    from . import embedding
+
+    of = embedding.settings(subject)["tsne"]
+    some = "All" if of["records"] == of["of"] else f"{of['records']:,} of the {of['of']:,}"
+    return f"{some} records of {of['split']} as points"
 
 
 def _made_by_others(inputs: Inputs) -> Iterator[Values]:
@@ -548,7 +431,7 @@ DESCRIPTION = Product(
     code_version="1",
     write=write,
     needs=("statistics", "tables"),
-    uses=("pictures",),
+    uses=("benchmark", "embedding", "pictures"),
     parameters=lambda subject, _chosen: _declared(subject),
     reproducible="same libraries",
     kind="html",

@@ -141,6 +141,7 @@ def test_a_printed_card_is_light_whole_and_as_wide_as_its_paper(
     assert page.get_by_role("button").count() == 0
     folded = page.locator("details td").first
     assert folded.is_visible(), "what is folded away is printed"
+    assert page.locator(".folded pre").first.is_hidden(), "but for lines to be copied"
 
 
 @pytest.mark.slow
