@@ -24,7 +24,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     Features = npt.NDArray[np.float32]
 
 PROCESSES = 2
+_LOOK_S = 0.5  # between two looks whether somebody still waits
 _ROOMS = {  # of scikit-learn, where its classes are
     "GaussianNB": "naive_bayes",
     "MLPClassifier": "neural_network",
@@ -87,6 +88,10 @@ class Outcome:
     converged: bool
     predictions: str
     cpu_seconds: float
+
+
+Answer = tuple[int, Outcome] | BaseException
+"""Which task is done and how it went, or why there will be no more."""
 
 
 def scaled(train: Pixels, train_labels: Labels, test: Pixels, test_labels: Labels) -> Data:
@@ -148,7 +153,9 @@ def share(data: Data, folder: Path) -> None:
         np.save(folder / f"{field.name}.npy", getattr(data, field.name))
 
 
-def outcomes(tasks: Sequence[Task], folder: Path) -> Generator[tuple[int, Outcome]]:
+def outcomes(
+    tasks: Sequence[Task], folder: Path, go_on: Callable[[], Any]
+) -> Generator[tuple[int, Outcome]]:
     """Try classifiers in two processes; yield which of them is done, and how it did.
 
     They are begun in their order. Whatever happens here, no process is left.
@@ -156,12 +163,13 @@ def outcomes(tasks: Sequence[Task], folder: Path) -> Generator[tuple[int, Outcom
     Args:
         tasks: what to try.
         folder: of the data (`share`), and for files of the processes.
+        go_on: called now and then; what it raises ends everything.
 
     Raises:
         ArtefactError: a process died, or a classifier could not cope with the data.
     """
     waiting = deque(enumerate(tasks))
-    answers: queue.SimpleQueue[tuple[int, Outcome] | BaseException] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
 
     def serve(process: subprocess.Popen[str]) -> None:
         try:
@@ -183,13 +191,21 @@ def outcomes(tasks: Sequence[Task], folder: Path) -> Generator[tuple[int, Outcom
                 for process in processes:
                     pool.submit(serve, process)
                 for _ in tasks:
-                    answer = answers.get()
+                    while (answer := _next(answers)) is None:
+                        go_on()
                     if isinstance(answer, BaseException):
                         raise answer
                     yield answer
             finally:
                 for process in processes:
                     process.kill()  # who waits for an answer waits no more
+
+
+def _next(answers: queue.SimpleQueue[Answer]) -> Answer | None:
+    """Return the next answer, or None where there was none for a while."""
+    with contextlib.suppress(queue.Empty):
+        return answers.get(timeout=_LOOK_S)
+    return None
 
 
 @contextlib.contextmanager
