@@ -129,10 +129,14 @@ def test_what_is_not_here_is_told_with_the_command_that_makes_it(tmp_path: Path)
     commands = [words(one) for one in page.iter("code")]
     assert "python -m assets build elsewhere --only card --only index" in commands
     assert "python -m assets build here --only card --only index" in commands, "it has no card yet"
+    assert "python -m assets build here --only benchmark --only index" in commands
 
     nothing = {"elsewhere": shown["elsewhere"]}
     _, page = written(catalogue(tmp_path / "b", nothing), tmp_path / "other.html")
+    assert "1 dataset of images" in words(page)
     assert "Nothing is here yet." in words(page)
+    commands = {words(one) for one in page.iter("code")} - {"elsewhere"}
+    assert all("build elsewhere --only" in one for one in commands), "no other is declared"
     assert not list(page.iter("img"))
 
 
