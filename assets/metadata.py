@@ -141,13 +141,10 @@ def _page(planned: Planned) -> dict[str, Any]:
     """Return where what is made for people to look at is seen."""
     if not layout.is_for_people(planned.path):
         return {}
-    slash = "/" if planned.product and planned.product.is_folder else ""
-    page = f"http://127.0.0.1:{PAGES_PORT}/{quote(planned.path)}{slash}"
-    return {
-        "look at it": dg.MetadataValue.md(
-            f"[{page}]({page})\n\nwhile `python -m assets browse` runs"
-        )
-    }
+    place = f"{planned.path}/" if planned.product and planned.product.is_folder else planned.path
+    page = f"http://127.0.0.1:{PAGES_PORT}/{quote(place)}"
+    shown = f"[{place}]({page})\n\nwhile `python -m assets browse` runs"
+    return {"look at it": dg.MetadataValue.md(shown)}
 
 
 def _reasons(rebuilt: Iterable[Made]) -> dict[str, str]:

@@ -169,8 +169,8 @@ class Pages:
         return _pages.render(
             "browse-folder.html",
             policy=_pages.WITH_FILES,
-            title="/".join(planned.asset),
-            about=planned.product.title if planned.product else "",
+            subject=planned.subject,
+            product=planned.product,
             pictures=[(name, n) for name, n in files if PurePosixPath(name).suffix in _PICTURES],
             files=[(name, n) for name, n in files if PurePosixPath(name).suffix not in _PICTURES],
             made=_made_when(known),

@@ -19,11 +19,11 @@ def add(commands: Commands) -> None:
         run,
         help="look at cards, pictures and records in a browser",
         description="Serve all that was made for people to look at, on this machine alone, and "
-        "open it in a browser: the index of all datasets, data cards, pictures, maps, and the "
-        "records of each split; beside a card, when and from what it was made. Nothing is made: "
-        "what is missing is listed with the command that builds it, such as "
+        "open it in a browser. There are the index of all datasets, cards, pictures, maps, and "
+        "the records of each split; beside a card stands when and from what it was made. Nothing "
+        "is made here. What is missing is listed with the command that builds it, such as "
         "`build mnist --only card --only records`.",
-        examples={"browse mnist": "look at its card, pictures and records"},
+        examples={"browse mnist": "look at its card and records"},
     )
     options.add_folders(parser)
     parser.add_argument(

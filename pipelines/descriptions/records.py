@@ -150,6 +150,7 @@ def places(
     how many bytes it has. Where no rule holds, a record is a run of its own.
     """
     form = formats.named(dataset.format)
+    there = {*_WORDS} if dataset.coarse_classes else {*_WORDS} - {"coarse_label"}
     found = [(index, form.locate(dataset, split, index, known)) for index in indices]
     among: dict[Member, int] = {}
     runs: list[Json] = []
@@ -159,7 +160,9 @@ def places(
         for index, starts in some if steps is None else some[:1]:
             parts = [
                 {
-                    "what": ", ".join(_WORDS[part] for part in form.roles[role].holds),
+                    "what": ", ".join(
+                        _WORDS[part] for part in form.roles[role].holds if part in there
+                    ),
                     "member": among.setdefault(member, len(among)),
                     "start": start,
                     "step": step,

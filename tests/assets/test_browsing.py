@@ -259,7 +259,7 @@ def test_a_folder_without_a_page_is_shown_as_its_pictures(browser: Browser) -> N
     said = browser.ask("/descriptions/tiny_digits/pictures/")
     for name in ("samples.png", "sprite.png", "means.png", "counts.svg"):
         assert f'src="{name}"' in said.body.decode()
-    assert "tiny_digits/pictures" in said.text
+    assert "Tiny digits as pictures: samples, mean images" in said.text
 
 
 def test_the_ui_links_to_the_page_that_an_asset_made(shown: Project) -> None:
@@ -269,8 +269,8 @@ def test_the_ui_links_to_the_page_that_an_asset_made(shown: Project) -> None:
         facts = metadata._page(planned)
         assert bool(facts) == layout.is_for_people(path)
     [records] = metadata._page(shown.plan().named()["tiny_digits/train_records"]).values()
-    page = f"http://127.0.0.1:{PAGES_PORT}{RECORDS}"
-    assert records.value == f"[{page}]({page})\n\nwhile `python -m assets browse` runs"
+    link = f"[{RECORDS[1:]}](http://127.0.0.1:{PAGES_PORT}{RECORDS})"
+    assert records.value == f"{link}\n\nwhile `python -m assets browse` runs"
 
 
 # --- The command ----------------------------------------------------------------------------------

@@ -209,9 +209,10 @@ def test_a_large_split_shows_a_share_of_each_class_evenly_spaced_and_says_so(
     np.testing.assert_allclose(found["distances"], expected, rtol=1e-6)
     for run in found["runs"]:
         assert (run["index"], run["parts"][0]["step"]) == (indices[0], 17)
+        assert run["parts"][0]["what"] == "label, image"
     page = " ".join((folder / "index.html").read_text("utf-8").split())
     assert "<title>Shown, train: 100 of 1,000 records</title>" in page
-    assert "100 of the 1,000 records are shown" in page
+    assert "100 of its 1,000 records are shown, evenly spaced within each class." in page
 
 
 def test_all_of_a_split_of_100000_records_is_shown() -> None:

@@ -95,6 +95,7 @@
     const label = Number($("class").value), order = $("order").value;
     const all = order === "index" ? Uint32Array.from(labels.keys()) : order === "nearest" ? byDistance : byDistance.toReversed?.() ?? byDistance.slice().reverse();
     shown = label < 0 ? all : all.filter((at) => labels[at] === label);
+    chosen = 0;
     measure();
   }
 
