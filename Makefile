@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Not the folder itself: a broken install must not look finished.
 READY := .venv/installed
+DEVELOPED := .venv/developed
 READERS := .venv-readers
 
 .DEFAULT_GOAL := help
@@ -19,19 +20,19 @@ help: ## list these commands
 run: $(READY) ## build mnist and fashion_mnist into data/
 	$(BIN)/python -m assets build mnist fashion_mnist
 
-test: $(READY) ## run all tests
+test: $(DEVELOPED) ## run all tests
 	$(PYTEST)
 
-test-quick: $(READY) ## run what needs no build, no server and no other process
+test-quick: $(DEVELOPED) ## run what needs no build, no server and no other process
 	$(PYTEST) -m 'not slow'
 
-test-readers: $(READY) $(READERS)/installed ## read every export with its real readers
+test-readers: $(DEVELOPED) $(READERS)/installed ## read every export with its real readers
 	@echo "Small sets take about 4 minutes; the official ones, where IMAGESETS_MIRROR is set, several" \
 	  "times as long, and 2 GB for that time."
 	IMAGESETS_MIRROR="$(IMAGESETS_MIRROR)" $(READERS)/bin/python -m pytest tests/readers \
 	  -c tests/readers/pytest.ini --rootdir . --confcutdir tests/readers -p no:cacheprovider
 
-check: $(READY) ## format, lint, types
+check: $(DEVELOPED) ## format, lint, types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -39,13 +40,15 @@ check: $(READY) ## format, lint, types
 ui: $(READY) ## open the Dagster UI on the same runs (PORT=3000)
 	$(BIN)/python -m assets ui $(if $(PORT),--port $(PORT))
 
-bench: $(READY) ## measure speed and memory (set IMAGESETS_MIRROR to a folder)
+bench: $(DEVELOPED) ## measure speed and memory (set IMAGESETS_MIRROR to a folder)
 	$(BIN)/python -m benchmarks.speed
 
-lock: ## compile requirements.lock anew from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
-	  --generate-hashes --no-strip-extras --no-emit-index-url --no-annotate --no-header \
-	  --output-file requirements.lock
+# Both name the same version of what both name.
+LOCKED := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+  --no-strip-extras --no-emit-index-url --no-annotate --no-header
+lock: ## compile both locks anew from pyproject.toml (needs uv)
+	$(LOCKED) --extra ui --output-file requirements.lock
+	$(LOCKED) --all-extras --constraint requirements.lock --output-file requirements-dev.lock
 
 clean: ## remove the environment and caches; data/ stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
@@ -59,6 +62,12 @@ $(READY): requirements.lock
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install -qq --disable-pip-version-check --compile --no-deps \
 	  --require-hashes --requirement requirements.lock
+	@touch $@
+
+# What developers need besides: all extras, and what tests and checks use.
+$(DEVELOPED): $(READY) requirements-dev.lock
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --compile --no-deps \
+	  --require-hashes --requirement requirements-dev.lock
 	@touch $@
 
 # Other people's readers, in versions that go together; see requirements-readers.in for the two that

@@ -42,6 +42,7 @@ RANKS = {
         {"graph"},
         {"running"},
         {"definitions"},
+        {"serving"},
         {"command_line"},
         {"commands"},  # which the command line finds, and names nowhere
         {"__main__"},

@@ -6,22 +6,24 @@ import argparse
 import os
 import socket
 import sys
+import tempfile
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from assets.command_line import options
 from assets.command_line.declaring import Commands
 from assets.command_line.display import say
-from assets.settings import ROOT, Settings
+from assets.settings import Settings
 from pipelines.errors import ImagesetsError
 
 ORDER = 10
 SENTENCE = (
     "This page shows every asset of the catalogue: what is made of which, and in what state it is."
 )
-# Imports what the UI takes, for as long as it takes us to prepare, and then waits for a line.
-_SERVER = "import sys, dagster_webserver.cli as web; sys.stdin.readline() and web.main()"
+# Imports what it takes while the definitions are loaded elsewhere, and waits for a line to go on.
+_WEB = "import sys, dagster_webserver.cli as web; sys.stdin.readline() and web.main()"
 
 
 def add(commands: Commands) -> None:
@@ -51,56 +53,65 @@ def add(commands: Commands) -> None:
 
 def run(settings: Settings, given: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
-    from assets.command_line import processes
-
     _check_port(given.host, given.port)
     settings.plan()  # what is wrong with the catalogue is said before anything is made
     os.environ.update(settings.as_environment(), DAGSTER_HOME=str(settings.dagster_home))
-    python, workspace = sys.executable, ["-w", str(ROOT / "workspace.yaml")]
-    # The daemon loads the definitions anew every minute, and would say so each time.
-    quiet = ["--log-level", "warning", "--code-server-log-level", "error"]
-    server = [python, "-c", _SERVER, *workspace, *quiet]
-    server += ["--host", given.host, "--port", str(given.port)]
-    daemon = [python, "-m", "dagster._daemon", "run", *workspace, *quiet]
+    with tempfile.TemporaryDirectory(prefix="imagesets-") as folder:  # short, as for a socket
+        return _serve(settings, given, Path(folder))
+
+
+def _serve(settings: Settings, given: argparse.Namespace, folder: Path) -> int:
+    from assets.serving import code_server, processes
+
+    workspace = folder / "workspace.yaml"
+    workspace.write_text(code_server.workspace(folder), "utf-8")
+    python, common = sys.executable, ["-w", str(workspace), "--log-level", "warning"]
+    where = ["--host", given.host, "--port", str(given.port)]
+    commands = {
+        "web server": [python, "-c", _WEB, *common, *where],
+        "code server": [python, "-m", "assets.serving.code_server", str(folder)],
+        "daemon": [python, "-m", "dagster._daemon", "run", *common],
+    }
+    names = [*commands]
     host = f"[{given.host}]" if ":" in given.host else given.host
     page = f"http://{host}:{given.port}/asset-groups"
 
-    def prepare(go_on: Callable[[], None]) -> None:
-        from assets.definitions import automated
-        from assets.running import retention, runs
-
-        runs.home(settings)
-        with runs.records(settings):  # two processes that set them up would collide
-            pass
-        _close_dead(settings)
-        go_on()
-        automated(settings)  # say what else is wrong here, not in a browser
-        with runs.records(settings, warning=False) as instance:
-            retention.once_a_day(instance, settings)
+    def is_ready(go_on: Callable[[], None]) -> bool:
+        if code_server.listens(code_server.link(folder)):
+            go_on()
+        if not _answers(given.host, given.port):
+            return False
         say(f"Dagster UI: {page} (stop with Ctrl-C)")
         say(SENTENCE, flush=True)
-
-    def is_ready() -> bool:
-        ready = _answers(given.host, given.port)
-        if ready and given.browser and _is_looked_at():
+        if given.browser and _is_looked_at():
             webbrowser.open(page)
-        return ready
+        _keep_house(settings)
+        return True
 
-    def died(command: Sequence[str]) -> None:
+    def died(number: int) -> None:
         again = "its messages are above; it is started again, and the UI goes on"
-        say(f"warning: {command[2]} ended by itself; {again}", error=True, flush=True)
+        say(f"warning: the {names[number]} ended by itself; {again}", error=True, flush=True)
 
-    if processes.together(
-        server,
-        daemon,
-        prepare=prepare,
+    ended = processes.together(
+        *commands.values(),
+        at_once=1,
         is_ready=is_ready,
         died=died,
         now_and_then=partial(_close_dead, settings),
-    ):
-        say("error: dagster_webserver ended by itself; its messages are above", error=True)
-        return 1
-    return 0
+    )
+    if ended is None:
+        return 0
+    say(f"error: the {names[ended]} ended by itself; its messages are above", error=True)
+    return 1
+
+
+def _keep_house(settings: Settings) -> None:
+    """Do what is to be done once when the UI begins: close the dead, forget the old, warn."""
+    from assets.running import retention, runs
+
+    _close_dead(settings)
+    with runs.records(settings) as instance:  # tells of passwords, too
+        retention.once_a_day(instance, settings)
 
 
 def _close_dead(settings: Settings) -> None:

@@ -4,7 +4,7 @@ A process that is killed can't tell Dagster that its run has ended. The run woul
 for ever, its assets "Materializing…", and whatever waits for them would wait. So each run says
 which process works on it, and others look whether that still exists.
 
-Not here: the processes of the UI (`command_line.processes`), or runs that end by themselves
+Not here: the processes of the UI (`serving.processes`), or runs that end by themselves
 (`runs`).
 """
 
@@ -50,6 +50,15 @@ def noting_process(run: PlanOrchestrationContext, _plan: object) -> Iterator[Non
     """Note in a run that Dagster executes which process it works in."""
     run.instance.add_run_tags(run.run_id, {PROCESS: process(run.run_id)})
     yield
+
+
+def process_here(run: dg.DagsterRun) -> int | None:
+    """Return the process that works on a run; None where it is gone, elsewhere, or unknown."""
+    if not (tag := _tag(run)):
+        return None
+    *where, pid, started, _ = tag.rsplit(":", 5)
+    is_here = where == [socket.gethostname(), _boot_id(), _namespace()]
+    return int(pid) if is_here and _started(int(pid)) == started else None
 
 
 def close(instance: dg.DagsterInstance) -> list[str]:

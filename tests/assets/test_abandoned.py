@@ -24,6 +24,7 @@ from tests.assets.project import Project, environment, serving
 from tests.assets.test_processes import wait_for
 from tests.assets.test_workspace import (
     LAUNCH,
+    LOCATIONS,
     REPOSITORY,
     SAW,
     TURN_ON,
@@ -224,13 +225,13 @@ def test_when_all_was_killed_the_next_ui_closes_the_run_and_frees_its_assets(
         _kill([ui.pid, *_descendants(ui.pid)])
 
     with _ui(project, stalled, tmp_path) as ui:
-        assert _in_progress(ui) == []
+        _wait(lambda: _in_progress(ui) == [])
     assert _only_run(project).status is DagsterRunStatus.FAILURE
     assert "is gone without a word" in _last_words(project)
     assert "was closed: its process is gone" in (tmp_path / "ui.log").read_text()
 
 
-def test_a_daemon_that_is_killed_in_a_run_comes_back_and_its_runs_are_closed(
+def test_a_daemon_that_is_killed_comes_back_and_so_does_a_code_server_whose_runs_are_closed(
     project: Project, stalled: str, tmp_path: Path
 ) -> None:
     project.build("tiny_letters")
@@ -241,13 +242,15 @@ def test_a_daemon_that_is_killed_in_a_run_comes_back_and_its_runs_are_closed(
         ui.ask(SAW, selector=sensor, cursor=json.dumps({"changes": 0, "places": seen}))
         ui.ask(TURN_ON, selector=sensor)
         _wait(lambda: _runs(project, DagsterRunStatus.STARTED) == ["refresh", "refresh_makes"])
-        family = _descendants(ui.pid)
-        [daemon] = [pid for pid in family if "dagster._daemon run" in _command_line(pid)]
+        [daemon] = _members(ui, "dagster._daemon run")
         _kill([daemon, *_descendants(daemon)])
+        _wait(lambda: _members(ui, "dagster._daemon run"))
+        assert _runs(project, DagsterRunStatus.STARTED) == ["refresh", "refresh_makes"]
 
+        [code] = _members(ui, "assets.serving.code_server")
+        _kill([code, *_descendants(code)])
         _wait(lambda: _runs(project, DagsterRunStatus.FAILURE) == ["refresh", "refresh_makes"])
-        _wait(lambda: _daemons(ui) and _daemons(ui) != [daemon])
-        assert ui.ask("{ version }")["version"], "the UI went on"
+        _wait(lambda: _loaded(ui))
     with runs.records(project.settings()) as instance:
         by_name = {run.job_name: run for run in instance.get_runs()}
         group = instance.get_run_group(by_name["refresh"].run_id)
@@ -259,7 +262,8 @@ def test_a_daemon_that_is_killed_in_a_run_comes_back_and_its_runs_are_closed(
     by = f"refresh {parent.run_id[:8]}"
     assert child.tags["imagesets/launched_by"] == child.tags["user"] == by
     log = (tmp_path / "ui.log").read_text()
-    assert "dagster._daemon ended by itself" in log
+    assert "warning: the daemon ended by itself" in log
+    assert "warning: the code server ended by itself" in log
     assert log.count("was closed: its process is gone") == 2
 
 
@@ -268,8 +272,13 @@ def _runs(project: Project, status: DagsterRunStatus) -> list[str]:
         return sorted(run.job_name for run in instance.get_runs() if run.status is status)
 
 
-def _daemons(ui: UI) -> list[int]:
-    return [pid for pid in _descendants(ui.pid) if "dagster._daemon run" in _command_line(pid)]
+def _members(ui: UI, command: str) -> list[int]:
+    return [pid for pid in _descendants(ui.pid) if command in _command_line(pid)]
+
+
+def _loaded(ui: UI) -> bool:
+    [entry] = ui.ask(LOCATIONS)["workspaceOrError"]["locationEntries"]
+    return bool(entry["locationOrLoadError"]["__typename"] == "RepositoryLocation")
 
 
 def test_a_build_that_is_stopped_is_cancelled_and_no_failure(

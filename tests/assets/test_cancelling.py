@@ -35,6 +35,13 @@ RUN = """query($id: ID!) { runOrError(runId: $id) { ... on Run {
     eventConnection { events { ... on MessageEvent { message } } }
 } } }"""
 
+RELOAD = """mutation { reloadRepositoryLocation(repositoryLocationName: "imagesets") {
+    __typename ... on WorkspaceLocationEntry {
+        locationOrLoadError { __typename ... on PythonError { errorChain { error { message } } } }
+    }
+} }"""
+DESCRIPTION = "query($keys: [AssetKeyInput!]) { assetNodes(assetKeys: $keys) { description } }"
+CAN_CANCEL = "query($id: ID!) { runOrError(runId: $id) { ... on Run { canTerminate } } }"
 GROUP = "query($id: ID!) { runGroupOrError(runId: $id) { ... on RunGroup { runs { id } } } }"
 
 
@@ -82,6 +89,35 @@ def test_a_refresh_that_is_cancelled_while_it_fetches_leaves_a_child_that_says_s
     group = ui.ask(GROUP, id=parent_id)["runGroupOrError"]["runs"]
     assert {run["id"] for run in group} == {parent_id, child_id}, "it stands beside its parent"
     _no_alarm_is_given(built, child_id)
+
+
+def test_definitions_are_loaded_anew_while_a_run_goes_on_which_can_still_be_cancelled(
+    ui: UI, stalled: Server, built: Project
+) -> None:
+    run_id = _launched(ui, _materialize(["tiny_letters", "archives"]))
+    assert stalled.stalled.wait(within(60))
+    catalogue = built.publisher.catalogue / "tiny_letters.toml"
+    told = catalogue.read_text("utf-8")
+    title = next(line for line in told.splitlines() if line.startswith("title = "))
+
+    catalogue.write_text(told.replace(title, "this is no TOML", 1), "utf-8")
+    assert "tiny_letters.toml" in _reloaded(ui), "what is wrong is shown in the UI"
+    catalogue.write_text(told.replace(title, 'title = "Other letters"', 1), "utf-8")
+    assert _reloaded(ui) == ""
+
+    [node] = ui.ask(DESCRIPTION, keys=[{"path": ["tiny_letters", "archives"]}])["assetNodes"]
+    assert "Other letters" in node["description"]
+    assert _run(ui, run_id)["status"] == "STARTED", "an earlier server goes on with it"
+    assert ui.ask(CAN_CANCEL, id=run_id)["runOrError"] == {"canTerminate": True}
+    assert _cancelled(ui, run_id)["status"] == "CANCELED"
+
+
+def _reloaded(ui: UI) -> str:
+    """Load the definitions anew; return what is wrong with them, at the root."""
+    done = ui.ask(RELOAD)["reloadRepositoryLocation"]
+    assert done["__typename"] == "WorkspaceLocationEntry", done
+    chain = done["locationOrLoadError"].get("errorChain")
+    return str(chain[-1]["error"]["message"]) if chain else ""
 
 
 def _no_alarm_is_given(project: Project, run_id: str) -> None:

@@ -30,14 +30,14 @@ time.sleep(1 if kind == "short" else 120)
 """
 PARENT = """
 import sys
-from assets.command_line import processes
+from assets.serving import processes
 processes.PATIENCE_S = 3.0
 folder, *kinds = sys.argv[1:]
 command = [sys.executable, "-c", {member!r}]
 commands = [[*command, str(n), folder, kind] for n, kind in enumerate(kinds)]
-died = lambda command: print(f"{{command[3]}} died", flush=True)
+died = lambda number: print(f"{{number}} died", flush=True)
 ended = processes.together(*commands, died=died, now_and_then=lambda: print("now", flush=True))
-print("ended" if ended else "stopped")
+print("stopped" if ended is None else f"{{ended}} ended")
 """
 
 
@@ -92,7 +92,7 @@ def test_told_to_stop_all_end(tmp_path: Path, number: signal.Signals) -> None:
 def test_when_the_first_ends_all_end(tmp_path: Path) -> None:
     family = Family(tmp_path, "short", "long")
 
-    assert family.process.communicate(timeout=within(30))[0] == "ended\n"
+    assert family.process.communicate(timeout=within(30))[0] == "0 ended\n"
     assert family.none_left()
 
 
@@ -148,45 +148,62 @@ def test_a_shell_that_makes_it_ignore_ctrl_c_does_not_keep_its_members_alive(
     assert family.none_left()
 
 
-# --- what is prepared while the first starts ------------------------------------------------------
+# --- what starts with the first, which waits for it -----------------------------------------------
 
-PREPARING = """
+WAITING = """
 import pathlib, sys, time
-from assets.command_line import processes
-folder, fails = pathlib.Path(sys.argv[1]), sys.argv[2] == "fails"
-first = [sys.executable, "-c", {first!r}, sys.argv[1]]
+from assets.serving import processes
+folder, command = pathlib.Path(sys.argv[1]), [sys.executable, "-c"]
+asked = []
 
-def prepare(go_on):
-    while not (folder / "begun").exists():
-        time.sleep(0.01)
-    if fails:
-        sys.exit("it can't be prepared")
-    assert not (folder / "went on").exists()
-    go_on()
+def is_ready(go_on):
+    if not asked and (folder / "helps").exists():
+        assert not (folder / "went on").exists()
+        asked.append(go_on())
+    return (folder / "went on").exists()
 
-print(processes.together(first, prepare=prepare))
+commands = [{first!r}, {helper!r}, {last!r}]
+commands = [[*command, text, *sys.argv[1:]] for text in commands]
+print(processes.together(*commands, at_once=1, is_ready=is_ready))
 """
 FIRST = """
-import pathlib, sys
+import pathlib, sys, time
 folder = pathlib.Path(sys.argv[1])
-(folder / "begun").touch()
 if sys.stdin.readline():
     (folder / "went on").touch()
+    while not (folder / "last").exists():
+        time.sleep(0.01)
+"""
+HELPER = """
+import pathlib, sys, time
+if sys.argv[2] == "fails":
+    sys.exit("it can't help")
+(pathlib.Path(sys.argv[1]) / "helps").touch()
+time.sleep(120)
+"""
+LAST = """
+import pathlib, sys
+folder = pathlib.Path(sys.argv[1])
+assert (folder / "went on").exists()
+(folder / "last").touch()
 """
 
 
 @pytest.mark.parametrize("fate", ["goes well", "fails"])
-def test_the_first_starts_at_once_and_goes_on_when_all_is_prepared(
+def test_a_helper_starts_with_the_first_which_goes_on_when_all_is_ready(
     tmp_path: Path, fate: str
 ) -> None:
-    command = [sys.executable, "-c", PREPARING.format(first=FIRST), str(tmp_path), fate]
+    program = WAITING.format(first=FIRST, helper=HELPER, last=LAST)
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=within(30), check=False
+        [sys.executable, "-c", program, str(tmp_path), fate],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=within(30),
+        check=False,
     )
-    assert (tmp_path / "begun").exists()
     if fate == "fails":
-        assert (done.returncode, done.stderr) == (1, "it can't be prepared\n")
+        assert (done.stdout, done.stderr) == ("1\n", "it can't help\n")
         assert not (tmp_path / "went on").exists()
     else:
-        assert (done.stdout, done.stderr) == ("True\n", "")
-        assert (tmp_path / "went on").exists()
+        assert (done.stdout, done.stderr) == ("0\n", "")

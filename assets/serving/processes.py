@@ -33,40 +33,45 @@ class _Stopped(BaseException):
 def together(
     first: Sequence[str],
     *helpers: Sequence[str],
-    prepare: Callable[[Callable[[], None]], None] = lambda go_on: go_on(),
-    is_ready: Callable[[], bool] = lambda: True,
-    died: Callable[[Sequence[str]], None] = lambda _: None,
+    at_once: int = 0,
+    is_ready: Callable[[Callable[[], None]], bool] = lambda _: True,
+    died: Callable[[int], None] = lambda _: None,
     now_and_then: Callable[[], None] = lambda: None,
-) -> bool:
+) -> int | None:
     """Run commands until the first of them ends or we are told to stop; then end them all.
 
     Each has a process group of its own, so that Ctrl-C reaches us alone, and that nothing which it
-    has started is left behind. The helpers start when `is_ready` says so, and not before: what
-    people wait for has the cores to itself. One that ends takes nobody along: what it has started
-    is ended, and it is started again, at once or, where it keeps ending, after a pause.
+    has started is left behind. Helpers start when `is_ready` says so, and not before: what people
+    wait for has the cores to itself. One that ends takes nobody along: what it has started is
+    ended, and it is started again, at once or, where it keeps ending, after a pause.
 
     Args:
         first: the command without which the others are of no use.
         helpers: those that help it.
-        prepare: called when the first has started, which may wait for a line on its stdin: it comes
-            when the function that this one is given is called.
-        is_ready: whether the helpers may start.
-        died: told of a helper that has ended, and will be started again.
+        at_once: how many of them start with the first; until all is ready none of these may end.
+        is_ready: whether the other helpers may start. The first command may wait for a line on its
+            stdin: it comes when the function is called that this one is given.
+        died: told the number of a helper that has ended, and will be started again.
         now_and_then: called every minute, and when a helper has ended.
 
     Returns:
-        whether the first ended by itself; False where we were told to stop.
+        which of the commands ended by itself, and us; None where we were told to stop.
     """
+    commands = [first, *helpers]
     processes: dict[int, subprocess.Popen[Any]] = {}
-    pauses_s = [0.0] * (len(helpers) + 1)
-    due = [0.0] * (len(helpers) + 1)  # when a helper may start
+    pauses_s = [0.0] * len(commands)
+    due = [0.0] * len(commands)  # when a helper may start
     next_time = time.monotonic() + EVERY_S
     with _told_to_stop():
         try:
             processes[0] = _start(first, stdin=subprocess.PIPE)
-            prepare(partial(_send_line, processes[0]))
-            while processes[0].poll() is None and not is_ready():
-                time.sleep(0.1)
+            for number in range(1, 1 + at_once):
+                processes[number] = _start(commands[number])
+            while not is_ready(partial(_send_line, processes[0])):
+                for number, process in processes.items():
+                    if process.poll() is not None:
+                        return number
+                time.sleep(0.05)
             while processes[0].poll() is None:
                 for number, helper in enumerate(helpers, 1):
                     if number not in processes and time.monotonic() >= due[number]:
@@ -78,15 +83,15 @@ def together(
                         del processes[number]
                         pauses_s[number] = 0.0 if lived_long else 2 * pauses_s[number] + 1
                         due[number] = time.monotonic() + min(pauses_s[number], LONG_LIFE_S)
-                        died(helper)
+                        died(number)
                         next_time = time.monotonic()
                 if time.monotonic() >= next_time:
                     now_and_then()
                     next_time = time.monotonic() + EVERY_S
                 time.sleep(0.2)
-            return True
+            return 0
         except _Stopped:
-            return False
+            return None
         finally:
             for number in _TOLD_TO_STOP:
                 signal.signal(number, signal.SIG_IGN)  # once is enough
@@ -100,7 +105,7 @@ def _start(command: Sequence[str], stdin: int | None = None) -> subprocess.Popen
 
 def _send_line(process: subprocess.Popen[Any]) -> None:
     with contextlib.suppress(BrokenPipeError):  # it has ended
-        if process.stdin:
+        if process.stdin and not process.stdin.closed:
             with process.stdin as stdin:
                 stdin.write(b"\n")
 
