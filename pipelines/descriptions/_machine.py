@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import platform
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,12 @@ def one_thread(*libraries: str) -> Iterator[None]:
     """
     from threadpoolctl import threadpool_limits
 
+    # scikit-learn asks whether data is of these, by what of them is loaded: another thread may be
+    # about to, and then there is half of one.
+    importlib.import_module("polars")
+    for name in ("pandas", "pyarrow"):
+        if name in sys.modules:
+            importlib.import_module(name)
     for name in libraries:
         importlib.import_module(name)
     with _ONE_AT_A_TIME, threadpool_limits(1):

@@ -131,7 +131,7 @@ def _axes(figure: Figure, place: tuple[float, float, float, float]) -> Axes:
     """Return a part of a figure in which points keep their distances, and nothing else stands."""
     axes = figure.add_axes(place)
     axes.set_aspect("equal", "datalim")
-    axes.margins(0.03)
+    axes.margins(0.06)
     axes.set_axis_off()
     return axes
 

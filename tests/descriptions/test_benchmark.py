@@ -410,6 +410,35 @@ def test_a_classifier_that_can_not_cope_with_the_data_is_named(
     assert processes_of(tmp_path) == []
 
 
+@pytest.mark.slow
+def test_a_library_that_another_thread_is_still_loading_is_waited_for(tmp_path: Path) -> None:
+    """scikit-learn asks of its data whether it is polars', by what of that is there already."""
+    slow = tmp_path / "polars/__init__.py"
+    slow.parent.mkdir()
+    slow.write_text(
+        "import time; time.sleep(2)\nclass Series: pass\nclass DataFrame: pass\n"
+        "class LazyFrame: pass\nclass Expr: pass\n"
+    )
+    code = (
+        "import sys, threading, time, numpy as np, sklearn.naive_bayes, sklearn.preprocessing\n"
+        "from pipelines.descriptions import _fitting as f\n"
+        "assert 'polars' not in sys.modules\n"
+        "threading.Thread(target=lambda: __import__('polars')).start()\n"
+        "while 'polars' not in sys.modules: time.sleep(0.01)\n"
+        "pixels, labels = np.eye(4, dtype=np.uint8), np.array([0, 1, 0, 1], np.uint8)\n"
+        "f.outcome(f.Task('GaussianNB', {}, 0), f.scaled(pixels, labels, pixels, labels))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_to_know_of_the_description_loads_no_scikit_learn() -> None:
     code = (
         "import sys; from pipelines import products; products.known()['benchmark']; "
