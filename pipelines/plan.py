@@ -234,7 +234,7 @@ def _archives(source: Source) -> Iterator[Planned]:
 def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) -> list[Planned]:
     """Return what is made of a dataset, split by split, then of all splits."""
     known = (one for one in products.known().values() if one.scope != "catalogue")
-    made = [one for one in known if _applies(one, source, dataset)]
+    made = [one for one in known if stages.applies(one, source, dataset)]
     whole = Subject(source, dataset, tuple(dataset.splits.values()))
     parts = [Subject(source, dataset, (split,)) for split in whole.splits]
     paths = _paths(whole, parts, made)
@@ -288,7 +288,7 @@ def _of_catalogue(
         Subject(source, dataset, tuple(dataset.splits.values()))
         for _, dataset in sorted(declared.datasets.items())
         for source in [declared.source_of(dataset)]
-        if _applies(product, source, dataset)
+        if stages.applies(product, source, dataset)
     )
     sources = {subject.source.name: subject.source for subject in subjects}
     names = {subject.dataset.name for subject in subjects}
@@ -312,13 +312,6 @@ def _of_catalogue(
         product,
         functools.partial(_made, product, subjects, options),
     )
-
-
-def _applies(product: Product, source: Source, dataset: Dataset) -> bool:
-    """Return whether there is a product of a dataset."""
-    if OPTIONAL in product.needs and not source.optional_archives:
-        return False
-    return product.applies(dataset)
 
 
 def _paths(

@@ -11,8 +11,9 @@ import re
 from collections.abc import Collection, Iterable
 
 from . import products
+from .declarations import Dataset, Source
 from .errors import UnknownName, did_you_mean
-from .products import Option
+from .products import Option, Product
 
 BASIC = ("archives", "tables", "statistics")  # the stages that others are made from
 OPTIONAL = "optional_archives"  # of a source, for what is made from them on request
@@ -71,6 +72,13 @@ def needs(name: str) -> tuple[str, ...]:
     """Return the stages that an export or a description is made from."""
     known = products.known()
     return known[name].needs if name in known else ()
+
+
+def applies(product: Product, source: Source, dataset: Dataset) -> bool:
+    """Return whether there is a product of a dataset."""
+    if OPTIONAL in product.needs and not source.optional_archives:
+        return False
+    return product.applies(dataset)
 
 
 def options(stages: Collection[str] | None = None) -> dict[str, Option]:

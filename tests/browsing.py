@@ -53,12 +53,13 @@ def launched() -> Iterator[Browser]:
         browser.close()
 
 
-def violations(page: Page) -> list[tuple[str, str]]:
-    """Which of axe-core's rules of accessibility a page breaks, and where; all is unfolded."""
+def violations(page: Page, *rules: str) -> list[tuple[str, str]]:
+    """Which of axe-core's rules (all, by default) a page breaks, and where; all is unfolded."""
     page.evaluate("document.querySelectorAll('details').forEach(part => { part.open = true })")
     # Not by a script element, which the page's own policy would refuse.
     page.evaluate(files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8"))
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    options = {"resultTypes": ["violations"]} | ({"runOnly": [*rules]} if rules else {})
+    found = page.evaluate("options => axe.run(document, options)", options)["violations"]
     return [(rule["id"], node["html"]) for rule in found for node in rule["nodes"]]
 
 

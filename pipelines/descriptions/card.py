@@ -12,8 +12,8 @@ Samples are the first records of each class in the split that is declared first.
 they are, enlarged by whole factors; of large images, or of very many, smaller copies are shown, so
 that no card weighs more than `MOST_BYTES`.
 
-Not here: what the words are (the catalogue, `wording`), how a page looks (`_pages`), or how
-pictures and charts are drawn (`_pictures`, `_charts`).
+Not here: what the words are (the catalogue, `wording`), how a page looks (`_pages`), which images
+stand on it (`_images`), or how charts are drawn (`_charts`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from .. import products, wording
+from .. import products, stages, wording
 from ..declarations import Dataset, Source
 from ..products import Choices, Inputs, Product, Subject
 from ..progress import Advance
@@ -35,20 +35,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import polars as pl
 
-    from ..records import Pixels
-    from . import _pictures
     from .benchmark import Result
 
 MOST_BYTES = 3_000_000
 _WORDS_BYTES = 250_000  # that are left for all but pictures and charts
 _SAMPLES, _MEANS, _DUPLICATES = 0.55, 0.25, 0.2  # of what is left for pictures
-_LARGE, _SMALL = 84, 56  # pixels of an image's longer side on the page, where it was smaller
-_IN_STRIP = 5  # as many samples stand side by side on a phone
-_GROUPS, _IN_GROUP = 24, 6  # duplicates that are shown, and records of each
 _MIDDLE = (0.1, 0.9)  # of the images of a class, without the darkest and the brightest tenth
 
 Values = dict[str, Any]
-_Group = list[tuple[str, int, str]]  # split, index and class of records with the same pixels
 
 
 def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Facts:
@@ -82,15 +76,13 @@ def _declared(subject: Subject) -> Values:
     return {
         "title": dataset.title,
         "name": dataset.name,
-        "summary": wording.summary(dataset),
-        "description": (dataset.description or "").strip(),
+        "description": (dataset.description or wording.summary(dataset)).strip(),
         "facts": dict(_facts(source, dataset)),
         "homepage": source.homepage,
         "quirks": list(wording.quirks(dataset)),
         "licence": wording.licence(source),
         "citation": source.citation.strip(),
         "acknowledgements": source.acknowledgements.strip(),
-        "coarse_classes": list(dataset.coarse_classes),
         "archives": _archives(source, dataset),
         "mirrors": list(source.mirrors),
         "exports": list(_exports(subject)),
@@ -154,7 +146,7 @@ def _exports(subject: Subject) -> Iterator[Values]:
     """Yield each export that there is of a dataset, with the lines of those who read it."""
     first = replace(subject, splits=subject.splits[:1])
     for product in products.known().values():
-        if not (product.read_by and product.applies(subject.dataset)):
+        if not (product.read_by and stages.applies(product, subject.source, subject.dataset)):
             continue
         of_what = first if product.scope == "split" else subject
         yield {
@@ -176,6 +168,7 @@ def _exports(subject: Subject) -> Iterator[Values]:
 
 def _found(inputs: Inputs) -> Values:
     from .. import statistics
+    from . import _images
 
     dataset = inputs.subject.dataset
     figures = inputs.paths[layout.statistics(dataset.name)]
@@ -185,9 +178,9 @@ def _found(inputs: Inputs) -> Values:
     room = MOST_BYTES - _WORDS_BYTES - sum(map(len, drawn))
     return {
         **charts,
-        **_samples(inputs, room * _SAMPLES),
-        **_means(figures, room * _MEANS),
-        "duplicates": _duplicates(inputs, room * _DUPLICATES),
+        **_images.samples(inputs, room * _SAMPLES),
+        **_images.means(figures, room * _MEANS),
+        "duplicates": _images.duplicates(inputs, room * _DUPLICATES),
         "tables": list(_tables(inputs)),
         "has_pictures": _made(inputs, "pictures") is not None,
         "has_map": _made(inputs, "embedding") is not None,
@@ -333,151 +326,6 @@ def _middles(table: Path, classes: int) -> list[tuple[float, float] | None]:
     return [*(middle(of_image[of_class == at]) for at in range(classes)), middle(of_image)]
 
 
-def _samples(inputs: Inputs, room: float) -> Values:
-    """Return the first records of each class, in strips of as many as a phone has room for."""
-    from . import _pictures
-
-    subject = inputs.subject
-    classes, first = subject.dataset.classes, subject.splits[0].name
-    is_many = len(classes) > _pictures.FEW_CLASSES
-    each = _pictures.samples_of_each(len(classes))
-    each = min(each, _IN_STRIP) if is_many else each
-    found: list[list[_pictures.Record]] = [[] for _ in classes]
-    for record in _pictures.first_of_each(inputs.tables[first], each):
-        found[record.label].append(record)
-    most = -(-each // -(-each // _IN_STRIP))
-    parts = [some[at : at + most] for some in found for at in range(0, len(some), most)]
-    strips = _strips([[one.image for one in part] for part in parts], room, _SMALL)
-    of_class: list[list[Values]] = [[] for _ in classes]
-    for part, strip in zip(parts, strips, strict=True):
-        told = f"records {_listed([f'{one.index:,}' for one in part])}"
-        of_class[part[0].label].append({**strip, "alt": told})
-    values = [
-        {"label": _shown_label(at, name), "name": name, "strips": of_class[at]}
-        for at, name in enumerate(classes)
-    ]
-    return {"is_many": is_many, "samples_split": first, "samples": values}
-
-
-def _means(figures: Path, room: float) -> Values:
-    """Return the mean images of each class, those of all splits side by side."""
-    from . import _pictures
-
-    found = _pictures.means(figures)
-    is_many = len(found.names) > _pictures.FEW_CLASSES
-    strips = _strips(found.images, room, _SMALL if is_many else _LARGE)
-    told = f"mean of {_listed(found.heads)}"
-    return {
-        "means_splits": found.heads,
-        "means": [
-            {"label": _shown_label(at, name), "name": name, "strip": {**strip, "alt": told}}
-            for at, (name, strip) in enumerate(zip(found.names, strips, strict=True))
-        ],
-    }
-
-
-def _shown_label(label: int, name: str) -> str:
-    """Return a label, but nothing where the class is called so."""
-    return "" if name == str(label) else str(label)
-
-
-def _listed(words: Sequence[str]) -> str:
-    *most, last = words
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def _strips(rows: Sequence[Sequence[Pixels]], room: float, side: int) -> list[Values]:
-    """Return images side by side, row by row, enlarged by a whole factor.
-
-    Args:
-        rows: of images; all are of one shape.
-        room: bytes that all of them may take; smaller copies are shown where it is too small.
-        side: about how long the longer side of an image is on the page.
-    """
-    from . import _pages, _pictures
-
-    longer = min(_LARGE, max((max(row[0].shape) for row in rows), default=1))
-    while True:
-        drawn = [_pictures.in_a_row(row, longer) for row in rows]
-        strips = [(_pages.data_uri(png), size) for png, size in drawn]
-        weight = sum(len(src) for src, _ in strips)
-        if weight <= room or longer == 1:
-            break
-        longer = max(1, int(longer * (room / weight) ** 0.5))
-    factor = max(1, round(side / longer))
-    return [
-        {"src": src, "width": size[0] * factor, "height": size[1] * factor} for src, size in strips
-    ]
-
-
-# --- Duplicates -----------------------------------------------------------------------------------
-
-
-def _duplicates(inputs: Inputs, room: float) -> Values:
-    """Return the records with the same pixels: how many there are, and some of them as pictures."""
-    from ..statistics import duplicates
-    from . import _pictures
-
-    subject = inputs.subject
-    found = duplicates.find(inputs.tables.values())
-    groups: dict[int, _Group] = {}
-    for group, split, index, name in found.rows():
-        groups.setdefault(group, []).append((split, index, name))
-    ordered = sorted(groups.values(), key=lambda one: (not _differs(one), not _leaks(one)))
-    kinds: dict[str, list[_Group]] = {f"in {split.name}": [] for split in subject.splits}
-    if len(kinds) > 1:
-        kinds["in several splits"] = []
-    for one in ordered:
-        kinds["in several splits" if _leaks(one) else f"in {one[0][0]}"].append(one)
-    shown = [one[:_IN_GROUP] for one in ordered[:_GROUPS]]
-    wanted = {
-        split.name: sorted({i for one in shown for name, i, _ in one if name == split.name})
-        for split in subject.splits
-    }
-    images = {
-        (name, index): image
-        for name, indices in wanted.items()
-        for index, image in _pictures.images_at(inputs.tables[name], indices)
-    }
-    strips = _strips([[image] for image in images.values()], room, _SMALL)
-    drawn = dict(zip(images, strips, strict=True))
-    differing = sum(map(_differs, ordered))
-    said = f"{len(groups):,} stand there more than once, in {len(found):,} records"
-    said += f"; {differing:,} of them have different labels." if differing else "."
-    return {
-        "records": subject.records,
-        "groups": len(groups),
-        "said": said,
-        "kinds": [[kind, len(some), sum(map(_differs, some))] for kind, some in kinds.items()],
-        "more": len(groups) - len(shown),
-        "shown": [
-            {
-                "differs": _differs(one),
-                "leaks": _leaks(one),
-                "more": len(one) - len(some),
-                "records": [
-                    {
-                        "split": split,
-                        "index": index,
-                        "class": name,
-                        "picture": drawn[split, index],
-                    }
-                    for split, index, name in some
-                ],
-            }
-            for one, some in zip(ordered, shown, strict=False)
-        ],
-    }
-
-
-def _differs(group: _Group) -> bool:
-    return len({name for _, _, name in group}) > 1
-
-
-def _leaks(group: _Group) -> bool:
-    return len({split for split, _, _ in group}) > 1
-
-
 # --- What was made of it besides ------------------------------------------------------------------
 
 
@@ -532,7 +380,7 @@ def _map_said(subject: Subject) -> str:
 
     of = embedding.settings(subject)["tsne"]
     some = "All" if of["records"] == of["of"] else f"{of['records']:,} of the {of['of']:,}"
-    return f"{some} records of {of['split']} as points, by t-SNE."
+    return f"{some} records of {of['split']} as points"
 
 
 def _made_by_others(inputs: Inputs) -> Iterator[Values]:

@@ -142,7 +142,10 @@ def test_a_link_leads_to_the_page_that_was_made_and_the_best_is_starred(
 ) -> None:
     page.goto(pages["all"].as_uri())
     best = page.locator("td .best")
-    assert best.all_text_contents() == [*["0.8333 ± 0.0004 the best"] * 2, "0.6667 ± 0.0002 the best"]
+    assert best.all_text_contents() == [
+        *["0.8333 ± 0.0004 the best"] * 2,
+        "0.6667 ± 0.0002 the best",
+    ]
     assert "★" in best.first.evaluate("one => getComputedStyle(one, '::before').content")
     page.get_by_role("link", name="All records of test of A dataset of 10 digits").click()
     assert page.url == (pages["all"].parent / "digits/test_records/index.html").as_uri()

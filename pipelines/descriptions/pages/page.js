@@ -16,7 +16,7 @@ for (const button of document.querySelectorAll("button[data-copies]")) {
 }
 const folded = [];
 addEventListener("beforeprint", () => {
-  for (const part of document.querySelectorAll("details:not([open])")) {
+  for (const part of document.querySelectorAll("details:not([open], .folded)")) {
     folded.push(part);
     part.open = true;
   }
