@@ -72,14 +72,14 @@ def statistics_specs(key: dg.AssetKey, dataset: Dataset) -> list[dg.AssetCheckSp
     return specs
 
 
-def integrity_specs(key: dg.AssetKey, *, is_archive: bool) -> list[dg.AssetCheckSpec]:
-    """Return the checks of an asset's integrity; nothing lies behind archives to compare with."""
+def integrity_specs(key: dg.AssetKey, *, is_compared: bool) -> list[dg.AssetCheckSpec]:
+    """Return the checks of an asset's integrity: is there anything to compare it with?"""
     promise = (
         "Every file has the bytes that its provenance records. Told by the step that made them, "
         "and each time that `verify` or a refresh reads them all."
     )
     specs = [dg.AssetCheckSpec(BYTES, asset=key, description=promise)]
-    if not is_archive:
+    if is_compared:
         promise = (
             "It holds what the publisher's archives hold, decoded again and compared record by "
             "record, and what the catalogue declares. Told by `verify --deep`, or the job `verify` "

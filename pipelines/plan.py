@@ -76,6 +76,17 @@ class Planned:
         return self.product is not None and self.product.scope == "catalogue"
 
     @property
+    def can_be_compared(self) -> bool:
+        """Whether there is something to hold its bytes, or its records, against.
+
+        An archive is what all else is held against, and what comes out otherwise elsewhere, without
+        records to be read back, is as it was made or not.
+        """
+        if self.product is None or self.product.read is not None:
+            return not self.is_archive
+        return self.product.reproducible in ("everywhere", "same libraries")
+
+    @property
     def holds_records(self) -> bool:
         """Whether single records can be read back from it."""
         return self.stage == "tables" or bool(self.product and self.product.read)

@@ -208,7 +208,8 @@ class Product:
         there, or can't be one. Required where it holds any.
     room: bytes of an image → bytes that a record takes, for the warning before a disk fills.
     reproducible: where the same bytes come out again: `everywhere`, or with the `same libraries`;
-        what comes out so on `one machine` or `never` is no part of a lock.
+        what comes out so on `one machine` or `never` is no part of a lock, and deep verification
+        compares its records, or leaves it out where it holds none.
     repeats_here: (path) → whether a file like this one comes out here, for what depends on the
         machine too.
     sidecar: whether a file beside it says what it was made from.

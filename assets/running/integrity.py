@@ -68,7 +68,7 @@ def _covered(plan: Plan, verdicts: Sequence[Verdict]) -> list[dg.AssetKey]:
     compared = [
         one.is_deep and one.condition != "uncompared"
         for one in verdicts
-        if one.has_recorded_bytes and not plan.artefacts[one.path].is_archive
+        if one.has_recorded_bytes and plan.artefacts[one.path].can_be_compared
     ]
     is_deep = bool(compared) and all(compared)
     return [VERIFIED, DEEPLY] if is_deep else [VERIFIED] if verdicts else []
@@ -135,11 +135,11 @@ def specs(plan: Plan, source: Source | None) -> list[dg.AssetCheckSpec]:
     if source:
         of_source = [*plan.archives_of(source), *plan.of(source.datasets.values())]
         wanted = [one for one in of_source if not one.is_of_catalogue]
-    archives = {one.asset: one.is_archive for one in wanted}
+    compared = {one.asset: one.can_be_compared for one in wanted}
     return [
         spec
-        for asset, is_archive in archives.items()
-        for spec in checks.integrity_specs(dg.AssetKey(asset), is_archive=is_archive)
+        for asset, is_compared in compared.items()
+        for spec in checks.integrity_specs(dg.AssetKey(asset), is_compared=is_compared)
     ]
 
 

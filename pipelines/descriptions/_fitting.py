@@ -24,7 +24,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     Features = npt.NDArray[np.float32]
 
 PROCESSES = 2
+_LOOK_S = 0.5  # between two looks whether somebody still waits
 _ROOMS = {  # of scikit-learn, where its classes are
     "GaussianNB": "naive_bayes",
     "MLPClassifier": "neural_network",
@@ -89,6 +90,10 @@ class Outcome:
     cpu_seconds: float
 
 
+Answer = tuple[int, Outcome] | BaseException
+"""Which task is done and how it went, or why there will be no more."""
+
+
 def scaled(train: Pixels, train_labels: Labels, test: Pixels, test_labels: Labels) -> Data:
     """Return records as float32 of mean 0 and variance 1 in each pixel, by what train has."""
     import numpy as np
@@ -101,7 +106,11 @@ def scaled(train: Pixels, train_labels: Labels, test: Pixels, test_labels: Label
 
 
 def outcome(task: Task, data: Data) -> Outcome:
-    """Try a classifier, in this process."""
+    """Try a classifier, in this process.
+
+    Raises:
+        ArtefactError: it can't cope with the data.
+    """
     import numpy as np
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.utils import shuffle
@@ -120,7 +129,10 @@ def outcome(task: Task, data: Data) -> Outcome:
             chosen["random_state"] = task.seed
         train, labels = shuffle(data.train, data.train_labels, random_state=task.seed)
         started = time.thread_time()
-        found = kind(**chosen).fit(train, labels).predict(data.test).astype(np.uint8)
+        try:
+            found = kind(**chosen).fit(train, labels).predict(data.test).astype(np.uint8)
+        except (ValueError, MemoryError) as error:
+            raise ArtefactError(f"{task.classifier} could not be tried: {error}") from error
         taken_s = time.thread_time() - started
     return Outcome(
         float((found == data.test_labels).mean()),
@@ -133,25 +145,31 @@ def outcome(task: Task, data: Data) -> Outcome:
 # --- in processes of their own --------------------------------------------------------------------
 
 
-def outcomes(tasks: Sequence[Task], data: Data, folder: Path) -> Generator[tuple[int, Outcome]]:
+def share(data: Data, folder: Path) -> None:
+    """Put data into a folder, where processes share it."""
+    import numpy as np
+
+    for field in fields(Data):
+        np.save(folder / f"{field.name}.npy", getattr(data, field.name))
+
+
+def outcomes(
+    tasks: Sequence[Task], folder: Path, go_on: Callable[[], Any]
+) -> Generator[tuple[int, Outcome]]:
     """Try classifiers in two processes; yield which of them is done, and how it did.
 
     They are begun in their order. Whatever happens here, no process is left.
 
     Args:
         tasks: what to try.
-        data: shared by the processes.
-        folder: an empty one, for files of the processes.
+        folder: of the data (`share`), and for files of the processes.
+        go_on: called now and then; what it raises ends everything.
 
     Raises:
         ArtefactError: a process died, or a classifier could not cope with the data.
     """
-    import numpy as np
-
-    for field in fields(Data):
-        np.save(folder / f"{field.name}.npy", getattr(data, field.name))
     waiting = deque(enumerate(tasks))
-    answers: queue.SimpleQueue[tuple[int, Outcome] | BaseException] = queue.SimpleQueue()
+    answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
 
     def serve(process: subprocess.Popen[str]) -> None:
         try:
@@ -173,13 +191,21 @@ def outcomes(tasks: Sequence[Task], data: Data, folder: Path) -> Generator[tuple
                 for process in processes:
                     pool.submit(serve, process)
                 for _ in tasks:
-                    answer = answers.get()
+                    while (answer := _next(answers)) is None:
+                        go_on()
                     if isinstance(answer, BaseException):
                         raise answer
                     yield answer
             finally:
                 for process in processes:
                     process.kill()  # who waits for an answer waits no more
+
+
+def _next(answers: queue.SimpleQueue[Answer]) -> Answer | None:
+    """Return the next answer, or None where there was none for a while."""
+    with contextlib.suppress(queue.Empty):
+        return answers.get(timeout=_LOOK_S)
+    return None
 
 
 @contextlib.contextmanager
@@ -219,8 +245,11 @@ def _asked(process: subprocess.Popen[str], task: Task, folder: Path) -> Outcome:
     with contextlib.suppress(OSError):  # it has ended: there is no answer either
         process.stdin.write(json.dumps(asdict(task)) + "\n")
         process.stdin.flush()
-    if answer := process.stdout.readline():
-        return Outcome(**json.loads(answer))
+    if line := process.stdout.readline():
+        answer = json.loads(line)
+        if "error" in answer:
+            raise ArtefactError(answer["error"])
+        return Outcome(**answer)
     code = process.wait()
     said = _log(folder).read_text("utf-8", "replace").strip().rpartition("\n")[2]
     why = f"ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
@@ -239,7 +268,11 @@ def _main(folder: Path) -> None:
     threading.Thread(target=_listen, args=(asked,), daemon=True).start()
     shared = {field.name: np.load(folder / f"{field.name}.npy", "r") for field in fields(Data)}
     while True:
-        answer = asdict(outcome(Task(**json.loads(asked.get())), Data(**shared)))
+        task = Task(**json.loads(asked.get()))
+        try:
+            answer = asdict(outcome(task, Data(**shared)))
+        except ArtefactError as error:
+            answer = {"error": str(error)}
         print(json.dumps(answer), file=answers, flush=True)  # the answer
 
 

@@ -24,8 +24,9 @@ import contextlib
 import json
 import shutil
 from collections import defaultdict
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +127,8 @@ def write(inputs: Inputs, goal: Path, chosen: Choices, advance: Advance) -> Fact
     done_s = 0.0
     with writing.storage_errors(goal):
         tasks = [task for _, task in order]
-        with contextlib.closing(_outcomes(_data(inputs), tasks, goal)) as outcomes:
+        go_on = partial(advance, 0)  # which raises where nobody waits any more
+        with contextlib.closing(_outcomes(_data(inputs), tasks, goal, go_on)) as outcomes:
             for at, outcome in outcomes:
                 number, task = order[at]
                 tried[number][task.seed] = outcome
@@ -173,7 +175,9 @@ def _longest_first(settings: Sequence[Setting], repeats: int) -> list[tuple[int,
     return sorted(tasks, key=lambda one: -settings[one[0]].cost_s)
 
 
-def _outcomes(data: Data, tasks: Sequence[Task], goal: Path) -> Generator[tuple[int, Outcome]]:
+def _outcomes(
+    data: Data, tasks: Sequence[Task], goal: Path, go_on: Callable[[], Any]
+) -> Generator[tuple[int, Outcome]]:
     """Yield which task is done, and how it went: of few records here, else in processes."""
     if data.train.size <= _FEW:
         for at, task in enumerate(tasks):
@@ -181,7 +185,9 @@ def _outcomes(data: Data, tasks: Sequence[Task], goal: Path) -> Generator[tuple[
         return
     scratch = goal / "scratch"  # goes with the folder where this process is killed
     scratch.mkdir()
-    yield from _fitting.outcomes(tasks, data, scratch)
+    _fitting.share(data, scratch)
+    del data  # the processes have it
+    yield from _fitting.outcomes(tasks, scratch, go_on)
     shutil.rmtree(scratch)
 
 

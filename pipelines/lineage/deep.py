@@ -3,7 +3,9 @@
 The archives are decoded again. Tables and statistics are held against them record by record and
 figure by figure. An export or a description is made again from them, one at a time, in scratch
 space beside the data, and its bytes must be the same; where other libraries or another machine made
-it, its records are read back and compared. So nothing has to be written here for a new one.
+it, its records are read back and compared. So nothing has to be written here for a new one. What
+comes out the same on one machine only, and holds no records, is left out: its hash says all there
+is to know.
 
 Not here: whether files still have the bytes that were recorded (`pipelines.lineage.shallow`).
 """
@@ -53,14 +55,15 @@ def verify(
         advance: called with how many records were compared.
 
     Returns:
-        a verdict for each artefact that is whole by its hashes, but for archives: `whole` still, or
-        `changed` with what differs, or `uncompared` where not all archives are whole.
+        a verdict for each artefact that is whole by its hashes and can be compared: `whole` still,
+        or `changed` with what differs, or `uncompared` where not all archives are whole.
 
     Raises:
         MemberError, FormatError: the archives do not hold what the catalogue declares.
         StorageError: there is no room to make an artefact again.
     """
-    there = [one for one in plan.of([dataset]) if one.path in whole and one.subject]
+    comparable = (one for one in plan.of([dataset]) if one.can_be_compared and one.subject)
+    there = [one for one in comparable if one.path in whole]
     archives = [one.path for one in plan.of([dataset], ["archives"])]
     if there and (missing := [path for path in archives if path not in whole]):
         why = f"not all of its archives are here and whole: {', '.join(missing)}"
@@ -97,7 +100,7 @@ def of_catalogue(
     Raises:
         StorageError: there is no room to make it again.
     """
-    whole = {path for path, verdict in found.items() if verdict.is_whole}
+    whole = {path for path, verdict in found.items() if verdict.has_recorded_bytes}
     with _scratch(store) as scratch:
         work = _Work(store, scratch, plan.options, whole, verdicts={**found})
         for made_from in work.known(planned.path).inputs:
@@ -200,10 +203,11 @@ def _by_its_inputs(work: _Work, planned: Planned, made: Provenance) -> Verdict |
     for path in (made_from.path for made_from in made.inputs):  # it tells which tables
         if layout.is_archive(path):
             continue
-        if path not in work.verdicts:
+        if path not in work.whole:
             return Verdict(planned.path, "uncompared", f"{path} is not whole")
-        # What can't be made again here may be shown: it has the bytes that are recorded.
-        if work.verdicts[path].condition not in ("whole", "uncompared"):
+        # What was not compared may be shown: it has the bytes that are recorded.
+        verdict = work.verdicts.get(path)
+        if verdict and verdict.condition not in ("whole", "uncompared"):
             why = f"it was made from {path} with wrong bytes"
             return Verdict(planned.path, "changed", why)
     return None

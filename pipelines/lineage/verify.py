@@ -23,7 +23,8 @@ def verify(
 ) -> list[Verdict]:
     """Return what became of those artefacts of some datasets that were ever made, all hashed anew.
 
-    With `deep`, all that was made from whole archives is compared with them, record by record. What
+    With `deep`, all that was made from whole archives is compared with them, record by record, but
+    for what comes out otherwise elsewhere (`Planned.can_be_compared`). What
     is of all datasets is verified with all of them, since it shows whatever there is.
     """
     wanted = plan.of(datasets)
@@ -41,7 +42,8 @@ def verify(
         for verdict in compared:
             found[verdict.path] = replace(verdict, sha256=found[verdict.path].sha256, is_deep=True)
     for one in wanted if deep else ():
-        if one.is_of_catalogue and one.path in found and found[one.path].is_whole:
+        is_comparable = one.is_of_catalogue and one.can_be_compared
+        if is_comparable and one.path in found and found[one.path].is_whole:
             verdict = deeply.of_catalogue(store, plan, one, found)
             found[one.path] = replace(verdict, sha256=found[one.path].sha256, is_deep=True)
     return list(found.values())

@@ -309,3 +309,22 @@ def test_to_know_of_the_description_loads_none_of_its_libraries() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["[]"]
+
+
+def test_where_nobody_waits_any_more_it_ends_in_the_middle(tmp_path: Path) -> None:
+    class NobodyWaits(Exception):
+        pass
+
+    told: list[int] = []
+
+    def advance(done: int) -> None:
+        told.append(done)
+        if sum(told) > 60:
+            raise NobodyWaits
+
+    goal = tmp_path / "goal"
+    goal.mkdir()
+    with pytest.raises(NobodyWaits):
+        embedding.write(of(tmp_path / "x", *islands(60, 3), 3), goal, {}, advance)
+    assert sum(told) < 110
+    assert builders.files_under(goal) == []
