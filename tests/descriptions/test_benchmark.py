@@ -59,7 +59,7 @@ def splits(records: int = 90, classes: int = 3) -> Mapping[str, tuple[Array, Arr
 def made_from(folder: Path, records: int = 90, reported: tuple[Reported, ...] = ()) -> Inputs:
     inputs = published(folder, splits(records), ["one", "two", "three"])
     dataset = replace(inputs.subject.dataset, reported=reported)
-    return replace(inputs, subject=replace(inputs.subject, dataset=dataset))
+    return replace(inputs, subjects=(replace(inputs.subject, dataset=dataset),))
 
 
 def made(inputs: Inputs, goal: Path, tier: str = "first") -> Path:
