@@ -41,7 +41,7 @@ from assets.settings import ROOT, Settings
 from pipelines.errors import ImagesetsError
 from pipelines.redaction import without_secrets
 
-READY_AFTER_S = 1.0  # until a process is kept ready for runs: whoever waits for the UI comes first
+READY_AFTER_S = 0.4  # until a process is kept ready for runs: the web server asks first
 PATIENCE_S = 120.0  # for another server to take over
 
 _LOADED = "assets.serving.loaded"
