@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import re
 from collections.abc import Mapping
 from html import escape
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 FOLDER = Path(__file__).parent / "pages"
+_SHARED = ("page.html", "parts.html", "page.css", "page.js")
 
 _NOTHING_ELSE = "; base-uri 'none'; form-action 'none'"
 _INLINE = "style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -46,6 +48,16 @@ COLOURS: Mapping[str, str] = {_charts.INK: "var(--soft)"} | {
 def render(template: str, **values: Any) -> str:
     """Return a template of `pages/` with values in the places of their names."""
     return _environment().get_template(template).render(values)
+
+
+@functools.cache
+def looks(*templates: str) -> str:
+    """Return the SHA-256 of what decides how pages look: what all share, and their templates.
+
+    It is a parameter of every product that writes pages, so that they are made again when it moves.
+    """
+    files = [FOLDER / name for name in (*_SHARED, *templates)]
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()
 
 
 def data_uri(png: bytes) -> str:

@@ -70,6 +70,12 @@ def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Fac
 # --- What is declared -----------------------------------------------------------------------------
 
 
+def _parameters(subject: Subject, _chosen: Choices) -> Values:
+    from . import _pages
+
+    return _declared(subject) | {"looks": _pages.looks("card.html", "card.md")}
+
+
 def _declared(subject: Subject) -> Values:
     """Return what is known before there is any table, in JSON's types."""
     source, dataset = subject.source, subject.dataset
@@ -86,6 +92,7 @@ def _declared(subject: Subject) -> Values:
         "archives": _archives(source, dataset),
         "mirrors": list(source.mirrors),
         "exports": list(_exports(subject)),
+        "library_lines": _library_lines(subject),
         "table_lines": _table_lines(subject),
         "reported": [
             {
@@ -100,6 +107,15 @@ def _declared(subject: Subject) -> Values:
             for one in dataset.reported
         ],
     }
+
+
+def _library_lines(subject: Subject) -> str:
+    name, split = subject.dataset.name, subject.splits[0]
+    shape = ", ".join(map(str, (split.records, *subject.dataset.image.shape)))
+    return f"""\
+import imagesets
+{split.name} = imagesets.load("{name}", "{split.name}")
+{split.name}.images, {split.name}.labels, {split.name}.classes  # uint8 ({shape}), …"""
 
 
 def _table_lines(subject: Subject) -> str:
@@ -432,7 +448,7 @@ DESCRIPTION = Product(
     write=write,
     needs=("statistics", "tables"),
     uses=("benchmark", "embedding", "pictures"),
-    parameters=lambda subject, _chosen: _declared(subject),
+    parameters=_parameters,
     reproducible="same libraries",
     kind="html",
     libraries=("jinja2", "markdown-it-py", "matplotlib", "numpy", "pillow", "polars"),

@@ -190,6 +190,12 @@ def _benchmark(inputs: Inputs, subject: Subject) -> Path | None:
     return inputs.paths.get(benchmark.DESCRIPTION.path(subject))
 
 
+def _parameters(subject: Subject, _chosen: Choices) -> dict[str, Any]:
+    from . import _pages
+
+    return _declared(subject) | {"looks": _pages.looks("index.html")}
+
+
 DESCRIPTION = Product(
     name="index",
     title="on one page: a picture and a line of each, and classic classifiers side by side.",
@@ -199,7 +205,7 @@ DESCRIPTION = Product(
     write=write,
     needs=(),
     uses=("tables", "card", "records", "benchmark"),
-    parameters=lambda subject, _chosen: _declared(subject),
+    parameters=_parameters,
     reproducible="same libraries",
     kind="html",
     libraries=("jinja2", "markdown-it-py", "numpy", "pillow", "polars", "pyarrow"),

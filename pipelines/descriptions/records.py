@@ -213,7 +213,9 @@ def _packed(values: npt.NDArray[Any]) -> str:
 
 
 def _parameters(subject: Subject, _chosen: Choices) -> Json:
-    """Return what the page shows of the declaration."""
+    """Return what the page shows of the declaration, and how it looks."""
+    from . import _pages
+
     source, dataset, split = subject.source, subject.dataset, subject.split
     return {
         "title": dataset.title,
@@ -223,6 +225,7 @@ def _parameters(subject: Subject, _chosen: Choices) -> Json:
         "licence": source.licence,
         "format": [dataset.format, formats.named(dataset.format).code_version],
         "members": {role: [*map(str, some)] for role, some in split.members.items()},
+        "looks": _pages.looks("records.html", "records.css", "records.js"),
     }
 
 

@@ -361,6 +361,12 @@ def test_the_lines_that_load_the_table_do_so(inputs: Inputs, root: Element, tmp_
     assert done.stdout.split("\n")[0] == f"{batch.images.shape} {batch.labels.sum()}"
 
 
+def test_the_lines_of_the_library_load_the_first_split(root: Element) -> None:
+    [lines] = [node for node in root.iter("pre") if node.get("id") == "load-library"]
+    told = "".join(lines.itertext())
+    assert 'train = imagesets.load("shown", "train")\n' in told
+
+
 def test_the_lines_of_each_export_that_there_is_of_a_dataset_stand_there(root: Element) -> None:
     told = words(section(root, "loading"))
     assert 'pandas.read_csv("data/exports/shown/train.csv"' in told

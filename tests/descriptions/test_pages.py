@@ -28,9 +28,26 @@ def templates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]
     for path in _pages.FOLDER.iterdir():
         (tmp_path / path.name).symlink_to(path)
     monkeypatch.setattr(_pages, "FOLDER", tmp_path)
-    _pages._environment.cache_clear()
+    caches = (_pages._environment, _pages.looks)
+    for cached in caches:
+        cached.cache_clear()
     yield tmp_path
-    _pages._environment.cache_clear()
+    for cached in caches:
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["page.css", "parts.html", "minimal.html"])
+def test_what_pages_look_like_decides_whether_they_are_made_again(
+    templates: Path, name: str
+) -> None:
+    (templates / "minimal.html").write_text(MINIMAL)
+    before = _pages.looks("minimal.html")
+    text = (templates / name).read_text()
+    (templates / name).unlink()
+    (templates / name).write_text(f"{text} ")
+    _pages.looks.cache_clear()
+
+    assert _pages.looks("minimal.html") != before
 
 
 def test_words_in_a_page_are_no_markup(templates: Path) -> None:
