@@ -11,8 +11,10 @@ READERS := .venv-readers
 .PHONY: help run test test-quick test-readers check ui bench lock clean
 # Empty is off: dozens of processes that tests start need not compile the same modules again.
 export PYTHONDONTWRITEBYTECODE :=
-# Tests of a file stay together, and share what they have built.
-PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile --no-loadscope-reorder
+# Tests of a file stay together, and share what they have built. Many wait for servers and other
+# processes: two workers for each core keep it busy.
+WORKERS ?= $(shell expr 2 '*' $$(getconf _NPROCESSORS_ONLN))
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s  %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

@@ -8,6 +8,7 @@ cancelled here. Not here: who starts servers (`code_server`).
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import logging
 import multiprocessing
@@ -16,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ from pipelines.redaction import without_secrets
 READY_AFTER_S = 0.4  # until a process is kept ready for runs: the web server asks first
 PATIENCE_S = 120.0  # for another server to take over
 
+_A_MOMENT_S = 0.2
 _LOADED = "assets.serving.loaded"
 
 
@@ -92,6 +95,7 @@ def _serve(folder: Path, path: Path, logger: logging.Logger) -> None:
         location_name=code_server.LOCATION,
     )
     serving = DagsterGrpcServer(ended, server, logger, threads, socket=str(path))
+    server.stops_by(serving.server.stop)
     threading.Thread(target=server.take_over, daemon=True).start()
     serving.serve()  # type: ignore[no-untyped-call]
     server.wait_for_runs()
@@ -112,6 +116,10 @@ class _Server(DagsterApiServer):
         # A run is a process forked from one that has imported and loaded all; Dagster's begin anew.
         self._mp_ctx: Any = multiprocessing.get_context("forkserver")
         self._mp_ctx.set_forkserver_preload([_LOADED])
+
+    def stops_by(self, stop: Callable[[float], object]) -> None:
+        """Take what stops the server: it accepts nothing new, and finishes what it has begun."""
+        self._stop = functools.partial(stop, PATIENCE_S)
 
     def take_over(self) -> None:
         """Have those who ask come here, once we answer; then have a process ready for runs."""
@@ -143,6 +151,10 @@ class _Server(DagsterApiServer):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the definitions were not loaded again within {PATIENCE_S} s")
             time.sleep(0.05)
+        # Who asks is told to ask elsewhere before it gets this answer: on one connection, words
+        # arrive in their order. What it asks next would be cancelled otherwise.
+        self._stop()
+        time.sleep(_A_MOMENT_S)
         self._server_termination_event.set()
         return dagster_api_pb2.ReloadCodeReply()
 
