@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .library.mapped import Mapped
+
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
 Transform = Callable[["torch.Tensor"], Any]
@@ -40,7 +41,7 @@ def dataset(dataset: str, split: str = "train", transform: Transform | None = No
     return Images(loading.arrays(dataset, split), transform)
 
 
-class Images:
+class Images(Mapped):
     """Images and labels by index; workers share one copy, and a pickle holds no more than a path.
 
     An item is (image, label): uint8 of shape (channels, height, width), and an int.
@@ -48,28 +49,8 @@ class Images:
 
     def __init__(self, folder: Path, transform: Transform | None = None) -> None:
         """Map the files of a folder that `imagesets.arrays` made."""
-        self.folder, self.transform = folder, transform
-        self._map()
-
-    def _map(self) -> None:
-        import numpy as np
-
-        images = np.load(self.folder / "images.npy", mmap_mode="r")
-        self._images: np.ndarray[Any, Any] = images[..., None] if images.ndim == 3 else images
-        self._labels: np.ndarray[Any, Any] = np.load(self.folder / "labels.npy")
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what a worker needs to map the files itself."""
-        return {"folder": self.folder, "transform": self.transform}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Map the files."""
-        self.__dict__.update(state)
-        self._map()
-
-    def __len__(self) -> int:
-        """Return the number of records."""
-        return len(self._labels)
+        super().__init__(folder)
+        self.transform = transform
 
     def __getitem__(self, index: int) -> tuple[Any, int]:
         """Return a record."""
@@ -100,8 +81,8 @@ class Images:
         import torch
 
         at = np.asarray(indices)
-        images = np.ascontiguousarray(np.moveaxis(self._images[at], -1, 1))
-        return torch.from_numpy(images), torch.from_numpy(self._labels[at].astype(np.int64))
+        images = np.ascontiguousarray(np.moveaxis(self.images[at], -1, 1))
+        return torch.from_numpy(images), torch.from_numpy(self.labels[at].astype(np.int64))
 
     def _transformed(self, image: torch.Tensor) -> Any:
         return image if self.transform is None else self.transform(image)

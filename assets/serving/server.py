@@ -130,7 +130,8 @@ class _Server(DagsterApiServer):
             new.symlink_to(self._path.name)
             new.replace(self._link)
             time.sleep(READY_AFTER_S)
-            forkserver.ensure_running()
+            if self._serializable_load_error is None:
+                forkserver.ensure_running()
 
     def wait_for_runs(self) -> None:
         """Return when the runs that were started here have ended."""
