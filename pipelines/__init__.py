@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING
 from .lazily import found_in
 
 if TYPE_CHECKING:
+    from .api.asking import About, about, names, trace, verify
+    from .api.loading import Records, arrays, batches, load, path, table
     from .errors import ImagesetsError
-    from .library.asking import About, about, names, trace, verify
-    from .library.loading import Records, arrays, batches, load, path, table
 
 __version__ = "0.2.0"
 
@@ -48,10 +48,8 @@ __all__ = [
 ]
 
 # Importing this package imports nothing else: whoever asks for a name waits for what it needs.
-_LOADING = dict.fromkeys(
-    ("Records", "arrays", "batches", "load", "path", "table"), "library.loading"
-)
-_ASKING = dict.fromkeys(("About", "about", "names", "trace", "verify"), "library.asking")
+_LOADING = dict.fromkeys(("Records", "arrays", "batches", "load", "path", "table"), "api.loading")
+_ASKING = dict.fromkeys(("About", "about", "names", "trace", "verify"), "api.asking")
 
 __getattr__ = found_in(__name__, {**_LOADING, **_ASKING, "ImagesetsError": "errors"})
 

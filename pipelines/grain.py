@@ -5,7 +5,7 @@
 
     loader = grain.DataLoader(data_source=imagesets.grain.source("mnist", "train"), sampler=…)
 
-Not here: any other framework, or where the files come from (`library`). Grain itself is not
+Not here: any other framework, or where the files come from (`api`). Grain itself is not
 imported: a source is whatever has a length and items.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any, SupportsIndex
 
-from .library.mapped import Mapped
+from .api.mapped import Mapped
 
 
 def source(dataset: str, split: str = "train") -> Source:
@@ -22,7 +22,7 @@ def source(dataset: str, split: str = "train") -> Source:
     Raises:
         As `imagesets.load` does.
     """
-    from .library import loading
+    from .api import loading
 
     return Source(loading.arrays(dataset, split))
 

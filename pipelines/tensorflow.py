@@ -4,7 +4,7 @@
 
     train = imagesets.tensorflow.dataset("mnist", "train").shuffle(60_000).batch(256)
 
-Not here: any other framework, or where the records come from (`library`).
+Not here: any other framework, or where the records come from (`api`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def dataset(dataset: str, split: str = "train") -> Any:
     """
     import tensorflow as tf
 
-    from .library import loading
+    from .api import loading
 
     path = loading.path(dataset, split)
     about = reading.info(path)

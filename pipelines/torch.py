@@ -7,7 +7,7 @@
     for images, labels in DataLoader(train, 256, shuffle=True, collate_fn=train.collate):
         ...
 
-Not here: any other framework (`tensorflow`, `grain`), or where the files come from (`library`).
+Not here: any other framework (`tensorflow`, `grain`), or where the files come from (`api`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .library.mapped import Mapped
+from .api.mapped import Mapped
 
 if TYPE_CHECKING:
     import torch
@@ -36,7 +36,7 @@ def dataset(dataset: str, split: str = "train", transform: Transform | None = No
     Raises:
         As `imagesets.load` does.
     """
-    from .library import loading
+    from .api import loading
 
     return Images(loading.arrays(dataset, split), transform)
 
@@ -134,7 +134,7 @@ def stream(
     """
     import torch
 
-    from .library import streams
+    from .api import streams
 
     for image, label in streams.shuffled(dataset, split, buffer=buffer, seed=seed):
         yield torch.from_numpy(image).permute(2, 0, 1).contiguous(), label

@@ -32,7 +32,7 @@ RANKS = {
         {"plan"},
         {"lineage"},
         {"building"},
-        {"library"},
+        {"api"},
         {"torch", "tensorflow", "grain"},
     ],
     "assets": [

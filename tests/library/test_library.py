@@ -25,8 +25,8 @@ import pytest
 import pipelines as imagesets
 import pipelines.grain
 from pipelines import plan as planning
+from pipelines.api import streams
 from pipelines.errors import ArchiveUnavailable, UnknownName
-from pipelines.library import streams
 from pipelines.store import Folder, hashing, provenance
 from tests.builders import Publisher
 from tests.waiting import within
@@ -398,7 +398,7 @@ def test_public_names_and_signatures_stay_as_they_are() -> None:
 def test_progress_is_shown_on_a_terminal_and_nowhere_else(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from pipelines.library import terminal
+    from pipelines.api import terminal
 
     def work() -> None:
         with terminal.display().task("mnist", 200, "bytes") as watch:
