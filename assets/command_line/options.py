@@ -108,6 +108,20 @@ def add_only(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
+def add_page(parser: argparse.ArgumentParser, port: int, more: str = "") -> None:
+    """Add where a page is served, by default at a port, and whether a browser is opened."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to serve on (%(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=port, help=f"port to serve on (%(default)s{more})"
+    )
+    parser.add_argument(
+        "--no-browser",
+        dest="browser",
+        action="store_false",
+        help="open no page; without a terminal or a display none is opened anyway",
+    )
+
+
 def explained(read: Callable[[str], Any]) -> Callable[[str], Any]:
     """Return a reader of an option's value whose refusal says why."""
 

@@ -30,19 +30,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "dataset", nargs="?", metavar="DATASET", help="begin with this one, not with all of them"
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to serve on (%(default)s)")
-    parser.add_argument(
-        "--port",
-        type=int,
-        default=PAGES_PORT,
-        help="port to serve on (%(default)s, to which the UI links; 0 for any that is free)",
-    )
-    parser.add_argument(
-        "--no-browser",
-        dest="browser",
-        action="store_false",
-        help="open no page; without a terminal or a display none is opened anyway",
-    )
+    options.add_page(parser, PAGES_PORT, ", to which the UI links; 0 for any that is free")
 
 
 def run(settings: Settings, given: argparse.Namespace) -> int:

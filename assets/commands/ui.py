@@ -41,14 +41,7 @@ def add(commands: Commands) -> None:
     options.add_contents(parser)
     options.add_mirrors(parser)
     options.add_openlineage(parser)
-    parser.add_argument("--host", default="127.0.0.1", help="address to serve on (%(default)s)")
-    parser.add_argument("--port", type=int, default=3000, help="port to serve on (%(default)s)")
-    parser.add_argument(
-        "--no-browser",
-        dest="browser",
-        action="store_false",
-        help="open no page; without a terminal or a display none is opened anyway",
-    )
+    options.add_page(parser, 3000)
 
 
 def run(settings: Settings, given: argparse.Namespace) -> int:

@@ -59,9 +59,10 @@ def main(folder: Path) -> int:
         elif told != signal.SIGCHLD:
             os.killpg(0, signal.SIGTERM)  # the servers, and the runs that they have started
             return 0
-        ended = [server.poll() for server in servers]
-        if ended[-1] is not None:
-            return ended[-1]
+        while (code := servers[-1].poll()) is not None:
+            if len(servers) == 1 or os.readlink(link(folder)) == f"code.{len(servers)}":
+                return code
+            servers.pop()  # it could not even begin: the one before goes on
 
 
 def _start(folder: Path, number: int) -> subprocess.Popen[bytes]:

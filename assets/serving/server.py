@@ -55,9 +55,7 @@ def main(folder: Path, number: int) -> int:
 
     The first server ends where they can't be loaded; a later one tells those who ask why.
     """
-    signal.pthread_sigmask(
-        signal.SIG_SETMASK, ()
-    )  # who starts us waits for signals, and blocks them
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # as who starts us has blocked them
     setup_interrupt_handlers()
     logger = logging.getLogger("dagster.code_server")
     logger.setLevel(logging.ERROR)

@@ -153,7 +153,7 @@ def _keep(store: Store, dataset: Dataset, known: Provenance, found: list[Finding
 def _judged_of(dataset: Dataset, known: Provenance) -> dict[str, Any]:
     """Return all that findings depend on."""
     said = asdict(dataset)
-    del said["readers"]  # decides nothing of a table
+    del said["readers"], said["reported"]  # they decide nothing of a table
     declared = json.dumps(said, sort_keys=True, default=str)
     return {
         "path": known.path,

@@ -207,3 +207,39 @@ def test_a_helper_starts_with_the_first_which_goes_on_when_all_is_ready(
         assert not (tmp_path / "went on").exists()
     else:
         assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+# --- code servers, one after the other ------------------------------------------------------------
+
+REPLACED = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+from assets.serving import code_server
+folder = Path(sys.argv[1])
+FIRST = '''
+import os, signal, sys, time
+os.symlink("code.1", sys.argv[1] + "/code")
+os.kill(os.getppid(), signal.SIGUSR1)
+time.sleep(1.5)
+sys.exit(7)
+'''
+
+def start(folder, number):
+    code = FIRST if number == 1 else "raise SystemExit(3)"
+    return subprocess.Popen([sys.executable, "-c", code, str(folder)])
+
+code_server._start = start
+print(code_server.main(folder))
+"""
+
+
+def test_a_code_server_goes_on_where_the_next_one_could_not_even_begin(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", REPLACED, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=within(30),
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("7\n", "")
