@@ -92,7 +92,8 @@ def _in_progress(ui: UI) -> list[str]:
 
 def _kill(pids: list[int]) -> None:
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # one may end by itself meanwhile
+            os.kill(pid, signal.SIGKILL)
     wait_for(lambda: not any(_command_line(pid) for pid in pids))
 
 

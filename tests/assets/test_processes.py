@@ -134,7 +134,8 @@ def test_when_the_parent_is_killed_its_members_are_told_to_end(tmp_path: Path) -
 
     wait_for(lambda: not any(alive(pid) for pid in members))
     for pid in family.pids[1::2]:  # they would end by themselves, as Dagster's servers do
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_a_shell_that_makes_it_ignore_ctrl_c_does_not_keep_its_members_alive(
