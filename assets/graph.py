@@ -127,7 +127,7 @@ def define(
     return dg.Definitions(
         assets=assets,
         resources={
-            "store": Store.telling(settings.target(), str(settings.data), begun=ahead is not None),
+            "store": Store.telling(settings, begun=ahead is not None),
             "options": Options.by(settings, exports or settings.exports),
             "work": Work(plan.declared, settings.web(), display or Display(), ahead),
         },

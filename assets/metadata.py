@@ -104,7 +104,7 @@ def materialized(planned: Planned, made: Sequence[Made]) -> dg.MaterializeResult
         **_options(planned, made[0].provenance),
         **_page(planned),
         "path": os.path.commonpath([m.provenance.path for m in made]),
-        "dagster/uri": Path(os.path.commonpath([m.path for m in made])).as_uri(),
+        "dagster/uri": _uri(made),
         "size": f"{size_bytes:,} bytes",
         "bytes": size_bytes,
         "made": dg.MetadataValue.timestamp(max(m.provenance.run.ended_s for m in made)),
@@ -125,6 +125,12 @@ def materialized(planned: Planned, made: Sequence[Made]) -> dg.MaterializeResult
         data_version=dg.DataVersion(version),
         check_results=checks.results(f for one in made for f in one.findings),
     )
+
+
+def _uri(made: Sequence[Made]) -> str:
+    path = os.path.commonpath([m.provenance.path for m in made])
+    address = made[0].store.address(path)
+    return Path(address).as_uri() if made[0].store.is_folder else address
 
 
 def _shown(planned: Planned, made: Sequence[Made]) -> dict[str, Any]:

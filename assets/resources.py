@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import enum
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Literal
 
 import dagster as dg
 from pydantic import Field, PrivateAttr, create_model
 
 from assets import checks, metadata
-from assets.settings import Settings
+from assets.settings import Settings, folder_or_bucket
 from pipelines import plan, stages
 from pipelines.building import Ahead, Known, Web, Workshop
 from pipelines.declarations import Catalogue
@@ -24,7 +24,7 @@ from pipelines.lineage import openlineage
 from pipelines.lineage.openlineage import Outbox
 from pipelines.plan import AssetPath, Plan
 from pipelines.progress import Display
-from pipelines.store import Folder, hashing
+from pipelines.store import hashing
 
 
 @contextlib.contextmanager
@@ -59,6 +59,7 @@ class Store(dg.ConfigurableResource[Any]):
         description="The data folder of this instance. Leave it: what is made in another one is "
         "recorded here as if it lay in this one."
     )
+    _settings: Settings = PrivateAttr(default=Settings())
     _target: openlineage.Target = PrivateAttr(default=openlineage.Target())
     _run_id: str | None = PrivateAttr(default=None)
     _outbox: Outbox | None = PrivateAttr(default=None)
@@ -66,17 +67,19 @@ class Store(dg.ConfigurableResource[Any]):
     _selected: Collection[dg.AssetKey] = PrivateAttr(default=())
 
     @staticmethod
-    def telling(target: openlineage.Target, data: str, begun: bool = False) -> Store:
-        """Return a store that tells a target, which Dagster's copies of it know too.
+    def telling(settings: Settings, begun: bool = False) -> Store:
+        """Return a store that tells the settings' target, which Dagster's copies of it know too.
 
         Where the run has `begun` outside Dagster, what it read and tells is none of Dagster's.
         """
+        target = settings.target()
 
         class Telling(Store):
+            _settings: Settings = PrivateAttr(default=settings)
             _target: openlineage.Target = PrivateAttr(default=target)
             _begun: bool = PrivateAttr(default=begun)
 
-        return Telling(data=data)
+        return Telling(data=settings.shown_data)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Learn which run this is: the provenance of artefacts tells it."""
@@ -97,8 +100,10 @@ class Store(dg.ConfigurableResource[Any]):
 
     def workshop(self, plan: Plan, web: Web, display: Display, known: Known) -> Workshop:
         """Return what makes assets in this run."""
-        folder = Folder(Path(self.data))
-        return Workshop(folder, plan, web, display, known, self._run_id, self._outbox)
+        settings = self._settings
+        if self.data != settings.shown_data:
+            settings = replace(settings, data=folder_or_bucket(self.data))
+        return Workshop(settings.store, plan, web, display, known, self._run_id, self._outbox)
 
 
 class Options(dg.ConfigurableResource[Any]):

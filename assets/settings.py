@@ -7,6 +7,8 @@ variable, so the Dagster UI and scheduled runs obey it too; what decides the dat
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -16,14 +18,19 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo
 
+import platformdirs
+
 from pipelines import redaction, stages
 from pipelines.errors import ImagesetsError, did_you_mean
+from pipelines.redaction import without_secrets
 from pipelines.store import Folder
+from pipelines.store.objects import SCHEMES
 
 if TYPE_CHECKING:
     from pipelines.building import Web
     from pipelines.lineage.openlineage import Target
     from pipelines.plan import Plan
+    from pipelines.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 EXECUTORS = ("in_process", "multiprocess")
@@ -36,7 +43,8 @@ BUILT_IN_CATALOGUE = Path(__file__).resolve().parent / "catalogue"
 class Settings:
     """What a person may choose.
 
-    data: folder that everything is made in (IMAGESETS_DATA).
+    data: folder that everything is made in, or `s3://bucket/prefix`, `gs://…` or `az://…` of an
+        object store (IMAGESETS_DATA).
     catalogue: folder of TOML declarations (IMAGESETS_CATALOGUE).
     mirror: folder or URL, laid out `<source>/<file>`, tried first (IMAGESETS_MIRROR).
     offline: never open a connection, but to IMAGESETS_POSTGRES (IMAGESETS_OFFLINE).
@@ -48,6 +56,10 @@ class Settings:
 
     For operators, in the environment alone; none of them decides what is made:
 
+    scratch: where data lie in an object store, the folder of this machine that things are made in
+        and fetched to; it may be deleted at any time (IMAGESETS_SCRATCH). By default in the cache.
+    home: the folder of Dagster's own records of runs (IMAGESETS_HOME). By default `dagster` in the
+        data folder; where data lie in an object store, in the user's folder for applications' data.
     datasets: those that a refresh and automation keep up to date, by their names or their sources'
         (IMAGESETS_DATASETS, with commas); where none is named, those that were ever made here.
     refresh_cron: when the schedule `weekly_refresh` starts, once it is on (IMAGESETS_REFRESH_CRON).
@@ -63,13 +75,15 @@ class Settings:
         and `mirror_died`, once they are on (IMAGESETS_WEBHOOK).
     """
 
-    data: Path = ROOT / "data"
+    data: Path | str = ROOT / "data"
     catalogue: Path = BUILT_IN_CATALOGUE
     mirror: str | None = field(default=None, repr=False)  # addresses may hold passwords
     offline: bool = False
     openlineage: str | None = field(default=None, repr=False)
     options: Mapping[str, bool | int | str] = field(default_factory=dict)
     exports: tuple[str, ...] = field(default_factory=stages.default_exports)
+    scratch: Path | None = None
+    home: Path | None = None
     datasets: tuple[str, ...] = ()
     refresh_cron: str = "0 6 * * 1"
     verify_cron: str = "0 6 * * 4"
@@ -80,14 +94,39 @@ class Settings:
     webhook: str | None = field(default=None, repr=False)
 
     @property
-    def store(self) -> Folder:
-        """The data folder, as everything reads and writes it."""
-        return Folder(self.data)
+    def store(self) -> Store:
+        """Where everything lies, as it is read and written.
+
+        Raises:
+            StorageError: in an object store, and what reads it is not installed.
+        """
+        return Folder(self.data) if isinstance(self.data, Path) else _bucket(self.data, self.here)
+
+    @property
+    def shown_data(self) -> str:
+        """Where everything lies, as people call it."""
+        return str(self.data).partition("?")[0]
+
+    @property
+    def here(self) -> Path:
+        """The folder of this machine that things are made in: the data folder, or the scratch."""
+        if isinstance(self.data, Path):
+            return self.data
+        return self.scratch or platformdirs.user_cache_path("imagesets") / "scratch" / self._name
 
     @property
     def dagster_home(self) -> Path:
         """The folder of Dagster's own records: runs, events, schedules."""
-        return self.data / "dagster"
+        if self.home is not None:
+            return self.home
+        if isinstance(self.data, Path):
+            return self.data / "dagster"
+        return platformdirs.user_data_path("imagesets") / "dagster" / self._name
+
+    @property
+    def _name(self) -> str:
+        """A name for folders that belong to one object store."""
+        return hashlib.sha256(self.shown_data.encode()).hexdigest()[:16]
 
     def plan(self) -> Plan:
         """Return all there can be of the catalogue, made as it was chosen.
@@ -152,6 +191,8 @@ class Settings:
         """Return the variables that say the same, for a process of our own."""
         said: dict[str, str] = {
             "data": str(self.data),
+            "scratch": str(self.scratch or ""),
+            "home": str(self.home or ""),
             "catalogue": str(self.catalogue),
             "mirror": self.mirror or "",
             "offline": str(int(self.offline)),
@@ -171,6 +212,14 @@ class Settings:
             for name, value in self.chosen.items()
         }
         return {variable: said[key] for key, variable in variables().items()}
+
+
+@functools.cache
+def _bucket(address: str, scratch: Path) -> Store:
+    """Return a bucket; one for all who ask, since its connections are kept."""
+    from pipelines.store import Bucket
+
+    return Bucket.at(address, scratch)
 
 
 def refusal(text: str, error: ValueError) -> str:
@@ -205,6 +254,8 @@ _OWN = (
     "offline",
     "openlineage",
     "exports",
+    "scratch",
+    "home",
     "datasets",
     "refresh_cron",
     "verify_cron",
@@ -250,6 +301,29 @@ def folder(text: str) -> Path:
             f"a name of {longest:,} bytes; file systems take {LONGEST_NAME_BYTES} at most"
         )
     return path
+
+
+def folder_or_bucket(text: str) -> Path | str:
+    """Return an absolute path, or the address of an object store as it is.
+
+    Raises:
+        ValueError: the text is empty, or an address of another kind, or one that holds credentials.
+    """
+    if "://" not in text:
+        return folder(text)
+    url = urlsplit(text)
+    if url.scheme == "file":
+        return folder(unquote(url.path))
+    if url.scheme not in SCHEMES:
+        raise ValueError(f"write a folder, or an address that begins with {', '.join(SCHEMES)}")
+    if not url.netloc:
+        raise ValueError("an address without a bucket")
+    if without_secrets(text) != text:
+        raise ValueError(
+            "credentials don't belong into the address, which is shown and recorded. Give them as "
+            "the cloud's own tools want them, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        )
+    return text
 
 
 def folder_or_url(text: str) -> str:
@@ -359,7 +433,9 @@ def _web_address(text: str) -> str:
 _SECRET = {"postgres", "webhook"}  # what these hold is not repeated in messages
 
 _READ: dict[str, Callable[[str], Any]] = {
-    "data": folder,
+    "data": folder_or_bucket,
+    "scratch": folder,
+    "home": folder,
     "catalogue": folder,
     "mirror": folder_or_url,
     "offline": _switch,

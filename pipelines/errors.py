@@ -17,6 +17,7 @@ ImagesetsError
 ├── TableError              a Parquet file is not a table of ours, or lacks the rows asked for
 ├── ArtefactError           an artefact is not there, lacks the row asked for, or is out of shape
 └── StorageError            the data folder can't be written: rights, space, a file in the way
+    └── Conflict            somebody else wrote there meanwhile
 
 Every error takes one sentence or more that say what was expected, what was found, where, and what
 to do next. All arguments are in `args`, so errors survive pickling between processes.
@@ -131,6 +132,10 @@ class ArtefactError(ImagesetsError):
 
 class StorageError(ImagesetsError):
     """The data folder refuses to be written to."""
+
+
+class Conflict(StorageError):
+    """Somebody else wrote in a place of the store between looking at it and writing."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

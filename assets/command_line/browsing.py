@@ -28,7 +28,7 @@ from pipelines.errors import MadeByNewer
 from pipelines.lineage import overview, status
 from pipelines.plan import Plan, Planned
 from pipelines.progress import size
-from pipelines.store import Folder, Provenance, layout, provenance
+from pipelines.store import Provenance, Store, layout, provenance
 from pipelines.store.state import State
 
 CARD = "card"
@@ -67,7 +67,7 @@ class Shown:
 class Pages:
     """All that there is to look at in a data folder."""
 
-    store: Folder
+    store: Store
     plan: Plan
 
     def answer(self, path: str) -> Answer:
@@ -161,7 +161,7 @@ class Pages:
                 (dataset, shown) for dataset, shown in datasets if not any(o.href for o in shown)
             ],
             samples=samples,
-            data=str(self.store.root),
+            data=self.store.address(""),
         )
 
     def _folder(self, planned: Planned, known: Provenance) -> str:
@@ -179,11 +179,8 @@ class Pages:
 
     def _made(self, dataset: Dataset) -> str:
         """Return the page of how all that is here of a dataset came to be."""
-        wanted = [
-            one
-            for one in self.plan.of([dataset])
-            if not one.is_of_catalogue and overview.was_made(self.store, one)
-        ]
+        own = (one for one in self.plan.of([dataset]) if not one.is_of_catalogue)
+        wanted = overview.ever_made(self.store, own)
         states = status.states(self.store, self.plan.with_shown(wanted))
         archives = [one for one in wanted if one.is_archive]
         return _pages.render(

@@ -41,4 +41,4 @@ def not_built(settings: Settings, names: Sequence[str]) -> TableError:
     """Return the refusal to tell of what was never made."""
     what = f"of {', '.join(names)} " if names else ""
     run = " ".join(["python -m assets build", *names])
-    return TableError(f"Nothing {what}is built in {settings.data} yet. Run: {run}")
+    return TableError(f"Nothing {what}is built in {settings.shown_data} yet. Run: {run}")

@@ -34,7 +34,7 @@ def show(outcomes: Sequence[Outcome], settings: Settings, start: float) -> int:
     if made := sum(outcome.state == "made" for outcome in outcomes):
         seconds = time.perf_counter() - start
         say(f"\nMade {made} of {len(outcomes)} in {seconds:.1f} s; all {passed}.")
-        say(f"They are in {settings.data}.")
+        say(f"They are in {settings.shown_data}.")
     else:
         say(f"\nNothing to do: all {len(outcomes)} are up to date and {passed}.")
     if read := [outcome.read_s for outcome in outcomes if outcome.state == "up to date"]:

@@ -50,7 +50,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
         say(f"\nMade where nobody names any: {default}. Another one, or the lines that open it:")
         say("  python -m assets build DATASET --only EXPORT\n  python -m assets exports EXPORT")
     elif exports:
-        say(_exports.page(exports[0], settings.data))
+        say(_exports.page(exports[0], settings.here))
     else:
         say(f"No dataset in {settings.catalogue} has a {given.export}.")
     return 0

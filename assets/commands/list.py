@@ -52,7 +52,7 @@ def run(settings: Settings, _given: argparse.Namespace) -> int:
             )
         )
     say(display.columns(rows, right={"classes", "archives"}))
-    say(f"\ndata folder: {settings.data}\ncatalogue:   {settings.catalogue}")
+    say(f"\ndata folder: {settings.shown_data}\ncatalogue:   {settings.catalogue}")
     if read:
         say(f"up to date:  {display.last_read(clock.seconds(min(read)))}")
     return 0

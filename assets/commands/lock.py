@@ -13,7 +13,7 @@ from assets.commands._datasets import not_built, selected
 from assets.settings import Settings, folder
 from pipelines.declarations import Catalogue, Dataset
 from pipelines.errors import ArtefactError, UnknownName, did_you_mean
-from pipelines.store import Folder, layout
+from pipelines.store import Store, layout
 
 ORDER = 5
 MAKE_ONE = "Make one: python -m assets lock DATASET > data.lock"
@@ -67,7 +67,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     return 1 if differing else 0
 
 
-def _is_begun(store: Folder, dataset: Dataset) -> bool:
+def _is_begun(store: Store, dataset: Dataset) -> bool:
     """Return whether a table of the dataset was ever made."""
     tables = (layout.table(dataset.name, split) for split in dataset.splits)
     return any(store.stat(layout.lineage(table)) for table in tables)

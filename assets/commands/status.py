@@ -73,7 +73,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
             "format": FORMAT,
             "is_well": is_well,
             "time": clock.now(),
-            "data": str(settings.data),
+            "data": settings.shown_data,
             "archives_bytes": archives,
             "records_of_runs_bytes": _size_of(settings.dagster_home),
             "datasets": [asdict(one) | {"is_well": one.is_well} for one in found],
@@ -104,7 +104,7 @@ def _show(settings: Settings, found: Sequence[Overview], archives: int) -> None:
         if look.trouble:
             say(f"\n{source}: {look.trouble}")
     taken = sum(one.size_bytes for one in found) + archives
-    say(f"\ndata folder: {settings.data}")
+    say(f"\ndata folder: {settings.shown_data}")
     say(f"on disk:     {size(taken)}, of it {size(archives)} of archives")
     say(f"             {size(_size_of(settings.dagster_home))} of Dagster's records of runs")
     if read := [one.last_read for one in found if one.last_read]:

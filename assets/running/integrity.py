@@ -25,7 +25,7 @@ from assets.settings import Settings
 from pipelines.declarations import Source
 from pipelines.errors import StorageError
 from pipelines.lineage import verify
-from pipelines.lineage.overview import was_made
+from pipelines.lineage.overview import ever_made
 from pipelines.lineage.shallow import Verdict
 from pipelines.plan import AssetPath, Plan
 from pipelines.progress import Display
@@ -58,7 +58,7 @@ def events(
     """Return what was found just now: of each asset, and of all where all was verified."""
     found: list[dg.AssetCheckEvaluation | dg.AssetMaterialization] = [*evaluations(plan, verdicts)]
     seen = {verdict.path for verdict in verdicts}
-    if all(one.path in seen for one in plan.artefacts.values() if was_made(store, one)):
+    if all(one.path in seen for one in ever_made(store, plan.artefacts.values())):
         found += [_verified(key, verdicts) for key in _covered(plan, verdicts)]
     return found
 

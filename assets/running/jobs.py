@@ -21,7 +21,7 @@ from pipelines.lineage.shallow import Verdict
 from pipelines.plan import Plan
 from pipelines.progress import Display
 from pipelines.stages import DEFAULT, known, selected
-from pipelines.store import Folder, Store, layout
+from pipelines.store import Store, layout
 
 NOTHING_KEPT = (
     "No dataset was ever made here, and IMAGESETS_DATASETS names none: there is nothing to keep up "
@@ -95,11 +95,11 @@ def kept(settings: Settings, plan: Plan) -> tuple[Dataset, ...]:
 def _ever_made(store: Store, dataset: Dataset, split: str) -> bool:
     """Whether a table has provenance, be it that of the past: rotten bytes leave nothing else."""
     table = layout.table(dataset.name, split)
-    past = store.local(layout.past_lineage(table, "any")).parent
-    return store.stat(layout.lineage(table)) is not None or past.is_dir()
+    past = layout.past_lineage(table, "any").rpartition("/")[0]
+    return store.stat(layout.lineage(table)) is not None or bool(store.names(past))
 
 
-def verify(store: Folder, plan: Plan) -> dg.JobDefinition:
+def verify(store: Store, plan: Plan) -> dg.JobDefinition:
     """Return the job that looks at what is here, and changes nothing."""
 
     @dg.op(
@@ -163,7 +163,7 @@ def verifying(
 
 
 def found(
-    store: Folder, plan: Plan, datasets: Sequence[Dataset] | None = None, *, deep: bool = False
+    store: Store, plan: Plan, datasets: Sequence[Dataset] | None = None, *, deep: bool = False
 ) -> list[Verdict]:
     """Return what became of every artefact that was ever made, all hashed anew.
 

@@ -327,7 +327,7 @@ def _compared(
     """Return the standing of a place after fetching from it; None where it gave nothing."""
     logger.warning("%s changed; fetching it to compare", now.place)
     try:
-        wrong = archives.compare(archive, place, settings.data / "archives", identify)
+        wrong = archives.compare(archive, place, settings.here / "archives", identify)
     except DownloadFailed as error:
         problem = without_secrets(str(error), place)
         logger.warning("%s changed, and can't be compared now: %s", now.place, problem)

@@ -13,7 +13,7 @@ from pipelines.errors import ImagesetsError, MadeByNewer
 from pipelines.lineage import findings, status
 from pipelines.plan import AssetPath, Plan, Planned
 from pipelines.statistics.expectations import Finding
-from pipelines.store import Folder, Provenance, clock, layout
+from pipelines.store import Provenance, Store, clock, layout
 from pipelines.store.hashing import Sight
 
 
@@ -72,7 +72,7 @@ def warning(check_name: str, found: object) -> str:
     return f"{check_name}: {found}."
 
 
-def sound(store: Folder, plan: Plan, wanted: Iterable[Planned]) -> dict[AssetPath, Sound]:
+def sound(store: Store, plan: Plan, wanted: Iterable[Planned]) -> dict[AssetPath, Sound]:
     """Return the assets that need nothing done, of artefacts in the order of a plan.
 
     What is made from an asset that is not sound is not so either: its checks block what follows.
@@ -102,7 +102,7 @@ def sound(store: Folder, plan: Plan, wanted: Iterable[Planned]) -> dict[AssetPat
     return good
 
 
-def _found(store: Folder, planned: Planned, known: tuple[Provenance, ...]) -> list[Finding] | None:
+def _found(store: Store, planned: Planned, known: tuple[Provenance, ...]) -> list[Finding] | None:
     """Return what checks find of an asset; None where it can't be read."""
     if planned.subject is None:
         return []

@@ -84,7 +84,7 @@ def warn(instance: dg.DagsterInstance, settings: Settings) -> None:
     if now != before:
         _note(settings, known | {identity: now})
     if now["found"]:
-        data = "" if settings.data == ROOT / "data" else f" --data {settings.data}"
+        data = "" if settings.data == ROOT / "data" else f" --data {settings.shown_data}"
         logger.warning(
             "Dagster's records of runs hold what opens %s: an earlier version wrote it there, and "
             "the UI shows it. Remove it with: %s%s",
@@ -268,8 +268,8 @@ def _compact(engine: sa.Engine) -> None:
 def _other_files(settings: Settings, cuts: Collection[str]) -> Iterator[Path]:
     """Yield what else lies under the data folder and holds what is to be cut."""
     needles = [cut.encode("utf-8", "surrogateescape") for cut in cuts]
-    for path in sorted(settings.data.rglob("*")):
-        inside = path.relative_to(settings.data).parts[0]
+    for path in sorted(settings.here.rglob("*")):
+        inside = path.relative_to(settings.here).parts[0]
         if inside in ("dagster", "archives") or not path.is_file() or not path.stat().st_size:
             continue
         with (

@@ -98,7 +98,7 @@ def _tell(
     for asset, one in sound.items():
         key = dg.AssetKey(asset)
         made = [
-            Made(known, settings.data / known.path, None, sight.looked, 0.0, 0.0, one.found)
+            Made(settings.store, known, None, sight.looked, 0.0, 0.0, one.found)
             for known, sight in zip(one.known, one.sights, strict=True)
         ]
         result = metadata.materialized(one.planned[0], made)

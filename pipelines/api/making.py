@@ -16,7 +16,7 @@ from ..declarations import Dataset
 from ..errors import TableError, UnknownName, did_you_mean
 from ..plan import Plan, Planned
 from ..products import Subject
-from ..store import Artefact, Provenance, hashing, layout, provenance, seen
+from ..store import Artefact, Provenance, hashing, layout, provenance
 from ..store.hashing import Sight
 from . import place, terminal
 
@@ -70,7 +70,7 @@ def table(dataset: str, split: str, *, verify: bool) -> Sight:
     _subject(everything, dataset, split)
     wanted = everything.artefacts[layout.table(dataset, split)]
     try:
-        sight = seen.look_anew(store, wanted.path) if verify else seen.look(store, wanted.path)
+        sight = store.look(wanted.path, anew=verify)
     except OSError:
         sight = None
     known = provenance.latest(store, wanted.path) if sight else None
@@ -109,7 +109,7 @@ def _make(everything: Plan, wanted: Planned, *, verify: bool) -> Sight:
                 f"found {finding.found}. It is not what the catalogue declares: report it, or "
                 "correct the declaration."
             )
-    return seen.look_anew(store, wanted.path) if verify else seen.look(store, wanted.path)
+    return store.look(wanted.path, anew=verify)
 
 
 def web() -> Web:

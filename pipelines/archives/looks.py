@@ -54,7 +54,7 @@ def note(store: Store, source: str, mirrors: int, mirrors_alive: int, places_wro
     look = Look(clock.now(), mirrors, mirrors_alive, places_wrong)
     with (
         contextlib.suppress(OSError, StorageError),
-        writing.atomic(store.local(_path(source)), lasting=False) as partial,
+        writing.atomic(store.place(_path(source)), lasting=False) as partial,
     ):
         partial.write_text(json.dumps(asdict(look)), "utf-8")
 
@@ -62,12 +62,12 @@ def note(store: Store, source: str, mirrors: int, mirrors_alive: int, places_wro
 def last(store: Store, source: str) -> Look | None:
     """Return what was found at the last look; None where nobody knows."""
     try:
-        said: Any = json.loads(store.read(_path(source)) or b"")
+        said: Any = json.loads(store.place(_path(source)).read_bytes())
         look = Look(**said)
         numbers = (look.mirrors, look.mirrors_alive, look.places_wrong)
         is_sound = all(type(number) is int and number >= 0 for number in numbers)
         clock.seconds(look.looked)
-    except (ValueError, TypeError, RecursionError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
     return look if is_sound else None
 

@@ -28,7 +28,7 @@ from ..progress import Advance, Display, Unit, Watch, size
 from ..stages import COMPRESSION, DEFAULT
 from ..statistics import Sums
 from ..statistics.expectations import Finding
-from ..store import Artefact, Facts, Folder, Provenance, clock, layout, making
+from ..store import Artefact, Facts, Provenance, Store, clock, layout, making
 from .archives import Web, side_by_side
 
 if TYPE_CHECKING:  # polars takes long to import
@@ -57,20 +57,25 @@ class Known:
 class Made:
     """An artefact that is up to date now.
 
-    path: where it lies.
+    store: where it lies.
     because: why it was made; None where it was up to date before.
     looked: when its bytes were last read, or written: UTC, ISO 8601.
     begun_s, ended_s: on the clock of `time.perf_counter`.
     findings: what the expectations found of it.
     """
 
+    store: Store
     provenance: Provenance
-    path: Path
     because: str | None
     looked: str
     begun_s: float
     ended_s: float
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """Where it can be read."""
+        return self.store.local(self.provenance.path)
 
     @property
     def is_sound(self) -> bool:
@@ -88,7 +93,7 @@ class Workshop:
     warns: whether what merely warns is looked for, too: duplicates, which takes a while.
     """
 
-    store: Folder
+    store: Store
     plan: Plan
     web: Web = field(default_factory=Web)
     display: Display = field(default_factory=Display)
@@ -149,7 +154,7 @@ class Workshop:
 
         def make(archive: Archive) -> Made:
             artefact = by_name[archive.name]
-            goal = self.store.local(artefact.path)
+            goal = self.store.place(artefact.path)
             obtain = partial(self.web.obtain, source, archive, self.plan.declared.identify, goal)
             return self._make(artefact, archive.size_bytes, "bytes", obtain)
 
@@ -212,7 +217,7 @@ class Workshop:
         begun: list[Making] = []  # where nothing is made, nothing is told
 
         def build_on_display(goal: Path) -> Facts:
-            begun.append(Making(self.store.root, artefact, clock.now(), self.run_id))
+            begun.append(Making(self.store.address(""), artefact, clock.now(), self.run_id))
             self._tell(partial(openlineage.started, begun[0]))
             with self.display.task(artefact.path, total, unit) as watch:
                 return build(goal, watch)
@@ -225,16 +230,15 @@ class Workshop:
             raise
         for one in begun:
             self._tell(partial(self._completed, one, known))
-        path = self.store.local(artefact.path)
         looked = before.sight.looked if before.is_up_to_date and before.sight else known.run.ended
-        return Made(known, path, before.reason, looked, start, time.perf_counter())
+        return Made(self.store, known, before.reason, looked, start, time.perf_counter())
 
     def _tell(self, event: Callable[[], Any]) -> None:
         if self.outbox:
             self.outbox.put(event)
 
     def _completed(self, begun: Making, known: Provenance) -> Any:
-        path = self.store.local(known.path)
+        path = self.store.place(known.path)
         footer = pq.read_metadata(path) if path.suffix == ".parquet" else None
         return openlineage.completed(begun, known, footer)
 
@@ -242,7 +246,7 @@ class Workshop:
         """Tell the person when everything that can be made of a source may not fit."""
         missing = [a for a in source.archives.values() if not self._has(source, a)]
         needed = sum(a.size_bytes for a in missing) + plan.room_bytes(source)
-        data = self.store.local("")
+        data = self.store.place("")
         folder = next(path for path in (data, *data.parents) if path.exists())
         free = shutil.disk_usage(folder).free
         if missing and free < needed:

@@ -324,7 +324,7 @@ def _scratch(store: Store) -> Iterator[Path]:
     One process at a time has it; what a killed one left is removed first.
     """
     with contextlib.ExitStack() as stack:
-        folder = store.local(layout.SCRATCH)
+        folder = store.place(layout.SCRATCH)
         try:
             stack.enter_context(writing.locked(folder))
             shutil.rmtree(folder, ignore_errors=True)

@@ -17,7 +17,6 @@ import hashlib
 import json
 from collections.abc import MutableMapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -63,8 +62,7 @@ def kept(store: Store, dataset: Dataset, known: Provenance) -> list[Finding] | N
     if known.stage not in ("tables", "statistics"):
         return []
     try:
-        with hashing.opened(_place(store, known)) as file:
-            said: Any = json.loads(file.read())
+        said: Any = json.loads(store.read(_note(known)) or b"")
         judged, digest = said["judged"], said["digest"]
         if (judged, digest) != (_judged_of(dataset, known), _digest(judged, said["findings"])):
             return None
@@ -143,11 +141,11 @@ def _keep(store: Store, dataset: Dataset, known: Provenance, found: list[Finding
     """Keep what was found, where the data folder can be written to."""
     judged, findings = _judged_of(dataset, known), [asdict(finding) for finding in found]
     said = {"judged": judged, "findings": findings, "digest": _digest(judged, findings)}
-    place = _place(store, known)
+    note = json.dumps(said, indent=1, ensure_ascii=False) + "\n"
+    path = _note(known)
     with contextlib.suppress(OSError, StorageError):  # without, it is just judged again
-        writing.sweep(place)
-        with writing.atomic(place, lasting=False) as partial:
-            partial.write_text(json.dumps(said, indent=1, ensure_ascii=False) + "\n", "utf-8")
+        writing.sweep(store.place(path))
+        store.swap(path, store.read(path), note.encode(), lasting=False)
 
 
 def _judged_of(dataset: Dataset, known: Provenance) -> dict[str, Any]:
@@ -168,5 +166,5 @@ def _digest(*said: Any) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def _place(store: Store, known: Provenance) -> Path:
-    return store.local(f"{layout.LINEAGE}/checks/{known.path}.json")
+def _note(known: Provenance) -> str:
+    return f"{layout.LINEAGE}/checks/{known.path}.json"

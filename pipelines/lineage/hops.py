@@ -15,7 +15,7 @@ from typing import Any
 from .. import archives, tables
 from ..archives import members
 from ..declarations import Dataset, Source, Split
-from ..errors import ArchiveError, ArtefactError
+from ..errors import ArchiveError, ArtefactError, StorageError
 from ..plan import Plan
 from ..records import OpenMember, Pixels
 from ..store import Store, layout, provenance
@@ -158,8 +158,8 @@ def archive(plan: Plan, store: Store, source: Source, name: str) -> tuple[Hop, H
         archives.verify(store.local(path), archive, plan.declared.identify)
         hop = replace(hop, hashes={"md5": archive.md5, "sha256": archive.sha256})
     except FileNotFoundError:
-        hop = blamed(hop, f"{store.local(path)} is not there. {plan.artefacts[path].remedy}")
-    except (ArchiveError, OSError) as error:
+        hop = blamed(hop, f"{store.address(path)} is not there. {plan.artefacts[path].remedy}")
+    except (ArchiveError, StorageError, OSError) as error:
         hop = blamed(hop, str(error))
     known = provenance.latest(store, path)
     if known is None or "origin" not in known.facts:

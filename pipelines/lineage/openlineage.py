@@ -58,12 +58,12 @@ _FORMATS = {".parquet": "parquet", ".csv": "csv", ".json": "json"}
 class Making:
     """One making of an artefact: what all its events tell alike.
 
-    data: the data folder, absolute.
+    data: the data folder, absolute, or the address of a bucket.
     began: UTC, ISO 8601.
     dagster_run: the id of the Dagster run that it is part of.
     """
 
-    data: Path
+    data: str
     artefact: Artefact
     began: str
     dagster_run: str | None = None
@@ -154,8 +154,12 @@ def _input(making: Making, found: Input) -> InputDataset:
     return InputDataset(namespace, name, facets=facets, inputFacets={"inputStatistics": size})
 
 
-def _file(data: Path, path: str) -> tuple[str, str]:
-    return "file", str(data / path)
+def _file(data: str, path: str) -> tuple[str, str]:
+    """Return (namespace, name) of a file of ours, as OpenLineage spells them."""
+    if "://" not in data:
+        return "file", f"{data}/{path}"
+    url = urlsplit(data)
+    return f"{url.scheme}://{url.netloc}", f"{url.path}/{path}".lstrip("/")
 
 
 def _named(making: Making, found: Input) -> tuple[str, str]:

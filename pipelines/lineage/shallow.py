@@ -16,7 +16,7 @@ from typing import Literal
 from ..errors import MadeByNewer
 from ..plan import Planned
 from ..progress import Advance, silent
-from ..store import Artefact, Store, layout, provenance, seen, state
+from ..store import Artefact, Store, layout, provenance, state
 from ..store.hashing import Sight
 from ..store.state import Condition
 from ..threads import WORKERS
@@ -84,7 +84,7 @@ def _verdict(store: Store, artefact: Artefact, sight: Sight | None) -> Verdict:
     """Hold what was seen of an artefact against its provenance, and both against the catalogue."""
     with contextlib.suppress(OSError):
         if sight and sight.identity != store.stat(artefact.path):
-            sight = seen.look_anew(store, artefact.path)  # it was made again meanwhile
+            sight = store.look(artefact.path, anew=True)  # it was made again meanwhile
     sha256 = sight.sha256 if sight else None
     try:
         found = state.decide_from(store, artefact, sight)
@@ -104,7 +104,7 @@ def hash_files(store: Store, paths: Sequence[str], advance: Advance = silent) ->
 
     def look_at(path: str) -> tuple[str, Sight | None]:
         with contextlib.suppress(OSError):
-            sight = seen.look_anew(store, path)
+            sight = store.look(path, anew=True)
             advance(sight.identity.size_bytes)
             return path, sight
         return path, None

@@ -16,7 +16,7 @@ from ..errors import StaleInput, TableError
 from ..plan import AssetPath, Plan, Planned
 from ..stages import DEFAULT
 from ..statistics.expectations import Finding
-from ..store import Artefact, Input, Store, provenance, seen, state
+from ..store import Artefact, Input, Store, provenance, state
 from ..store.state import State
 from . import findings
 
@@ -89,7 +89,7 @@ def failing(
         if found:
             failing[path] = found
             with contextlib.suppress(OSError):
-                seen.look_anew(store, path)  # so that the next build knows if it rotted
+                store.look(path, anew=True)  # so that the next build knows if it rotted
     return failing
 
 

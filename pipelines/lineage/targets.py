@@ -67,7 +67,7 @@ def find(plan: Plan, store: Store, text: str) -> tuple[Target, str | None]:
         )
     raise UnknownName(
         f"There is no artefact {wanted!r}.{did_you_mean(wanted, known)} Name a split "
-        f"(DATASET/SPLIT), or a file that `build` makes in {store.local('')}."
+        f"(DATASET/SPLIT), or a file that `build` makes in {store.address('')}."
     )
 
 
@@ -80,7 +80,7 @@ def _expanded(text: str) -> Path:
 
 def _at(known: Mapping[str, Target], store: Store, path: Path) -> Target | None:
     """Return the artefact at a path: one in its place, or a copy that says what it is."""
-    here, root = path.resolve(), store.local("").resolve()
+    here, root = path.resolve(), store.place("").resolve()
     if here.is_relative_to(root) and (found := known.get(here.relative_to(root).as_posix())):
         return found
     for file in _may_be(known, here):

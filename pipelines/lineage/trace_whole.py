@@ -72,7 +72,7 @@ def whole_file(plan: Plan, store: Store, target: Target) -> Hop:
     if made is not None and not said:
         said = asdict(made)
     if not said:
-        expected = store.local(layout.lineage(target.planned.path))
+        expected = store.address(layout.lineage(target.planned.path))
         return blamed(hop, f"nothing says which bytes to expect: {expected} is not there")
     problems, known = [], plan.artefacts
     if said["sha256"] != found:

@@ -1,6 +1,7 @@
 """Where everything lies, and what is known of it: the data folder, provenance, what was seen.
 
-`Store` is where artefacts are kept, `Folder` the only one there is. `layout` names the places in
+`Store` says what must be possible where artefacts are kept; a `Folder` and a `Bucket` (of an object
+store) are such places, and another kind is another module beside them. `layout` names the places in
 it, `writing` is the only writer, `hashing` reads SHA-256, `seen` keeps that between processes.
 `artefacts` says what shall be made, `provenance` what is known of one that was; `state` decides by
 them whether there is anything to do, and `making` does it. Not here: what files contain.
@@ -12,13 +13,15 @@ from ..lazily import found_in
 
 if TYPE_CHECKING:
     from .artefacts import Artefact, Facts, Input
-    from .folder import Folder, Store
+    from .bucket import Bucket
+    from .folder import Folder
     from .provenance import Provenance
+    from .store import Store
 
-__all__ = ["Artefact", "Facts", "Folder", "Input", "Provenance", "Store"]
+__all__ = ["Artefact", "Bucket", "Facts", "Folder", "Input", "Provenance", "Store"]
 
 # Some of it is needed to read a table, where nobody waits for pydantic.
-_IN_ARTEFACTS = dict.fromkeys(("Artefact", "Facts", "Input"), "artefacts")
-_IN_FOLDER = dict.fromkeys(("Folder", "Store"), "folder")
+_IN_ARTEFACTS = dict.fromkeys(("Artefact", "Bucket", "Facts", "Input"), "artefacts")
+_IN_OTHERS = {"Bucket": "bucket", "Folder": "folder", "Provenance": "provenance", "Store": "store"}
 
-__getattr__ = found_in(__name__, _IN_ARTEFACTS | _IN_FOLDER | {"Provenance": "provenance"})
+__getattr__ = found_in(__name__, _IN_ARTEFACTS | _IN_OTHERS)

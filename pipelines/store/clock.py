@@ -10,7 +10,16 @@ from datetime import UTC, datetime
 
 def now() -> str:
     """Return the time."""
-    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return told(datetime.now(UTC).timestamp())
+
+
+def told(seconds: float) -> str:
+    """Return a time of seconds since 1970 as `now` gives it."""
+    return (
+        datetime.fromtimestamp(seconds, UTC)
+        .isoformat(timespec="microseconds")
+        .replace("+00:00", "Z")
+    )
 
 
 def seconds(time: str) -> float:

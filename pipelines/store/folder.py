@@ -1,53 +1,20 @@
-"""Where artefacts are kept: what a `Store` must be able to do, and a folder that does it.
+"""A folder on this machine as a store: whatever is at a path is the artefact itself.
 
-Paths in a store are relative and use `/`, so that they mean the same on every machine. Not here:
-which paths there are (`layout`), or what is kept there. Another kind of store (an object store)
-would be a module beside this one with the same five verbs, and a local copy of what is read.
+An artefact and its provenance appear together: provenance is written as `….json.next`, the artefact
+takes its place, its provenance takes its own. Wherever a process dies in between, `.next` is the
+provenance of the artefact if it knows its bytes, and nothing if not. Not here: who asks for what.
 """
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
-from ..errors import StorageError
-from . import hashing, writing
-from .hashing import Identity
-
-
-class Store(Protocol):
-    """What is done with a place where artefacts are kept."""
-
-    def stat(self, path: str) -> Identity | None:
-        """Return what tells that a file or folder is the one from before; None without one."""
-
-    def local(self, path: str) -> Path:
-        """Return where a file or folder can be read, if it is there, and made if it is not."""
-
-    def publish(self, staged: Path, path: str) -> None:
-        """Move a finished local file, or a folder as a whole, to its place.
-
-        Readers find what was there before, nothing, or what is new: never some of each. Nothing is
-        left at `staged`, which may be the local place of another path: so files are renamed.
-
-        Raises:
-            StorageError: the store can't be written to, or something else is in its place.
-        """
-
-    def read(self, path: str) -> bytes | None:
-        """Return what a small file holds; None where it can't be read."""
-
-    def swap(
-        self, path: str, expected: bytes | None, new: bytes | None, *, lasting: bool = True
-    ) -> None:
-        """Write a small file, or remove it, if it still holds what is expected; None is no file.
-
-        One that is not `lasting` may be lost or damaged when the power fails: its readers notice.
-
-        Raises:
-            StorageError: the store can't be written to, or the file holds something else.
-        """
+from ..errors import Conflict
+from . import hashing, layout, seen, writing
+from .hashing import Identity, Sight
+from .store import Taking
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +22,32 @@ class Folder:
     """A folder on this machine. Who swaps or publishes holds the lock of the artefact."""
 
     root: Path
+    is_folder = True
+
+    def address(self, path: str) -> str:
+        """Return the path of a file."""
+        return str(self.root / path)
 
     def stat(self, path: str) -> Identity | None:
         """Return the identity of a file or folder; None without one."""
         try:
-            return hashing.identity_of(self.local(path))
+            return hashing.identity_of(self.place(path))
         except OSError:
             return None
 
+    def look(self, path: str, *, anew: bool = False) -> Sight:
+        """Return what was seen of a file or folder, read where nobody has since it last changed.
+
+        Raises:
+            OSError: it can't be read.
+        """
+        return seen.look_anew(self, path) if anew else seen.look(self, path)
+
     def local(self, path: str) -> Path:
+        """Return the path itself."""
+        return self.root / path
+
+    def place(self, path: str) -> Path:
         """Return the path itself."""
         return self.root / path
 
@@ -73,7 +57,7 @@ class Folder:
         Raises:
             StorageError: the folder can't be written to, or something else is in its place.
         """
-        goal = self.local(path)
+        goal = self.place(path)
         with writing.storage_errors(goal):
             goal.parent.mkdir(parents=True, exist_ok=True)
         if staged.is_dir():
@@ -83,7 +67,7 @@ class Folder:
     def read(self, path: str) -> bytes | None:
         """Return what a small file holds; None where it can't be read."""
         try:
-            with hashing.opened(self.local(path)) as file:
+            with hashing.opened(self.place(path)) as file:
                 return file.read()
         except OSError:
             return None
@@ -94,11 +78,12 @@ class Folder:
         """Write a small file, or remove it, if it still holds what is expected.
 
         Raises:
-            StorageError: the folder can't be written to, or the file holds something else.
+            Conflict: the file holds something else.
+            StorageError: the folder can't be written to.
         """
-        place = self.local(path)
+        place = self.place(path)
         if self.read(path) != expected:
-            raise StorageError(
+            raise Conflict(
                 f"{place} was written by somebody else meanwhile, so it is left as it is. Build "
                 "again when nobody else writes to this data folder."
             )
@@ -107,3 +92,38 @@ class Folder:
         else:
             with writing.atomic(place, lasting=lasting) as partial:
                 partial.write_bytes(new)
+
+    def take(self, path: str, made: Path | None, taking: Taking) -> None:
+        """Let an artefact and its provenance appear together.
+
+        Raises:
+            StorageError: the folder can't be written to, or something else is in its place.
+        """
+        pending = layout.pending_lineage(path)
+        self.swap(pending, self.read(pending), taking.said)
+        if taking.beside is not None:
+            beside, content = taking.beside
+            if (there := self.read(beside)) != content:
+                self.swap(beside, there, content, lasting=False)
+        if made is not None:
+            self.publish(made, path)
+        if taking.past is not None:
+            self.retire(path, taking.past)
+        self.publish(self.place(pending), layout.lineage(path))
+
+    def retire(self, path: str, past: str) -> None:
+        """Let the provenance of an artefact be one of the past."""
+        self.publish(self.place(layout.lineage(path)), past)
+
+    def names(self, folder: str) -> dict[str, Identity]:
+        """Return the paths of all files below a folder, in order, and what tells of each."""
+        found = {}
+        for where, _, names in os.walk(self.place(folder)):
+            for name in names:
+                file = Path(where, name)
+                found[file.relative_to(self.root).as_posix()] = Identity.of(file.lstat())
+        return dict(sorted(found.items()))
+
+    def forget(self, path: str) -> None:
+        """Remove a small file."""
+        self.place(path).unlink(missing_ok=True)

@@ -15,8 +15,8 @@ from typing import BinaryIO
 from ..errors import StaleInput
 from . import hashing, seen
 from .artefacts import Input
-from .folder import Store
 from .hashing import Identity, Sight
+from .store import Store
 
 
 @dataclass(frozen=True, slots=True)

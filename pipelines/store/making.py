@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
+from ..errors import Conflict
 from . import clock, hashing, inputs, layout, provenance, seen, writing
 from .artefacts import Artefact, Facts, Input
-from .folder import Store
 from .provenance import Provenance, Run, logger
 from .state import State, decide
+from .store import Store
 
 
 def make(
@@ -45,28 +46,39 @@ def make(
     known = before.provenance
     if known and before.is_up_to_date and known == provenance.load(store, artefact.path):
         return known, before
-    with writing.locked(store.local(artefact.path)):
-        before = decide(store, artefact)  # another process may just have made it
-        if before.provenance and before.is_up_to_date:
-            provenance.settle(store, before.provenance)
-            if artefact.is_folder:
-                writing.remove(_staged(store, artefact))  # the old one, where a process died
-            return before.provenance, before
-        return _make(store, artefact, before, build, run_id), before
+    with writing.locked(store.place(artefact.path)):
+        for last in (False, False, True):
+            told = store.read(layout.lineage(artefact.path))
+            before = decide(store, artefact)  # another process may just have made it
+            if before.provenance and before.is_up_to_date:
+                provenance.settle(store, before.provenance)
+                if artefact.is_folder:
+                    writing.remove(_staged(store, artefact))  # the old one, where a process died
+                return before.provenance, before
+            try:
+                return _make(store, artefact, before, told, build, run_id), before
+            except Conflict:  # another machine made it meanwhile: what it made may do
+                if last:
+                    raise
+    raise AssertionError("the last try returns or raises")
 
 
 def _staged(store: Store, artefact: Artefact) -> Path:
-    return layout.staged(store.local(artefact.path))
+    return layout.staged(store.place(artefact.path))
 
 
 def _make(
     store: Store,
     artefact: Artefact,
     before: State,
+    told: bytes | None,
     build: Callable[[Path], Facts],
     run_id: str | None,
 ) -> Provenance:
-    """Make an artefact that nobody else is making, and return its provenance."""
+    """Make an artefact that nobody else here is making, and return its provenance.
+
+    `told` is the provenance by which it was decided, as it lay there.
+    """
     if before.provenance is not None:
         provenance.settle(store, before.provenance)  # whose place ours takes while it waits
     staged = _prepared(store, artefact)
@@ -82,7 +94,7 @@ def _make(
             compare()
         if before.condition == "changed" and before.provenance is not None:
             _doubt(store, made_since(store, before.provenance))
-        return _take(store, artefact, before.provenance, facts, started, run_id)
+        return _take(store, artefact, before.provenance, told, facts, started, run_id)
     except BaseException:
         writing.forget_empty(staged)
         if artefact.inputs or artefact.is_folder:
@@ -97,7 +109,7 @@ def _prepared(store: Store, artefact: Artefact) -> Path:
     places = (layout.lineage(artefact.path), layout.pending_lineage(artefact.path))
     for path in (*places, artefact.sidecar):
         if path is not None:
-            writing.sweep(store.local(path))
+            writing.sweep(store.place(path))
     writing.sweep(staged)
     if artefact.is_folder:
         with writing.storage_errors(staged):
@@ -110,12 +122,13 @@ def _take(
     store: Store,
     artefact: Artefact,
     old: Provenance | None,
+    told: bytes | None,
     facts: Facts,
     started: str,
     run_id: str | None,
 ) -> Provenance:
     """Give what was made its provenance and its place; `old` is the provenance before."""
-    goal, staged = store.local(artefact.path), _staged(store, artefact)
+    goal, staged = store.place(artefact.path), _staged(store, artefact)
     made = staged if staged.exists() else goal
     sight = hashing.remembered(made) or hashing.look(made)
     size_bytes, sha256 = sight.identity.size_bytes, sight.sha256
@@ -141,14 +154,7 @@ def _take(
         format=artefact.format,
         files=sight.files,
     )
-    provenance.write_pending(store, known)
-    if artefact.sidecar:
-        beside, said = store.read(artefact.sidecar), provenance.sidecar(known)
-        if beside != said:
-            store.swap(artefact.sidecar, beside, said, lasting=False)
-    if made == staged:
-        store.publish(staged, artefact.path)
-    provenance.promote(store, artefact.path)
+    provenance.take(store, known, staged if made == staged else None, told, artefact.sidecar)
     if (taken := hashing.remembered(goal)) is not None:
         seen.note(store, artefact.path, taken)
     return known
@@ -168,7 +174,7 @@ def read_again(store: Store, known: Provenance) -> None:
         StaleInput: it is not, or it can't be read. The next build knows that.
     """
     try:
-        sight = seen.look_anew(store, known.path)
+        sight = store.look(known.path, anew=True)
     except OSError as error:
         raise inputs.unreadable(known.path, error) from error
     inputs.compare(known.path, known.sha256, sight)
@@ -216,9 +222,9 @@ def distrust(store: Store, path: str, sha256: str | None) -> None:
         StorageError: the folder of provenance can't be written to.
         MadeByNewer: its provenance can only be read by a newer Imagesets.
     """
-    with writing.locked(store.local(path)):
+    with writing.locked(store.place(path)):
         known = provenance.latest(store, path)
-        if known is None or known.sha256 != sha256 or seen.look(store, path).sha256 != sha256:
+        if known is None or known.sha256 != sha256 or store.look(path).sha256 != sha256:
             return
         provenance.settle(store, known)
         provenance.retire(store, path)
@@ -245,7 +251,7 @@ def made_since(store: Store, known: Provenance) -> list[Provenance]:
 def _doubt(store: Store, doubtful: Iterable[Provenance]) -> None:
     """Let provenance be that of the past, so that what it vouches for is made again."""
     for known in doubtful:
-        with writing.locked(store.local(known.path)):
+        with writing.locked(store.place(known.path)):
             if provenance.latest(store, known.path) == known:  # nobody made it again meanwhile
                 logger.info("%s: to be made again: what it was made from changed", known.path)
                 provenance.settle(store, known)

@@ -4,10 +4,8 @@
     data/lineage/tables/mnist/train.parquet.json                    its provenance: the latest
     data/lineage/history/tables/mnist/train.parquet/<time>.json     that of earlier ones
 
-`lineage.schema.json` describes it. An artefact and its provenance appear together: provenance is
-written as `….json.next`, the artefact takes its place, its provenance takes its own. Wherever a
-process dies in between, `.next` is the provenance of the artefact if it knows its bytes, and
-nothing if not.
+`lineage.schema.json` describes it. An artefact and its provenance appear together; how is a matter
+of the store (`folder`, `bucket`).
 
 `imagesets-lineage/1` is written wherever it suffices, so that older versions can read it;
 `imagesets-lineage/2` knows folders, more places than /1, and artefacts that name their libraries.
@@ -24,7 +22,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import os
 import platform
 import zlib
 from collections.abc import Iterator, Mapping
@@ -40,8 +37,8 @@ from ..declarations import SHA256
 from ..errors import MadeByNewer
 from . import clock, hashing, layout, seen
 from .artefacts import LIBRARIES, NO_MORE, Format, Input, Size
-from .folder import Store
 from .hashing import File, Sight
+from .store import Store, Taking
 
 logger = logging.getLogger(__name__)
 
@@ -133,21 +130,21 @@ def latest(store: Store, path: str) -> Provenance | None:
     Raises:
         MadeByNewer: there is one that only a newer Imagesets can read.
     """
-    pending = load(store, path, layout.pending_lineage(path))
-    if pending is not None:
+    pending = load(store, path, layout.pending_lineage(path)) if store.is_folder else None
+    if pending is not None:  # a process died
         with contextlib.suppress(OSError):
             if is_of(pending, seen.look(store, path)):
-                return pending  # a process died after the artefact took its place
+                return pending  # after the artefact took its place
     return load(store, path)
 
 
 def of_everything(store: Store) -> Iterator[Provenance]:
     """Yield the latest provenance of every artefact."""
-    folder = store.local(layout.LINEAGE)
-    for file in sorted(folder.rglob("*.json")):
-        name = file.relative_to(folder).as_posix().removesuffix(".json")
+    for name in store.names(layout.LINEAGE):
         with contextlib.suppress(MadeByNewer):
-            if not name.startswith("history/") and (found := latest(store, name)) is not None:
+            path = name.removeprefix(f"{layout.LINEAGE}/").removesuffix(".json")
+            is_latest = name.endswith(".json") and not path.startswith("history/")
+            if is_latest and (found := latest(store, path)) is not None:
                 yield found
 
 
@@ -160,30 +157,51 @@ def is_of(known: Provenance, sight: Sight) -> bool:
 # --- The latest, the one that waits, and those of the past ----------------------------------------
 
 
-def write_pending(store: Store, known: Provenance) -> None:
-    """Write the provenance of an artefact that is about to take its place."""
-    pending = layout.pending_lineage(known.path)
-    store.swap(pending, store.read(pending), dump(known))
+def take(
+    store: Store,
+    known: Provenance,
+    made: Path | None,
+    before: bytes | None,
+    beside: str | None = None,
+) -> None:
+    """Let an artefact and its provenance appear together; keep the provenance before.
 
+    Args:
+        store: where it is kept.
+        known: its provenance.
+        made: what was made, at its staged place; None where what is in its place stays.
+        before: the provenance that was there when it was decided to make it, as it lay there.
+        beside: the path of its sidecar, where it has one.
 
-def promote(store: Store, path: str) -> None:
-    """Let the pending provenance become the latest; keep the one before."""
-    retire(store, path)
-    store.publish(store.local(layout.pending_lineage(path)), layout.lineage(path))
+    Raises:
+        Conflict: somebody else made it meanwhile.
+        StorageError: the store can't be written to.
+    """
+    said = (beside, sidecar(known)) if beside else None
+    past = _past(store, known.path)
+    store.take(known.path, made, Taking(dump(known), known.sha256, before, past, said))
 
 
 def retire(store: Store, path: str) -> None:
     """Keep the latest provenance, unless it is damaged, as one of the past."""
-    if (old := load(store, path)) is not None:
-        place = store.local(layout.lineage(path))
-        store.publish(place, layout.past_lineage(path, old.run.ended))
+    if (past := _past(store, path)) is not None:
+        store.retire(path, past)
+
+
+def _past(store: Store, path: str) -> str | None:
+    """Return where the latest provenance is to be kept, unless it is damaged."""
+    old = load(store, path)
+    return layout.past_lineage(path, old.run.ended) if old else None
 
 
 def settle(store: Store, known: Provenance) -> None:
     """Let the provenance of an artefact that is up to date be the latest one, and the only one."""
+    if not store.is_folder:
+        return
     pending = layout.pending_lineage(known.path)
     if load(store, known.path, pending) == known:
-        promote(store, known.path)
+        retire(store, known.path)
+        store.publish(store.place(pending), layout.lineage(known.path))
     else:
         store.swap(pending, store.read(pending), None)
 
@@ -193,14 +211,16 @@ def forget_past(store: Store, before_s: float) -> int:
 
     Of each artefact, the one that was replaced last is kept.
     """
-    forgotten = 0
-    for folder, _, names in os.walk(store.local(layout.past_lineages())):
-        *old, _last = sorted(name for name in names if name.endswith(".json")) or [""]
-        for file in (Path(folder) / name for name in old):
-            if file.lstat().st_ctime < before_s:  # when it was moved here
-                file.unlink(missing_ok=True)
-                forgotten += 1
-    return forgotten
+    of_one: dict[str, list[str]] = {}
+    found = store.names(layout.past_lineages())
+    for name in found:
+        if name.endswith(".json"):
+            of_one.setdefault(name.rpartition("/")[0], []).append(name)
+    old = [name for names in of_one.values() for name in names[:-1]]
+    gone = [name for name in old if found[name].ctime_ns < before_s * 1e9]  # when it was moved here
+    for name in gone:
+        store.forget(name)
+    return len(gone)
 
 
 # --- JSON -----------------------------------------------------------------------------------------
@@ -248,7 +268,7 @@ def load(store: Store, path: str, name: str | None = None) -> Provenance | None:
 def _refuse_newer(store: Store, name: str, found: str) -> None:
     if found.startswith(_FAMILY) and found not in get_args(Format):
         raise MadeByNewer(
-            f"{store.local(name)} was made by a newer Imagesets (format {found!r}, where "
+            f"{store.address(name)} was made by a newer Imagesets (format {found!r}, where "
             f"{NEWEST!r} is the newest known here). Use that version for this data folder, or "
             "choose another folder with --data or IMAGESETS_DATA."
         )

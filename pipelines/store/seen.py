@@ -29,8 +29,8 @@ import platformdirs
 
 from ..errors import StorageError
 from . import clock, hashing, layout, writing
-from .folder import Store
 from .hashing import File, Identity, Sight
+from .store import Store
 
 # A change within the tick of the file system's clock in which a file was hashed can't be told from
 # none. The coarsest clock is that of FAT.
@@ -44,7 +44,7 @@ def look(store: Store, path: str) -> Sight:
     Raises:
         OSError: it can't be read.
     """
-    return hashing.remembered(store.local(path)) or known(store, path) or look_anew(store, path)
+    return hashing.remembered(store.place(path)) or known(store, path) or look_anew(store, path)
 
 
 def look_anew(store: Store, path: str) -> Sight:
@@ -54,7 +54,7 @@ def look_anew(store: Store, path: str) -> Sight:
         OSError: it can't be read; so what was seen of it before counts no longer.
     """
     try:
-        sight = hashing.look(store.local(path))
+        sight = hashing.look(store.place(path))
     except OSError:
         note_unreadable(store, path)
         raise
@@ -64,8 +64,8 @@ def look_anew(store: Store, path: str) -> Sight:
 
 def known(store: Store, path: str) -> Sight | None:
     """Return what was seen of a file, if it is certain that nobody wrote to it since."""
-    identity = store.stat(path)
-    sights = [sight for said in kept(store, layout.seen(path)) if (sight := _sight(said))]
+    identity = _identity(store, path)
+    sights = [sight for said in kept(store, layout.seen(path)) if (sight := sight_of(said))]
     sights = [sight for sight in sights if sight.identity == identity and _is_settled(sight)]
     # Of a folder that can't be written to any more, the newest is in the cache.
     latest = max(sights, key=lambda sight: clock.seconds(sight.looked), default=None)
@@ -74,11 +74,16 @@ def known(store: Store, path: str) -> Sight | None:
 
 def note(store: Store, path: str, sight: Sight) -> None:
     """Keep what was seen of a file, in the data folder if that can be written to."""
+    keep(store, layout.seen(path), said_of(sight))
+
+
+def said_of(sight: Sight) -> dict[str, Any]:
+    """Return what a note says of what was seen."""
     said: dict[str, Any] = {"sha256": sight.sha256, "looked": sight.looked}
     said |= asdict(sight.identity)
     if sight.files is not None:
         said["files"] = [asdict(file) for file in sight.files]
-    keep(store, layout.seen(path), said)
+    return said
 
 
 def keep(store: Store, note: str, said: Mapping[str, Any]) -> None:
@@ -99,14 +104,21 @@ def kept(store: Store, note: str) -> list[Any]:
 def note_unreadable(store: Store, path: str) -> None:
     """Keep that a file could not be read: a disk that goes bad moves no time of it."""
     hashing.forget()
-    if (identity := store.stat(path)) is not None:
+    if (identity := _identity(store, path)) is not None:
         note(store, path, Sight(_UNREADABLE, identity, clock.now()))
 
 
+def _identity(store: Store, path: str) -> Identity | None:
+    try:
+        return hashing.identity_of(store.place(path))
+    except OSError:
+        return None
+
+
 def _places(store: Store, note: str) -> tuple[Path, Path]:
-    folder = hashlib.sha256(os.fsencode(store.local("").resolve())).hexdigest()[:16]
+    folder = hashlib.sha256(os.fsencode(store.place("").resolve())).hexdigest()[:16]
     cache = platformdirs.user_cache_path("imagesets") / folder
-    return store.local(note), cache / note
+    return store.place(note), cache / note
 
 
 def _said(place: Path) -> Any:
@@ -117,7 +129,8 @@ def _said(place: Path) -> Any:
         return None
 
 
-def _sight(said: Any) -> Sight | None:
+def sight_of(said: Any) -> Sight | None:
+    """Return what was seen, by what a note says of it; None where that is damaged."""
     try:
         digest, looked = str(said.pop("sha256")), str(said.pop("looked"))
         clock.seconds(looked)

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..errors import StaleInput
-from . import hashing, layout, provenance, seen
+from . import hashing, layout, provenance
 from .artefacts import Artefact, Input
-from .folder import Store
 from .hashing import Sight
 from .provenance import Provenance
+from .store import Store
 
 Condition = Literal["whole", "missing", "changed", "stale", "unknown"]
 """`changed`: its bytes are not those recorded or declared. `stale`: its inputs, its declaration or
@@ -53,7 +53,7 @@ def decide(store: Store, artefact: Artefact) -> State:
     """
     sight = None
     with contextlib.suppress(OSError):
-        sight = seen.look(store, artefact.path)
+        sight = store.look(artefact.path)
     return decide_from(store, artefact, sight)
 
 
@@ -75,7 +75,7 @@ def _condition(
     if sight is None or (sight.files is not None) != artefact.is_folder:
         return _unseen(store, artefact)
     if known is None:
-        is_damaged = store.local(layout.lineage(artefact.path)).exists()
+        is_damaged = store.stat(layout.lineage(artefact.path)) is not None
         return "unknown", "its provenance is damaged" if is_damaged else "it has no provenance"
     if reason := _wrong_bytes(store, artefact, known, sight):
         return "changed", reason
@@ -85,7 +85,9 @@ def _condition(
 
 def _unseen(store: Store, artefact: Artefact) -> tuple[Condition, str]:
     """Return the condition of an artefact without a file (or folder) that can be read."""
-    path = store.local(artefact.path)
+    path = store.place(artefact.path)
+    if not store.is_folder:
+        return "missing", "it is not there"
     if path.is_dir() if artefact.is_folder else path.is_file():
         return "changed", "it can't be read"
     if not path.exists() and not path.is_symlink():
@@ -108,7 +110,8 @@ def _wrong_bytes(store: Store, artefact: Artefact, known: Provenance, sight: Sig
             f"its bytes changed since it was made: SHA-256 {known.sha256} was recorded, "
             f"{sight.sha256} was found"
         )
-    if artefact.sidecar and store.read(artefact.sidecar) != provenance.sidecar(known):
+    beside = artefact.sidecar if store.is_folder else None  # elsewhere it is for people alone
+    if beside and store.read(beside) != provenance.sidecar(known):
         return f"{artefact.sidecar} does not say what went in"
     return None
 

@@ -1,0 +1,392 @@
+"""A bucket: artefacts in an object store, for many machines; what is read is fetched first.
+
+    tables/mnist/train.<16 hex digits>.parquet   an artefact, named by its SHA-256
+    exports/mnist/train_npy.<16>/images.npy      a folder: its files, below a name of that kind
+    lineage/tables/mnist/train.parquet.json      its provenance: which of them is the one
+    lineage/history/…                            provenance of the past
+    tables/mnist/train.parquet                   a copy for people, without a promise
+
+Bytes never change under a name, and provenance is only ever swapped for another where it is still
+the one that was read: so no reader finds provenance that contradicts the bytes, no lock is needed,
+and a process that is killed leaves at most an object that nobody names (`sweep` removes it).
+
+The scratch folder is laid out as a data folder is, and holds what is made or read on this machine,
+with notes and locks of this machine; it may be deleted at any time. Not here: opening an object
+store (`objects`), or what provenance says (`provenance`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from ..errors import Conflict, StorageError
+from . import clock, hashing, layout, objects, provenance, seen, writing
+from .folder import Folder
+from .hashing import Identity, Sight
+from .provenance import Provenance
+from .store import Taking
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+    from obstore.store import ObjectStore
+
+logger = logging.getLogger(__name__)
+
+_PIECE_BYTES = 8 << 20
+_AT_ONCE = 8  # requests side by side
+_LARGEST_COPY_BYTES = 5 << 30  # that a store copies by itself, in one request
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """What lies below a prefix of an object store.
+
+    url: what people call it; without secrets.
+    objects: the store, opened at the prefix.
+    scratch: a folder of this machine.
+    """
+
+    url: str
+    objects: ObjectStore
+    scratch: Folder
+    is_folder = False
+
+    @classmethod
+    def at(cls, address: str, scratch: Path) -> Bucket:
+        """Return the bucket at an address, `s3://bucket/prefix?options`; no request is made.
+
+        Raises:
+            StorageError: obstore is not installed, or the address names no store.
+        """
+        return cls(objects.shown(address).rstrip("/"), objects.opened(address), Folder(scratch))
+
+    def address(self, path: str) -> str:
+        """Return the URL of a path."""
+        return f"{self.url}/{path}".rstrip("/")
+
+    def place(self, path: str) -> Path:
+        """Return the place of a path in the scratch folder."""
+        return self.scratch.place(path)
+
+    # --- Small files ------------------------------------------------------------------------------
+
+    def read(self, path: str) -> bytes | None:
+        """Return what a small file holds; None without one. An empty one was removed.
+
+        Raises:
+            StorageError: the store can't be reached.
+        """
+        return self._found(path)[0]
+
+    def _found(self, path: str) -> tuple[bytes | None, ObjectMeta | None]:
+        import obstore
+
+        try:
+            with objects.errors(self.address(path)):
+                found = obstore.get(self.objects, path)
+                return bytes(found.bytes()) or None, found.meta
+        except FileNotFoundError:
+            return None, None
+
+    def swap(
+        self, path: str, expected: bytes | None, new: bytes | None, *, lasting: bool = True
+    ) -> None:
+        """Write a small file, or empty it, if it still holds what is expected.
+
+        Stores can write under a condition, and not remove: so an empty file is none.
+
+        Raises:
+            Conflict: the file holds something else.
+            StorageError: the store can't be written to.
+        """
+        from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
+
+        there, meta = self._found(path)
+        if there != expected:
+            raise self._conflict(path)
+        if there is None and new is None:
+            return
+        try:
+            self._put(path, new or b"", meta)
+        except (PreconditionError, AlreadyExistsError) as error:
+            # An answer that was lost is asked for again, and then our own bytes are in the way.
+            if self.read(path) != new:
+                raise self._conflict(path) from error
+        except NotSupportedError as error:
+            raise StorageError(
+                f"{self.url} can't write under a condition (If-Match), which keeps writers from "
+                "overwriting each other. Use a store that can."
+            ) from error
+
+    def _put(self, path: str, content: bytes, before: ObjectMeta | None) -> None:
+        """Write a small file where the one before is still the one there, if there was one."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
+
+        mode: Any = "create"
+        if before is not None:
+            versions = {"e_tag": before["e_tag"], "version": before["version"]}
+            mode = {name: value for name, value in versions.items() if value is not None}
+        refusals = (PreconditionError, AlreadyExistsError, NotSupportedError)
+        refusal = None
+        with objects.errors(self.address(path)):
+            try:
+                obstore.put(self.objects, path, content, mode=mode)
+            except refusals as error:
+                refusal = error
+        if refusal is not None:
+            raise refusal
+
+    def _conflict(self, path: str) -> Conflict:
+        return Conflict(
+            f"{self.address(path)} was written by somebody else meanwhile, so it is left as it is."
+        )
+
+    def forget(self, path: str) -> None:
+        """Remove a small file."""
+        import obstore
+
+        with contextlib.suppress(FileNotFoundError), objects.errors(self.address(path)):
+            obstore.delete(self.objects, path)
+
+    def names(self, folder: str) -> dict[str, Identity]:
+        """Return the paths of all small files below a folder, in order, and what tells of each."""
+        return {
+            path: _identity(meta) for path, meta in self._listed(f"{folder}/") if meta["size"] > 0
+        }
+
+    def _listed(self, prefix: str) -> Iterator[tuple[str, ObjectMeta]]:
+        """Yield path → what the store says, of all objects below a prefix, in order."""
+        import obstore
+
+        with objects.errors(self.address(prefix)):
+            found = [one for page in obstore.list(self.objects, prefix) for one in page]
+        yield from sorted((one["path"], one) for one in found)
+
+    # --- Artefacts --------------------------------------------------------------------------------
+
+    def stat(self, path: str) -> Identity | None:
+        """Return what tells of an artefact, or of a small file; None without one."""
+        try:
+            if not path.startswith(f"{layout.LINEAGE}/"):
+                return self.look(path).identity
+            meta = self._head(path)
+            return _identity(meta) if meta["size"] else None
+        except FileNotFoundError:
+            return None
+
+    def look(self, path: str, *, anew: bool = False) -> Sight:
+        """Return what was seen of the artefact that provenance names; read its bytes `anew`.
+
+        An object of the recorded size has the bytes that it is named after, unless some were read
+        here that are not.
+
+        Raises:
+            FileNotFoundError: no provenance names one, or it is not there.
+            StorageError: the store can't be reached.
+        """
+        known = provenance.load(self, path)
+        if known is None:
+            raise FileNotFoundError(f"nothing names an object at {self.address(path)}")
+        recorded = (
+            {"": known.sha256}
+            if known.files is None
+            else {file.path: file.sha256 for file in known.files}
+        )
+
+        def sight(name: str, meta: ObjectMeta) -> Sight:
+            return self._sight(meta, recorded.get(name), anew=anew)
+
+        metas = self._metas(known)
+        with ThreadPoolExecutor(_AT_ONCE if anew else 1) as pool:
+            sights = dict(zip(metas, pool.map(sight, metas, metas.values()), strict=True))
+        return hashing.joined(sights)
+
+    def _metas(self, known: Provenance) -> dict[str, ObjectMeta]:
+        """Return name → what the store says of each file of an artefact; "" of a file itself."""
+        key = stored(known.path, known.sha256)
+        if known.files is None:
+            return {"": self._head(key)}
+        found = {path.removeprefix(f"{key}/"): meta for path, meta in self._listed(f"{key}/")}
+        if not found and known.files:
+            raise FileNotFoundError(f"{self.address(key)} is not there")
+        return found
+
+    def _sight(self, meta: ObjectMeta, recorded: str | None, *, anew: bool) -> Sight:
+        identity, note = _identity(meta), layout.seen(f"{meta['path']}.object")
+        noted = [sight for said in seen.kept(self, note) if (sight := seen.sight_of(said))]
+        before = next((one for one in noted if one.identity == identity), None)
+        if before is not None and not anew:
+            return before
+        if recorded is not None and not anew:
+            return Sight(recorded, identity, clock.told(meta["last_modified"].timestamp()))
+        looked, digest = clock.now(), hashlib.sha256()
+        for piece in self._pieces(meta["path"]):
+            digest.update(piece)
+        sight = Sight(digest.hexdigest(), identity, looked)
+        seen.keep(self, note, seen.said_of(sight))
+        return sight
+
+    def _head(self, key: str) -> ObjectMeta:
+        import obstore
+
+        with objects.errors(self.address(key)):
+            return obstore.head(self.objects, key)
+
+    def _pieces(self, key: str) -> Iterator[bytes]:
+        import obstore
+
+        with objects.errors(self.address(key)):
+            for piece in obstore.get(self.objects, key).stream(min_chunk_size=_PIECE_BYTES):
+                yield bytes(piece)
+
+    def local(self, path: str) -> Path:
+        """Return where an artefact can be read, fetched if it is not here as provenance says.
+
+        Of a folder that holds artefacts, all of them are fetched.
+
+        Raises:
+            StorageError: the store can't be reached, or gives other bytes than recorded.
+        """
+        known = provenance.load(self, path)
+        if known is not None:
+            self._fetch(known)
+        else:
+            below = f"{layout.LINEAGE}/{path}/"
+            for name in self.names(f"{layout.LINEAGE}/{path}"):
+                if name.startswith(below) and (one := provenance.load(self, _artefact(name))):
+                    self._fetch(one)
+        return self.place(path)
+
+    def _fetch(self, known: Provenance) -> None:
+        """Have an artefact in the scratch folder, unless what is there is known to be it."""
+        place = self.place(known.path)
+        with contextlib.suppress(OSError):
+            if provenance.is_of(known, seen.look(self, known.path)):
+                return
+        with writing.locked(place.with_name(f"{place.name}.fetched")):
+            staged = place.with_name(f".{place.name}.fetched.partial")
+            writing.remove(staged)
+            try:
+                metas = self._metas(known)
+            except FileNotFoundError as error:
+                raise self._lost(known) from error
+            try:
+                for name, meta in metas.items():
+                    goal = staged / name if name else staged
+                    goal.parent.mkdir(parents=True, exist_ok=True)
+                    with writing.storage_errors(goal), writing.hashed(goal) as write:
+                        for piece in self._pieces(meta["path"]):
+                            write(piece)
+                sight = hashing.remembered(staged) or hashing.look(staged)
+                if not provenance.is_of(known, sight):
+                    raise StorageError(
+                        f"{self.address(known.path)} has other bytes than recorded: expected "
+                        f"SHA-256 {known.sha256}, found {sight.sha256}. Find what else is wrong, "
+                        "and have it made again: python -m assets verify --repair"
+                    )
+                self.scratch.publish(staged, known.path)
+            except FileNotFoundError as error:
+                raise self._lost(known) from error
+            finally:
+                writing.remove(staged)
+        if (here := hashing.remembered(place)) is not None:
+            seen.note(self, known.path, here)
+
+    def _lost(self, known: Provenance) -> StorageError:
+        return StorageError(
+            f"{self.address(stored(known.path, known.sha256))} is not there, though provenance "
+            "names it. Build again: what is missing is made anew."
+        )
+
+    def publish(self, staged: Path, path: str) -> None:
+        """Send a finished local file, or a folder, under the name of its content; keep it here.
+
+        Nobody finds it before provenance names it.
+
+        Raises:
+            StorageError: the store can't be written to.
+        """
+        self._send(path, staged)
+        self.scratch.publish(staged, path)
+
+    def _send(self, path: str, here: Path) -> str:
+        """Send what lies at a local path; return its SHA-256."""
+        import obstore
+
+        sight = hashing.remembered(here) or hashing.look(here)
+        key = stored(path, sight.sha256)
+
+        def send(name: str) -> None:
+            goal = f"{key}/{name}" if name else key
+            with objects.errors(self.address(goal)):
+                obstore.put(self.objects, goal, here / name if name else here)
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(send, hashing.names(here)))
+        return sight.sha256
+
+    def take(self, path: str, made: Path | None, taking: Taking) -> None:
+        """Send an artefact, then swap its provenance for the one before.
+
+        Raises:
+            Conflict: somebody else made it meanwhile.
+            StorageError: the store can't be written to.
+        """
+        if made is None:
+            self._send(path, self.place(path))
+        else:
+            self.publish(made, path)
+        self.swap(layout.lineage(path), taking.before, taking.said)
+        if taking.past is not None and taking.before is not None:
+            self._keep(taking.past, taking.before)
+        self._copy_for_people(path, taking)
+
+    def retire(self, path: str, past: str) -> None:
+        """Let the provenance of an artefact be one of the past."""
+        if (known := self.read(layout.lineage(path))) is not None:
+            self._keep(past, known)
+            self.swap(layout.lineage(path), known, None)
+
+    def _keep(self, past: str, known: bytes) -> None:
+        with contextlib.suppress(Conflict):  # it was kept before
+            self.swap(past, None, known)
+
+    def _copy_for_people(self, path: str, taking: Taking) -> None:
+        """Let the store copy a file to the name that people know; nothing relies on it."""
+        import obstore
+
+        if layout.is_archive(path) or self.place(path).is_dir():
+            return
+        try:
+            with objects.errors(self.address(path)):
+                if self.place(path).stat().st_size <= _LARGEST_COPY_BYTES:
+                    obstore.copy(self.objects, stored(path, taking.sha256), path)
+                if taking.beside is not None:
+                    obstore.put(self.objects, *taking.beside)
+        except (StorageError, OSError) as error:
+            logger.warning("%s: no copy for people was made: %s", self.address(path), error)
+
+
+def stored(path: str, sha256: str) -> str:
+    """Return the key of an artefact with some bytes."""
+    named = PurePosixPath(path)
+    return str(named.with_name(f"{named.stem}.{sha256[:16]}{named.suffix}"))
+
+
+def _artefact(lineage: str) -> str:
+    return lineage.removeprefix(f"{layout.LINEAGE}/").removesuffix(".json")
+
+
+def _identity(meta: ObjectMeta) -> Identity:
+    """Return what tells of an object: its tag stands for its bytes, where a file has an inode."""
+    tag = hashlib.sha256(f"{meta['e_tag']} {meta['version']}".encode()).digest()
+    when = round(meta["last_modified"].timestamp() * 1e9)
+    return Identity(meta["size"], when, when, int.from_bytes(tag[:7]))
