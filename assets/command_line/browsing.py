@@ -25,7 +25,7 @@ from assets.serving.sites import Answer
 from pipelines.declarations import Dataset
 from pipelines.descriptions import _pages
 from pipelines.errors import MadeByNewer
-from pipelines.lineage import overview, status
+from pipelines.lineage import status
 from pipelines.plan import Plan, Planned
 from pipelines.progress import size
 from pipelines.store import Provenance, Store, layout, provenance
@@ -180,7 +180,7 @@ class Pages:
     def _made(self, dataset: Dataset) -> str:
         """Return the page of how all that is here of a dataset came to be."""
         own = (one for one in self.plan.of([dataset]) if not one.is_of_catalogue)
-        wanted = overview.ever_made(self.store, own)
+        wanted = status.ever_made(self.store, own)
         states = status.states(self.store, self.plan.with_shown(wanted))
         archives = [one for one in wanted if one.is_archive]
         return _pages.render(

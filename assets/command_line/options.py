@@ -13,6 +13,7 @@ from assets.settings import (
     Settings,
     file_or_endpoint,
     folder,
+    folder_or_bucket,
     folder_or_url,
     refusal,
     variables,
@@ -30,9 +31,10 @@ def add_folders(parser: argparse.ArgumentParser) -> None:
     """Add where everything lies: the data, and the catalogue."""
     parser.add_argument(
         "--data",
-        type=explained(folder),
-        metavar="FOLDER",
-        help="where everything is made (IMAGESETS_DATA; default: data/ of this project)",
+        type=explained(folder_or_bucket),
+        metavar="FOLDER-OR-BUCKET",
+        help="where everything is made, also s3://… (IMAGESETS_DATA; default: data/ of this "
+        "project)",
     )
     parser.add_argument(
         "--catalogue",

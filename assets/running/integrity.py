@@ -25,8 +25,8 @@ from assets.settings import Settings
 from pipelines.declarations import Source
 from pipelines.errors import StorageError
 from pipelines.lineage import verify
-from pipelines.lineage.overview import ever_made
 from pipelines.lineage.shallow import Verdict
+from pipelines.lineage.status import ever_made
 from pipelines.plan import AssetPath, Plan
 from pipelines.progress import Display
 from pipelines.store import Store, provenance

@@ -93,7 +93,7 @@ def sound(store: Store, plan: Plan, wanted: Iterable[Planned]) -> dict[AssetPath
             known = tuple(state.provenance for state in held if state.provenance)
             sights = tuple(state.sight for state in held if state.sight)
             if all(state.is_up_to_date for state in held) and not any(
-                store.stat(layout.pending_lineage(one.path))  # a process died: to be settled
+                store.is_folder and store.stat(layout.pending_lineage(one.path))  # to be settled
                 for one in parts
             ):
                 found = _found(store, parts[0], known)

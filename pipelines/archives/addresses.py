@@ -13,15 +13,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote, urlsplit
 
-import pyarrow as pa
-import pyarrow.fs
-
 from ..declarations import Archive, Source
-from ..errors import DownloadFailed
+from ..errors import DownloadFailed, StorageError
 from ..redaction import without_secrets
+from ..store import objects
 from . import packages
 from .readers import CHUNK_BYTES
 
@@ -66,7 +63,10 @@ def chunks(place: str, archive: Archive) -> Iterator[bytes]:
         if scheme(place) in packages.CLIENTS:
             yield from packages.read(place, archive)
             return
-        with _opened(place) as file:
+        if scheme(place):
+            yield from objects.chunks(place)
+            return
+        with Path(place).open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
                 yield chunk
 
@@ -83,20 +83,9 @@ def glance(place: str) -> tuple[int, int | None] | None:
         if scheme(place) in packages.CLIENTS:
             return None
         if scheme(place):
-            store, path = pyarrow.fs.FileSystem.from_uri(place)
-            info = store.get_file_info(path)
-            if info.type is not pyarrow.fs.FileType.File:
-                raise DownloadFailed("no such file")
-            return info.size, info.mtime_ns
+            return objects.glance(place)
         stat = Path(place).stat()
         return stat.st_size, stat.st_mtime_ns
-
-
-def _opened(place: str) -> Any:
-    if not scheme(place):
-        return Path(place).open("rb")
-    store, path = pyarrow.fs.FileSystem.from_uri(place)
-    return store.open_input_stream(path, compression=None)
 
 
 @contextlib.contextmanager
@@ -106,5 +95,7 @@ def _failures_named() -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise DownloadFailed("no such file") from None
-    except (OSError, pa.ArrowException) as error:
+    except StorageError as error:
+        raise DownloadFailed(str(error)) from error
+    except OSError as error:
         raise DownloadFailed(f"{type(error).__name__}: {error}") from error

@@ -23,7 +23,7 @@ from ..archives.looks import Look
 from ..declarations import Dataset, Source
 from ..plan import Plan, Planned
 from ..progress import size
-from ..store import Store, clock, layout
+from ..store import Store, clock
 from ..store.state import State
 from . import status
 
@@ -133,7 +133,7 @@ def archives_bytes(store: Store, plan: Plan, sources: Iterable[Source]) -> int:
 
 def _of(store: Store, plan: Plan, dataset: Dataset, stages: Collection[str]) -> Overview:
     all_there_can_be = [one for one in plan.of([dataset]) if not one.is_of_catalogue]
-    made = {one.path for one in ever_made(store, all_there_can_be)}
+    made = {one.path for one in status.ever_made(store, all_there_can_be)}
     wanted = _with_needs(all_there_can_be, made | {x.path for x in plan.of([dataset], stages)})
     own = {one.path for one in wanted if one.subject is not None}
     states = status.states(store, wanted)
@@ -173,16 +173,6 @@ def _with_needs(ordered: Sequence[Planned], paths: Set[str]) -> list[Planned]:
         if one.path in wanted:
             wanted.update(one.needs)
     return [one for one in ordered if one.path in wanted]
-
-
-def ever_made(store: Store, wanted: Iterable[Planned]) -> list[Planned]:
-    """Return those artefacts that are here, or were, as their provenance says."""
-    there = store.names(layout.LINEAGE)
-    return [
-        one
-        for one in wanted
-        if layout.lineage(one.path) in there or (store.is_folder and store.stat(one.path))
-    ]
 
 
 def _standing(

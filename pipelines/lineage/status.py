@@ -16,7 +16,7 @@ from ..errors import StaleInput, TableError
 from ..plan import AssetPath, Plan, Planned
 from ..stages import DEFAULT
 from ..statistics.expectations import Finding
-from ..store import Artefact, Input, Store, provenance, state
+from ..store import Artefact, Input, Store, layout, provenance, state
 from ..store.state import State
 from . import findings
 
@@ -37,9 +37,21 @@ def states(store: Store, wanted: Iterable[Planned]) -> dict[str, State]:
             known.provenance.sha256 if known and known.provenance and known.is_up_to_date else None
         )
 
+    wanted = list(wanted)
+    store = store.at_once([planned.path for planned in wanted])
     for planned in wanted:
         found[planned.path] = state.decide(store, planned.artefact(sha256))
     return found
+
+
+def ever_made(store: Store, wanted: Iterable[Planned]) -> list[Planned]:
+    """Return those artefacts that are here, or were, as their provenance says."""
+    there = store.names(layout.LINEAGE)
+    return [
+        one
+        for one in wanted
+        if layout.lineage(one.path) in there or (store.is_folder and store.stat(one.path))
+    ]
 
 
 def inputs(store: Store, plan: Plan, planned: Planned) -> tuple[Input, ...]:

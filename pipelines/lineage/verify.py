@@ -14,7 +14,7 @@ from ..plan import AssetPath, Plan
 from ..progress import Display
 from ..store import Store, making, provenance
 from . import deep as deeply
-from . import shallow
+from . import shallow, status
 from .shallow import Verdict
 
 
@@ -27,7 +27,7 @@ def verify(
     for what comes out otherwise elsewhere (`Planned.can_be_compared`). What
     is of all datasets is verified with all of them, since it shows whatever there is.
     """
-    wanted = plan.of(datasets)
+    wanted = status.ever_made(store, plan.of(datasets))
     there = [identity for one in wanted if (identity := store.stat(one.path))]
     total = sum(identity.size_bytes for identity in there)
     with (display if there else Display()).task("verify", total, "bytes") as advance:

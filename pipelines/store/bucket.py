@@ -20,9 +20,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -45,17 +45,27 @@ _LARGEST_COPY_BYTES = 5 << 30  # that a store copies by itself, in one request
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a bucket held at one moment: some small files, and what it said of some objects."""
+
+    files: Mapping[str, bytes | None]
+    objects: Mapping[str, ObjectMeta | None]
+
+
+@dataclass(frozen=True, slots=True)
 class Bucket:
     """What lies below a prefix of an object store.
 
     url: what people call it; without secrets.
     objects: the store, opened at the prefix.
     scratch: a folder of this machine.
+    snapshot: what was there at one moment, where it is only looked at (`at_once`).
     """
 
     url: str
     objects: ObjectStore
     scratch: Folder
+    snapshot: Snapshot | None = None
     is_folder = False
 
     @classmethod
@@ -83,6 +93,8 @@ class Bucket:
         Raises:
             StorageError: the store can't be reached.
         """
+        if self.snapshot is not None and path in self.snapshot.files:
+            return self.snapshot.files[path]
         return self._found(path)[0]
 
     def _found(self, path: str) -> tuple[bytes | None, ObjectMeta | None]:
@@ -170,17 +182,35 @@ class Bucket:
             found = [one for page in obstore.list(self.objects, prefix) for one in page]
         yield from sorted((one["path"], one) for one in found)
 
+    def at_once(self, paths: Iterable[str]) -> Bucket:
+        """Return the bucket as it is now, to look at some artefacts: asked side by side."""
+        lineages = {path: layout.lineage(path) for path in paths}
+        there = self.names(layout.LINEAGE)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            said = pool.map(self.read, (name for name in lineages.values() if name in there))
+            found = dict(zip((n for n in lineages.values() if n in there), said, strict=True))
+            files = {name: found.get(name) for name in lineages.values()}
+            view = replace(self, snapshot=Snapshot(files, {}))
+            known = [provenance.load(view, path) for path in lineages]
+            keys = [stored(one.path, one.sha256) for one in known if one and one.files is None]
+            metas = dict(zip(keys, pool.map(self._head_or_none, keys), strict=True))
+        return replace(self, snapshot=Snapshot(files, metas))
+
+    def _head_or_none(self, key: str) -> ObjectMeta | None:
+        with contextlib.suppress(FileNotFoundError):
+            return self._head(key)
+        return None
+
     # --- Artefacts --------------------------------------------------------------------------------
 
     def stat(self, path: str) -> Identity | None:
         """Return what tells of an artefact, or of a small file; None without one."""
-        try:
-            if not path.startswith(f"{layout.LINEAGE}/"):
-                return self.look(path).identity
-            meta = self._head(path)
-            return _identity(meta) if meta["size"] else None
-        except FileNotFoundError:
-            return None
+        with contextlib.suppress(FileNotFoundError):
+            return self.look(path).identity
+        with contextlib.suppress(FileNotFoundError):
+            if path.startswith(f"{layout.LINEAGE}/") and (meta := self._head(path))["size"]:
+                return _identity(meta)
+        return None
 
     def look(self, path: str, *, anew: bool = False) -> Sight:
         """Return what was seen of the artefact that provenance names; read its bytes `anew`.
@@ -237,6 +267,10 @@ class Bucket:
     def _head(self, key: str) -> ObjectMeta:
         import obstore
 
+        if self.snapshot is not None and key in self.snapshot.objects:
+            if (there := self.snapshot.objects[key]) is None:
+                raise FileNotFoundError(self.address(key))
+            return there
         with objects.errors(self.address(key)):
             return obstore.head(self.objects, key)
 

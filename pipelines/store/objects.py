@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from .. import __version__
 from ..errors import StorageError
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss")
 INSTALL = "pip install obstore"
+_PIECE_BYTES = 1 << 20
+_RETRY: Any = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}  # with back-off
 _AGENT = f"imagesets/{__version__}"
 
 
@@ -47,14 +50,27 @@ def opened(address: str) -> ObjectStore:
 
     url = urlsplit(address)
     options: Any = _translated(dict(parse_qsl(url.query)))
+    user, mark, host = url.netloc.rpartition("@")
+    if mark:
+        options |= _of_user(user)
     # A store of one's own may be http, as that of a test is; the clouds' are not.
     client: Any = {"user_agent": _AGENT, "timeout": "600s", "connect_timeout": "10s"}
     client["allow_http"] = True
     try:
-        plain = urlunsplit((url.scheme, url.netloc, url.path.rstrip("/"), "", ""))
-        return obstore.store.from_url(plain, config=options or None, client_options=client)
+        plain = urlunsplit((url.scheme, host, url.path.rstrip("/"), "", ""))
+        return obstore.store.from_url(
+            plain, config=options or None, client_options=client, retry_config=_RETRY
+        )
     except (BaseError, ValueError, TypeError) as error:
         raise StorageError(f"{shown(address)} can't be opened: {_first_line(error)}") from error
+
+
+def _of_user(user: str) -> dict[str, str]:
+    """Return options for the key and secret, or the word `anonymous`, before a bucket's name."""
+    key, colon, secret = user.partition(":")
+    if not colon:
+        return {"skip_signature": "true"} if key == "anonymous" else {}
+    return {"access_key_id": unquote(key), "secret_access_key": unquote(secret)}
 
 
 def _translated(options: dict[str, str]) -> dict[str, str]:
@@ -62,18 +78,53 @@ def _translated(options: dict[str, str]) -> dict[str, str]:
     scheme = options.pop("scheme", "https")
     if endpoint := options.pop("endpoint_override", None):
         options["endpoint"] = endpoint if "://" in endpoint else f"{scheme}://{endpoint}"
-    if (keys := (options.pop("access_key", None), options.pop("secret_key", None))) != (None, None):
-        options |= {"access_key_id": keys[0] or "", "secret_access_key": keys[1] or ""}
-    options.pop("allow_bucket_creation", None)
-    options.pop("allow_bucket_deletion", None)
-    if options.pop("anonymous", "") in ("true", "1"):
-        options["skip_signature"] = "true"
+    for theirs, name in (("access_key", "access_key_id"), ("secret_key", "secret_access_key")):
+        if theirs in options:
+            options[name] = options.pop(theirs)
     return options
 
 
 def shown(address: str) -> str:
     """Return the address of a store without what opens it."""
     return without_secrets(urlunsplit(urlsplit(address)._replace(query="")))
+
+
+def chunks(address: str) -> Iterator[bytes]:
+    """Yield the bytes of an object.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StorageError: it can't be had.
+    """
+    folder, name = _folder_and_name(address)
+    store = opened(folder)
+    import obstore
+
+    with errors(shown(address)):
+        for piece in obstore.get(store, name).stream(min_chunk_size=_PIECE_BYTES):
+            yield bytes(piece)
+
+
+def glance(address: str) -> tuple[int, int]:
+    """Return the length of an object, and when it was modified (ns).
+
+    Raises:
+        FileNotFoundError: there is none.
+        StorageError: it can't be had.
+    """
+    folder, name = _folder_and_name(address)
+    store = opened(folder)
+    import obstore
+
+    with errors(shown(address)):
+        found = obstore.head(store, name)
+    return found["size"], round(found["last_modified"].timestamp() * 1e9)
+
+
+def _folder_and_name(address: str) -> tuple[str, str]:
+    url = urlsplit(address)
+    folder, _, name = url.path.rpartition("/")
+    return urlunsplit(url._replace(path=folder)), unquote(name)
 
 
 @contextlib.contextmanager

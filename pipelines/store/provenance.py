@@ -161,7 +161,7 @@ def take(
     store: Store,
     known: Provenance,
     made: Path | None,
-    before: bytes | None,
+    before: bytes | None = None,
     beside: str | None = None,
 ) -> None:
     """Let an artefact and its provenance appear together; keep the provenance before.

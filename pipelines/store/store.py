@@ -8,7 +8,7 @@ store is a module beside these two. Not here: which paths there are (`layout`), 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -111,6 +111,13 @@ class Store(Protocol):
 
     def names(self, folder: str) -> Mapping[str, Identity]:
         """Return the paths of all small files below a folder, in order, and what tells of each."""
+
+    def at_once(self, paths: Iterable[str]) -> Store:
+        """Return the store as it is now, to look at some artefacts: faster than one by one.
+
+        Raises:
+            MadeByNewer: the provenance of one can only be read by a newer Imagesets.
+        """
 
     def forget(self, path: str) -> None:
         """Remove a small file."""

@@ -38,7 +38,7 @@ def making(publisher: builders.Publisher, tmp_path: Path) -> Making:
     """The making of an archive."""
     source = catalogue.load(publisher.catalogue).sources["tiny_letters"]
     artefact = archives.artefact(source, source.archives["letters.zip"])
-    return Making(tmp_path / "data", artefact, BEGAN, DAGSTER_RUN)
+    return Making(str(tmp_path / "data"), artefact, BEGAN, DAGSTER_RUN)
 
 
 def record(artefact: Artefact, *inputs: Input) -> Provenance:
