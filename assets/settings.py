@@ -8,7 +8,6 @@ variable, so the Dagster UI and scheduled runs obey it too; what decides the dat
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -24,7 +23,7 @@ from pipelines import redaction, stages
 from pipelines.errors import ImagesetsError, did_you_mean
 from pipelines.redaction import without_secrets
 from pipelines.store import Folder
-from pipelines.store.objects import SCHEMES
+from pipelines.store.objects import SCHEMES, name_of, scratch_of
 
 if TYPE_CHECKING:
     from pipelines.building import Web
@@ -112,7 +111,7 @@ class Settings:
         """The folder of this machine that things are made in: the data folder, or the scratch."""
         if isinstance(self.data, Path):
             return self.data
-        return self.scratch or platformdirs.user_cache_path("imagesets") / "scratch" / self._name
+        return self.scratch or scratch_of(self.data)
 
     @property
     def dagster_home(self) -> Path:
@@ -121,12 +120,7 @@ class Settings:
             return self.home
         if isinstance(self.data, Path):
             return self.data / "dagster"
-        return platformdirs.user_data_path("imagesets") / "dagster" / self._name
-
-    @property
-    def _name(self) -> str:
-        """A name for folders that belong to one object store."""
-        return hashlib.sha256(self.shown_data.encode()).hexdigest()[:16]
+        return platformdirs.user_data_path("imagesets") / "dagster" / name_of(self.data)
 
     def plan(self) -> Plan:
         """Return all there can be of the catalogue, made as it was chosen.
@@ -218,8 +212,9 @@ class Settings:
 def _bucket(address: str, scratch: Path) -> Store:
     """Return a bucket; one for all who ask, since its connections are kept."""
     from pipelines.store import Bucket
+    from pipelines.store.objects import Objects
 
-    return Bucket.at(address, scratch)
+    return Bucket(Objects.at(address), Folder(scratch))
 
 
 def refusal(text: str, error: ValueError) -> str:

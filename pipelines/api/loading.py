@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__, reading
 from ..records import Batch, Labels, Pixels
-from ..store import hashing, layout, seen
+from ..store import layout, seen
 from . import place
 
 if TYPE_CHECKING:
@@ -110,11 +110,12 @@ def arrays(dataset: str, split: str = "train", *, verify: bool = False) -> Path:
 def _made(path: str, how: str, dataset: str, split: str, *, verify: bool) -> Path:
     """Return where an artefact lies, made by a function of `making` if it is not known to be."""
     store = place.store()
-    if not _is_settled(path, verify=verify):
-        from . import making
+    if _is_settled(path, verify=verify):
+        return store.place(path)
+    from . import making
 
-        make = {"table": making.table, "arrays": making.arrays}[how]
-        note(path, make(dataset, split, verify=verify).sha256)
+    make = {"table": making.table, "arrays": making.arrays}[how]
+    note(path, make(dataset, split, verify=verify).sha256)
     return store.local(path)
 
 
@@ -204,7 +205,7 @@ def _is_settled(table: str, *, verify: bool) -> bool:
     """Whether a table is known to be the right one, and nobody wrote to it since."""
     store = place.store()
     try:
-        sight = hashing.look(store.local(table)) if verify else seen.known(store, table)
+        sight = store.look(table, anew=True) if verify else seen.known(store, table)
     except OSError:
         return False
     return sight is not None and _decision(sight.sha256) in seen.kept(store, layout.decided(table))

@@ -8,23 +8,34 @@ Not here: how archives are fetched (`making`).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from ..store import objects
 from ..store.folder import Folder
+
+if TYPE_CHECKING:
+    from ..store import Store
 
 _BESIDE = Path(__file__).resolve().parent.parent
 _BUILT_IN = (_BESIDE / "sources", _BESIDE.parent / "assets" / "catalogue")  # wheel, checkout
 
 
-def store() -> Folder:
+def store() -> Store:
     """Return where the data lie: `IMAGESETS_DATA`, or `imagesets/data` in the person's cache.
+
+    `IMAGESETS_DATA` may be the address of an object store (`s3://bucket/prefix`); what is read of
+    it is kept in `IMAGESETS_SCRATCH`, or in the cache.
 
     Somebody without a home has them in the system's temporary folder, where they may not last.
     """
     if named := os.environ.get("IMAGESETS_DATA"):
+        if objects.is_address(named):
+            return _bucket(named, os.environ.get("IMAGESETS_SCRATCH"))
         return Folder(Path(named).expanduser().absolute())
     import platformdirs
 
@@ -32,6 +43,14 @@ def store() -> Folder:
         return Folder(platformdirs.user_cache_path("imagesets") / "data")
     except RuntimeError:  # nobody knows this user
         return Folder(Path(tempfile.gettempdir()) / f"imagesets-{os.getuid()}" / "data")
+
+
+@functools.cache
+def _bucket(address: str, scratch: str | None) -> Store:
+    from ..store.bucket import Bucket
+
+    here = Path(scratch).expanduser().absolute() if scratch else objects.scratch_of(address)
+    return Bucket(objects.Objects.at(address), Folder(here))
 
 
 def catalogue() -> Path:

@@ -64,7 +64,8 @@ def chunks(place: str, archive: Archive) -> Iterator[bytes]:
             yield from packages.read(place, archive)
             return
         if scheme(place):
-            yield from objects.chunks(place)
+            beside, name = objects.of(place)
+            yield from beside.pieces(name)
             return
         with Path(place).open("rb") as file:
             while chunk := file.read(CHUNK_BYTES):
@@ -83,7 +84,9 @@ def glance(place: str) -> tuple[int, int | None] | None:
         if scheme(place) in packages.CLIENTS:
             return None
         if scheme(place):
-            return objects.glance(place)
+            beside, name = objects.of(place)
+            found = beside.head(name)
+            return found["size"], round(found["last_modified"].timestamp() * 1e9)
         stat = Path(place).stat()
         return stat.st_size, stat.st_mtime_ns
 

@@ -20,27 +20,28 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import Conflict, StorageError
-from . import clock, hashing, layout, objects, provenance, seen, writing
+from . import clock, hashing, layout, provenance, seen, writing
 from .folder import Folder
 from .hashing import Identity, Sight
+from .objects import Objects
 from .provenance import Provenance
 from .store import Taking
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
-    from obstore.store import ObjectStore
 
 logger = logging.getLogger(__name__)
 
-_PIECE_BYTES = 8 << 20
 _AT_ONCE = 8  # requests side by side
+_NAMED_BY_CONTENT = re.compile(r".+?\.[0-9a-f]{16}(?:\.\w+)?(?=/|$)")
 _LARGEST_COPY_BYTES = 5 << 30  # that a store copies by itself, in one request
 
 
@@ -56,30 +57,19 @@ class Snapshot:
 class Bucket:
     """What lies below a prefix of an object store.
 
-    url: what people call it; without secrets.
-    objects: the store, opened at the prefix.
+    objects: those below the prefix.
     scratch: a folder of this machine.
     snapshot: what was there at one moment, where it is only looked at (`at_once`).
     """
 
-    url: str
-    objects: ObjectStore
+    objects: Objects
     scratch: Folder
     snapshot: Snapshot | None = None
     is_folder = False
 
-    @classmethod
-    def at(cls, address: str, scratch: Path) -> Bucket:
-        """Return the bucket at an address, `s3://bucket/prefix?options`; no request is made.
-
-        Raises:
-            StorageError: obstore is not installed, or the address names no store.
-        """
-        return cls(objects.shown(address).rstrip("/"), objects.opened(address), Folder(scratch))
-
     def address(self, path: str) -> str:
         """Return the URL of a path."""
-        return f"{self.url}/{path}".rstrip("/")
+        return self.objects.address(path)
 
     def place(self, path: str) -> Path:
         """Return the place of a path in the scratch folder."""
@@ -95,17 +85,7 @@ class Bucket:
         """
         if self.snapshot is not None and path in self.snapshot.files:
             return self.snapshot.files[path]
-        return self._found(path)[0]
-
-    def _found(self, path: str) -> tuple[bytes | None, ObjectMeta | None]:
-        import obstore
-
-        try:
-            with objects.errors(self.address(path)):
-                found = obstore.get(self.objects, path)
-                return bytes(found.bytes()) or None, found.meta
-        except FileNotFoundError:
-            return None, None
+        return self.objects.small(path)[0] or None
 
     def swap(
         self, path: str, expected: bytes | None, new: bytes | None, *, lasting: bool = True
@@ -118,87 +98,51 @@ class Bucket:
             Conflict: the file holds something else.
             StorageError: the store can't be written to.
         """
-        from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
-
-        there, meta = self._found(path)
-        if there != expected:
-            raise self._conflict(path)
+        there, meta = self.objects.small(path)
+        if (there or None) != expected:
+            raise Conflict(
+                f"{self.address(path)} was written by somebody else meanwhile, so it is left as "
+                "it is."
+            )
         if there is None and new is None:
             return
         try:
-            self._put(path, new or b"", meta)
-        except (PreconditionError, AlreadyExistsError) as error:
+            self.objects.replace(path, meta, new or b"")
+        except Conflict:
             # An answer that was lost is asked for again, and then our own bytes are in the way.
             if self.read(path) != new:
-                raise self._conflict(path) from error
-        except NotSupportedError as error:
-            raise StorageError(
-                f"{self.url} can't write under a condition (If-Match), which keeps writers from "
-                "overwriting each other. Use a store that can."
-            ) from error
-
-    def _put(self, path: str, content: bytes, before: ObjectMeta | None) -> None:
-        """Write a small file where the one before is still the one there, if there was one."""
-        import obstore
-        from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
-
-        mode: Any = "create"
-        if before is not None:
-            versions = {"e_tag": before["e_tag"], "version": before["version"]}
-            mode = {name: value for name, value in versions.items() if value is not None}
-        refusals = (PreconditionError, AlreadyExistsError, NotSupportedError)
-        refusal = None
-        with objects.errors(self.address(path)):
-            try:
-                obstore.put(self.objects, path, content, mode=mode)
-            except refusals as error:
-                refusal = error
-        if refusal is not None:
-            raise refusal
-
-    def _conflict(self, path: str) -> Conflict:
-        return Conflict(
-            f"{self.address(path)} was written by somebody else meanwhile, so it is left as it is."
-        )
+                raise
 
     def forget(self, path: str) -> None:
         """Remove a small file."""
-        import obstore
-
-        with contextlib.suppress(FileNotFoundError), objects.errors(self.address(path)):
-            obstore.delete(self.objects, path)
+        self.objects.forget(path)
 
     def names(self, folder: str) -> dict[str, Identity]:
         """Return the paths of all small files below a folder, in order, and what tells of each."""
-        return {
-            path: _identity(meta) for path, meta in self._listed(f"{folder}/") if meta["size"] > 0
-        }
-
-    def _listed(self, prefix: str) -> Iterator[tuple[str, ObjectMeta]]:
-        """Yield path → what the store says, of all objects below a prefix, in order."""
-        import obstore
-
-        with objects.errors(self.address(prefix)):
-            found = [one for page in obstore.list(self.objects, prefix) for one in page]
-        yield from sorted((one["path"], one) for one in found)
+        found = self.objects.below(f"{folder}/")
+        return {path: _identity(meta) for path, meta in found if meta["size"] > 0}
 
     def at_once(self, paths: Iterable[str]) -> Bucket:
-        """Return the bucket as it is now, to look at some artefacts: asked side by side."""
-        lineages = {path: layout.lineage(path) for path in paths}
+        """Return the bucket as it is now, to look at some artefacts: asked side by side.
+
+        Raises:
+            MadeByNewer: the provenance of one can only be read by a newer Imagesets.
+        """
+        paths = list(paths)
         there = self.names(layout.LINEAGE)
+        wanted = [name for name in map(layout.lineage, paths) if name in there]
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            said = pool.map(self.read, (name for name in lineages.values() if name in there))
-            found = dict(zip((n for n in lineages.values() if n in there), said, strict=True))
-            files = {name: found.get(name) for name in lineages.values()}
+            read = dict(zip(wanted, pool.map(self.read, wanted), strict=True))
+            files = {name: read.get(name) for name in map(layout.lineage, paths)}
             view = replace(self, snapshot=Snapshot(files, {}))
-            known = [provenance.load(view, path) for path in lineages]
-            keys = [stored(one.path, one.sha256) for one in known if one and one.files is None]
+            known = [one for path in paths if (one := provenance.load(view, path))]
+            keys = [stored(one.path, one.sha256) for one in known if one.files is None]
             metas = dict(zip(keys, pool.map(self._head_or_none, keys), strict=True))
         return replace(self, snapshot=Snapshot(files, metas))
 
     def _head_or_none(self, key: str) -> ObjectMeta | None:
         with contextlib.suppress(FileNotFoundError):
-            return self._head(key)
+            return self.objects.head(key)
         return None
 
     # --- Artefacts --------------------------------------------------------------------------------
@@ -244,7 +188,7 @@ class Bucket:
         key = stored(known.path, known.sha256)
         if known.files is None:
             return {"": self._head(key)}
-        found = {path.removeprefix(f"{key}/"): meta for path, meta in self._listed(f"{key}/")}
+        found = {path.removeprefix(f"{key}/"): meta for path, meta in self.objects.below(f"{key}/")}
         if not found and known.files:
             raise FileNotFoundError(f"{self.address(key)} is not there")
         return found
@@ -258,28 +202,18 @@ class Bucket:
         if recorded is not None and not anew:
             return Sight(recorded, identity, clock.told(meta["last_modified"].timestamp()))
         looked, digest = clock.now(), hashlib.sha256()
-        for piece in self._pieces(meta["path"]):
+        for piece in self.objects.pieces(meta["path"]):
             digest.update(piece)
         sight = Sight(digest.hexdigest(), identity, looked)
         seen.keep(self, note, seen.said_of(sight))
         return sight
 
     def _head(self, key: str) -> ObjectMeta:
-        import obstore
-
         if self.snapshot is not None and key in self.snapshot.objects:
             if (there := self.snapshot.objects[key]) is None:
                 raise FileNotFoundError(self.address(key))
             return there
-        with objects.errors(self.address(key)):
-            return obstore.head(self.objects, key)
-
-    def _pieces(self, key: str) -> Iterator[bytes]:
-        import obstore
-
-        with objects.errors(self.address(key)):
-            for piece in obstore.get(self.objects, key).stream(min_chunk_size=_PIECE_BYTES):
-                yield bytes(piece)
+        return self.objects.head(key)
 
     def local(self, path: str) -> Path:
         """Return where an artefact can be read, fetched if it is not here as provenance says.
@@ -301,11 +235,12 @@ class Bucket:
 
     def _fetch(self, known: Provenance) -> None:
         """Have an artefact in the scratch folder, unless what is there is known to be it."""
+        if self._has(known):
+            return
         place = self.place(known.path)
-        with contextlib.suppress(OSError):
-            if provenance.is_of(known, seen.look(self, known.path)):
-                return
         with writing.locked(place.with_name(f"{place.name}.fetched")):
+            if self._has(known):  # another process here fetched it meanwhile
+                return
             staged = place.with_name(f".{place.name}.fetched.partial")
             writing.remove(staged)
             try:
@@ -317,7 +252,7 @@ class Bucket:
                     goal = staged / name if name else staged
                     goal.parent.mkdir(parents=True, exist_ok=True)
                     with writing.storage_errors(goal), writing.hashed(goal) as write:
-                        for piece in self._pieces(meta["path"]):
+                        for piece in self.objects.pieces(meta["path"]):
                             write(piece)
                 sight = hashing.remembered(staged) or hashing.look(staged)
                 if not provenance.is_of(known, sight):
@@ -333,6 +268,11 @@ class Bucket:
                 writing.remove(staged)
         if (here := hashing.remembered(place)) is not None:
             seen.note(self, known.path, here)
+
+    def _has(self, known: Provenance) -> bool:
+        with contextlib.suppress(OSError):
+            return provenance.is_of(known, seen.look(self, known.path))
+        return False
 
     def _lost(self, known: Provenance) -> StorageError:
         return StorageError(
@@ -353,15 +293,12 @@ class Bucket:
 
     def _send(self, path: str, here: Path) -> str:
         """Send what lies at a local path; return its SHA-256."""
-        import obstore
-
         sight = hashing.remembered(here) or hashing.look(here)
         key = stored(path, sight.sha256)
 
         def send(name: str) -> None:
             goal = f"{key}/{name}" if name else key
-            with objects.errors(self.address(goal)):
-                obstore.put(self.objects, goal, here / name if name else here)
+            self.objects.send(goal, here / name if name else here)
 
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(send, hashing.names(here)))
@@ -395,18 +332,37 @@ class Bucket:
 
     def _copy_for_people(self, path: str, taking: Taking) -> None:
         """Let the store copy a file to the name that people know; nothing relies on it."""
-        import obstore
-
         if layout.is_archive(path) or self.place(path).is_dir():
             return
         try:
-            with objects.errors(self.address(path)):
-                if self.place(path).stat().st_size <= _LARGEST_COPY_BYTES:
-                    obstore.copy(self.objects, stored(path, taking.sha256), path)
-                if taking.beside is not None:
-                    obstore.put(self.objects, *taking.beside)
+            if self.place(path).stat().st_size <= _LARGEST_COPY_BYTES:
+                self.objects.copy(stored(path, taking.sha256), path)
+            if taking.beside is not None:
+                self.objects.send(*taking.beside)
         except (StorageError, OSError) as error:
             logger.warning("%s: no copy for people was made: %s", self.address(path), error)
+
+    def unnamed(self, before_s: float) -> dict[str, int]:
+        """Return path → bytes of objects that no provenance names, and were written before a time.
+
+        A writer that was killed left them, or they are of the past. What is younger may be about to
+        be named.
+
+        Raises:
+            MadeByNewer: what some provenance names can only be told by a newer Imagesets.
+        """
+        everything = dict(self.objects.below(""))  # before provenance: what comes later is not it
+        paths = [_artefact(path) for path in everything if path.startswith(f"{layout.LINEAGE}/")]
+        known = [one for path in paths if (one := provenance.load(self, path))]
+        named = {stored(one.path, one.sha256) for one in known}
+        return {
+            path: meta["size"]
+            for path, meta in everything.items()
+            if path.startswith(layout.ARTEFACTS)
+            and (key := _NAMED_BY_CONTENT.match(path))
+            and key[0] not in named
+            and meta["last_modified"].timestamp() < before_s
+        }
 
 
 def stored(path: str, sha256: str) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 LINEAGE = "lineage"  # the folder of the provenance of artefacts
+ARTEFACTS = ("archives/", "tables/", "statistics/", "exports/", "descriptions/", "lineage/")
 SCRATCH = ".imagesets-scratch"  # artefacts are made again here; nobody else calls a folder so
 
 

@@ -1,24 +1,30 @@
-"""Object stores: opening one by its address, and what goes wrong with it, in our words.
+"""Objects: what lies below a prefix of an object store, and what goes wrong with it in our words.
 
 obstore does the work, for S3 and what speaks like it, Google Cloud Storage, Azure, and a store in
 memory for tests. Credentials are found where the cloud's own tools find them: in the environment,
-or given to the machine. Not here: what is kept in one (`bucket`), or a mirror in one (`archives`).
+given to the machine, and where boto3 is installed in all places that it knows. Not here: what the
+objects are (`bucket`; of a mirror, `pipelines.archives`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib.util
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from .. import __version__
-from ..errors import StorageError
+from ..errors import Conflict, StorageError
 from ..redaction import without_secrets
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import ObjectStore
 
 SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss")
@@ -31,6 +37,18 @@ _AGENT = f"imagesets/{__version__}"
 def is_address(text: str) -> bool:
     """Return whether a text is the address of an object store."""
     return urlsplit(text).scheme in SCHEMES
+
+
+def scratch_of(address: str) -> Path:
+    """Return the folder, in the user's cache, that belongs to what lies at an address."""
+    import platformdirs
+
+    return platformdirs.user_cache_path("imagesets") / "scratch" / name_of(address)
+
+
+def name_of(address: str) -> str:
+    """Return a name for folders that belong to what lies at an address."""
+    return hashlib.sha256(shown(address).rstrip("/").encode()).hexdigest()[:16]
 
 
 def opened(address: str) -> ObjectStore:
@@ -53,13 +71,16 @@ def opened(address: str) -> ObjectStore:
     user, mark, host = url.netloc.rpartition("@")
     if mark:
         options |= _of_user(user)
+    more: dict[str, Any] = {}
+    if url.scheme in ("s3", "s3a") and (asked := _asked_of_boto3(options)) is not None:
+        more["credential_provider"] = asked
     # A store of one's own may be http, as that of a test is; the clouds' are not.
     client: Any = {"user_agent": _AGENT, "timeout": "600s", "connect_timeout": "10s"}
     client["allow_http"] = True
     try:
         plain = urlunsplit((url.scheme, host, url.path.rstrip("/"), "", ""))
         return obstore.store.from_url(
-            plain, config=options or None, client_options=client, retry_config=_RETRY
+            plain, config=options or None, client_options=client, retry_config=_RETRY, **more
         )
     except (BaseError, ValueError, TypeError) as error:
         raise StorageError(f"{shown(address)} can't be opened: {_first_line(error)}") from error
@@ -71,6 +92,19 @@ def _of_user(user: str) -> dict[str, str]:
     if not colon:
         return {"skip_signature": "true"} if key == "anonymous" else {}
     return {"access_key_id": unquote(key), "secret_access_key": unquote(secret)}
+
+
+def _asked_of_boto3(options: dict[str, str]) -> Any:
+    """Return what asks boto3 for credentials; nothing where they are given, or it has none."""
+    given = {"access_key_id", "skip_signature"} & {*options} or os.environ.get("AWS_ACCESS_KEY_ID")
+    if given or importlib.util.find_spec("boto3") is None:
+        return None
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    try:
+        return Boto3CredentialProvider()
+    except ValueError:
+        return None
 
 
 def _translated(options: dict[str, str]) -> dict[str, str]:
@@ -89,42 +123,131 @@ def shown(address: str) -> str:
     return without_secrets(urlunsplit(urlsplit(address)._replace(query="")))
 
 
-def chunks(address: str) -> Iterator[bytes]:
-    """Yield the bytes of an object.
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """What lies below a prefix; paths are relative to it.
+
+    url: what people call the prefix; without secrets.
+    store: obstore's, opened at the prefix.
+    """
+
+    url: str
+    store: ObjectStore
+
+    @classmethod
+    def at(cls, address: str) -> Objects:
+        """Return what lies below an address; no request is made.
+
+        Raises:
+            StorageError: obstore is not installed, or the address names no store.
+        """
+        return cls(shown(address).rstrip("/"), opened(address))
+
+    def address(self, path: str) -> str:
+        """Return the URL of an object."""
+        return f"{self.url}/{path}".rstrip("/")
+
+    def small(self, path: str) -> tuple[bytes, ObjectMeta] | tuple[None, None]:
+        """Return what an object holds, and what the store says of it; nothing without one."""
+        import obstore
+
+        try:
+            with errors(self.address(path)):
+                found = obstore.get(self.store, path)
+                return bytes(found.bytes()), found.meta
+        except FileNotFoundError:
+            return None, None
+
+    def replace(self, path: str, before: ObjectMeta | None, content: bytes) -> None:
+        """Write an object where the one before is still there, or there is still none.
+
+        Raises:
+            Conflict: there is another one.
+            StorageError: the store can't be written to, or not under a condition.
+        """
+        import obstore
+        from obstore.exceptions import AlreadyExistsError, NotSupportedError, PreconditionError
+
+        mode: Any = "create"
+        if before is not None:
+            versions = {"e_tag": before["e_tag"], "version": before["version"]}
+            mode = {name: value for name, value in versions.items() if value is not None}
+        with errors(self.address(path)):
+            try:
+                obstore.put(self.store, path, content, mode=mode)
+            except (PreconditionError, AlreadyExistsError) as error:
+                raise Conflict(
+                    f"{self.address(path)} was written by somebody else meanwhile, so it is left "
+                    "as it is."
+                ) from error
+            except NotSupportedError as error:
+                raise StorageError(
+                    f"{self.url} can't write under a condition (If-Match), which keeps writers "
+                    "from overwriting each other. Use a store that can."
+                ) from error
+
+    def head(self, path: str) -> ObjectMeta:
+        """Return what the store says of an object.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        import obstore
+
+        with errors(self.address(path)):
+            return obstore.head(self.store, path)
+
+    def below(self, prefix: str) -> Iterator[tuple[str, ObjectMeta]]:
+        """Yield path → what the store says, of all objects below a prefix, in order."""
+        import obstore
+
+        with errors(self.address(prefix)):
+            found = [one for page in obstore.list(self.store, prefix) for one in page]
+        yield from sorted((one["path"], one) for one in found)
+
+    def pieces(self, path: str) -> Iterator[bytes]:
+        """Yield the bytes of an object.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        import obstore
+
+        with errors(self.address(path)):
+            for piece in obstore.get(self.store, path).stream(min_chunk_size=_PIECE_BYTES):
+                yield bytes(piece)
+
+    def send(self, path: str, content: Path | bytes) -> None:
+        """Write an object, whatever was there; nobody sees it before all of it is there."""
+        import obstore
+
+        with errors(self.address(path)):
+            obstore.put(self.store, path, content)
+
+    def copy(self, path: str, goal: str) -> None:
+        """Let the store copy an object by itself."""
+        import obstore
+
+        with errors(self.address(goal)):
+            obstore.copy(self.store, path, goal)
+
+    def forget(self, path: str) -> None:
+        """Remove an object, if it is there."""
+        import obstore
+
+        with contextlib.suppress(FileNotFoundError), errors(self.address(path)):
+            obstore.delete(self.store, path)
+
+
+def of(address: str) -> tuple[Objects, str]:
+    """Return the objects beside one, and its name; no request is made.
 
     Raises:
-        FileNotFoundError: there is none.
-        StorageError: it can't be had.
+        StorageError: obstore is not installed, or the address names no store.
     """
-    folder, name = _folder_and_name(address)
-    store = opened(folder)
-    import obstore
-
-    with errors(shown(address)):
-        for piece in obstore.get(store, name).stream(min_chunk_size=_PIECE_BYTES):
-            yield bytes(piece)
-
-
-def glance(address: str) -> tuple[int, int]:
-    """Return the length of an object, and when it was modified (ns).
-
-    Raises:
-        FileNotFoundError: there is none.
-        StorageError: it can't be had.
-    """
-    folder, name = _folder_and_name(address)
-    store = opened(folder)
-    import obstore
-
-    with errors(shown(address)):
-        found = obstore.head(store, name)
-    return found["size"], round(found["last_modified"].timestamp() * 1e9)
-
-
-def _folder_and_name(address: str) -> tuple[str, str]:
     url = urlsplit(address)
     folder, _, name = url.path.rpartition("/")
-    return urlunsplit(url._replace(path=folder)), unquote(name)
+    return Objects.at(urlunsplit(url._replace(path=folder))), unquote(name)
 
 
 @contextlib.contextmanager
@@ -136,17 +259,23 @@ def errors(address: str) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except (PermissionDeniedError, UnauthenticatedError) as error:
-        raise StorageError(
-            f"{address} refuses who asks ({_first_line(error)}). Give credentials as the cloud's "
-            "own tools want them, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, which may read "
-            "and write there."
-        ) from error
     except (BaseError, OSError, ValueError) as error:
+        said = _first_line(error)
+        refused = isinstance(error, PermissionDeniedError | UnauthenticatedError)
+        if refused or _NO_CREDENTIALS in said:
+            raise StorageError(
+                f"{address} can't be had without credentials, or not with those that were found: "
+                f"{said}. Give such as may read and write there, as the cloud's own tools want "
+                "them: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, for example. "
+                "AWS_SKIP_SIGNATURE=true reads what is public."
+            ) from error
         raise StorageError(
-            f"{address} can't be reached or written to: {_first_line(error)}. Whatever was there "
-            "before still is. Try again when it answers."
+            f"{address} can't be reached, read or written: {said}. Whatever was there before still "
+            "is. Try again when it answers."
         ) from error
+
+
+_NO_CREDENTIALS = "169.254.169.254"  # where a machine in the cloud is told its own
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,0 +1,312 @@
+"""A bucket: artefacts in an object store, which many machines write to and read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipelines.errors import Conflict, MadeByNewer, StorageError
+from pipelines.store import Artefact, Bucket, Facts, layout, making, provenance, state
+from pipelines.store.bucket import stored
+from pipelines.store.objects import Objects
+from tests import object_stores
+
+TABLE = Artefact("tables/digits/train.parquet", "tables", "1", {}, (), None)
+FOLDER = replace(TABLE, path="exports/digits/train_npy", stage="npy", is_folder=True)
+A_DAY_LATER = 10.0**11
+
+
+@pytest.fixture
+def objects() -> Objects:
+    return object_stores.in_memory()
+
+
+@pytest.fixture
+def here(objects: Objects, tmp_path: Path) -> Bucket:
+    return object_stores.bucket(objects, tmp_path / "here")
+
+
+@pytest.fixture
+def there(objects: Objects, tmp_path: Path) -> Bucket:
+    return object_stores.bucket(objects, tmp_path / "there")
+
+
+def writes(content: bytes) -> Callable[[Path], Facts]:
+    def build(goal: Path) -> Facts:
+        if goal.is_dir():
+            (goal / "deep").mkdir()
+            (goal / "deep/images.npy").write_bytes(content)
+            (goal / "labels.npy").write_bytes(content[:1])
+        else:
+            goal.write_bytes(content)
+        return {"records": len(content)}
+
+    return build
+
+
+def keys(objects: Objects) -> list[str]:
+    return [path for path, _ in objects.below("")]
+
+
+class TestSmallFiles:
+    """Files that are swapped."""
+
+    def test_one_is_written_and_removed_only_where_it_holds_what_is_expected(
+        self, here: Bucket
+    ) -> None:
+        here.swap("lineage/file", None, b"one")
+        here.swap("lineage/file", b"one", b"two")
+        for expected in (None, b"one"):
+            with pytest.raises(Conflict, match="written by somebody else meanwhile"):
+                here.swap("lineage/file", expected, b"three")
+        assert here.read("lineage/file") == b"two"
+        assert [*here.names("lineage")] == ["lineage/file"]
+        here.swap("lineage/file", b"two", None)
+        assert here.read("lineage/file") is None
+        assert here.names("lineage") == {}
+        assert here.stat("lineage/file") is None
+        here.swap("lineage/file", None, b"four")
+        assert here.read("lineage/file") == b"four"
+
+    def test_of_many_who_add_to_one_nobody_is_lost(self, here: Bucket) -> None:
+        here.swap("lineage/count", None, b"0")
+
+        def add(_: int) -> None:
+            while True:
+                said = here.read("lineage/count") or b""
+                try:
+                    return here.swap("lineage/count", said, b"%d" % (int(said) + 1))
+                except Conflict:
+                    continue
+
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(add, range(160)))
+        assert here.read("lineage/count") == b"160"
+
+    def test_a_write_whose_answer_was_lost_is_no_conflict(
+        self, here: Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put = Objects.replace
+
+        def lose_the_answer(self: Objects, *arguments: object) -> None:
+            put(self, *arguments)  # type: ignore[arg-type]
+            put(self, *arguments)  # type: ignore[arg-type] # the client asks again
+
+        monkeypatch.setattr(Objects, "replace", lose_the_answer)
+        here.swap("lineage/file", None, b"one")
+        here.swap("lineage/file", b"one", b"two")
+        assert here.read("lineage/file") == b"two"
+
+
+@pytest.mark.parametrize("artefact", [TABLE, FOLDER], ids=["file", "folder"])
+class TestArtefacts:
+    """Artefacts, that is files and folders."""
+
+    def test_what_one_machine_makes_another_one_reads_and_does_not_make(
+        self, here: Bucket, there: Bucket, artefact: Artefact
+    ) -> None:
+        known, before = making.make(here, artefact, writes(b"pixels"))
+        assert before.condition == "missing"
+        again, found = making.make(there, artefact, lambda _: pytest.fail("it is there"))
+        assert (again, found.condition) == (known, "whole")
+        assert not there.place(artefact.path).exists(), "nothing was fetched to know that"
+
+        place = there.local(artefact.path)
+
+        assert place == there.place(artefact.path)
+        file = place / "deep/images.npy" if artefact.is_folder else place
+        assert file.read_bytes() == b"pixels"
+        inode = file.stat().st_ino
+        there.local(artefact.path)
+        assert file.stat().st_ino == inode, "what is here is not fetched again"
+
+    def test_what_is_made_anew_is_fetched_anew_and_the_old_one_swept_a_day_later(
+        self, here: Bucket, there: Bucket, objects: Objects, artefact: Artefact
+    ) -> None:
+        old, _ = making.make(here, artefact, writes(b"old"))
+        there.local(artefact.path)
+        newer = replace(artefact, code_version="2")
+        new, before = making.make(here, newer, writes(b"new"))
+        assert before.condition == "stale"
+        file = there.local(artefact.path) / ("deep/images.npy" if artefact.is_folder else "")
+        assert file.read_bytes() == b"new"
+        [past] = [key for key in keys(objects) if key.startswith(layout.past_lineages())]
+        assert objects.small(past)[0] == provenance.dump(old)
+
+        assert here.unnamed(0) == {}, "somebody may still read it"
+        gone = stored(old.path, old.sha256)
+        unnamed = here.unnamed(A_DAY_LATER)
+        assert all(key.startswith(gone) for key in unnamed)
+        assert len(unnamed) == (2 if artefact.is_folder else 1)
+        for key in unnamed:
+            here.forget(key)
+        assert state.decide(here, newer).is_up_to_date
+        assert stored(new.path, new.sha256) not in str(unnamed)
+
+    def test_a_killed_writer_leaves_nothing_that_readers_find(
+        self, here: Bucket, there: Bucket, artefact: Artefact, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        making.make(here, artefact, writes(b"old"))
+        newer = replace(artefact, code_version="2")
+        with monkeypatch.context() as patched:
+            patched.setattr(Bucket, "swap", _killed)
+            with pytest.raises(KeyboardInterrupt):
+                making.make(here, newer, writes(b"new"))
+        assert state.decide(there, artefact).is_up_to_date
+        file = there.local(artefact.path) / ("deep/images.npy" if artefact.is_folder else "")
+        assert file.read_bytes() == b"old"
+        assert here.unnamed(A_DAY_LATER), "the new one, which nothing names"
+        known, _ = making.make(here, newer, writes(b"new"))
+        assert provenance.latest(there, artefact.path) == known
+        assert [key for key in here.unnamed(A_DAY_LATER) if known.sha256[:16] in key] == []
+
+    def test_where_two_machines_make_one_at_once_the_first_stays_if_it_does(
+        self, here: Bucket, there: Bucket, artefact: Artefact
+    ) -> None:
+        def meanwhile(goal: Path) -> Facts:
+            making.make(there, artefact, writes(b"theirs"))
+            return writes(b"ours")(goal)
+
+        known, _ = making.make(here, artefact, meanwhile)
+        assert known == provenance.latest(there, artefact.path)
+        assert known.records == len(b"theirs")
+        file = here.local(artefact.path) / ("deep/images.npy" if artefact.is_folder else "")
+        assert file.read_bytes() == b"theirs"
+
+    def test_where_another_version_makes_it_meanwhile_it_is_made_from_what_is_there_then(
+        self, here: Bucket, there: Bucket, artefact: Artefact
+    ) -> None:
+        tries = 0
+
+        def meanwhile(goal: Path) -> Facts:
+            nonlocal tries
+            tries += 1
+            if tries == 1:
+                making.make(there, replace(artefact, code_version="2"), writes(b"theirs"))
+            return writes(b"ours")(goal)
+
+        known, before = making.make(here, artefact, meanwhile)
+        assert (tries, before.condition) == (2, "stale")
+        assert known == provenance.latest(there, artefact.path)
+        assert state.decide(there, artefact).is_up_to_date
+
+    def test_an_object_that_is_gone_is_missing_and_made_again(
+        self, here: Bucket, there: Bucket, objects: Objects, artefact: Artefact
+    ) -> None:
+        known, _ = making.make(here, artefact, writes(b"pixels"))
+        key = stored(known.path, known.sha256)
+        for path in [path for path in keys(objects) if path.startswith(key)]:
+            objects.forget(path)
+        assert state.decide(there, artefact).condition == "missing"
+        with pytest.raises(StorageError, match="is not there, though provenance names it"):
+            there.local(artefact.path)
+        making.make(there, artefact, writes(b"pixels"))
+        assert state.decide(here, artefact).is_up_to_date
+
+    def test_bytes_that_rotted_are_found_by_reading_and_made_again(
+        self, here: Bucket, there: Bucket, objects: Objects, artefact: Artefact
+    ) -> None:
+        known, _ = making.make(here, artefact, writes(b"pixels"))
+        key = stored(known.path, known.sha256) + "/deep/images.npy" * artefact.is_folder
+        objects.send(key, b"pixelz")
+        with pytest.raises(StorageError, match="has other bytes than recorded"):
+            there.local(artefact.path)
+        assert not there.place(artefact.path).exists()
+        assert not provenance.is_of(known, there.look(artefact.path, anew=True))
+        assert state.decide(there, artefact).condition == "changed", "it is remembered"
+
+        making.make(there, artefact, writes(b"pixels"))
+
+        assert provenance.is_of(known, there.look(artefact.path, anew=True))
+        assert state.decide(there, artefact).is_up_to_date
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_file_lacks_bytes_where_its_size_is_not_the_recorded_one(
+    here: Bucket, objects: Objects
+) -> None:
+    known, _ = making.make(here, TABLE, writes(b"pixels"))
+    objects.send(stored(known.path, known.sha256), b"pix")
+    assert state.decide(here, TABLE).condition == "changed"
+
+
+def test_people_find_a_copy_under_the_name_they_know(here: Bucket, objects: Objects) -> None:
+    making.make(here, replace(TABLE, sidecar=layout.sidecar(TABLE.path)), writes(b"pixels"))
+    assert objects.small(TABLE.path)[0] == b"pixels"
+    assert b'"records": 6' in (objects.small(layout.sidecar(TABLE.path))[0] or b"")
+
+
+def test_what_is_distrusted_is_made_again_and_its_provenance_that_of_the_past(
+    here: Bucket, there: Bucket
+) -> None:
+    known, _ = making.make(here, TABLE, writes(b"pixels"))
+    making.distrust(there, TABLE.path, known.sha256)
+    assert provenance.latest(here, TABLE.path) is None
+    past = layout.past_lineage(TABLE.path, known.run.ended)
+    assert here.read(past) == provenance.dump(known)
+    assert state.decide(here, TABLE).condition == "missing"
+
+
+def test_a_sweep_removes_nothing_that_is_not_named_by_content(
+    here: Bucket, objects: Objects
+) -> None:
+    known, _ = making.make(here, TABLE, writes(b"pixels"))
+    others = ["notes.txt", "else/a.0123456789abcdef.bin", "tables/digits/notes.txt"]
+    for key in others:
+        objects.send(key, b"somebody's")
+    making.make(here, replace(TABLE, code_version="2"), writes(b"new"))
+    assert [*here.unnamed(A_DAY_LATER)] == [stored(known.path, known.sha256)]
+
+
+def test_a_sweep_refuses_where_a_newer_version_may_name_what_it_would_remove(here: Bucket) -> None:
+    known, _ = making.make(here, TABLE, writes(b"pixels"))
+    said = json.loads(provenance.dump(known)) | {"format": "imagesets-lineage/9"}
+    del said["digest"]
+    text = json.dumps(said, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    said["digest"] = hashlib.sha256(text.encode()).hexdigest()
+    name = layout.lineage(TABLE.path)
+    here.swap(name, here.read(name), json.dumps(said).encode())
+    with pytest.raises(MadeByNewer):
+        here.unnamed(A_DAY_LATER)
+
+
+def test_readers_of_a_snapshot_ask_for_nothing_twice(
+    here: Bucket, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making.make(here, TABLE, writes(b"pixels"))
+    view = here.at_once([TABLE.path, "tables/digits/other.parquet"])
+    monkeypatch.setattr(Objects, "small", _killed)
+    monkeypatch.setattr(Objects, "head", _killed)
+    assert state.decide(view, TABLE).is_up_to_date
+    assert provenance.latest(view, "tables/digits/other.parquet") is None
+
+
+def test_threads_that_read_one_artefact_at_once_fetch_it_once(
+    here: Bucket, there: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making.make(here, TABLE, writes(b"pixels" * 100_000))
+    fetched, pieces, begin = [], Objects.pieces, threading.Barrier(4)
+
+    def count(self: Objects, path: str) -> object:
+        fetched.append(path)
+        return pieces(self, path)
+
+    monkeypatch.setattr(Objects, "pieces", count)
+
+    def read(_: int) -> bytes:
+        begin.wait()
+        return there.local(TABLE.path).read_bytes()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert {*pool.map(read, range(4))} == {b"pixels" * 100_000}
+    assert len(fetched) == 1
