@@ -23,7 +23,7 @@ def add(commands: Commands) -> None:
         description="Copy every artefact that is whole, with its provenance, and hash it on the "
         "way. Nothing is deleted, and nothing that is newer is replaced, so the command may be "
         "repeated: what is there already is not sent again.",
-        examples={"copy data s3://bucket/team": "from this machine to where all can read it"},
+        examples={"copy data s3://bucket/team": "for all to read"},
     )
     for name, said in (("origin", "where it lies"), ("goal", "where it shall lie, too")):
         parser.add_argument(
