@@ -216,21 +216,27 @@ class Plan:
         return found
 
 
-def of(declared: Catalogue, options: Mapping[str, Any]) -> Plan:
-    """Return the plan for a catalogue; `options` say what was chosen of `stages.options()`."""
+def of(declared: Catalogue, options: Mapping[str, Any], dataset: Dataset | None = None) -> Plan:
+    """Return the plan for a catalogue; `options` say what was chosen of `stages.options()`.
+
+    For who wants no more than one `dataset`, it has what there can be of that alone.
+    """
+    datasets = declared.datasets.values() if dataset is None else [dataset]
+    sources = {declared.source_of(one).name: declared.source_of(one) for one in datasets}
     found: dict[str, Planned] = {}
-    for source in declared.sources.values():
+    for source in sources.values():
         for one in _archives(source):
             found[one.path] = one
-    for dataset in declared.datasets.values():
-        for one in _of_dataset(declared.source_of(dataset), dataset, options):
+    for each in datasets:
+        for one in _of_dataset(declared.source_of(each), each, options):
             found[one.path] = one
-    of_all = [
-        _of_catalogue(declared, product, tuple(found.values()), options)
-        for product in products.known().values()
-        if product.scope == "catalogue"
-    ]
-    found |= {one.path: one for one in of_all if one.subjects}
+    if dataset is None:
+        of_all = [
+            _of_catalogue(declared, product, tuple(found.values()), options)
+            for product in products.known().values()
+            if product.scope == "catalogue"
+        ]
+        found |= {one.path: one for one in of_all if one.subjects}
     return Plan(declared, found, options)
 
 
