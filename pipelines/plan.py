@@ -167,11 +167,17 @@ class Plan:
             for one in self.artefacts.values()
             if (stages is None or one.stage in stages) and is_of_them(one)
         }
-        for one in reversed(self.artefacts.values()):
-            if one.path in wanted:
-                wanted.update(one.needs)
+        wanted = self.needed(map(self.artefacts.__getitem__, wanted))
         assets = {self.artefacts[path].asset for path in wanted}  # made as wholes
         return tuple(one for one in self.artefacts.values() if one.asset in assets)
+
+    def needed(self, wanted: Iterable[Planned]) -> set[str]:
+        """Return the paths of artefacts, and of all that they are made from."""
+        paths = {one.path for one in wanted}
+        for one in reversed(self.artefacts.values()):
+            if one.path in paths:
+                paths.update(one.needs)
+        return paths
 
     def with_shown(self, wanted: Iterable[Planned]) -> tuple[Planned, ...]:
         """Return artefacts with all that decides whether they are up to date, in their order.

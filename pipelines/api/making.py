@@ -105,10 +105,7 @@ def _make(everything: Plan, wanted: Planned, *, verify: bool) -> Sight:
     """Bring an artefact up to date, with all that it needs; return what was seen of it."""
     store = place.store()
     hashing.forget()  # what it is made from is read now
-    paths = {wanted.path}
-    for one in reversed(everything.artefacts.values()):
-        if one.path in paths:
-            paths.update(one.needs)
+    paths = everything.needed([wanted])
     workshop = Workshop(store, everything, web(), terminal.display(), warns=False, wanted=paths)
     needed = dict.fromkeys(one.asset for one in everything.artefacts.values() if one.path in paths)
     for asset in needed:

@@ -118,6 +118,9 @@ def test_a_first_load_fetches_the_archives_of_its_split_alone(
 
     assert fetched == {*digits.splits["test"].archives}
     assert len(fetched) < len(declared.source_of(digits).archives)
+    found = imagesets.verify("tiny_digits", deep=True)
+    assert {verdict.condition for verdict in found} == {"whole"}
+    assert "tables/tiny_digits/test.parquet" in {one.path for one in found if one.is_deep}
 
 
 def test_a_table_that_somebody_wrote_to_is_made_again(publisher: Publisher, data: Path) -> None:
