@@ -36,7 +36,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, Field, TypeAdapter
 
-from .. import __version__
+from .. import __version__, advice
 from ..declarations import SHA256
 from ..errors import MadeByNewer
 from . import clock, hashing, layout, seen
@@ -251,7 +251,7 @@ def _refuse_newer(store: Store, name: str, found: str) -> None:
         raise MadeByNewer(
             f"{store.local(name)} was made by a newer Imagesets (format {found!r}, where "
             f"{NEWEST!r} is the newest known here). Use that version for this data folder, or "
-            "choose another folder with --data or IMAGESETS_DATA."
+            f"{advice.ELSEWHERE}."
         )
 
 
