@@ -117,4 +117,5 @@ def verify(dataset: str, *, deep: bool = False) -> list[Verdict]:
     """
     everything = making.plan()
     datasets = [making.dataset_of(everything.declared, dataset)]
-    return verifying.verify(place.store(), everything, datasets, terminal.display(), deep=deep)
+    found = verifying.verify(place.store(), everything, datasets, terminal.display(), deep=deep)
+    return [making.whole(verdict) for verdict in found]

@@ -127,6 +127,16 @@ class Provenance:
         found = self.facts.get("records")
         return found if isinstance(found, int) else None
 
+    @property
+    def is_newer(self) -> bool:
+        """Whether a newer release of Imagesets made the artefact than this one."""
+        return _release(self.run.versions.get("imagesets", "")) > _release(__version__)
+
+
+def _release(version: str) -> list[int]:
+    """Return the numbers of a release, to be compared."""
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]
+
 
 def latest(store: Store, path: str) -> Provenance | None:
     """Return the provenance of an artefact, or None where there is none that can be trusted.

@@ -27,8 +27,8 @@ import pipelines as imagesets
 import pipelines.grain
 from pipelines import plan as planning
 from pipelines.api import streams
-from pipelines.errors import ArchiveUnavailable, UnknownName
-from pipelines.store import Folder, hashing, provenance
+from pipelines.errors import ArchiveUnavailable, MadeByNewer, UnknownName
+from pipelines.store import Folder, hashing, layout, provenance
 from tests.builders import Publisher
 from tests.waiting import within
 
@@ -434,3 +434,93 @@ def test_progress_is_shown_on_a_terminal_and_nowhere_else(
     assert capsys.readouterr().err == (
         "".join(f"\r\x1b[Kmnist: {percent} %" for percent in (25, 50, 75, 100)) + "\r\x1b[K"
     )
+
+
+def _as_made_by(data: Path, path: str, version: str, **changed: Any) -> provenance.Provenance:
+    """Have an artefact's provenance say that another release made it, and otherwise."""
+    store = Folder(data)
+    known = provenance.latest(store, path)
+    assert known
+    run = replace(known.run, versions={**known.run.versions, "imagesets": version})
+    known = replace(known, run=run, code_version="9.9", **changed)
+    provenance.write_pending(store, known)
+    provenance.promote(store, path)
+    beside = data / layout.sidecar(path)
+    if beside.exists():
+        beside.write_bytes(provenance.sidecar(known))
+    shutil.rmtree(data / ".seen", ignore_errors=True)
+    hashing.forget()
+    return known
+
+
+TABLE, ARRAYS = "tables/tiny_digits/test.parquet", "exports/tiny_digits/test_npy"
+
+
+@pytest.mark.parametrize("version", ["0.1.0", "99.0.1"])
+@pytest.mark.parametrize("verify", [False, True])
+def test_what_another_release_made_stays_arrays_too(
+    publisher: Publisher, data: Path, version: str, verify: bool
+) -> None:
+    folder = imagesets.arrays("tiny_digits", "test")
+    known = [_as_made_by(data, path, version) for path in (TABLE, ARRAYS)]
+    before = [(data / path).stat().st_ino for path in (TABLE, ARRAYS)]
+
+    assert imagesets.arrays("tiny_digits", "test", verify=verify) == folder
+    assert len(imagesets.load("tiny_digits", "test", verify=verify)) == 12
+
+    assert [(data / path).stat().st_ino for path in (TABLE, ARRAYS)] == before
+    assert [provenance.latest(Folder(data), path) for path in (TABLE, ARRAYS)] == known
+    verdicts = {one.path: one.condition for one in imagesets.verify("tiny_digits")}
+    newer = version == "99.0.1"
+    assert verdicts[TABLE] == verdicts[ARRAYS] == ("whole" if newer else "stale")
+
+
+def test_arrays_are_made_from_a_newer_table_which_stays(publisher: Publisher, data: Path) -> None:
+    images = publisher.splits["tiny_digits", "test"][0]
+    imagesets.load("tiny_digits", "test")
+    known = _as_made_by(data, TABLE, "99.0.1", parameters={"records": 12, "classes": ["x"]})
+    before = (data / TABLE).stat().st_ino
+
+    folder = imagesets.arrays("tiny_digits", "test")
+
+    np.testing.assert_array_equal(np.load(folder / "images.npy"), images[..., 0])
+    assert (data / TABLE).stat().st_ino == before
+    assert provenance.latest(Folder(data), TABLE) == known
+    assert imagesets.arrays("tiny_digits", "test", verify=True) == folder
+
+
+@pytest.mark.parametrize("path", [TABLE, ARRAYS])
+def test_what_a_newer_release_made_of_other_files_is_left_and_said(
+    publisher: Publisher, data: Path, path: str
+) -> None:
+    imagesets.arrays("tiny_digits", "test")
+    inputs = provenance.latest(Folder(data), path).inputs  # type: ignore[union-attr]
+    _as_made_by(data, path, "99.0.1", inputs=(replace(inputs[0], sha256="0" * 64), *inputs[1:]))
+    before = (data / path).stat().st_ino
+
+    with pytest.raises(MadeByNewer, match=r"was made by Imagesets 99\.0\.1, from other files"):
+        imagesets.arrays("tiny_digits", "test")
+
+    assert (data / path).stat().st_ino == before
+
+
+def test_arrays_that_somebody_wrote_to_are_made_again_whoever_made_them(
+    publisher: Publisher, data: Path
+) -> None:
+    images = publisher.splits["tiny_digits", "test"][0]
+    folder = imagesets.arrays("tiny_digits", "test")
+    _as_made_by(data, ARRAYS, "99.0.1")
+    (folder / "images.npy").write_bytes(b"other")
+
+    np.testing.assert_array_equal(
+        np.load(imagesets.arrays("tiny_digits", "test") / "images.npy"), images[..., 0]
+    )
+
+
+def test_arrays_of_other_options_are_made_again(publisher: Publisher, data: Path) -> None:
+    folder = imagesets.arrays("tiny_digits", "test")
+    parameters = provenance.latest(Folder(data), ARRAYS).parameters  # type: ignore[union-attr]
+    _as_made_by(data, ARRAYS, "0.1.0", parameters=parameters | {"flat": True})
+    before = folder.stat().st_ino
+
+    assert imagesets.arrays("tiny_digits", "test").stat().st_ino != before
