@@ -7,15 +7,10 @@ import inspect
 import json
 import os
 import pickle
-import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -334,39 +329,6 @@ def test_a_record_is_traced_to_its_publishers_bytes_and_all_of_it_verified(
     (data / "tables/tiny_letters/test.parquet").write_bytes(b"")
     verdicts = {one.path: one.condition for one in imagesets.verify("tiny_letters")}
     assert verdicts["tables/tiny_letters/test.parquet"] == "changed"
-
-
-def _loaded(_number: int) -> int:
-    return len(imagesets.load("tiny_digits", "train"))
-
-
-@pytest.mark.slow
-def test_ten_processes_at_once_fetch_once(publisher: Publisher, data: Path) -> None:
-    with ProcessPoolExecutor(10, mp_context=get_context("spawn")) as pool:
-        found = list(pool.map(_loaded, range(10)))
-
-    assert found == [len(publisher.splits["tiny_digits", "train"][1])] * 10
-    history = data / "lineage/history"
-    assert not list(history.rglob("*.json")), "nothing was made twice"
-
-
-@pytest.mark.slow
-def test_after_a_kill_at_any_moment_the_next_load_is_right(
-    publisher: Publisher, data: Path
-) -> None:
-    """Fewer moments here than `HYPOTHESIS_PROFILE=nightly` tries."""
-    images = publisher.splits["tiny_colours", "train"][0]
-    moments = random.Random(14)
-    code = "import pipelines as i; i.load('tiny_colours', 'train')"
-    times = 100 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 8
-    for _ in range(times):
-        shutil.rmtree(data, ignore_errors=True)
-        with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as process:
-            time.sleep(moments.uniform(0.3, 1.2))
-            process.send_signal(signal.SIGKILL)
-        hashing.forget()
-
-        np.testing.assert_array_equal(imagesets.load("tiny_colours", "train").images, images)
 
 
 def test_a_forked_worker_reads_what_its_parent_has_loaded(publisher: Publisher) -> None:
