@@ -11,11 +11,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..store import objects
+from ..store import cache, objects
 from ..store.folder import Folder
 
 if TYPE_CHECKING:
@@ -31,18 +30,15 @@ def store() -> Store:
     `IMAGESETS_DATA` may be the address of an object store (`s3://bucket/prefix`); what is read of
     it is kept in `IMAGESETS_SCRATCH`, or in the cache.
 
-    Somebody without a home has them in the system's temporary folder, where they may not last.
+    Raises:
+        StorageError: there is no such folder, and somebody else's where it might be; or an object
+            store, and what reads it is not installed.
     """
     if named := os.environ.get("IMAGESETS_DATA"):
         if objects.is_address(named):
             return _bucket(named, os.environ.get("IMAGESETS_SCRATCH"))
         return Folder(Path(named).expanduser().absolute())
-    import platformdirs
-
-    try:
-        return Folder(platformdirs.user_cache_path("imagesets") / "data")
-    except RuntimeError:  # nobody knows this user
-        return Folder(Path(tempfile.gettempdir()) / f"imagesets-{os.getuid()}" / "data")
+    return Folder(cache.folder() / "data")
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from .. import advice
 from ..declarations import Archive, Source
 from ..errors import (
     ArchiveError,
@@ -33,9 +34,8 @@ from ..redaction import without_secrets
 from ..store import Artefact, hashing, layout, writing
 from .addresses import WEB, chunks, scheme, shown
 from .growing import Growing, note
+from .patience import Patience
 from .recognition import Identify, declared, require_declared, unknown, verify
-from .resuming import download
-from .web import Patience
 
 CODE_VERSION = "1"  # raise when an archive verified before must be verified anew
 ALREADY_THERE = "already there"
@@ -175,6 +175,8 @@ def _receive(
     with Growing(staged, watch) as growing:
         _check_space(staged.parent, archive.size_bytes - growing.size)
         if scheme(place) in WEB:
+            from .resuming import download  # needs requests, for which a folder need not wait
+
             is_pieced = download(place, growing, archive, identify, patience)
             if is_pieced and growing.digests != declared(archive):
                 growing.restart()  # the pieces are not of one file: once more, from the start
@@ -204,7 +206,7 @@ def _check_space(folder: Path, missing_bytes: int) -> None:
     if free_bytes < missing_bytes:
         raise StorageError(
             f"{folder}: {missing_bytes:,} bytes are still to come, but only {free_bytes:,} are "
-            "free. Free some space, or choose another data folder with --data or IMAGESETS_DATA."
+            f"free. Free some space, or {advice.ELSEWHERE}."
         )
 
 
@@ -230,6 +232,6 @@ def _nowhere(archive: Archive, goal: Path, failures: list[str], offline: bool) -
     return (
         f"{archive.name} ({archive.size_bytes:,} bytes, MD5 {archive.md5}) could not be had:\n"
         f"  {tried}\n"
-        f"Put the file at {goal} yourself, or name a folder or URL that has it with --mirror or "
-        "IMAGESETS_MIRROR (laid out <source>/<file>)."
+        f"Put the file at {goal} yourself, or name a folder or URL that has it with "
+        f"{advice.MIRROR} (laid out <source>/<file>)."
     )

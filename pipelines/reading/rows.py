@@ -9,15 +9,18 @@ import contextlib
 import math
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from ..advice import TABLE_AGAIN
 from ..errors import TableError
 from ..records import Batch, Labels, Pixels
 from ..threads import WORKERS, prefetched, side_by_side
 from . import pages
-from .opening import AGAIN, Group, Info, Opened, batch_records, opened, types
+from .opening import Group, Info, Opened, batch_records, opened, types
 
 _HUGE_PAGE_BYTES = 2 << 20
 
@@ -42,7 +45,7 @@ def read(path: Path, start: int = 0, stop: int | None = None) -> Batch:
     def work(worker: int, _workers: int) -> bool:
         if worker == 0:
             rows = _rows(table, groups, start, stop, _label_columns(table.about))
-            labels.extend(np.array(column.to_numpy()) for column in rows.columns)
+            labels.extend(map(numbers, rows.columns))
         return fill()
 
     if not all(side_by_side(work, max(1, min(WORKERS, len(groups))))):
@@ -63,7 +66,19 @@ def labels(path: Path) -> dict[str, Labels]:
     start, stop = _range(table.about, 0, None)
     names = _label_columns(table.about)
     rows = _rows(table, _groups(table, start, stop), start, stop, names)
-    return {name: np.array(rows[name].to_numpy()) for name in names}
+    return {name: numbers(rows[name]) for name in names}
+
+
+def numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """Return a column of numbers as an array, which is the caller's own.
+
+    Arrow's `to_numpy` does the same, and imports pandas wherever that is installed: longer than
+    reading all of a split.
+    """
+    if column.null_count:
+        return np.array(column.to_numpy())
+    parts = [np.from_dlpack(chunk) for chunk in column.chunks]
+    return np.concatenate(parts) if parts else np.array(column.to_numpy())
 
 
 def batches(path: Path, start: int = 0, stop: int | None = None) -> Generator[Batch]:
@@ -137,7 +152,7 @@ def _rows(
     for name in columns or types(table.about):
         _refuse_nulls(table.path, name, found[name])
     if len(found) != stop - start:
-        raise TableError(f"{table.path} is damaged: its row groups end early. {AGAIN}")
+        raise TableError(f"{table.path} is damaged: its row groups end early. {TABLE_AGAIN}")
     return found
 
 
@@ -153,7 +168,7 @@ def _batches(table: Opened, groups: list[Group], start: int, stop: int) -> Itera
                 part = next(parts, None)
             if part is None:
                 raise TableError(
-                    f"{table.path} is damaged: row group {group.number} ends early. {AGAIN}"
+                    f"{table.path} is damaged: row group {group.number} ends early. {TABLE_AGAIN}"
                 )
             low, high = max(at, start), min(at + len(part), stop)
             if low < high:
@@ -182,7 +197,7 @@ def _refuse_nulls(path: Path, name: str, column: pa.Array) -> None:
     if column.null_count:
         raise TableError(
             f"{path} is not a table of ours: expected a value in every row of column {name!r}, "
-            f"found {column.null_count:,} without one. Something else wrote it. {AGAIN}"
+            f"found {column.null_count:,} without one. Something else wrote it. {TABLE_AGAIN}"
         )
 
 
@@ -191,7 +206,7 @@ def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        raise TableError(f"{path} is damaged ({error}). {AGAIN}") from error
+        raise TableError(f"{path} is damaged ({error}). {TABLE_AGAIN}") from error
 
 
 def _room(shape: tuple[int, int, int, int]) -> Pixels:

@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from .. import advice
 from ..errors import Conflict, StorageError
 from . import clock, hashing, layout, provenance, seen, writing
 from .folder import Folder
@@ -258,8 +259,8 @@ class Bucket:
                 if not provenance.is_of(known, sight):
                     raise StorageError(
                         f"{self.address(known.path)} has other bytes than recorded: expected "
-                        f"SHA-256 {known.sha256}, found {sight.sha256}. Find what else is wrong, "
-                        "and have it made again: python -m assets verify --repair"
+                        f"SHA-256 {known.sha256}, found {sight.sha256}. Find what else is wrong: "
+                        f"{advice.VERIFY}"
                     )
                 self.scratch.publish(staged, known.path)
             except FileNotFoundError as error:
@@ -277,7 +278,7 @@ class Bucket:
     def _lost(self, known: Provenance) -> StorageError:
         return StorageError(
             f"{self.address(stored(known.path, known.sha256))} is not there, though provenance "
-            "names it. Build again: what is missing is made anew."
+            f"names it. {advice.AGAIN}: what is missing is made anew."
         )
 
     def publish(self, staged: Path, path: str) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import advice
 from ..errors import Conflict
 from . import hashing, layout, seen, writing
 from .hashing import Identity, Sight
@@ -85,8 +86,8 @@ class Folder:
         place = self.place(path)
         if self.read(path) != expected:
             raise Conflict(
-                f"{place} was written by somebody else meanwhile, so it is left as it is. Build "
-                "again when nobody else writes to this data folder."
+                f"{place} was written by somebody else meanwhile, so it is left as it is. "
+                f"{advice.AGAIN} when nobody else writes to this data folder."
             )
         if new is None:
             place.unlink(missing_ok=True)

@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
-from .. import __version__
+from .. import __version__, advice
 from ..errors import Conflict, StorageError
 from ..redaction import without_secrets
+from . import cache
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
     from obstore.store import ObjectStore
 
 SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss")
-INSTALL = "pip install obstore"
 _PIECE_BYTES = 1 << 20
 _RETRY: Any = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}  # with back-off
 _AGENT = f"imagesets/{__version__}"
@@ -41,9 +41,7 @@ def is_address(text: str) -> bool:
 
 def scratch_of(address: str) -> Path:
     """Return the folder, in the user's cache, that belongs to what lies at an address."""
-    import platformdirs
-
-    return platformdirs.user_cache_path("imagesets") / "scratch" / name_of(address)
+    return cache.folder() / "scratch" / name_of(address)
 
 
 def name_of(address: str) -> str:
@@ -61,10 +59,11 @@ def opened(address: str) -> ObjectStore:
     Raises:
         StorageError: obstore is not installed, or the address names no store.
     """
-    if importlib.util.find_spec("obstore") is None:
-        raise StorageError(f"{shown(address)} needs obstore. Install it: {INSTALL}")
-    import obstore.store
-    from obstore.exceptions import BaseError
+    try:
+        import obstore.store
+        from obstore.exceptions import BaseError
+    except ModuleNotFoundError as error:
+        raise StorageError(f"{shown(address)}: {advice.how_to_install(error)}") from error
 
     url = urlsplit(address)
     options: Any = _translated(dict(parse_qsl(url.query)))

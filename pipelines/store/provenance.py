@@ -23,6 +23,7 @@ import importlib.metadata
 import json
 import logging
 import platform
+import re
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -32,7 +33,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, Field, TypeAdapter
 
-from .. import __version__
+from .. import __version__, advice
 from ..declarations import SHA256
 from ..errors import MadeByNewer
 from . import clock, hashing, layout, seen
@@ -122,6 +123,16 @@ class Provenance:
         """How many records (rows) the artefact holds, where it holds any."""
         found = self.facts.get("records")
         return found if isinstance(found, int) else None
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether a newer release of Imagesets made the artefact than this one."""
+        return _release(self.run.versions.get("imagesets", "")) > _release(__version__)
+
+
+def _release(version: str) -> list[int]:
+    """Return the numbers of a release, to be compared."""
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]
 
 
 def latest(store: Store, path: str) -> Provenance | None:
@@ -270,7 +281,7 @@ def _refuse_newer(store: Store, name: str, found: str) -> None:
         raise MadeByNewer(
             f"{store.address(name)} was made by a newer Imagesets (format {found!r}, where "
             f"{NEWEST!r} is the newest known here). Use that version for this data folder, or "
-            "choose another folder with --data or IMAGESETS_DATA."
+            f"{advice.ELSEWHERE}."
         )
 
 
@@ -318,8 +329,17 @@ def versions(libraries: tuple[str, ...] = LIBRARIES) -> Mapping[str, str]:
         found["zlib"] = zlib.ZLIB_RUNTIME_VERSION
     for name in libraries:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
+            found[name] = _version(importlib.metadata.distribution(name))
     return found
+
+
+def _version(library: importlib.metadata.Distribution) -> str:
+    """Return the version of a library by one line of its metadata.
+
+    All of them, parsed, take as long as hashing an archive.
+    """
+    line = re.search("^Version: *(.+)$", library.read_text("METADATA") or "", re.MULTILINE)
+    return line[1].strip() if line else library.version
 
 
 _PROVENANCE = TypeAdapter(Provenance)

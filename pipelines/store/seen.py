@@ -25,10 +25,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from ..errors import StorageError
-from . import clock, hashing, layout, writing
+from . import cache, clock, hashing, layout, writing
 from .hashing import File, Identity, Sight
 from .store import Store
 
@@ -115,10 +113,12 @@ def _identity(store: Store, path: str) -> Identity | None:
         return None
 
 
-def _places(store: Store, note: str) -> tuple[Path, Path]:
+def _places(store: Store, note: str) -> list[Path]:
     folder = hashlib.sha256(os.fsencode(store.place("").resolve())).hexdigest()[:16]
-    cache = platformdirs.user_cache_path("imagesets") / folder
-    return store.place(note), cache / note
+    places = [store.place(note)]
+    with contextlib.suppress(OSError, StorageError):  # somebody without a cache has no other
+        places.append(cache.folder() / folder / note)
+    return places
 
 
 def _said(place: Path) -> Any:

@@ -18,8 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
+from .. import advice
 from ..errors import StorageError
 from . import hashing
 from .layout import staged
@@ -77,6 +76,8 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         StorageError: the folder of `path` can't be made or written to.
     """
+    from filelock import FileLock  # readers of what is there need none
+
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_name(f".{path.name}.lock")
@@ -204,7 +205,7 @@ def storage_errors(goal: Path) -> Iterator[None]:
         ) from error
 
 
-_ELSEWHERE = "or choose another data folder with --data or IMAGESETS_DATA."
+_ELSEWHERE = f"or {advice.ELSEWHERE}."
 _ADVICE = {
     errno.ENOSPC: f"Free some space, {_ELSEWHERE}",
     errno.EDQUOT: f"Your quota is used up: free some space, {_ELSEWHERE}",
