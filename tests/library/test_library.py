@@ -495,8 +495,7 @@ def _as_made_by(data: Path, path: str, version: str, **changed: Any) -> provenan
     assert known
     run = replace(known.run, versions={**known.run.versions, "imagesets": version})
     known = replace(known, run=run, code_version="9.9", **changed)
-    provenance.write_pending(store, known)
-    provenance.promote(store, path)
+    provenance.take(store, known, None)
     beside = data / layout.sidecar(path)
     if beside.exists():
         beside.write_bytes(provenance.sidecar(known))
