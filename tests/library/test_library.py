@@ -8,8 +8,10 @@ import json
 import os
 import pickle
 import shutil
+import stat
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,10 @@ import pipelines as imagesets
 import pipelines.grain
 from pipelines import plan as planning
 from pipelines.api import streams
-from pipelines.errors import ArchiveUnavailable, MadeByNewer, UnknownName
+from pipelines.errors import ArchiveUnavailable, MadeByNewer, StorageError, UnknownName
 from pipelines.store import Folder, hashing, layout, provenance
 from tests.builders import Publisher
+from tests.servers import folder, serving
 from tests.waiting import within
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -33,12 +36,18 @@ HEAVY = ("pandas", "pyarrow.compute", "pyarrow.dataset")
 SPLITS = [("tiny_digits", "train"), ("tiny_letters", "test"), ("tiny_colours", "train")]
 
 
-def in_a_process(*lines: str, **variables: str) -> str:
+def in_a_process(
+    *lines: str,
+    arguments: Sequence[str] = (),
+    before: Sequence[str] = (),
+    environment: Mapping[str, str] = os.environ,
+    **variables: str,
+) -> str:
     """What some lines of Python print, in a process of their own."""
     done = subprocess.run(
-        [sys.executable, "-c", "\n".join(lines)],
+        [*before, sys.executable, "-c", "\n".join(lines), *arguments],
         cwd=ROOT,
-        env=os.environ | variables,
+        env={**environment, **variables},
         capture_output=True,
         text=True,
         timeout=within(60),
@@ -205,18 +214,37 @@ def test_a_changed_declaration_makes_a_table_anew(
     assert imagesets.load("tiny_digits", "test").classes[0] == "nought"
 
 
-def test_a_read_only_folder_is_enough(publisher: Publisher, data: Path) -> None:
+def test_a_read_only_folder_is_enough(publisher: Publisher, data: Path, tmp_path: Path) -> None:
     imagesets.load("tiny_digits", "test")
+    imagesets.arrays("tiny_digits", "test")
     shutil.rmtree(data / ".seen")
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
     for path in [data, *data.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
+    before = sorted(data.rglob("*"))
     try:
-        for _ in range(2):
-            hashing.forget()
-            assert len(imagesets.load("tiny_digits", "test")) == 12
+        said = in_a_process(
+            "import pathlib, sys, pipelines as imagesets",
+            "for verify in (False, True, False):",
+            "    assert len(imagesets.load('tiny_digits', 'test', verify=verify)) == 12",
+            "    assert imagesets.arrays('tiny_digits', 'test', verify=verify).is_dir()",
+            "assert imagesets.trace('tiny_digits', 'test', 3).holds",
+            "assert all(one.is_whole for one in imagesets.verify('tiny_digits', deep=True))",
+            "try: pathlib.Path(sys.argv[1], 'new').touch()",
+            "except PermissionError: print('read-only')",
+            arguments=[str(data)],
+            before=_OBEYING if os.getuid() == 0 else [],
+        )
     finally:
         for path in [data, *data.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
+    assert said == "read-only\n"
+    assert sorted(data.rglob("*")) == before
+
+
+# Root obeys no mode of a file, but without these capabilities.
+_CAPABILITIES = "-dac_override,-dac_read_search"
+_OBEYING = ["setpriv", f"--inh-caps={_CAPABILITIES}", f"--bounding-set={_CAPABILITIES}"]
 
 
 def test_what_is_missing_is_refused_by_name(publisher: Publisher) -> None:
@@ -344,14 +372,77 @@ def test_a_forked_worker_reads_what_its_parent_has_loaded(publisher: Publisher) 
     assert said == "0 30\n"
 
 
-def test_somebody_without_a_home_has_a_place(publisher: Publisher, tmp_path: Path) -> None:
-    code = ["import pipelines as imagesets", "print(imagesets.path('tiny_digits', 'test'))"]
-    variables = dict.fromkeys(("IMAGESETS_DATA", "XDG_CACHE_HOME", "HOME"), "")
-    said = in_a_process(*code, **variables, TMPDIR=str(tmp_path))
-    found = Path(said.strip())
-    assert found.exists()
-    if found.is_relative_to(tmp_path):
-        shutil.rmtree(tmp_path / found.relative_to(tmp_path).parts[0])
+# In a container, the number of a user may stand in no list of users.
+_NOBODY = """
+import pwd
+def getpwuid(number): raise KeyError(number)
+pwd.getpwuid = getpwuid
+"""
+
+
+def test_in_a_fresh_container_a_user_without_a_home_has_a_place(
+    publisher: Publisher, tmp_path: Path
+) -> None:
+    """Nothing is in the environment but where to find what is fetched."""
+    for _ in range(2):
+        said = in_a_process(
+            *_NOBODY.splitlines(),
+            "import pipelines as imagesets",
+            "assert len(imagesets.load('tiny_digits', 'test')) == 12",
+            "print(imagesets.path('tiny_digits', 'test', verify=True))",
+            environment={"IMAGESETS_OFFLINE": "1", "TMPDIR": str(tmp_path)},
+            IMAGESETS_CATALOGUE=str(publisher.catalogue),
+            IMAGESETS_MIRROR=str(publisher.mirror),
+        )
+        found = tmp_path / f"imagesets-{os.getuid()}"
+        assert Path(said.strip()) == found / "data/tables/tiny_digits/test.parquet"
+        assert stat.S_IMODE(found.stat().st_mode) == 0o700
+
+
+def test_a_place_that_somebody_else_made_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(_number: int) -> None:
+        raise KeyError
+
+    (tmp_path / "imagesets-12345").mkdir()
+    with monkeypatch.context() as somebody:
+        somebody.delenv("HOME")
+        somebody.delenv("XDG_CACHE_HOME", raising=False)
+        somebody.setattr("pwd.getpwuid", nobody)
+        somebody.setattr("tempfile.tempdir", str(tmp_path))
+        somebody.setattr("os.getuid", lambda: 12345)
+
+        with pytest.raises(StorageError, match=r"imagesets-12345 belongs to somebody else.*HOME"):
+            imagesets.load("mnist")
+
+
+def test_a_notebook_loads_as_it_is(publisher: Publisher) -> None:
+    """A loop runs already, nothing has a file, and what is shown goes to no terminal."""
+    said = in_a_process(
+        "import asyncio, io, sys",
+        "sys.stderr, real = io.StringIO(), sys.stderr",
+        "async def cell():",
+        "    namespace = {'__name__': '__main__'}",
+        "    exec('import pipelines as imagesets', namespace)",
+        "    exec('train = imagesets.load(\"tiny_digits\")', namespace)",
+        '    exec(\'found = imagesets.batches("tiny_digits", "test", records=7)\', namespace)',
+        "    exec('print(train, [len(one) for one in found])', namespace)",
+        "asyncio.run(cell())",
+        "print(repr(sys.stderr.getvalue()))",
+    )
+    count = len(publisher.splits["tiny_digits", "train"][1])
+    assert said == f"<tiny_digits/train: {count} records of 4×3×1, 3 classes> [7, 5]\n''\n"
+
+
+def test_offline_no_server_is_asked(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(b"", folder(publisher.mirror)) as server:
+        monkeypatch.setenv("IMAGESETS_MIRROR", server.url)
+        with pytest.raises(ArchiveUnavailable, match="offline, and no mirror folder"):
+            imagesets.load("tiny_digits")
+        assert server.requests == []
+        monkeypatch.delenv("IMAGESETS_OFFLINE")
+        assert len(imagesets.load("tiny_digits")) == 30
 
 
 PUBLIC = {
