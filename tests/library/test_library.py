@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import importlib.util
 import inspect
 import json
 import os
 import pickle
+import re
 import shutil
 import stat
 import subprocess
@@ -425,7 +428,7 @@ def test_a_notebook_loads_as_it_is(publisher: Publisher) -> None:
         "    namespace = {'__name__': '__main__'}",
         "    exec('import pipelines as imagesets', namespace)",
         "    exec('train = imagesets.load(\"tiny_digits\")', namespace)",
-        '    exec(\'both = list(imagesets.batches("tiny_digits", "test", records=7))\', namespace)',
+        '    exec(\'found = imagesets.batches("tiny_digits", "test", records=7)\', namespace)',
         "    exec('print(train, [len(one) for one in found])', namespace)",
         "asyncio.run(cell())",
         "print(repr(sys.stderr.getvalue()))",
@@ -459,13 +462,67 @@ PUBLIC = {
 }
 
 
+FOR_FRAMEWORKS = {
+    "torch.dataset": (
+        "(dataset: 'str', split: 'str' = 'train', transform: 'Transform | None' = None) -> 'Images'"
+    ),
+    "torch.stream": (
+        "(dataset: 'str', split: 'str' = 'train', *, buffer: 'int' = 20000, seed: 'int' = 0)"
+        " -> 'Iterator[tuple[torch.Tensor, int]]'"
+    ),
+    "tensorflow.dataset": ("(dataset: 'str', split: 'str' = 'train') -> 'Any'"),
+    "grain.source": ("(dataset: 'str', split: 'str' = 'train') -> 'Source'"),
+}
+
+
 def test_public_names_and_signatures_stay_as_they_are() -> None:
     others = {"About", "ImagesetsError", "Records", "__version__"}
     assert {*imagesets.__all__} == {*PUBLIC} | others == {*dir(imagesets)}
     for name, signature in PUBLIC.items():
-        function = getattr(imagesets, name)
-        assert str(inspect.signature(function)) == signature
-        assert "Raises:" in function.__doc__ or name == "names"
+        assert str(inspect.signature(getattr(imagesets, name))) == signature
+    for name, signature in FOR_FRAMEWORKS.items():
+        module, _, function = name.partition(".")
+        found = getattr(importlib.import_module(f"pipelines.{module}"), function)
+        assert str(inspect.signature(found)) == signature
+        assert "Raises:" in found.__doc__
+    assert [*inspect.signature(imagesets.Records).parameters] == [
+        *("dataset", "split", "images", "labels", "classes", "coarse_labels", "coarse_classes")
+    ]
+    assert [*inspect.signature(imagesets.About).parameters] == [
+        *("name", "title", "description", "quirks", "shape", "classes", "coarse_classes"),
+        *("splits", "counts", "mean", "std", "homepage", "licence", "citation"),
+        "acknowledgements",
+    ]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_function_tells_its_arguments_errors_and_an_example(name: str) -> None:
+    function = getattr(imagesets, name)
+    said = inspect.getdoc(function) or ""
+    assert "Raises:" in said
+    assert "Example:\n    >>> " in said
+    told = re.search(r"Args:\n((?:    .*\n)+)", said)
+    parameters = [*inspect.signature(function).parameters]
+    assert all(one in (told[1] if told else "") for one in parameters)
+    if name in ("load", "arrays", "table", "batches", "trace"):
+        text = said + (imagesets.Records.__doc__ or "" if name == "load" else "")
+        assert "uint8" in text
+        assert re.search(r"shape \(|fixed_size_binary of", text)
+
+
+@pytest.mark.slow
+def test_every_example_is_true_of_the_official_mnist(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGESETS_MIRROR", str(mirror))
+    monkeypatch.setenv("IMAGESETS_DATA", str(tmp_path / "data"))
+    finder, runner = doctest.DocTestParser(), doctest.DocTestRunner()
+    for name in PUBLIC:
+        text = getattr(imagesets, name).__doc__
+        names = {"imagesets": imagesets, "numpy": np}
+        tried = runner.run(finder.get_doctest(text, names, name, None, None))
+        assert tried.attempted
+        assert not tried.failed
 
 
 def test_progress_is_shown_on_a_terminal_and_nowhere_else(
