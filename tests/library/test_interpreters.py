@@ -95,10 +95,10 @@ def test_the_wheel_works_on_every_interpreter_with_nothing_but_what_it_asks_for(
     [facts] = metadata.distributions(path=[str(tmp_path / "facts")])
     names = {_normal(found.name) for found in wheels.needed(facts)}
     (tmp_path / "needed.lock").write_text(_locked(names))
-    _run(interpreter, *"-m venv --without-pip environment".split(), home=tmp_path)
+    _run(interpreter, *["-m", "venv", "--without-pip", "environment"], home=tmp_path)
     python = tmp_path / "environment/bin/python"
-    pip = [sys.executable, *"-m pip --disable-pip-version-check --python".split(), python]
-    install = [*pip, *"install -qq --no-deps --no-compile".split()]
+    pip = [sys.executable, *["-m", "pip", "--disable-pip-version-check", "--python"], python]
+    install = [*pip, *["install", "-qq", "--no-deps", "--no-compile"]]
     _run(*install, "--require-hashes", "--requirement", "needed.lock", home=tmp_path)
     _run(*install, wheel, home=tmp_path)
     _run(*pip, "check", home=tmp_path)
@@ -107,11 +107,11 @@ def test_the_wheel_works_on_every_interpreter_with_nothing_but_what_it_asks_for(
     assert {_normal(name) for name in there} == names | {"imagesets"}
 
     shown = wheels.lines("tiny_digits", 3) + "\nprint(chain.holds, imagesets.__file__)"
-    said = _run(python, *"-I -W error -c".split(), shown, home=tmp_path)
+    said = _run(python, *["-I", "-W", "error", "-c"], shown, home=tmp_path)
     assert said.split() == ["True", f"{site}/imagesets/__init__.py"]
     if not OFFICIAL:
         return
     official = {"IMAGESETS_CATALOGUE": "", "IMAGESETS_MIRROR": OFFICIAL}
     shown = wheels.lines() + _CHECKS
-    said = _run(python, *"-I -W error -c".split(), shown, home=tmp_path, **official)
+    said = _run(python, *["-I", "-W", "error", "-c"], shown, home=tmp_path, **official)
     assert said == "official\n"

@@ -17,7 +17,6 @@ from tests.library import wheels
 from tests.library.wheels import ROOT
 from tests.waiting import within
 
-
 pytestmark = pytest.mark.slow
 
 
