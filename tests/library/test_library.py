@@ -230,6 +230,7 @@ def test_batches_are_the_split_in_order(publisher: Publisher, records: int) -> N
     found = list(imagesets.batches("tiny_colours", "train", records=records))
 
     assert {len(batch) for batch in found[:-1]} <= {records}
+    assert repr(found[0]) == f"<{len(found[0])} records of 4×4×3>"
     np.testing.assert_array_equal(np.concatenate([batch.images for batch in found]), images)
     np.testing.assert_array_equal(np.concatenate([batch.labels for batch in found]), labels)
     together = np.concatenate([np.asarray(batch.coarse_labels) for batch in found])
@@ -307,6 +308,7 @@ def test_a_record_is_traced_to_its_publishers_bytes_and_all_of_it_verified(
     chain = imagesets.trace("tiny_letters", "test", 5)
 
     assert chain.holds
+    assert repr(chain) == f"<tiny_letters/test:5: {len(chain.hops)} hops, all hold>"
     assert chain.facts["label"] == labels[5]
     np.testing.assert_array_equal(chain.image, images[5])
     assert all(verdict.is_whole for verdict in imagesets.verify("tiny_letters", deep=True))

@@ -87,6 +87,9 @@ def test_a_dataset_for_pytorch_holds_what_the_table_does(environment: str, train
     made = imagesets.torch.dataset(environment, "train")
 
     assert len(made) == len(train.labels)
+    assert repr(made).startswith(
+        f"<{len(made):,} records of {'×'.join(map(str, train.images.shape[1:]))}, "
+    )
     images, labels = made.collate(made.__getitems__(range(len(made))))
     assert (str(images.dtype), str(labels.dtype)) == ("torch.uint8", "torch.int64")
     np.testing.assert_array_equal(images, first(train.images))
