@@ -12,16 +12,14 @@ import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass as checked
 
 from . import formats
 from .declarations import (
-    STRICT,
     Archive,
     Catalogue,
     Dataset,
@@ -164,7 +162,7 @@ def _written(known: tuple[formats.Format, ...]) -> TypeAdapter[Any]:
 def _with_keys(kind: type, types: Mapping[str, Any], **defaults: Any) -> Any:
     """Return a declaration with more fields, or with other types of those that it has."""
     body = {"__module__": kind.__module__, "__annotations__": types, **defaults}
-    return checked(frozen=True, config=STRICT)(type(kind.__name__, (kind,), body))
+    return dataclass(frozen=True)(type(kind.__name__, (kind,), body))
 
 
 _UNKNOWN_KEY = ("extra_forbidden", "unexpected_keyword_argument")

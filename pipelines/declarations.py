@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -24,7 +25,6 @@ from pydantic import (
     Strict,
     StringConstraints,
 )
-from pydantic.dataclasses import dataclass
 from pydantic_core import PydanticCustomError
 
 from .errors import UnknownName, did_you_mean
@@ -110,23 +110,27 @@ ReaderName = Annotated[str | bool, PlainValidator(_for_a_reader)]
 STRICT = ConfigDict(extra="forbid", validate_by_alias=True, validate_by_name=True)
 
 
-@dataclass(frozen=True, slots=True, config=STRICT)
+@dataclass(frozen=True, slots=True)
 class GzipHeader:
     """What stands in the header of a publisher's .gz file: a file name, and seconds since 1970."""
+
+    __pydantic_config__ = STRICT
 
     name: Text
     mtime: Count
 
 
-@dataclass(frozen=True, slots=True, config=STRICT)
+@dataclass(frozen=True, slots=True)
 class Listed:
     """What readers hold a file inside an optional archive against: its MD5."""
+
+    __pydantic_config__ = STRICT
 
     md5: MD5
     size_bytes: Annotated[Positive | None, Field(validation_alias=AliasChoices("bytes"))] = None
 
 
-@dataclass(frozen=True, slots=True, config=STRICT)
+@dataclass(frozen=True, slots=True)
 class Archive:
     """One file as its publisher serves it.
 
@@ -136,19 +140,23 @@ class Archive:
     members: of an optional archive, those that are taken out of it, by their paths inside.
     """
 
+    __pydantic_config__ = STRICT
+
     size_bytes: Annotated[Positive, Field(validation_alias=AliasChoices("bytes"))]
     md5: MD5
     sha256: SHA256
     package: PackagePlace | None = None
     gzip: GzipHeader | None = None
     optional: Annotated[bool, Strict()] = False
-    members: Mapping[Text, Listed] = Field(default_factory=dict)
+    members: Mapping[Text, Listed] = field(default_factory=dict)
     name: FilledIn = ""
 
 
-@dataclass(frozen=True, slots=True, config=STRICT)
+@dataclass(frozen=True, slots=True)
 class MemberFacts:
     """What is known of a file inside an archive, before any decompression of its own."""
+
+    __pydantic_config__ = STRICT
 
     size_bytes: Annotated[Positive, Field(validation_alias=AliasChoices("bytes"))]
     sha256: SHA256
@@ -167,9 +175,11 @@ class Member:
         return f"{self.archive}/{self.path}" if self.path else self.archive
 
 
-@dataclass(frozen=True, slots=True, config=STRICT)
+@dataclass(frozen=True, slots=True)
 class Image:
     """The shape of one image, in pixels."""
+
+    __pydantic_config__ = STRICT
 
     height: Positive
     width: Positive
@@ -190,7 +200,7 @@ class Image:
         return f"{self.height}×{self.width}" + (f"×{self.channels}" if self.channels > 1 else "")
 
 
-@dataclass(frozen=True, slots=True, config=STRICT)
+@dataclass(frozen=True, slots=True)
 class Split:
     """One part of a dataset.
 
@@ -198,11 +208,13 @@ class Split:
     members: role → members, as its format has them. In TOML, every role is a key of its own.
     """
 
+    __pydantic_config__ = STRICT
+
     records: Records
     counts: tuple[Count, ...]
     coarse_counts: tuple[Count, ...] = ()
     name: FilledIn = ""
-    members: Annotated[Mapping[str, tuple[Member, ...]], _NO_KEY] = Field(default_factory=dict)
+    members: Annotated[Mapping[str, tuple[Member, ...]], _NO_KEY] = field(default_factory=dict)
 
     @property
     def archives(self) -> tuple[str, ...]:
@@ -210,7 +222,7 @@ class Split:
         return tuple(dict.fromkeys(m.archive for part in self.members.values() for m in part))
 
 
-@dataclass(frozen=True, slots=True, config=STRICT)
+@dataclass(frozen=True, slots=True)
 class Reported:
     """A result on the test split that others reported: an accuracy or an error, as published.
 
@@ -221,6 +233,8 @@ class Reported:
     url: of the page.
     year: of the method, where the source tells.
     """
+
+    __pydantic_config__ = STRICT
 
     method: Text
     source: Text
@@ -244,7 +258,7 @@ class Reported:
         return round(1 - (self.error_percent or 0.0) / 100, 12)
 
 
-@dataclass(frozen=True, slots=True, config=STRICT)
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """Records that share one list of classes.
 
@@ -259,6 +273,8 @@ class Dataset:
         (`products.Product.names`): column names, versions, folders.
     """
 
+    __pydantic_config__ = STRICT
+
     title: Text
     format: Text
     image: Image
@@ -272,12 +288,12 @@ class Dataset:
     mean: tuple[Share, ...] = ()
     std: tuple[Share, ...] = ()
     reported: tuple[Reported, ...] = ()
-    readers: Mapping[Text, Mapping[Text, ReaderName]] = Field(default_factory=dict)
+    readers: Mapping[Text, Mapping[Text, ReaderName]] = field(default_factory=dict)
     name: FilledIn = ""
     source: FilledIn = ""
 
 
-@dataclass(frozen=True, slots=True, config=STRICT)
+@dataclass(frozen=True, slots=True)
 class Source:
     """One publisher's distribution; mirrors are tried in their order.
 
@@ -286,6 +302,8 @@ class Source:
     published: when the publisher released these archives, where that is known.
     superseded: MD5 → which file of an older release it is.
     """
+
+    __pydantic_config__ = STRICT
 
     title: Text
     homepage: Text
@@ -297,9 +315,9 @@ class Source:
     datasets: Mapping[str, Dataset]
     creators: tuple[Text, ...] = ()
     published: Annotated[date, Strict()] | None = None
-    members: Mapping[str, MemberFacts] = Field(default_factory=dict)
-    superseded: Mapping[MD5, Text] = Field(default_factory=dict)
-    optional_archives: Annotated[Mapping[str, Archive], _NO_KEY] = Field(default_factory=dict)
+    members: Mapping[str, MemberFacts] = field(default_factory=dict)
+    superseded: Mapping[MD5, Text] = field(default_factory=dict)
+    optional_archives: Annotated[Mapping[str, Archive], _NO_KEY] = field(default_factory=dict)
     name: FilledIn = ""
 
     def archive(self, name: str) -> Archive:

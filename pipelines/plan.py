@@ -167,11 +167,17 @@ class Plan:
             for one in self.artefacts.values()
             if (stages is None or one.stage in stages) and is_of_them(one)
         }
-        for one in reversed(self.artefacts.values()):
-            if one.path in wanted:
-                wanted.update(one.needs)
+        wanted = self.needed(map(self.artefacts.__getitem__, wanted))
         assets = {self.artefacts[path].asset for path in wanted}  # made as wholes
         return tuple(one for one in self.artefacts.values() if one.asset in assets)
+
+    def needed(self, wanted: Iterable[Planned]) -> set[str]:
+        """Return the paths of artefacts, and of all that they are made from."""
+        paths = {one.path for one in wanted}
+        for one in reversed(self.artefacts.values()):
+            if one.path in paths:
+                paths.update(one.needs)
+        return paths
 
     def with_shown(self, wanted: Iterable[Planned]) -> tuple[Planned, ...]:
         """Return artefacts with all that decides whether they are up to date, in their order.
@@ -216,21 +222,27 @@ class Plan:
         return found
 
 
-def of(declared: Catalogue, options: Mapping[str, Any]) -> Plan:
-    """Return the plan for a catalogue; `options` say what was chosen of `stages.options()`."""
+def of(declared: Catalogue, options: Mapping[str, Any], dataset: Dataset | None = None) -> Plan:
+    """Return the plan for a catalogue; `options` say what was chosen of `stages.options()`.
+
+    For who wants no more than one `dataset`, it has what there can be of that alone.
+    """
+    datasets = declared.datasets.values() if dataset is None else [dataset]
+    sources = {declared.source_of(one).name: declared.source_of(one) for one in datasets}
     found: dict[str, Planned] = {}
-    for source in declared.sources.values():
+    for source in sources.values():
         for one in _archives(source):
             found[one.path] = one
-    for dataset in declared.datasets.values():
-        for one in _of_dataset(declared.source_of(dataset), dataset, options):
+    for each in datasets:
+        for one in _of_dataset(declared.source_of(each), each, options):
             found[one.path] = one
-    of_all = [
-        _of_catalogue(declared, product, tuple(found.values()), options)
-        for product in products.known().values()
-        if product.scope == "catalogue"
-    ]
-    found |= {one.path: one for one in of_all if one.subjects}
+    if dataset is None:
+        of_all = [
+            _of_catalogue(declared, product, tuple(found.values()), options)
+            for product in products.known().values()
+            if product.scope == "catalogue"
+        ]
+        found |= {one.path: one for one in of_all if one.subjects}
     return Plan(declared, found, options)
 
 

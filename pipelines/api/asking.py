@@ -51,7 +51,7 @@ def names() -> tuple[str, ...]:
         >>> imagesets.names()[:2]
         ('cifar10', 'cifar100')
     """
-    return tuple(making.plan().declared.datasets)
+    return tuple(making.declared().datasets)
 
 
 def about(dataset: str) -> About:
@@ -60,8 +60,8 @@ def about(dataset: str) -> About:
     Raises:
         UnknownName: there is no such dataset.
     """
-    everything = making.plan()
-    declared, found = everything.declared, making.dataset_of(everything, dataset)
+    declared = making.declared()
+    found = making.dataset_of(declared, dataset)
     source = declared.source_of(found)
     return About(
         name=found.name,
@@ -116,5 +116,5 @@ def verify(dataset: str, *, deep: bool = False) -> list[Verdict]:
         UnknownName: there is no such dataset.
     """
     everything = making.plan()
-    datasets = [making.dataset_of(everything, dataset)]
+    datasets = [making.dataset_of(everything.declared, dataset)]
     return verifying.verify(place.store(), everything, datasets, terminal.display(), deep=deep)

@@ -12,7 +12,7 @@ from typing import Any
 from .. import plan as planning
 from .. import products, stages
 from ..building import Web, Workshop
-from ..declarations import Dataset
+from ..declarations import Catalogue, Dataset
 from ..errors import TableError, UnknownName, did_you_mean
 from ..plan import Plan, Planned
 from ..products import Subject
@@ -29,27 +29,37 @@ _CONTENT = (
 )
 
 
-def plan() -> Plan:
-    """Return all there can be of the catalogue."""
+def plan(dataset: str | None = None) -> Plan:
+    """Return all there can be of the catalogue, or of one of its datasets.
+
+    Raises:
+        UnknownName: there is no such dataset.
+    """
     options = {name: option.default for name, option in stages.options().items()}
-    return planning.of(planning.load(place.catalogue()), options)
+    known = declared()
+    return planning.of(known, options, None if dataset is None else dataset_of(known, dataset))
 
 
-def dataset_of(everything: Plan, name: str) -> Dataset:
+def declared() -> Catalogue:
+    """Return the catalogue."""
+    return planning.load(place.catalogue())
+
+
+def dataset_of(known: Catalogue, name: str) -> Dataset:
     """Return a dataset by its name.
 
     Raises:
         UnknownName: there is none; with the nearest name that exists.
     """
-    known = everything.declared.datasets
-    if name not in known:
-        near = did_you_mean(name, known)
-        raise UnknownName(f"There is no dataset {name!r}.{near} Known: {', '.join(known)}.")
-    return known[name]
+    datasets = known.datasets
+    if name not in datasets:
+        near = did_you_mean(name, datasets)
+        raise UnknownName(f"There is no dataset {name!r}.{near} Known: {', '.join(datasets)}.")
+    return datasets[name]
 
 
 def _subject(everything: Plan, dataset: str, split: str) -> Subject:
-    found = dataset_of(everything, dataset)
+    found = dataset_of(everything.declared, dataset)
     if split not in found.splits:
         near = did_you_mean(split, found.splits)
         known = ", ".join(found.splits)
@@ -66,7 +76,7 @@ def table(dataset: str, split: str, *, verify: bool) -> Sight:
         UnknownName: there is no such dataset or split.
         ImagesetsError: it can't be made.
     """
-    store, everything = place.store(), plan()
+    store, everything = place.store(), plan(dataset)
     _subject(everything, dataset, split)
     wanted = everything.artefacts[layout.table(dataset, split)]
     try:
@@ -86,7 +96,7 @@ def arrays(dataset: str, split: str, *, verify: bool) -> Sight:
         UnknownName: there is no such dataset or split.
         ImagesetsError: they can't be made.
     """
-    everything = plan()
+    everything = plan(dataset)
     path = products.known()[ARRAYS].path(_subject(everything, dataset, split))
     return _make(everything, everything.artefacts[path], verify=verify)
 
@@ -94,12 +104,9 @@ def arrays(dataset: str, split: str, *, verify: bool) -> Sight:
 def _make(everything: Plan, wanted: Planned, *, verify: bool) -> Sight:
     """Bring an artefact up to date, with all that it needs; return what was seen of it."""
     store = place.store()
-    workshop = Workshop(store, everything, web(), terminal.display(), warns=False)
     hashing.forget()  # what it is made from is read now
-    paths = {wanted.path}
-    for one in reversed(everything.artefacts.values()):
-        if one.path in paths:
-            paths.update(one.needs)
+    paths = everything.needed([wanted])
+    workshop = Workshop(store, everything, web(), terminal.display(), warns=False, wanted=paths)
     needed = dict.fromkeys(one.asset for one in everything.artefacts.values() if one.path in paths)
     for asset in needed:
         made = workshop.make(asset)

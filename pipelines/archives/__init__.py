@@ -12,8 +12,8 @@ those before it:
 
 from .addresses import places
 from .fetching import ALREADY_THERE, CODE_VERSION, artefact, compare, obtain, receive
+from .patience import Patience
 from .recognition import Identify, verify
-from .web import Patience
 
 __all__ = ["ALREADY_THERE", "CODE_VERSION", "Identify", "Patience", "artefact", "compare"]
 __all__ += ["obtain", "places", "receive", "verify"]

@@ -33,9 +33,8 @@ from ..redaction import without_secrets
 from ..store import Artefact, hashing, layout, writing
 from .addresses import WEB, chunks, scheme, shown
 from .growing import Growing, note
+from .patience import Patience
 from .recognition import Identify, declared, require_declared, unknown, verify
-from .resuming import download
-from .web import Patience
 
 CODE_VERSION = "1"  # raise when an archive verified before must be verified anew
 ALREADY_THERE = "already there"
@@ -175,6 +174,8 @@ def _receive(
     with Growing(staged, watch) as growing:
         _check_space(staged.parent, archive.size_bytes - growing.size)
         if scheme(place) in WEB:
+            from .resuming import download  # needs requests, for which a folder need not wait
+
             is_pieced = download(place, growing, archive, identify, patience)
             if is_pieced and growing.digests != declared(archive):
                 growing.restart()  # the pieces are not of one file: once more, from the start

@@ -27,7 +27,8 @@ from ..errors import DownloadFailed
 from ..redaction import without_secrets
 from . import hosts
 from .addresses import WEB, glance, scheme
-from .web import Patience, answer, in_words, number
+from .patience import Patience
+from .web import answer, in_words, number
 
 SIDE_BY_SIDE = 16  # of which at most two go to one host
 # A look may fail sooner than a download.

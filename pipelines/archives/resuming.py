@@ -23,9 +23,9 @@ from ..errors import DownloadFailed, OutOfReach, TooSlow, WrongBytes
 from ..redaction import without_secrets
 from . import hosts, web
 from .growing import Growing
+from .patience import Patience
 from .readers import CHUNK_BYTES
 from .recognition import HEAD_BYTES, Identify, instead, unlike
-from .web import Patience
 
 CURIOUS_BYTES, CURIOUS_S = 64 << 20, 10.0  # what it may cost to say which wrong file this is
 

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -86,6 +86,8 @@ class Workshop:
     run_id: of the Dagster run, for their provenance.
     outbox: takes what is told to a lineage catalogue.
     warns: whether what merely warns is looked for, too: duplicates, which takes a while.
+    wanted: the paths of all that is to be made; None for whatever there can be. Other archives of a
+        source are not fetched, and for statistics nobody asks for nothing is added up.
     """
 
     store: Folder
@@ -96,6 +98,7 @@ class Workshop:
     run_id: str | None = None
     outbox: Outbox | None = None
     warns: bool = True
+    wanted: Collection[str] | None = None
 
     def make(self, asset: AssetPath) -> list[Made]:
         """Bring the artefacts of an asset up to date, and judge them.
@@ -145,7 +148,8 @@ class Workshop:
             raise
 
     def _archives(self, source: Source, parts: list[Planned]) -> list[Made]:
-        by_name = {Path(one.path).name: one.artefact() for one in parts}
+        wanted = (one for one in parts if self._is_wanted(one.path))
+        by_name = {Path(one.path).name: one.artefact() for one in wanted}
 
         def make(archive: Archive) -> Made:
             artefact = by_name[archive.name]
@@ -162,7 +166,8 @@ class Workshop:
         source, dataset, split = subject.source, subject.dataset, subject.split
         folder = self.store.local(layout.archives(source.name))
         found = statistics.nothing(len(dataset.classes), dataset.image.shape)
-        add = partial(statistics.add, found)
+        is_counted = self._is_wanted(layout.statistics(dataset.name))
+        add = partial(statistics.add, found) if is_counted else None
 
         def build(goal: Path, advance: Advance) -> Facts:
             status.inputs(self.store, self.plan, planned)
@@ -173,7 +178,7 @@ class Workshop:
             return {"records": records}
 
         made = self._make(planned.artefact(), split.records, "records", build)
-        if made.because:
+        if made.because and is_counted:
             self.known.sums[made.provenance.sha256] = found
         return made
 
@@ -253,6 +258,9 @@ class Workshop:
                 source.name,
                 size(needed),
             )
+
+    def _is_wanted(self, path: str) -> bool:
+        return self.wanted is None or path in self.wanted
 
     def _has(self, source: Source, archive: Archive) -> bool:
         return self.store.stat(layout.archive(source.name, archive.name)) is not None

@@ -56,20 +56,23 @@ def verify(
 
     Returns:
         a verdict for each artefact that is whole by its hashes and can be compared: `whole` still,
-        or `changed` with what differs, or `uncompared` where not all archives are whole.
+        or `changed` with what differs, or `uncompared` where not all that it needs of the archives
+        is whole.
 
     Raises:
         MemberError, FormatError: the archives do not hold what the catalogue declares.
         StorageError: there is no room to make an artefact again.
     """
     comparable = (one for one in plan.of([dataset]) if one.can_be_compared and one.subject)
-    there = [one for one in comparable if one.path in whole]
+    made = [one for one in comparable if one.path in whole]
     archives = [one.path for one in plan.of([dataset], ["archives"])]
-    if there and (missing := [path for path in archives if path not in whole]):
-        why = f"not all of its archives are here and whole: {', '.join(missing)}"
-        return [Verdict(path, "uncompared", why) for path in sorted(one.path for one in there)]
+    missing = [path for path in archives if path not in whole]
+    why = f"not all of its archives are here and whole: {', '.join(missing)}"
+    lacking = {one.path for one in made if plan.needed([one]) & {*missing}}
+    uncompared = [Verdict(path, "uncompared", why) for path in sorted(lacking)]
+    there = [one for one in made if one.path not in lacking]
     if not there:
-        return []
+        return uncompared
     source = plan.declared.source_of(dataset)
     subject = Subject(source, dataset, tuple(dataset.splits.values()))
     with _scratch(store) as scratch:
@@ -83,7 +86,7 @@ def verify(
                 work.verdicts[one.path] = _compared(work, one)
     right = {path for path, verdict in work.verdicts.items() if verdict.is_whole}
     failing = status.failing(store, dataset, right, anew=True)
-    return [_declared(work.verdicts[one.path], failing) for one in there]
+    return [*uncompared, *(_declared(work.verdicts[one.path], failing) for one in there)]
 
 
 def of_catalogue(

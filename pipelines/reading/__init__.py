@@ -14,7 +14,7 @@ from .opening import (
     opened,
     types,
 )
-from .rows import batches, labels, read, to_arrow
+from .rows import batches, labels, numbers, read, to_arrow
 
 __all__ = [
     "BATCH_BYTES",
@@ -25,6 +25,7 @@ __all__ = [
     "batches",
     "info",
     "labels",
+    "numbers",
     "opened",
     "read",
     "to_arrow",

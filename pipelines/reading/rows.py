@@ -9,8 +9,10 @@ import contextlib
 import math
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from ..errors import TableError
@@ -42,7 +44,7 @@ def read(path: Path, start: int = 0, stop: int | None = None) -> Batch:
     def work(worker: int, _workers: int) -> bool:
         if worker == 0:
             rows = _rows(table, groups, start, stop, _label_columns(table.about))
-            labels.extend(np.array(column.to_numpy()) for column in rows.columns)
+            labels.extend(map(numbers, rows.columns))
         return fill()
 
     if not all(side_by_side(work, max(1, min(WORKERS, len(groups))))):
@@ -63,7 +65,19 @@ def labels(path: Path) -> dict[str, Labels]:
     start, stop = _range(table.about, 0, None)
     names = _label_columns(table.about)
     rows = _rows(table, _groups(table, start, stop), start, stop, names)
-    return {name: np.array(rows[name].to_numpy()) for name in names}
+    return {name: numbers(rows[name]) for name in names}
+
+
+def numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    """Return a column of numbers as an array, which is the caller's own.
+
+    Arrow's `to_numpy` does the same, and imports pandas wherever that is installed: longer than
+    reading all of a split.
+    """
+    if column.null_count:
+        return np.array(column.to_numpy())
+    parts = [np.from_dlpack(chunk) for chunk in column.chunks]
+    return np.concatenate(parts) if parts else np.array(column.to_numpy())
 
 
 def batches(path: Path, start: int = 0, stop: int | None = None) -> Generator[Batch]:

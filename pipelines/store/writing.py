@@ -18,8 +18,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from ..errors import StorageError
 from . import hashing
 from .layout import staged
@@ -77,6 +75,8 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         StorageError: the folder of `path` can't be made or written to.
     """
+    from filelock import FileLock  # readers of what is there need none
+
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_name(f".{path.name}.lock")

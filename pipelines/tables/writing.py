@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -111,11 +113,9 @@ def most_bytes(source: Source) -> int:
 def _to_arrow(batch: Batch, start: int, schema: pa.Schema, dataset: Dataset) -> pa.RecordBatch:
     records = len(batch)
     columns = {
-        "index": pa.array(np.arange(start, start + records, dtype=np.uint32)),
+        "index": _values(pa.uint32(), np.arange(start, start + records, dtype=np.uint32)),
         **_label_columns("", batch.labels, dataset.classes),
-        "pixels": pa.Array.from_buffers(
-            schema.field("pixels").type, records, [None, pa.py_buffer(batch.images)]
-        ),
+        "pixels": _values(schema.field("pixels").type, batch.images),
     }
     if batch.coarse_labels is not None:
         columns |= _label_columns("coarse_", batch.coarse_labels, dataset.coarse_classes)
@@ -123,5 +123,24 @@ def _to_arrow(batch: Batch, start: int, schema: pa.Schema, dataset: Dataset) -> 
 
 
 def _label_columns(prefix: str, labels: Labels, classes: tuple[str, ...]) -> dict[str, pa.Array]:
-    meaning = pa.DictionaryArray.from_arrays(pa.array(labels.astype(np.int32)), pa.array(classes))
-    return {f"{prefix}label": pa.array(labels), f"{prefix}class": meaning}
+    numbers = _values(pa.int32(), labels.astype(np.int32))
+    meaning = pa.DictionaryArray.from_arrays(numbers, _texts(classes))
+    return {f"{prefix}label": _values(pa.uint8(), labels), f"{prefix}class": meaning}
+
+
+# `pa.array` does the same, and imports pandas wherever that is installed: it takes as long as all
+# else that a first load does.
+
+
+def _values(kind: pa.DataType, values: npt.NDArray[Any]) -> pa.Array:
+    """Return an array's memory as values of a type."""
+    memory = pa.py_buffer(np.ascontiguousarray(values))
+    return pa.Array.from_buffers(kind, len(values), [None, memory])
+
+
+def _texts(names: tuple[str, ...]) -> pa.Array:
+    """Return names as Arrow has them: where each begins and ends, and all of them in a row."""
+    encoded = [name.encode() for name in names]
+    ends = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(b"".join(encoded))]
+    return pa.Array.from_buffers(pa.string(), len(names), buffers)

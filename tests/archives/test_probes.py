@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from pipelines.archives import probes
 from pipelines.archives.hosts import CONNECTIONS
+from pipelines.archives.patience import Patience
 from pipelines.archives.probes import Probe, Standing
-from pipelines.archives.web import USER_AGENT, Patience
+from pipelines.archives.web import USER_AGENT
 from pipelines.declarations import Archive
 from tests.servers import (
     Behaviour,

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pipelines import archives, progress
-from pipelines.archives.web import Patience
+from pipelines.archives.patience import Patience
 from pipelines.declarations import Archive
 from pipelines.errors import ArchiveUnavailable, StorageError
 from pipelines.store import writing

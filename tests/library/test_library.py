@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import json
 import os
@@ -32,6 +33,8 @@ from tests.builders import Publisher
 from tests.waiting import within
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+# What Arrow imports by itself for a single call, where it is installed.
+HEAVY = ("pandas", "pyarrow.compute", "pyarrow.dataset")
 SPLITS = [("tiny_digits", "train"), ("tiny_letters", "test"), ("tiny_colours", "train")]
 
 
@@ -85,6 +88,7 @@ def test_what_is_there_is_read_without_declarations_archives_or_anything_heavy(
         "print(sorted(m for m in sys.modules if m in ('numpy', 'pyarrow', 'json')))",
         "print(len(imagesets.load('tiny_digits', 'test')))",
         "heavy = ('pydantic', 'requests', 'polars', 'dagster', 'lmdb', 'rich', 'tomllib')",
+        f"heavy += {HEAVY}",
         "print(sorted(m for m in sys.modules if m in heavy))",
     )
 
@@ -96,10 +100,27 @@ def test_a_first_load_takes_no_more_than_the_wheel_asks_for(publisher: Publisher
     said = in_a_process(
         "import sys, pipelines as imagesets",
         "imagesets.load('tiny_digits', 'test')",
-        "heavy = ('polars', 'dagster', 'lmdb', 'rich', 'PIL', 'matplotlib')",
+        "heavy = ('polars', 'dagster', 'lmdb', 'rich', 'PIL', 'matplotlib', 'requests', 'urllib3')",
+        f"heavy += {HEAVY}",
         "print(sorted(m for m in sys.modules if m in heavy))",
     )
     assert said == "[]\n"
+    assert importlib.util.find_spec("pandas"), "it proves nothing where pandas is not installed"
+
+
+def test_a_first_load_fetches_the_archives_of_its_split_alone(
+    publisher: Publisher, data: Path
+) -> None:
+    imagesets.load("tiny_digits", "test")
+    declared = planning.load(publisher.catalogue)
+    digits = declared.datasets["tiny_digits"]
+    fetched = {path.name for path in (data / "archives/tiny_digits").iterdir()}
+
+    assert fetched == {*digits.splits["test"].archives}
+    assert len(fetched) < len(declared.source_of(digits).archives)
+    found = imagesets.verify("tiny_digits", deep=True)
+    assert {verdict.condition for verdict in found} == {"whole"}
+    assert "tables/tiny_digits/test.parquet" in {one.path for one in found if one.is_deep}
 
 
 def test_a_table_that_somebody_wrote_to_is_made_again(publisher: Publisher, data: Path) -> None:

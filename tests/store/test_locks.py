@@ -33,7 +33,7 @@ def come_and_go(path: Path, journal: Path, seed: int) -> None:
 
     The kernel takes this other lock, whose file is never removed, from a process that dies.
     """
-    writing.FileLock = functools.partial(filelock.FileLock, poll_interval=0.0005)  # type: ignore[misc]
+    filelock.FileLock = functools.partial(filelock.FileLock, poll_interval=0.0005)  # type: ignore[misc]
     chance = random.Random(seed)
     alone = os.open(journal.with_name("alone"), os.O_RDWR | os.O_CREAT)
     steps = os.open(journal, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
