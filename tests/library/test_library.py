@@ -418,6 +418,28 @@ def test_public_names_and_signatures_stay_as_they_are() -> None:
         assert "Raises:" in function.__doc__ or name == "names"
 
 
+FRAMEWORKS = {
+    "torch.dataset": (
+        "(dataset: 'str', split: 'str' = 'train', transform: 'Transform | None' = None) -> 'Images'"
+    ),
+    "torch.stream": (
+        "(dataset: 'str', split: 'str' = 'train', *, buffer: 'int' = 20000, seed: 'int' = 0)"
+        " -> 'Iterator[tuple[torch.Tensor, int]]'"
+    ),
+    "tensorflow.dataset": "(dataset: 'str', split: 'str' = 'train') -> 'Any'",
+    "grain.source": "(dataset: 'str', split: 'str' = 'train') -> 'Source'",
+}
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_signatures_of_the_parts_for_frameworks_stay_as_they_are(name: str) -> None:
+    """They are tried in the readers' environment; here none of the frameworks is installed."""
+    module, _, function = name.partition(".")
+    found = getattr(importlib.import_module(f"pipelines.{module}"), function)
+    assert str(inspect.signature(found)) == FRAMEWORKS[name]
+    assert "Raises:" in found.__doc__
+
+
 def test_progress_is_shown_on_a_terminal_and_nowhere_else(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
