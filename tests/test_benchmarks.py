@@ -38,5 +38,5 @@ def test_the_library_and_a_peer_are_measured_from_local_bytes(mirror: Path, tmp_
     for peer in chosen:
         one = found[peer.name, "fashion_mnist"]
         assert [len(one.first), len(one.cold), len(one.inside)] == [bool(peer.kept), 1, 1]
-    table = list(peers.loading_table(chosen, found))
+    table = list(peers.loading_table(chosen, found, 0))
     assert [row.count("|") for row in table] == [7] * (2 + len(chosen))
