@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import archives, products, stages, statistics, tables
+from . import advice, archives, products, stages, statistics, tables
 from . import catalogue as declarations
 from .declarations import Catalogue, Dataset, Source
 from .products import Inputs, Product, Subject
@@ -98,12 +98,27 @@ class Planned:
     @property
     def remedy(self) -> str:
         """How to have it."""
+        if advice.IN_LIBRARY:
+            return self._call
         if self.stage == OPTIONAL:
             return f"Fetch it: python -m assets build {self.source.name} --only {OPTIONAL}"
         if self.is_archive:
             return f"Fetch it: python -m assets fetch {self.source.name}"
         of_one = f" {self.subject.dataset.name}" if self.subject else ""
         return f"Build it: python -m assets build{of_one} --only {self.stage}"
+
+    @property
+    def _call(self) -> str:
+        """How to have it by the library, which makes no more than what it gives."""
+        calls = {"tables": "load", "npy": "arrays"}
+        if self.subject and self.stage in calls:
+            name, split = self.subject.dataset.name, self.subject.split.name
+            return f'Make it: imagesets.{calls[self.stage]}("{name}", "{split}")'
+        for dataset in self.source.datasets.values() if self.is_archive else ():
+            for part in dataset.splits.values():
+                if Path(self.path).name in part.archives:
+                    return f'Fetch it: imagesets.load("{dataset.name}", "{part.name}")'
+        return "Whoever has the repository of Imagesets can build it."
 
     def artefact(self, sha256: Callable[[str], str | None] = lambda _path: None) -> Artefact:
         """Return it as it would be made now; `sha256` tells what lies at a path, if anything."""

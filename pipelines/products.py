@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
+from . import advice
 from .declarations import Dataset, Source, Split
 from .errors import ArtefactError
 from .progress import Advance
@@ -285,7 +286,10 @@ class Product:
             return ""
         return (
             f"{self.name} needs {' and '.join(missing)}, which not everybody has. Install it: "
-            f".venv/bin/python -m pip install {' '.join(missing)}"
+            + advice.fitting(
+                f".venv/bin/python -m pip install {' '.join(missing)}",
+                f'pip install "imagesets[{self.extra}]"',
+            )
         )
 
     def require(self) -> None:

@@ -18,7 +18,7 @@ ASSETS = sorted((ROOT / "assets").rglob("*.py"))
 # module or in a function. A room's own modules may import one another, but in no circle.
 RANKS = {
     "pipelines": [
-        {"errors", "redaction", "progress", "threads", "lazily"},
+        {"advice", "errors", "redaction", "progress", "threads", "lazily"},
         {"declarations"},
         {"records"},
         {"reading"},

@@ -20,7 +20,6 @@ from types import MappingProxyType
 from typing import Any
 
 import dagster as dg
-import platformdirs
 import sqlalchemy
 from alembic.config import Config
 from alembic.script import ScriptDirectory
@@ -29,6 +28,8 @@ from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from dagster._core.storage.runs.sqlite import sqlite_run_storage
 from dagster._core.storage.schedules.sqlite import sqlite_schedule_storage
 from sqlalchemy.pool import QueuePool
+
+from pipelines.store import cache
 
 FILES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 
@@ -50,7 +51,7 @@ def set_up(home: Path) -> Iterator[None]:
 
 def _cache() -> Path:
     versions = f"{dg.__version__}-{sqlalchemy.__version__}-{sqlite3.sqlite_version}"
-    return platformdirs.user_cache_path("imagesets") / f"dagster-{versions}"
+    return cache.folder() / f"dagster-{versions}"
 
 
 def _copied(kept: Path, home: Path) -> bool:

@@ -47,6 +47,9 @@ class About:
 def names() -> tuple[str, ...]:
     """Return the names of all datasets, in the order of the catalogue.
 
+    Raises:
+        CatalogueError: `IMAGESETS_CATALOGUE` names no folder of declarations that can be read.
+
     Example:
         >>> imagesets.names()[:2]
         ('cifar10', 'cifar100')
@@ -57,8 +60,17 @@ def names() -> tuple[str, ...]:
 def about(dataset: str) -> About:
     """Return what is declared of a dataset; nothing is fetched.
 
+    Args:
+        dataset: one of `names()`.
+
     Raises:
         UnknownName: there is no such dataset.
+        CatalogueError: as `names` does.
+
+    Example:
+        >>> about = imagesets.about("mnist")
+        >>> about.shape, about.splits, about.mean
+        ((28, 28, 1), {'train': 60000, 'test': 10000}, (0.1307,))
     """
     declared = making.declared()
     found = making.dataset_of(declared, dataset)
@@ -97,6 +109,11 @@ def trace(dataset: str, split: str, index: int) -> Chain:
     Raises:
         UnknownName, ArtefactError: there is no such record.
         As `load` does.
+
+    Example:
+        >>> chain = imagesets.trace("mnist", "test", 1234)
+        >>> chain.holds, chain.facts["label"], chain.image.shape
+        (True, 8, (28, 28, 1))
     """
     loading.path(dataset, split)
     return tracing.trace(making.plan(), place.store(), f"{dataset}/{split}:{index}")
@@ -114,7 +131,14 @@ def verify(dataset: str, *, deep: bool = False) -> list[Verdict]:
 
     Raises:
         UnknownName: there is no such dataset.
+        CatalogueError: as `names` does.
+        StorageError: there is no room to make again what is compared.
+
+    Example:
+        >>> all(verdict.is_whole for verdict in imagesets.verify("mnist", deep=True))
+        True
     """
     everything = making.plan()
     datasets = [making.dataset_of(everything.declared, dataset)]
-    return verifying.verify(place.store(), everything, datasets, terminal.display(), deep=deep)
+    found = verifying.verify(place.store(), everything, datasets, terminal.display(), deep=deep)
+    return [making.whole(verdict) for verdict in found]

@@ -87,8 +87,17 @@ def load(dataset: str, split: str = "train", *, verify: bool = False) -> Records
 def path(dataset: str, split: str = "train", *, verify: bool = False) -> Path:
     """Return where the Parquet table of a split lies, made when it is asked for the first time.
 
+    Args:
+        dataset: one of `names()`.
+        split: `train` or `test`.
+        verify: read all bytes, as `load` does.
+
     Raises:
         As `load` does.
+
+    Example:
+        >>> imagesets.path("mnist", "test").name
+        'test.parquet'
     """
     return _made(layout.table(dataset, split), "table", dataset, split, verify=verify)
 
@@ -98,10 +107,21 @@ def arrays(dataset: str, split: str = "train", *, verify: bool = False) -> Path:
 
     They are not compressed, so that `numpy.load(…, mmap_mode="r")` maps them: many processes share
     one copy in memory. `images.npy` is uint8 of shape (records, height, width), with another axis
-    for the channels where there are several.
+    for the channels where there are several; `labels.npy` is uint8 of shape (records,).
+
+    Args:
+        dataset: one of `names()`.
+        split: `train` or `test`.
+        verify: read all bytes, as `load` does.
 
     Raises:
         As `load` does.
+
+    Example:
+        >>> folder = imagesets.arrays("mnist", "test")
+        >>> images = numpy.load(folder / "images.npy", mmap_mode="r")
+        >>> images.shape, images.dtype
+        ((10000, 28, 28), dtype('uint8'))
     """
     path = f"exports/{dataset}/{split}_npy"
     return _made(path, "arrays", dataset, split, verify=verify)
@@ -125,8 +145,17 @@ def table(dataset: str, split: str = "train") -> pa.Table:
     height·width·channels bytes (upright, row by row, channels last); for datasets with coarse
     classes `coarse_label` and `coarse_class`, too.
 
+    Args:
+        dataset: one of `names()`.
+        split: `train` or `test`.
+
     Raises:
         As `load` does.
+
+    Example:
+        >>> records = imagesets.table("mnist", "test")
+        >>> records.num_rows, records.column_names
+        (10000, ['index', 'label', 'class', 'pixels'])
     """
     return reading.opened(path(dataset, split)).file.read()
 
@@ -134,13 +163,22 @@ def table(dataset: str, split: str = "train") -> pa.Table:
 def batches(dataset: str, split: str = "train", *, records: int = 1024) -> Generator[Batch]:
     """Yield a split in its order, some records at a time, in little memory; the last may be fewer.
 
+    Args:
+        dataset: one of `names()`.
+        split: `train` or `test`.
+        records: how many at a time.
+
     Yields:
         images, uint8 of shape (records, height, width, channels), and labels, uint8 of shape
-        (records,): not writable.
+        (records,), and coarse_labels likewise or None: perhaps not writable.
 
     Raises:
         ValueError: fewer than one record at a time.
         As `load` does.
+
+    Example:
+        >>> [len(batch) for batch in imagesets.batches("mnist", "test", records=4000)]
+        [4000, 4000, 2000]
     """
     if records < 1:
         raise ValueError(f"records is {records}; it must be 1 or more")

@@ -7,16 +7,19 @@ was made (`loading`), or any of the work (`pipelines.building`).
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from .. import __version__, advice, products, stages
 from .. import plan as planning
-from .. import products, stages
 from ..building import Web, Workshop
 from ..declarations import Catalogue, Dataset
-from ..errors import TableError, UnknownName, did_you_mean
+from ..errors import MadeByNewer, TableError, UnknownName, did_you_mean
+from ..lineage.shallow import Verdict
 from ..plan import Plan, Planned
 from ..products import Subject
-from ..store import Artefact, Provenance, hashing, layout, provenance, seen
+from ..store import Artefact, Input, hashing, layout, provenance, seen
 from ..store.hashing import Sight
 from . import place, terminal
 
@@ -74,39 +77,51 @@ def table(dataset: str, split: str, *, verify: bool) -> Sight:
 
     Raises:
         UnknownName: there is no such dataset or split.
+        MadeByNewer: a newer version made it, of other archives than are declared here.
         ImagesetsError: it can't be made.
     """
-    store, everything = place.store(), plan(dataset)
+    everything = plan(dataset)
     _subject(everything, dataset, split)
-    wanted = everything.artefacts[layout.table(dataset, split)]
-    try:
-        sight = seen.look_anew(store, wanted.path) if verify else seen.look(store, wanted.path)
-    except OSError:
-        sight = None
-    known = provenance.latest(store, wanted.path) if sight else None
-    if sight and known and _is_right(known, sight, wanted.artefact()):
-        return sight
-    return _make(everything, wanted, verify=verify)
+    return _table(everything, layout.table(dataset, split), verify=verify)
+
+
+def _table(everything: Plan, path: str, *, verify: bool) -> Sight:
+    wanted = everything.artefacts[path]
+    sight = _right(wanted.path, wanted.artefact(), verify=verify)
+    return sight or _make(everything, wanted, {}, verify=verify)
 
 
 def arrays(dataset: str, split: str, *, verify: bool) -> Sight:
     """Have the NPY files of a split in their place; return what was seen of their folder.
 
+    Those that are whole and were made of the right table stay, whichever version made them.
+
     Raises:
         UnknownName: there is no such dataset or split.
+        MadeByNewer: a newer version made them otherwise than they are made here.
         ImagesetsError: they can't be made.
     """
     everything = plan(dataset)
     path = products.known()[ARRAYS].path(_subject(everything, dataset, split))
-    return _make(everything, everything.artefacts[path], verify=verify)
+    wanted = everything.artefacts[path]
+    [table] = wanted.needs
+    seen_of_table = _table(everything, table, verify=verify)
+    made_from = Input(table, seen_of_table.sha256, seen_of_table.identity.size_bytes)
+    sight = _right(wanted.path, wanted.made_from((made_from,)), verify=verify)
+    return sight or _make(everything, wanted, {table: made_from}, verify=verify)
 
 
-def _make(everything: Plan, wanted: Planned, *, verify: bool) -> Sight:
-    """Bring an artefact up to date, with all that it needs; return what was seen of it."""
+def _make(everything: Plan, wanted: Planned, right: Mapping[str, Input], *, verify: bool) -> Sight:
+    """Bring an artefact up to date, with all that it needs; return what was seen of it.
+
+    What is `right` already is taken as it is, whichever version made it.
+    """
     store = place.store()
     hashing.forget()  # what it is made from is read now
-    paths = everything.needed([wanted])
-    workshop = Workshop(store, everything, web(), terminal.display(), warns=False, wanted=paths)
+    paths = {wanted.path} if right else everything.needed([wanted])
+    workshop = Workshop(
+        store, everything, web(), terminal.display(), warns=False, wanted=paths, right=right
+    )
     needed = dict.fromkeys(one.asset for one in everything.artefacts.values() if one.path in paths)
     for asset in needed:
         made = workshop.make(asset)
@@ -125,16 +140,53 @@ def web() -> Web:
     return Web(os.environ.get("IMAGESETS_MIRROR") or None, offline)
 
 
-def _is_right(known: Provenance, sight: Sight, wanted: Artefact) -> bool:
-    """Whether a table holds what was recorded, and that is what is declared now."""
-    if not provenance.is_of(known, sight):
-        return False
+def _right(path: str, wanted: Artefact, *, verify: bool) -> Sight | None:
+    """Return what was seen of an artefact that is there, whole, and holds what is wanted.
+
+    One that a newer version made of the same, by the same options, is right, too: it knows better.
+
+    Args:
+        path: of the artefact.
+        wanted: how it would be made here.
+        verify: whether all of it is read.
+
+    Raises:
+        MadeByNewer: it is whole, made by a newer version, and nothing that can be taken here.
+    """
+    store = place.store()
+    try:
+        sight = seen.look_anew(store, path) if verify else seen.look(store, path)
+    except OSError:
+        return None
+    known = provenance.latest(store, path)
+    if known is None or not provenance.is_of(known, sight):
+        return None
     made_from = {one.path: one.sha256 for one in known.inputs}
-    declared = {one.path: one.sha256 for one in wanted.inputs}
-    return made_from == declared and _of_content(known.parameters) == _of_content(
-        provenance.as_json(wanted.parameters)
-    )
+    is_of_same = made_from == {one.path: one.sha256 for one in wanted.inputs}
+    found, expected = _parts(known.parameters), _parts(provenance.as_json(wanted.parameters))
+    options, content = (one == other for one, other in zip(found, expected, strict=True))
+    if is_of_same and options and (content or known.is_newer):
+        return sight
+    if known.is_newer:
+        raise MadeByNewer(
+            f"{store.local(path)} was made by Imagesets {known.run.versions['imagesets']}, from "
+            f"other files or by other options than {__version__} would, so it is left as it is. "
+            f"Use that version for this data folder, or {advice.ELSEWHERE}."
+        )
+    return None
 
 
-def _of_content(parameters: dict[str, Any]) -> dict[str, Any]:
-    return {key: parameters.get(key) for key in _CONTENT}
+def _parts(parameters: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of an export, and what decides the records in it, or in a table."""
+    about = parameters.get("about")  # of an export: what the table says
+    options = {} if about is None else {k: v for k, v in parameters.items() if k != "about"}
+    said = parameters if about is None else about
+    return options, {key: said.get(key) for key in _CONTENT}
+
+
+def whole(verdict: Verdict) -> Verdict:
+    """Return a verdict; what a newer version made is as it should be, though not made as here."""
+    known = None
+    if verdict.condition == "stale":
+        known = provenance.latest(place.store(), verdict.path)
+    return replace(verdict, condition="whole", why="") if known and known.is_newer else verdict

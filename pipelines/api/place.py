@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 
+from ..store import cache
 from ..store.folder import Folder
 
 _BESIDE = Path(__file__).resolve().parent.parent
@@ -22,16 +22,12 @@ _BUILT_IN = (_BESIDE / "sources", _BESIDE.parent / "assets" / "catalogue")  # wh
 def store() -> Folder:
     """Return where the data lie: `IMAGESETS_DATA`, or `imagesets/data` in the person's cache.
 
-    Somebody without a home has them in the system's temporary folder, where they may not last.
+    Raises:
+        StorageError: there is no such folder, and somebody else's where it might be.
     """
     if named := os.environ.get("IMAGESETS_DATA"):
         return Folder(Path(named).expanduser().absolute())
-    import platformdirs
-
-    try:
-        return Folder(platformdirs.user_cache_path("imagesets") / "data")
-    except RuntimeError:  # nobody knows this user
-        return Folder(Path(tempfile.gettempdir()) / f"imagesets-{os.getuid()}" / "data")
+    return Folder(cache.folder() / "data")
 
 
 def catalogue() -> Path:

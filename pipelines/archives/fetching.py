@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from .. import advice
 from ..declarations import Archive, Source
 from ..errors import (
     ArchiveError,
@@ -205,7 +206,7 @@ def _check_space(folder: Path, missing_bytes: int) -> None:
     if free_bytes < missing_bytes:
         raise StorageError(
             f"{folder}: {missing_bytes:,} bytes are still to come, but only {free_bytes:,} are "
-            "free. Free some space, or choose another data folder with --data or IMAGESETS_DATA."
+            f"free. Free some space, or {advice.ELSEWHERE}."
         )
 
 
@@ -231,6 +232,6 @@ def _nowhere(archive: Archive, goal: Path, failures: list[str], offline: bool) -
     return (
         f"{archive.name} ({archive.size_bytes:,} bytes, MD5 {archive.md5}) could not be had:\n"
         f"  {tried}\n"
-        f"Put the file at {goal} yourself, or name a folder or URL that has it with --mirror or "
-        "IMAGESETS_MIRROR (laid out <source>/<file>)."
+        f"Put the file at {goal} yourself, or name a folder or URL that has it with "
+        f"{advice.MIRROR} (laid out <source>/<file>)."
     )

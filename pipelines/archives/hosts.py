@@ -19,12 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-import platformdirs
 import requests
 from filelock import FileLock, Timeout
 
 from ..errors import StorageError
-from ..store import writing
+from ..store import cache, writing
 from . import web
 
 CONNECTIONS = 2
@@ -72,21 +71,21 @@ def still_to_wait_s(url: str) -> float:
     """Return for how many seconds the URL's host wants to be left alone from now on."""
     try:
         left = float(_note(url).read_text("ascii")) - time.time()
-    except (OSError, ValueError):
+    except (OSError, StorageError, ValueError):
         return 0.0
     return left if 0 < left <= LONGEST_S else 0.0  # the clock may have been set
 
 
 def folder() -> Path:
     """Return where the processes of a person meet."""
-    return platformdirs.user_cache_path("imagesets") / "hosts"
+    return cache.folder() / "hosts"
 
 
 def _locks(url: str) -> list[FileLock]:
     """Return a lock for each connection that may be open; none where they can't be had."""
     try:
         folder().mkdir(parents=True, exist_ok=True)
-    except OSError:
+    except (OSError, StorageError):
         return []
     return [FileLock(folder() / f"{_name(url)}.{number}.lock") for number in range(CONNECTIONS)]
 

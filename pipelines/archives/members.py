@@ -24,6 +24,7 @@ from typing import IO, cast
 
 from isal import isal_zlib
 
+from .. import advice
 from ..declarations import Member
 from ..errors import MemberError, did_you_mean
 from ..records import ByteStream, OpenMember
@@ -177,8 +178,7 @@ def damage_named(name: str) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise MemberError(
-            f"{name}: the archive is not there ({error.filename}). Fetch it first: build the "
-            "archives stage."
+            f"{name}: the archive is not there ({error.filename}). {advice.ARCHIVE_FIRST}"
         ) from error
     except _DAMAGE as error:
         raise MemberError(f"{name}: damaged ({type(error).__name__}: {error}). {NEXT}") from error

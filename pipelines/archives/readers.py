@@ -14,6 +14,7 @@ from typing import Any
 
 from isal import isal_zlib
 
+from .. import advice
 from ..declarations import Member, MemberFacts
 from ..errors import ArchiveError, MemberError
 
@@ -25,7 +26,7 @@ GZIP = b"\x1f\x8b"  # how every gzip stream begins
 # An archive is fetched again only when its bytes are not the declared ones; to delete it would
 # bring the same ones back.
 NEXT = (
-    "`python -m assets verify` says whether the archive is as declared. If it is, its publisher "
+    f"`{advice.VERIFY}` says whether the archive is as declared. If it is, its publisher "
     "made it so, or the catalogue names the wrong member, format or hashes."
 )
 

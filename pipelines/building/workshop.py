@@ -28,7 +28,7 @@ from ..progress import Advance, Display, Unit, Watch, size
 from ..stages import COMPRESSION, DEFAULT
 from ..statistics import Sums
 from ..statistics.expectations import Finding
-from ..store import Artefact, Facts, Folder, Provenance, clock, layout, making
+from ..store import Artefact, Facts, Folder, Input, Provenance, clock, layout, making
 from .archives import Web, side_by_side
 
 if TYPE_CHECKING:  # polars takes long to import
@@ -88,6 +88,7 @@ class Workshop:
     warns: whether what merely warns is looked for, too: duplicates, which takes a while.
     wanted: the paths of all that is to be made; None for whatever there can be. Other archives of a
         source are not fetched, and for statistics nobody asks for nothing is added up.
+    right: path → what is taken as it is, whichever version made it.
     """
 
     store: Folder
@@ -99,6 +100,7 @@ class Workshop:
     outbox: Outbox | None = None
     warns: bool = True
     wanted: Collection[str] | None = None
+    right: Mapping[str, Input] = field(default_factory=dict)
 
     def make(self, asset: AssetPath) -> list[Made]:
         """Bring the artefacts of an asset up to date, and judge them.
@@ -194,7 +196,8 @@ class Workshop:
         return self._make(artefact, subject.records, "records", build)
 
     def _product(self, planned: Planned, product: Product) -> Made:
-        inputs, subject = status.inputs(self.store, self.plan, planned), planned.subject
+        inputs = status.inputs(self.store, self.plan, planned, self.right)
+        subject = planned.subject
         of_splits = {} if subject is None else self._tables(subject)
         records = sum(one.records for one in planned.subjects)
 

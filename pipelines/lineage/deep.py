@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .. import statistics, tables
+from .. import advice, statistics, tables
 from ..declarations import Dataset
 from ..errors import ArtefactError, ImagesetsError, StorageError
 from ..plan import Plan, Planned
@@ -133,7 +133,7 @@ class _Work:
         """Return the provenance of something whole."""
         found = provenance.latest(self.store, path)
         if found is None:
-            raise ArtefactError(f"{path} changed while it was verified. Run the command again.")
+            raise ArtefactError(f"{path} changed while it was verified. Verify again.")
         return found
 
 
@@ -173,7 +173,14 @@ def _decode(work: _Work, subject: Subject, advance: Advance) -> None:
 
 
 def _compared(work: _Work, planned: Planned) -> Verdict:
-    """Hold statistics, an export or a description against what it must be."""
+    """Hold statistics, an export or a description against what it must be, if that can be done."""
+    try:
+        return _held(work, planned)
+    except ModuleNotFoundError as error:
+        return Verdict(planned.path, "uncompared", advice.how_to_install(error))
+
+
+def _held(work: _Work, planned: Planned) -> Verdict:
     made, product = work.known(planned.path), planned.product
     if verdict := _by_its_inputs(work, planned, made):
         return verdict

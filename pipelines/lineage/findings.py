@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from .. import advice
 from ..declarations import Dataset
 from ..errors import StaleInput, StorageError, TableError
 from ..statistics import expectations
@@ -87,9 +88,9 @@ def blocking(store: Store, dataset: Dataset, path: str) -> list[Finding]:
     """
     from .. import tables
 
-    if path == layout.statistics(dataset.name):
-        return _of_statistics(store, dataset, path)
     try:
+        if path == layout.statistics(dataset.name):
+            return expectations.of_statistics(store.local(path), dataset)
         for split in dataset.splits.values():
             if path == layout.table(dataset.name, split.name):
                 tables.info(store.local(path))  # its columns are what can be judged
@@ -97,15 +98,6 @@ def blocking(store: Store, dataset: Dataset, path: str) -> list[Finding]:
     except pa.ArrowException as error:
         raise TableError(str(error)) from error
     return []
-
-
-def _of_statistics(store: Store, dataset: Dataset, path: str) -> list[Finding]:
-    import polars as pl  # most times, nothing is judged
-
-    try:
-        return expectations.of_statistics(store.local(path), dataset)
-    except pl.exceptions.PolarsError as error:
-        raise TableError(str(error)) from error
 
 
 def _judged(
@@ -135,7 +127,7 @@ def _make_sure(store: Store, path: str, sha256: str) -> None:
     if found.sha256 != sha256:
         raise StaleInput(
             f"{path} changed since it was made: expected SHA-256 {sha256}, found {found.sha256}. "
-            "Build again: what changed is made anew first."
+            f"{advice.AGAIN}: what changed is made anew first."
         )
 
 

@@ -10,6 +10,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from ..declarations import Dataset
 from ..errors import StaleInput, TableError
@@ -42,8 +43,12 @@ def states(store: Store, wanted: Iterable[Planned]) -> dict[str, State]:
     return found
 
 
-def inputs(store: Store, plan: Plan, planned: Planned) -> tuple[Input, ...]:
+def inputs(
+    store: Store, plan: Plan, planned: Planned, right: Mapping[str, Input] = MappingProxyType({})
+) -> tuple[Input, ...]:
     """Return what an artefact is made from, and what it shows of what is there.
+
+    What is `right` is taken as it is; of all else it is found out whether it is up to date.
 
     Raises:
         StaleInput: something that it is made from is not up to date.
@@ -52,6 +57,8 @@ def inputs(store: Store, plan: Plan, planned: Planned) -> tuple[Input, ...]:
 
     @functools.cache
     def made(path: str) -> Input:
+        if path in right:
+            return right[path]
         one = plan.artefacts[path]
         is_known = isinstance(one.declared, Artefact)
         [found] = state.inputs(store, [one.made_from(() if is_known else made_from(one))])

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 
-from .. import formats, tables
+from .. import advice, formats, tables
 from ..archives import members
 from ..declarations import Dataset, Split
 from ..errors import (
@@ -110,6 +110,8 @@ def _exported(one: _Record) -> _Copy:
     try:
         product.require()
         stored = next(product.read(way.here, subject, one.index, one.index + 1))
+    except ModuleNotFoundError as error:
+        return _Copy(blamed(hop, advice.how_to_install(error)))
     except (ArtefactError, OSError) as error:
         return _Copy(blamed(hop, str(error)))
     path = f"{hop.path}/{stored.file}" if stored.file else hop.path

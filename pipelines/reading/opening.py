@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .. import advice
+from ..advice import TABLE_AGAIN
 from ..errors import TableError
 
 METADATA_KEY = b"imagesets"
-AGAIN = "Delete it and build the tables stage again."
 
 BATCH_BYTES = 4 << 20  # pixels of a row group
 BATCH_RECORDS = 1 << 16  # and no more records than this, however small the images
@@ -91,11 +92,11 @@ def opened(path: Path) -> Opened:
         schema = file.schema_arrow
         said = _said((schema.metadata or {})[METADATA_KEY])
     except FileNotFoundError:
-        raise TableError(f"{path} is not there. Build the tables stage of this dataset.") from None
+        raise TableError(f"{path} is not there. {advice.TABLE_FIRST}") from None
     except _Untrue as error:
         raise TableError(
             f"{path} is not a table of ours: what its metadata says under "
-            f"{METADATA_KEY.decode()!r} can't be true ({error}). {AGAIN}"
+            f"{METADATA_KEY.decode()!r} can't be true ({error}). {TABLE_AGAIN}"
         ) from error
     except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise TableError(
@@ -108,7 +109,7 @@ def opened(path: Path) -> Opened:
     if held != about.records:
         raise TableError(
             f"{path} is damaged: expected {about.records:,} records, its row groups hold "
-            f"{held:,}. {AGAIN}"
+            f"{held:,}. {TABLE_AGAIN}"
         )
     _hold_types(path, schema, about)
     return Opened(path, source, file, about)
@@ -183,7 +184,7 @@ def _hold_types(path: Path, schema: pa.Schema, about: Info) -> None:
             raise TableError(
                 f"{path} is not a table of ours: expected one column {name!r} of {kind}, "
                 f"found {' and '.join(map(str, found)) or 'none'}. Something else wrote it. "
-                f"{AGAIN}"
+                f"{TABLE_AGAIN}"
             )
 
 

@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ..advice import TABLE_AGAIN
 from ..errors import TableError
 from ..records import Batch, Labels, Pixels
 from ..threads import WORKERS, prefetched, side_by_side
 from . import pages
-from .opening import AGAIN, Group, Info, Opened, batch_records, opened, types
+from .opening import Group, Info, Opened, batch_records, opened, types
 
 _HUGE_PAGE_BYTES = 2 << 20
 
@@ -151,7 +152,7 @@ def _rows(
     for name in columns or types(table.about):
         _refuse_nulls(table.path, name, found[name])
     if len(found) != stop - start:
-        raise TableError(f"{table.path} is damaged: its row groups end early. {AGAIN}")
+        raise TableError(f"{table.path} is damaged: its row groups end early. {TABLE_AGAIN}")
     return found
 
 
@@ -167,7 +168,7 @@ def _batches(table: Opened, groups: list[Group], start: int, stop: int) -> Itera
                 part = next(parts, None)
             if part is None:
                 raise TableError(
-                    f"{table.path} is damaged: row group {group.number} ends early. {AGAIN}"
+                    f"{table.path} is damaged: row group {group.number} ends early. {TABLE_AGAIN}"
                 )
             low, high = max(at, start), min(at + len(part), stop)
             if low < high:
@@ -196,7 +197,7 @@ def _refuse_nulls(path: Path, name: str, column: pa.Array) -> None:
     if column.null_count:
         raise TableError(
             f"{path} is not a table of ours: expected a value in every row of column {name!r}, "
-            f"found {column.null_count:,} without one. Something else wrote it. {AGAIN}"
+            f"found {column.null_count:,} without one. Something else wrote it. {TABLE_AGAIN}"
         )
 
 
@@ -205,7 +206,7 @@ def _damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException) as error:
-        raise TableError(f"{path} is damaged ({error}). {AGAIN}") from error
+        raise TableError(f"{path} is damaged ({error}). {TABLE_AGAIN}") from error
 
 
 def _room(shape: tuple[int, int, int, int]) -> Pixels:

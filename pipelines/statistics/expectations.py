@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..declarations import Dataset, Split
+from ..errors import TableError
 from ..reading import numbers
 from ..records import Labels
 
@@ -121,15 +122,23 @@ def _pairs(labels: Labels, names: pa.ChunkedArray) -> set[tuple[int, str | None]
 
 
 def of_statistics(path: Path, dataset: Dataset) -> list[Finding]:
-    """Hold a dataset's statistics against published constants."""
-    import polars as pl
+    """Hold a dataset's statistics against published constants.
 
+    Raises:
+        TableError: they are none of ours.
+    """
     if not dataset.mean or TRAINING not in dataset.splits:
         return []
-    row = pl.read_parquet(path).filter(pl.col("label").is_null(), split=TRAINING).row(0, named=True)
-    found = [
-        [value / 255 for value in row[f"channel_{figure}_intensity"]] for figure in ("mean", "std")
-    ]
+    try:
+        with pq.ParquetFile(path) as file:
+            rows = file.read().to_pylist()
+        [row] = [row for row in rows if row["label"] is None and row["split"] == TRAINING]
+        found = [
+            [value / 255 for value in row[f"channel_{figure}_intensity"]]
+            for figure in ("mean", "std")
+        ]
+    except (KeyError, ValueError) as error:
+        raise TableError(f"{path} holds no statistics of ours ({error}).") from error
     expected = [list(dataset.mean), list(dataset.std)]
     passed = bool(np.allclose(found, expected, rtol=0, atol=TOLERANCE))
     return [_result(PUBLISHED, expected, np.round(found, 6).tolist(), passed)]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from .. import advice
 from ..errors import StorageError
 from . import hashing, writing
 from .hashing import Identity
@@ -99,8 +100,8 @@ class Folder:
         place = self.local(path)
         if self.read(path) != expected:
             raise StorageError(
-                f"{place} was written by somebody else meanwhile, so it is left as it is. Build "
-                "again when nobody else writes to this data folder."
+                f"{place} was written by somebody else meanwhile, so it is left as it is. "
+                f"{advice.AGAIN} when nobody else writes to this data folder."
             )
         if new is None:
             place.unlink(missing_ok=True)

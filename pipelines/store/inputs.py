@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from .. import advice
 from ..errors import StaleInput
 from . import hashing, seen
 from .artefacts import Input
@@ -78,8 +79,8 @@ def _finish(store: Store, one: _Held) -> None:
         raise unreadable(path, error) from error
     if not one.before == _identity(one.files) == now == sight.identity:
         raise StaleInput(
-            f"{path} was changed or replaced while it was used. Nothing was made from it. Build "
-            "again when nobody else writes to this data folder."
+            f"{path} was changed or replaced while it was used. Nothing was made from it. "
+            f"{advice.AGAIN} when nobody else writes to this data folder."
         )
     seen.note(store, path, sight)
     compare(path, one.made_from.sha256, sight)
@@ -90,15 +91,15 @@ def compare(path: str, sha256: str | None, sight: Sight) -> None:
     if sight.sha256 != sha256:
         raise StaleInput(
             f"{path} changed since it was made: expected SHA-256 {sha256}, found {sight.sha256}. "
-            "Nothing was made from it. Build again: what changed is made anew first."
+            f"Nothing was made from it. {advice.AGAIN}: what changed is made anew first."
         )
 
 
 def unreadable(path: str, error: OSError) -> StaleInput:
     """Return what is raised where an input can be opened, but not read."""
     return StaleInput(
-        f"{path} can't be read to its end ({error.strerror}). Nothing was made from it. Build "
-        "again: what can't be read is made anew first."
+        f"{path} can't be read to its end ({error.strerror}). Nothing was made from it. "
+        f"{advice.AGAIN}: what can't be read is made anew first."
     )
 
 
@@ -118,7 +119,9 @@ def _opened(store: Store, path: str) -> Iterator[dict[str, BinaryIO]]:
             }
         except OSError as error:
             raise StaleInput(
-                f"{path} must be made first: it can't be read ({error.strerror}). Build or "
-                "materialize the stages before this one too."
+                f"{path} must be made first: it can't be read ({error.strerror}). "
+                + advice.fitting(
+                    "Build or materialize the stages before this one too.", f"{advice.AGAIN}."
+                )
             ) from error
         yield files

@@ -36,7 +36,7 @@ from typing import Annotated, Any, get_args
 
 from pydantic import AfterValidator, Field, TypeAdapter
 
-from .. import __version__
+from .. import __version__, advice
 from ..declarations import SHA256
 from ..errors import MadeByNewer
 from . import clock, hashing, layout, seen
@@ -126,6 +126,16 @@ class Provenance:
         """How many records (rows) the artefact holds, where it holds any."""
         found = self.facts.get("records")
         return found if isinstance(found, int) else None
+
+    @property
+    def is_newer(self) -> bool:
+        """Whether a newer release of Imagesets made the artefact than this one."""
+        return _release(self.run.versions.get("imagesets", "")) > _release(__version__)
+
+
+def _release(version: str) -> list[int]:
+    """Return the numbers of a release, to be compared."""
+    return [int(number) for number in re.findall(r"\d+", version)[:3]]
 
 
 def latest(store: Store, path: str) -> Provenance | None:
@@ -251,7 +261,7 @@ def _refuse_newer(store: Store, name: str, found: str) -> None:
         raise MadeByNewer(
             f"{store.local(name)} was made by a newer Imagesets (format {found!r}, where "
             f"{NEWEST!r} is the newest known here). Use that version for this data folder, or "
-            "choose another folder with --data or IMAGESETS_DATA."
+            f"{advice.ELSEWHERE}."
         )
 
 

@@ -25,10 +25,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from ..errors import StorageError
-from . import clock, hashing, layout, writing
+from . import cache, clock, hashing, layout, writing
 from .folder import Store
 from .hashing import File, Identity, Sight
 
@@ -103,10 +101,12 @@ def note_unreadable(store: Store, path: str) -> None:
         note(store, path, Sight(_UNREADABLE, identity, clock.now()))
 
 
-def _places(store: Store, note: str) -> tuple[Path, Path]:
+def _places(store: Store, note: str) -> list[Path]:
     folder = hashlib.sha256(os.fsencode(store.local("").resolve())).hexdigest()[:16]
-    cache = platformdirs.user_cache_path("imagesets") / folder
-    return store.local(note), cache / note
+    places = [store.local(note)]
+    with contextlib.suppress(OSError, StorageError):  # somebody without a cache has no other
+        places.append(cache.folder() / folder / note)
+    return places
 
 
 def _said(place: Path) -> Any:

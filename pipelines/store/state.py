@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from .. import advice
 from ..errors import StaleInput
 from . import hashing, layout, provenance, seen
 from .artefacts import Artefact, Input
@@ -142,8 +143,11 @@ def inputs(store: Store, artefacts: Iterable[Artefact]) -> tuple[Input, ...]:
         known = current.provenance
         if known is None or not current.is_up_to_date:
             raise StaleInput(
-                f"{artefact.path} must be made first: {current.reason}. Build or materialize the "
-                f"{artefact.stage} of this dataset too."
+                f"{artefact.path} must be made first: {current.reason}. "
+                + advice.fitting(
+                    f"Build or materialize the {artefact.stage} of this dataset too.",
+                    f"{advice.AGAIN}.",
+                )
             )
         found.append(Input(artefact.path, known.sha256, known.size_bytes))
     return tuple(found)

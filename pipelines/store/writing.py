@@ -18,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from .. import advice
 from ..errors import StorageError
 from . import hashing
 from .layout import staged
@@ -204,7 +205,7 @@ def storage_errors(goal: Path) -> Iterator[None]:
         ) from error
 
 
-_ELSEWHERE = "or choose another data folder with --data or IMAGESETS_DATA."
+_ELSEWHERE = f"or {advice.ELSEWHERE}."
 _ADVICE = {
     errno.ENOSPC: f"Free some space, {_ELSEWHERE}",
     errno.EDQUOT: f"Your quota is used up: free some space, {_ELSEWHERE}",

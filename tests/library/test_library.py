@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import importlib.util
 import inspect
 import json
 import os
 import pickle
-import random
+import re
 import shutil
-import signal
+import stat
 import subprocess
 import sys
-import time
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,10 @@ import pipelines as imagesets
 import pipelines.grain
 from pipelines import plan as planning
 from pipelines.api import streams
-from pipelines.errors import ArchiveUnavailable, UnknownName
-from pipelines.store import Folder, hashing, provenance
+from pipelines.errors import ArchiveUnavailable, MadeByNewer, StorageError, UnknownName
+from pipelines.store import Folder, hashing, layout, provenance
 from tests.builders import Publisher
+from tests.servers import folder, serving
 from tests.waiting import within
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -38,12 +39,18 @@ HEAVY = ("pandas", "pyarrow.compute", "pyarrow.dataset")
 SPLITS = [("tiny_digits", "train"), ("tiny_letters", "test"), ("tiny_colours", "train")]
 
 
-def in_a_process(*lines: str, **variables: str) -> str:
+def in_a_process(
+    *lines: str,
+    arguments: Sequence[str] = (),
+    before: Sequence[str] = (),
+    environment: Mapping[str, str] = os.environ,
+    **variables: str,
+) -> str:
     """What some lines of Python print, in a process of their own."""
     done = subprocess.run(
-        [sys.executable, "-c", "\n".join(lines)],
+        [*before, sys.executable, "-c", "\n".join(lines), *arguments],
         cwd=ROOT,
-        env=os.environ | variables,
+        env={**environment, **variables},
         capture_output=True,
         text=True,
         timeout=within(60),
@@ -210,18 +217,37 @@ def test_a_changed_declaration_makes_a_table_anew(
     assert imagesets.load("tiny_digits", "test").classes[0] == "nought"
 
 
-def test_a_read_only_folder_is_enough(publisher: Publisher, data: Path) -> None:
+def test_a_read_only_folder_is_enough(publisher: Publisher, data: Path, tmp_path: Path) -> None:
     imagesets.load("tiny_digits", "test")
+    imagesets.arrays("tiny_digits", "test")
     shutil.rmtree(data / ".seen")
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
     for path in [data, *data.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
+    before = sorted(data.rglob("*"))
     try:
-        for _ in range(2):
-            hashing.forget()
-            assert len(imagesets.load("tiny_digits", "test")) == 12
+        said = in_a_process(
+            "import pathlib, sys, pipelines as imagesets",
+            "for verify in (False, True, False):",
+            "    assert len(imagesets.load('tiny_digits', 'test', verify=verify)) == 12",
+            "    assert imagesets.arrays('tiny_digits', 'test', verify=verify).is_dir()",
+            "assert imagesets.trace('tiny_digits', 'test', 3).holds",
+            "assert all(one.is_whole for one in imagesets.verify('tiny_digits', deep=True))",
+            "try: pathlib.Path(sys.argv[1], 'new').touch()",
+            "except PermissionError: print('read-only')",
+            arguments=[str(data)],
+            before=_OBEYING if os.getuid() == 0 else [],
+        )
     finally:
         for path in [data, *data.rglob("*")]:
             path.chmod(0o755 if path.is_dir() else 0o644)
+    assert said == "read-only\n"
+    assert sorted(data.rglob("*")) == before
+
+
+# Root obeys no mode of a file, but without these capabilities.
+_CAPABILITIES = "-dac_override,-dac_read_search"
+_OBEYING = ["setpriv", f"--inh-caps={_CAPABILITIES}", f"--bounding-set={_CAPABILITIES}"]
 
 
 def test_what_is_missing_is_refused_by_name(publisher: Publisher) -> None:
@@ -338,39 +364,6 @@ def test_a_record_is_traced_to_its_publishers_bytes_and_all_of_it_verified(
     assert verdicts["tables/tiny_letters/test.parquet"] == "changed"
 
 
-def _loaded(_number: int) -> int:
-    return len(imagesets.load("tiny_digits", "train"))
-
-
-@pytest.mark.slow
-def test_ten_processes_at_once_fetch_once(publisher: Publisher, data: Path) -> None:
-    with ProcessPoolExecutor(10, mp_context=get_context("spawn")) as pool:
-        found = list(pool.map(_loaded, range(10)))
-
-    assert found == [len(publisher.splits["tiny_digits", "train"][1])] * 10
-    history = data / "lineage/history"
-    assert not list(history.rglob("*.json")), "nothing was made twice"
-
-
-@pytest.mark.slow
-def test_after_a_kill_at_any_moment_the_next_load_is_right(
-    publisher: Publisher, data: Path
-) -> None:
-    """Fewer moments here than `HYPOTHESIS_PROFILE=nightly` tries."""
-    images = publisher.splits["tiny_colours", "train"][0]
-    moments = random.Random(14)
-    code = "import pipelines as i; i.load('tiny_colours', 'train')"
-    times = 100 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 8
-    for _ in range(times):
-        shutil.rmtree(data, ignore_errors=True)
-        with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) as process:
-            time.sleep(moments.uniform(0.3, 1.2))
-            process.send_signal(signal.SIGKILL)
-        hashing.forget()
-
-        np.testing.assert_array_equal(imagesets.load("tiny_colours", "train").images, images)
-
-
 def test_a_forked_worker_reads_what_its_parent_has_loaded(publisher: Publisher) -> None:
     said = in_a_process(
         "import os, pipelines as imagesets",
@@ -384,14 +377,77 @@ def test_a_forked_worker_reads_what_its_parent_has_loaded(publisher: Publisher) 
     assert said == "0 30\n"
 
 
-def test_somebody_without_a_home_has_a_place(publisher: Publisher, tmp_path: Path) -> None:
-    code = ["import pipelines as imagesets", "print(imagesets.path('tiny_digits', 'test'))"]
-    variables = dict.fromkeys(("IMAGESETS_DATA", "XDG_CACHE_HOME", "HOME"), "")
-    said = in_a_process(*code, **variables, TMPDIR=str(tmp_path))
-    found = Path(said.strip())
-    assert found.exists()
-    if found.is_relative_to(tmp_path):
-        shutil.rmtree(tmp_path / found.relative_to(tmp_path).parts[0])
+# In a container, the number of a user may stand in no list of users.
+_NOBODY = """
+import pwd
+def getpwuid(number): raise KeyError(number)
+pwd.getpwuid = getpwuid
+"""
+
+
+def test_in_a_fresh_container_a_user_without_a_home_has_a_place(
+    publisher: Publisher, tmp_path: Path
+) -> None:
+    """Nothing is in the environment but where to find what is fetched."""
+    for _ in range(2):
+        said = in_a_process(
+            *_NOBODY.splitlines(),
+            "import pipelines as imagesets",
+            "assert len(imagesets.load('tiny_digits', 'test')) == 12",
+            "print(imagesets.path('tiny_digits', 'test', verify=True))",
+            environment={"IMAGESETS_OFFLINE": "1", "TMPDIR": str(tmp_path)},
+            IMAGESETS_CATALOGUE=str(publisher.catalogue),
+            IMAGESETS_MIRROR=str(publisher.mirror),
+        )
+        found = tmp_path / f"imagesets-{os.getuid()}"
+        assert Path(said.strip()) == found / "data/tables/tiny_digits/test.parquet"
+        assert stat.S_IMODE(found.stat().st_mode) == 0o700
+
+
+def test_a_place_that_somebody_else_made_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody(_number: int) -> None:
+        raise KeyError
+
+    (tmp_path / "imagesets-12345").mkdir()
+    with monkeypatch.context() as somebody:
+        somebody.delenv("HOME")
+        somebody.delenv("XDG_CACHE_HOME", raising=False)
+        somebody.setattr("pwd.getpwuid", nobody)
+        somebody.setattr("tempfile.tempdir", str(tmp_path))
+        somebody.setattr("os.getuid", lambda: 12345)
+
+        with pytest.raises(StorageError, match=r"imagesets-12345 belongs to somebody else.*HOME"):
+            imagesets.load("mnist")
+
+
+def test_a_notebook_loads_as_it_is(publisher: Publisher) -> None:
+    """A loop runs already, nothing has a file, and what is shown goes to no terminal."""
+    said = in_a_process(
+        "import asyncio, io, sys",
+        "sys.stderr, real = io.StringIO(), sys.stderr",
+        "async def cell():",
+        "    namespace = {'__name__': '__main__'}",
+        "    exec('import pipelines as imagesets', namespace)",
+        "    exec('train = imagesets.load(\"tiny_digits\")', namespace)",
+        '    exec(\'found = imagesets.batches("tiny_digits", "test", records=7)\', namespace)',
+        "    exec('print(train, [len(one) for one in found])', namespace)",
+        "asyncio.run(cell())",
+        "print(repr(sys.stderr.getvalue()))",
+    )
+    count = len(publisher.splits["tiny_digits", "train"][1])
+    assert said == f"<tiny_digits/train: {count} records of 4×3×1, 3 classes> [7, 5]\n''\n"
+
+
+def test_offline_no_server_is_asked(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(b"", folder(publisher.mirror)) as server:
+        monkeypatch.setenv("IMAGESETS_MIRROR", server.url)
+        with pytest.raises(ArchiveUnavailable, match="offline, and no mirror folder"):
+            imagesets.load("tiny_digits")
+        assert server.requests == []
+        monkeypatch.delenv("IMAGESETS_OFFLINE")
+        assert len(imagesets.load("tiny_digits")) == 30
 
 
 PUBLIC = {
@@ -409,13 +465,67 @@ PUBLIC = {
 }
 
 
+FOR_FRAMEWORKS = {
+    "torch.dataset": (
+        "(dataset: 'str', split: 'str' = 'train', transform: 'Transform | None' = None) -> 'Images'"
+    ),
+    "torch.stream": (
+        "(dataset: 'str', split: 'str' = 'train', *, buffer: 'int' = 20000, seed: 'int' = 0)"
+        " -> 'Iterator[tuple[torch.Tensor, int]]'"
+    ),
+    "tensorflow.dataset": ("(dataset: 'str', split: 'str' = 'train') -> 'Any'"),
+    "grain.source": ("(dataset: 'str', split: 'str' = 'train') -> 'Source'"),
+}
+
+
 def test_public_names_and_signatures_stay_as_they_are() -> None:
     others = {"About", "ImagesetsError", "Records", "__version__"}
     assert {*imagesets.__all__} == {*PUBLIC} | others == {*dir(imagesets)}
     for name, signature in PUBLIC.items():
-        function = getattr(imagesets, name)
-        assert str(inspect.signature(function)) == signature
-        assert "Raises:" in function.__doc__ or name == "names"
+        assert str(inspect.signature(getattr(imagesets, name))) == signature
+    for name, signature in FOR_FRAMEWORKS.items():
+        module, _, function = name.partition(".")
+        found = getattr(importlib.import_module(f"pipelines.{module}"), function)
+        assert str(inspect.signature(found)) == signature
+        assert "Raises:" in found.__doc__
+    assert [*inspect.signature(imagesets.Records).parameters] == [
+        *("dataset", "split", "images", "labels", "classes", "coarse_labels", "coarse_classes")
+    ]
+    assert [*inspect.signature(imagesets.About).parameters] == [
+        *("name", "title", "description", "quirks", "shape", "classes", "coarse_classes"),
+        *("splits", "counts", "mean", "std", "homepage", "licence", "citation"),
+        "acknowledgements",
+    ]
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_function_tells_its_arguments_errors_and_an_example(name: str) -> None:
+    function = getattr(imagesets, name)
+    said = inspect.getdoc(function) or ""
+    assert "Raises:" in said
+    assert "Example:\n    >>> " in said
+    told = re.search(r"Args:\n((?:    .*\n)+)", said)
+    parameters = [*inspect.signature(function).parameters]
+    assert all(one in (told[1] if told else "") for one in parameters)
+    if name in ("load", "arrays", "table", "batches", "trace"):
+        text = said + (imagesets.Records.__doc__ or "" if name == "load" else "")
+        assert "uint8" in text
+        assert re.search(r"shape \(|fixed_size_binary of", text)
+
+
+@pytest.mark.slow
+def test_every_example_is_true_of_the_official_mnist(
+    mirror: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGESETS_MIRROR", str(mirror))
+    monkeypatch.setenv("IMAGESETS_DATA", str(tmp_path / "data"))
+    finder, runner = doctest.DocTestParser(), doctest.DocTestRunner()
+    for name in PUBLIC:
+        text = getattr(imagesets, name).__doc__
+        names = {"imagesets": imagesets, "numpy": np}
+        tried = runner.run(finder.get_doctest(text, names, name, None, None))
+        assert tried.attempted
+        assert not tried.failed
 
 
 FRAMEWORKS = {
@@ -458,3 +568,93 @@ def test_progress_is_shown_on_a_terminal_and_nowhere_else(
     assert capsys.readouterr().err == (
         "".join(f"\r\x1b[Kmnist: {percent} %" for percent in (25, 50, 75, 100)) + "\r\x1b[K"
     )
+
+
+def _as_made_by(data: Path, path: str, version: str, **changed: Any) -> provenance.Provenance:
+    """Have an artefact's provenance say that another release made it, and otherwise."""
+    store = Folder(data)
+    known = provenance.latest(store, path)
+    assert known
+    run = replace(known.run, versions={**known.run.versions, "imagesets": version})
+    known = replace(known, run=run, code_version="9.9", **changed)
+    provenance.write_pending(store, known)
+    provenance.promote(store, path)
+    beside = data / layout.sidecar(path)
+    if beside.exists():
+        beside.write_bytes(provenance.sidecar(known))
+    shutil.rmtree(data / ".seen", ignore_errors=True)
+    hashing.forget()
+    return known
+
+
+TABLE, ARRAYS = "tables/tiny_digits/test.parquet", "exports/tiny_digits/test_npy"
+
+
+@pytest.mark.parametrize("version", ["0.1.0", "99.0.1"])
+@pytest.mark.parametrize("verify", [False, True])
+def test_what_another_release_made_stays_arrays_too(
+    publisher: Publisher, data: Path, version: str, verify: bool
+) -> None:
+    folder = imagesets.arrays("tiny_digits", "test")
+    known = [_as_made_by(data, path, version) for path in (TABLE, ARRAYS)]
+    before = [(data / path).stat().st_ino for path in (TABLE, ARRAYS)]
+
+    assert imagesets.arrays("tiny_digits", "test", verify=verify) == folder
+    assert len(imagesets.load("tiny_digits", "test", verify=verify)) == 12
+
+    assert [(data / path).stat().st_ino for path in (TABLE, ARRAYS)] == before
+    assert [provenance.latest(Folder(data), path) for path in (TABLE, ARRAYS)] == known
+    verdicts = {one.path: one.condition for one in imagesets.verify("tiny_digits")}
+    newer = version == "99.0.1"
+    assert verdicts[TABLE] == verdicts[ARRAYS] == ("whole" if newer else "stale")
+
+
+def test_arrays_are_made_from_a_newer_table_which_stays(publisher: Publisher, data: Path) -> None:
+    images = publisher.splits["tiny_digits", "test"][0]
+    imagesets.load("tiny_digits", "test")
+    known = _as_made_by(data, TABLE, "99.0.1", parameters={"records": 12, "classes": ["x"]})
+    before = (data / TABLE).stat().st_ino
+
+    folder = imagesets.arrays("tiny_digits", "test")
+
+    np.testing.assert_array_equal(np.load(folder / "images.npy"), images[..., 0])
+    assert (data / TABLE).stat().st_ino == before
+    assert provenance.latest(Folder(data), TABLE) == known
+    assert imagesets.arrays("tiny_digits", "test", verify=True) == folder
+
+
+@pytest.mark.parametrize("path", [TABLE, ARRAYS])
+def test_what_a_newer_release_made_of_other_files_is_left_and_said(
+    publisher: Publisher, data: Path, path: str
+) -> None:
+    imagesets.arrays("tiny_digits", "test")
+    inputs = provenance.latest(Folder(data), path).inputs  # type: ignore[union-attr]
+    _as_made_by(data, path, "99.0.1", inputs=(replace(inputs[0], sha256="0" * 64), *inputs[1:]))
+    before = (data / path).stat().st_ino
+
+    with pytest.raises(MadeByNewer, match=r"was made by Imagesets 99\.0\.1, from other files"):
+        imagesets.arrays("tiny_digits", "test")
+
+    assert (data / path).stat().st_ino == before
+
+
+def test_arrays_that_somebody_wrote_to_are_made_again_whoever_made_them(
+    publisher: Publisher, data: Path
+) -> None:
+    images = publisher.splits["tiny_digits", "test"][0]
+    folder = imagesets.arrays("tiny_digits", "test")
+    _as_made_by(data, ARRAYS, "99.0.1")
+    (folder / "images.npy").write_bytes(b"other")
+
+    np.testing.assert_array_equal(
+        np.load(imagesets.arrays("tiny_digits", "test") / "images.npy"), images[..., 0]
+    )
+
+
+def test_arrays_of_other_options_are_made_again(publisher: Publisher, data: Path) -> None:
+    folder = imagesets.arrays("tiny_digits", "test")
+    parameters = provenance.latest(Folder(data), ARRAYS).parameters  # type: ignore[union-attr]
+    _as_made_by(data, ARRAYS, "0.1.0", parameters=parameters | {"flat": True})
+    before = folder.stat().st_ino
+
+    assert imagesets.arrays("tiny_digits", "test").stat().st_ino != before
