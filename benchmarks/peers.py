@@ -610,9 +610,11 @@ def of_both(found: Sequence[Found], what: str, of: int) -> str:
             said.append(f"{value:.0f} MiB")
         else:
             said.append((seconds if what in ("first", "cold") else milliseconds)(value))
+    if {*said} == {"–"}:
+        return "–"
     if len({one.rpartition(" ")[2] for one in said}) == 1:  # the same unit, once
         said[:-1] = [one.rpartition(" ")[0] for one in said[:-1]]
-    return " / ".join(said) if any(said) else "–"
+    return " / ".join(said)
 
 
 def loading_table(
