@@ -135,7 +135,7 @@ def load():
     return found["image"][:], found["label"][:]
 """,
         "**/*-train.arrow",
-        "the number of records",
+        "the number of records, and that a PNG can be read",
         "Arrow of PNGs",
         ("datasets",),
     ),
@@ -148,7 +148,7 @@ def load():
     return found.data["image"], found.data["label"]
 """,
         "**/*-train.arrow",
-        "the number of records",
+        "the number of records, and that a PNG can be read",
         "Arrow of PNGs",
         ("datasets",),
     ),
