@@ -8,7 +8,7 @@ DEVELOPED := .venv/developed
 READERS := .venv-readers
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-quick test-readers check ui bench lock clean
+.PHONY: help run test test-quick test-wheel test-readers check ui bench bench-peers lock clean
 # Empty is off: dozens of processes that tests start need not compile the same modules again.
 export PYTHONDONTWRITEBYTECODE :=
 # Tests of a file stay together, and share what they have built. Many wait for servers and other
@@ -28,6 +28,10 @@ test: $(DEVELOPED) ## run all tests
 test-quick: $(DEVELOPED) ## run what needs no build, no server and no other process
 	$(PYTEST) -m 'not slow'
 
+test-wheel: $(DEVELOPED) ## try the wheel in an empty environment of every Python there is
+	IMAGESETS_TEST_REGISTRIES=1 $(BIN)/python -m pytest tests/library/test_interpreters.py \
+	  -n auto --dist load
+
 test-readers: $(DEVELOPED) $(READERS)/installed ## read every export with its real readers
 	@echo "Small sets take about 4 minutes; the official ones, where IMAGESETS_MIRROR is set, several" \
 	  "times as long, and 2 GB for that time."
@@ -44,6 +48,9 @@ ui: $(READY) ## open the Dagster UI on the same runs (PORT=3000)
 
 bench: $(DEVELOPED) ## measure speed and memory (set IMAGESETS_MIRROR to a folder)
 	$(BIN)/python -m benchmarks.speed
+
+bench-peers: $(READERS)/installed ## measure the library beside its peers, as docs/library.md shows it
+	$(READERS)/bin/python -m benchmarks.peers --markdown
 
 # Both name the same version of what both name.
 LOCKED := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \

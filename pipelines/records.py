@@ -19,7 +19,7 @@ Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Batch:
     """Some consecutive records of a split.
 
@@ -35,6 +35,10 @@ class Batch:
     def __len__(self) -> int:
         """Return the number of records."""
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        """Return for example `<256 records of 28×28×1>`: no pixels, which would fill the screen."""
+        return f"<{len(self):,} records of {'×'.join(map(str, self.images.shape[1:]))}>"
 
 
 @dataclass(frozen=True, slots=True)

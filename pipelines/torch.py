@@ -52,6 +52,11 @@ class Images(Mapped):
         super().__init__(folder)
         self.transform = transform
 
+    def __repr__(self) -> str:
+        """Return how many records there are, of what shape, and where they lie."""
+        shape = "×".join(map(str, self.images.shape[1:]))
+        return f"<{len(self):,} records of {shape}, mapped from {self.folder}>"
+
     def __getitem__(self, index: int) -> tuple[Any, int]:
         """Return a record."""
         image, labels = self._batch([index])

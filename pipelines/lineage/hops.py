@@ -52,7 +52,7 @@ class Hop:
         return not self.problem
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Chain:
     """The way back from an artefact, or from one row of it: the nearest hop first.
 
@@ -70,6 +70,12 @@ class Chain:
     def holds(self) -> bool:
         """Whether every hop does."""
         return all(hop.holds for hop in self.hops)
+
+    def __repr__(self) -> str:
+        """Return for example `<mnist/test:1234: 7 hops, all hold>`: no pixels."""
+        failed = sum(not hop.holds for hop in self.hops)
+        said = f"{failed} of them broken" if failed else "all hold"
+        return f"<{self.artefact}: {len(self.hops)} hops, {said}>"
 
 
 @dataclass(frozen=True, slots=True)

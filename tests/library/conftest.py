@@ -7,11 +7,17 @@ from pathlib import Path
 import pytest
 
 from tests.builders import Publisher, publish
+from tests.library import wheels
 
 
 @pytest.fixture(scope="session")
 def _published(tmp_path_factory: pytest.TempPathFactory) -> Publisher:
     return publish(tmp_path_factory.mktemp("published"))
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return wheels.build(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture

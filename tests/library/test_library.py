@@ -276,6 +276,7 @@ def test_batches_are_the_split_in_order(publisher: Publisher, records: int) -> N
     found = list(imagesets.batches("tiny_colours", "train", records=records))
 
     assert {len(batch) for batch in found[:-1]} <= {records}
+    assert repr(found[0]) == f"<{len(found[0])} records of 4×4×3>"
     np.testing.assert_array_equal(np.concatenate([batch.images for batch in found]), images)
     np.testing.assert_array_equal(np.concatenate([batch.labels for batch in found]), labels)
     together = np.concatenate([np.asarray(batch.coarse_labels) for batch in found])
@@ -353,6 +354,7 @@ def test_a_record_is_traced_to_its_publishers_bytes_and_all_of_it_verified(
     chain = imagesets.trace("tiny_letters", "test", 5)
 
     assert chain.holds
+    assert repr(chain) == f"<tiny_letters/test:5: {len(chain.hops)} hops, all hold>"
     assert chain.facts["label"] == labels[5]
     np.testing.assert_array_equal(chain.image, images[5])
     assert all(verdict.is_whole for verdict in imagesets.verify("tiny_letters", deep=True))
@@ -523,6 +525,28 @@ def test_every_example_is_true_of_the_official_mnist(
         tried = runner.run(finder.get_doctest(text, names, name, None, None))
         assert tried.attempted
         assert not tried.failed
+
+
+FRAMEWORKS = {
+    "torch.dataset": (
+        "(dataset: 'str', split: 'str' = 'train', transform: 'Transform | None' = None) -> 'Images'"
+    ),
+    "torch.stream": (
+        "(dataset: 'str', split: 'str' = 'train', *, buffer: 'int' = 20000, seed: 'int' = 0)"
+        " -> 'Iterator[tuple[torch.Tensor, int]]'"
+    ),
+    "tensorflow.dataset": "(dataset: 'str', split: 'str' = 'train') -> 'Any'",
+    "grain.source": "(dataset: 'str', split: 'str' = 'train') -> 'Source'",
+}
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_signatures_of_the_parts_for_frameworks_stay_as_they_are(name: str) -> None:
+    """They are tried in the readers' environment; here none of the frameworks is installed."""
+    module, _, function = name.partition(".")
+    found = getattr(importlib.import_module(f"pipelines.{module}"), function)
+    assert str(inspect.signature(found)) == FRAMEWORKS[name]
+    assert "Raises:" in found.__doc__
 
 
 def test_progress_is_shown_on_a_terminal_and_nowhere_else(

@@ -7,29 +7,17 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 
 from tests.builders import Publisher
+from tests.library import wheels
+from tests.library.wheels import ROOT
 from tests.waiting import within
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-DOCUMENT = ROOT / "docs/library.md"
-
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-    [found] = folder.glob("*.whl")
-    return found
 
 
 def _in_git(folder: str) -> list[str]:
@@ -53,19 +41,6 @@ def test_the_wheel_holds_the_library_and_the_catalogue_and_nothing_else(wheel: P
     assert "imagesets/py.typed" in found
 
 
-def _needed(name: str, seen: set[str]) -> Iterator[metadata.Distribution]:
-    """A distribution and all that it needs, without its extras."""
-    if (key := re.sub("[-_.]+", "-", name).lower()) in seen:
-        return
-    seen.add(key)
-    found = metadata.distribution(name)
-    yield found
-    for text in found.requires or ():
-        requirement = Requirement(text)
-        if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            yield from _needed(requirement.name, seen)
-
-
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder to import from: the wheel, and links to what that asks for."""
@@ -73,16 +48,11 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
     [facts] = metadata.distributions(path=[str(folder)])
-    seen: set[str] = set()
-    for text in facts.requires or ():
-        requirement = Requirement(text)
-        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        for distribution in _needed(requirement.name, seen):
-            for file in distribution.files or ():
-                top = file.parts[0]
-                if top != ".." and not (folder / top).exists():
-                    (folder / top).symlink_to(Path(str(distribution.locate_file(top))))
+    for distribution in wheels.needed(facts):
+        for file in distribution.files or ():
+            top = file.parts[0]
+            if top != ".." and not (folder / top).exists():
+                (folder / top).symlink_to(Path(str(distribution.locate_file(top))))
     return folder
 
 
@@ -136,19 +106,11 @@ def test_the_built_in_catalogue_comes_along(environment: Path, tmp_path: Path) -
     assert {"mnist", "fashion_mnist", "emnist_letters", "cifar10", "cifar100"} <= {*said.split()}
 
 
-def _blocks() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", DOCUMENT.read_text("utf-8"), re.DOTALL)
-
-
 def test_every_line_of_its_document_runs(
     environment: Path, publisher: Publisher, tmp_path: Path
 ) -> None:
-    """But for frameworks, which the tests of readers have. Here `mnist` is a tiny set."""
-    lines = [block for block in _blocks() if not re.search("torch|tensorflow", block)]
-    assert len(lines) >= 5
-    code = "\n".join(lines).replace('"mnist"', '"tiny_digits"').replace("1234", "3")
-
-    python(environment, code, home=tmp_path)
+    """Here `mnist` is a tiny set."""
+    python(environment, wheels.lines("tiny_digits", 3), home=tmp_path)
 
 
 def test_types_of_a_user_are_checked(environment: Path, tmp_path: Path) -> None:
