@@ -18,10 +18,6 @@ from tests.assets.project import DATASETS, Project, Site
 from tests.servers import serving
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "sources(*names): `project` and `built` have these alone")
-
-
 @pytest.fixture(scope="session")
 def _published_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return Project.publish(tmp_path_factory.mktemp("published"))
