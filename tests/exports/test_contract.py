@@ -49,10 +49,14 @@ CHOSEN = [
 
 @dataclass(frozen=True)
 class Made:
-    """A data folder of three tiny datasets up to their statistics, and what there can be."""
+    """A data folder of three tiny datasets up to their statistics, and what there can be.
+
+    only: names of products; empty: all that there are.
+    """
 
     store: Folder
     plan: plan.Plan
+    only: frozenset[str] = frozenset()
 
     def products(self) -> Iterator[tuple[Planned, Product]]:
         """Every export and description that is made from archives, tables or statistics alone.
@@ -62,6 +66,8 @@ class Made:
         long: set[str] = set()
         for planned in self.plan.artefacts.values():
             product = planned.product
+            if product and self.only and product.name not in self.only:
+                continue
             if product and {*product.needs} <= {*stages.BASIC} and product.name not in long:
                 yield planned, product
                 if product.reproducible == "one machine":
