@@ -7,6 +7,7 @@ import gc
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from multiprocessing.context import ForkServerContext
@@ -30,6 +31,12 @@ settings.register_profile(
 )
 settings.register_profile("nightly", max_examples=3400, print_blob=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+# A shell that starts these tests in the background tells them to ignore Ctrl-C, and so would all
+# that they start: some of it has to obey.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 MEMORY = Path("/dev/shm")  # files that live in memory, where a system has such a folder
