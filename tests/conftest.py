@@ -64,11 +64,13 @@ SLOW_FIXTURES = {
 # Files that take longest, the longest first. They begin first: a worker that takes up one of them
 # when the others are nearly done would be waited for. A new file need not be here.
 LONGEST = (
-    *("test_browser", "test_workspace", "test_automation", "test_extending", "test_executions"),
-    *("test_refresh", "test_random_walk", "test_trust", "test_secrets", "test_tracing"),
-    *("test_failures", "test_official", "test_nothing_to_do", "test_command_line", "test_postgres"),
-    *("test_kills", "test_killed_builds", "test_bombs", "test_reproducible", "test_fetching"),
-    "test_tables",
+    *("test_browser", "test_extending", "test_workspace", "test_verify", "test_automation"),
+    *("test_abandoned", "test_cancelling", "test_benchmark", "test_records_in_browser"),
+    *("test_embedding", "test_executions", "test_refresh", "test_trust", "test_contract"),
+    *("test_tracing", "test_command_line", "test_card_in_a_browser", "test_failures"),
+    *("test_random_walk", "test_official", "test_secrets", "test_hostile", "test_turns"),
+    *("test_browsing_in_a_browser", "test_fetching", "test_nothing_to_do", "test_postgres"),
+    *("test_kills", "test_killed_builds", "test_bombs", "test_reproducible", "test_tables"),
 )
 
 
@@ -141,7 +143,12 @@ def processes() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         [
-            *("pipelines.archives", "tests.archives.test_kills", "tests.assets.forked", "sqlite3"),
+            *(
+                "pipelines.archives",
+                "tests.archives.test_kills",
+                "tests.assets.preloaded",
+                "sqlite3",
+            ),
             "tests.frozen",
         ]
     )
