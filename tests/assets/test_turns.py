@@ -19,6 +19,8 @@ from tests.assets.forked import Forked
 from tests.assets.project import Project, made, serving, states
 from tests.waiting import until, within
 
+pytestmark = pytest.mark.sources("tiny_digits", "tiny_letters")
+
 WAITS = "waiting for tiny_letters: somebody works on it"
 
 
