@@ -19,13 +19,11 @@ from dagster._core.test_utils import freeze_time
 from assets import checks
 from assets.running import integrity, mirrors, overview, runs
 from tests.assets.conftest import Command
-from tests.assets.project import DATASETS, Project, Site, environment, executing, of_all
+from tests.assets.project import DATASETS, Project, Site, environment, executing
 from tests.assets.test_refresh import looked
 from tests.assets.test_status import rows
 from tests.assets.test_verify import ARCHIVE, TABLE, flip
 from tests.waiting import within
-
-pytestmark = pytest.mark.sources("tiny_digits")
 
 
 @contextmanager
@@ -57,7 +55,6 @@ def times_told(project: Project, key: dg.AssetKey) -> int:
         return len(instance.fetch_materializations(key, limit=99).records)
 
 
-@of_all
 def test_a_build_tells_the_figures_of_status_and_when_they_were_so(
     project: Project, command: Command
 ) -> None:
@@ -124,7 +121,6 @@ def test_a_look_at_mirrors_is_told_at_once(
     assert verdict(instance).severity is dg.AssetCheckSeverity.WARN
 
 
-@pytest.mark.sources("tiny_letters")
 @pytest.mark.parametrize("executor", ["in_process", "multiprocess"])
 def test_a_run_of_the_ui_tells_the_overview_once_it_is_over(
     project: Project, executor: str
@@ -174,7 +170,6 @@ def test_where_nothing_was_ever_made_the_overview_does_not_say_that_all_is_well(
 # --- archives and their mirrors -------------------------------------------------------------------
 
 
-@of_all
 def test_after_a_build_no_check_of_archives_is_left_unanswered(built: Project) -> None:
     graph = built.definitions().resolve_asset_graph()
     with records(built) as instance:
@@ -227,7 +222,6 @@ def test_mirrors_that_nobody_looked_at_for_nine_days_are_overdue(
     assert found == [FreshnessState.PASS, FreshnessState.WARN, FreshnessState.FAIL]
 
 
-@of_all
 def test_a_verification_of_everything_is_fresh_for_nine_days_and_a_deep_one_for_a_month(
     built: Project, command: Command
 ) -> None:
