@@ -201,6 +201,7 @@ def drawn(goal: Path, classes: list[str], records: int = 400) -> Image.Image:
     return Image.open(io.BytesIO(goal.read_bytes()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("classes", [1, 10, 11, 62, 256])  # on one map, and on one each
 def test_any_number_of_classes_is_drawn_as_wide_as_a_page(tmp_path: Path, classes: int) -> None:
     picture = drawn(tmp_path / "map.png", [f"a class with a name {n}" for n in range(classes)])
