@@ -7,6 +7,7 @@ import gc
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from multiprocessing.context import ForkServerContext
@@ -21,15 +22,21 @@ from tests import builders
 # How many examples a property is tried with: HYPOTHESIS_PROFILE=dev (the default), ci or nightly.
 # Properties keep a cap of their own (`max_examples` beside them), so that they take seconds always;
 # only test_hostile.py has none and follows the profile. It walks eight kinds of input: 8 × 100
-# mutated inputs for developers, 8 × 200 (1,600, the same ones each time) in CI, and 8 × 3,400
-# (27,200, others each time) in the nightly run. None has a deadline: an example that takes long
+# mutated inputs for developers and in CI (there the same ones each time), and 8 × 3,400 (27,200,
+# others each time) in the nightly run. None has a deadline: an example that takes long
 # says that the machine is busy, and pytest ends a test that hangs.
 settings.register_profile("dev", max_examples=100, deadline=None)
 settings.register_profile(
-    "ci", max_examples=200, derandomize=True, database=None, print_blob=True, deadline=None
+    "ci", max_examples=100, derandomize=True, database=None, print_blob=True, deadline=None
 )
 settings.register_profile("nightly", max_examples=3400, print_blob=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+# A shell that starts these tests in the background tells them to ignore Ctrl-C, and so would all
+# that they start: some of it has to obey.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 MEMORY = Path("/dev/shm")  # files that live in memory, where a system has such a folder
@@ -57,11 +64,13 @@ SLOW_FIXTURES = {
 # Files that take longest, the longest first. They begin first: a worker that takes up one of them
 # when the others are nearly done would be waited for. A new file need not be here.
 LONGEST = (
-    *("test_browser", "test_workspace", "test_automation", "test_extending", "test_executions"),
-    *("test_refresh", "test_random_walk", "test_trust", "test_secrets", "test_tracing"),
-    *("test_failures", "test_official", "test_nothing_to_do", "test_command_line", "test_postgres"),
-    *("test_kills", "test_killed_builds", "test_bombs", "test_reproducible", "test_fetching"),
-    "test_tables",
+    *("test_browser", "test_extending", "test_workspace", "test_verify", "test_automation"),
+    *("test_abandoned", "test_cancelling", "test_benchmark", "test_records_in_browser"),
+    *("test_embedding", "test_executions", "test_refresh", "test_trust", "test_contract"),
+    *("test_tracing", "test_command_line", "test_card_in_a_browser", "test_failures"),
+    *("test_random_walk", "test_official", "test_secrets", "test_hostile", "test_turns"),
+    *("test_browsing_in_a_browser", "test_fetching", "test_nothing_to_do", "test_postgres"),
+    *("test_kills", "test_killed_builds", "test_bombs", "test_reproducible", "test_tables"),
 )
 
 
@@ -134,7 +143,12 @@ def processes() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         [
-            *("pipelines.archives", "tests.archives.test_kills", "tests.assets.forked", "sqlite3"),
+            *(
+                "pipelines.archives",
+                "tests.archives.test_kills",
+                "tests.assets.preloaded",
+                "sqlite3",
+            ),
             "tests.frozen",
         ]
     )

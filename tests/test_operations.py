@@ -15,7 +15,7 @@ from assets.running import runs
 from assets.settings import ROOT, Settings, variables
 from pipelines import products, stages
 from tests.assets.project import Project, environment
-from tests.assets.test_workspace import UI, free_port, served, without_daemon
+from tests.assets.ui import UI, free_port, served, without_daemon
 from tests.waiting import within
 
 TEXT = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")

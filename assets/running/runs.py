@@ -19,6 +19,7 @@ from typing import Any
 
 import dagster as dg
 from dagster import DagsterEventType
+from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.instance import types as event_log  # which prints what it raises
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
@@ -146,14 +147,17 @@ def execute(
     known = {LAUNCHED_BY: launched_by, SHOWN: launched_by}
     known[abandoned.PROCESS] = abandoned.process(run_id)
     job = definitions.resolve_implicit_global_asset_job_def()
-    result = job._copy(name=name).execute_in_process(
-        instance=instance,
-        asset_selection=list(selection),
-        raise_on_error=False,
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        tags=known | dict(tags or {}),
-        run_id=run_id,
-    )
+    try:
+        result = job._copy(name=name).execute_in_process(
+            instance=instance,
+            asset_selection=list(selection),
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            tags=known | dict(tags or {}),
+            run_id=run_id,
+        )
+    except DagsterExecutionInterruptedError as stop:  # while it was planned: nothing has begun
+        raise KeyboardInterrupt from stop
     if any(_is_interruption(event) for event in result.all_events):
         # Dagster kept that to itself, to close its books, and calls the run a failure.
         stopped = f"Stopped, because {launched_by} was told to stop. What was finished is kept."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pytest
 
 from assets.command_line import main
 from tests.assets.forked import Forked, command_line
-from tests.assets.project import Project, Site
+from tests.assets.project import DATASETS, Project, Site
 from tests.servers import serving
 
 
@@ -23,22 +24,47 @@ def _published_once(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture(scope="session")
-def _built_once(_published_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = _published_once.copied_to(tmp_path_factory.mktemp("built") / "project")
-    assert all(outcome.is_good for outcome in project.build().values())
-    return project
+def _built_once(_built_of: Callable[..., Project]) -> Project:
+    return _built_of(*DATASETS)
+
+
+@pytest.fixture(scope="session")
+def _built_of(
+    _published_once: Project, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Project]:
+    """What returns a project of some sources in which everything is built, once for all tests."""
+
+    @functools.cache
+    def built_of(*sources: str) -> Project:
+        folder = tmp_path_factory.mktemp("built") / "project"
+        project = _published_once.copied_to(folder, *sources)
+        assert all(outcome.is_good for outcome in project.build().values())
+        return project
+
+    return built_of
+
+
+def _sources(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """Which sources a test's project has: all, unless it is marked with those that it needs.
+
+    A project of one source takes a third of the time, whatever is done to it.
+    """
+    marker = request.node.get_closest_marker("sources")
+    return marker.args if marker else DATASETS
 
 
 @pytest.fixture
-def project(_published_once: Project, tmp_path: Path) -> Project:
+def project(request: pytest.FixtureRequest, _published_once: Project, tmp_path: Path) -> Project:
     """A project of the test's own in which nothing is built yet."""
-    return _published_once.copied_to(tmp_path / "project")
+    return _published_once.copied_to(tmp_path / "project", *_sources(request))
 
 
 @pytest.fixture
-def built(_built_once: Project, tmp_path: Path) -> Project:
+def built(
+    request: pytest.FixtureRequest, _built_of: Callable[..., Project], tmp_path: Path
+) -> Project:
     """A project of the test's own in which everything is built."""
-    return _built_once.copied_to(tmp_path / "project")
+    return _built_of(*_sources(request)).copied_to(tmp_path / "project")
 
 
 @pytest.fixture

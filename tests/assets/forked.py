@@ -1,7 +1,7 @@
 """Commands in processes of their own, with streams, signals and exit codes of their own, quickly.
 
 `python -m assets build` takes two seconds to import Dagster. These processes are forked off one
-that has imported it (`processes` in tests/conftest.py), and then do what that command does.
+that has imported it (`preloaded`), and then do what that command does.
 """
 
 from __future__ import annotations
@@ -15,13 +15,6 @@ from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import alembic.command  # noqa: F401 -- what a build would import itself, half a second's worth
-import dagster._core.execution.execute_in_process
-import dagster._core.storage.sqlite_storage  # noqa: F401
-import pandas  # noqa: F401 -- pyarrow does where it is installed
-import upath  # noqa: F401
-
-import pipelines.lineage.verify  # noqa: F401
 from assets.command_line import main
 from tests.assets.project import environment
 from tests.waiting import within

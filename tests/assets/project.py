@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pytest
 
 from assets.definitions import automated
 from assets.running import building
@@ -35,6 +36,9 @@ from tests.waiting import within
 dagster_storage.work_less()
 
 DATASETS = ("tiny_colours", "tiny_digits", "tiny_letters")
+of_all = pytest.mark.sources(*DATASETS)
+"""Marks a test that needs all sources, where those of its file have fewer."""
+
 ARCHIVES = {
     "tiny_colours": ("colours.tar.gz",),
     "tiny_digits": (
@@ -63,9 +67,17 @@ class Project:
     def publish(cls, folder: Path) -> Project:
         return cls(builders.publish(folder / "published"), folder / "data")
 
-    def copied_to(self, folder: Path) -> Project:
-        """The same in another folder, modification times included."""
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The sources that are declared; each has one dataset, of the same name."""
+        return tuple(sorted(path.stem for path in self.publisher.catalogue.glob("*.toml")))
+
+    def copied_to(self, folder: Path, *sources: str) -> Project:
+        """The same in another folder, modification times included; or some sources of it."""
         shutil.copytree(self.publisher.catalogue.parent, folder / "published")
+        for other in {*self.sources} - {*sources} if sources else ():
+            (folder / "published" / "catalogue" / f"{other}.toml").unlink()
+            shutil.rmtree(folder / "published" / "mirror" / other)
         if self.data.exists():
             shutil.copytree(self.data, folder / "data")
         publisher = builders.Publisher(
@@ -82,7 +94,7 @@ class Project:
         mirror = str(self.publisher.mirror)
         chosen = self.settings(mirror=mirror).with_(settings)
         plan = chosen.plan()
-        wanted = plan.declared.select(datasets or DATASETS)
+        wanted = plan.declared.select(datasets or [s for s in DATASETS if s in self.sources])
         outcomes = building.build(chosen, plan, wanted, stages, Display())
         return {outcome.asset: outcome for outcome in outcomes}
 

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
@@ -21,21 +22,20 @@ from dagster import DagsterRunStatus
 from assets.running import abandoned, runs
 from assets.settings import ROOT, Settings
 from tests.assets.project import Project, environment, serving
-from tests.assets.test_processes import wait_for
-from tests.assets.test_workspace import (
+from tests.assets.ui import (
     LAUNCH,
     LOCATIONS,
     REPOSITORY,
     SAW,
     TURN_ON,
     UI,
-    _command_line,
-    _descendants,
-    _materialize,
-    _wait,
+    command_of,
+    descendants,
     free_port,
+    materialize,
     served,
 )
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.slow,
@@ -49,8 +49,8 @@ ARCHIVES = ["tiny_letters", "archives"]
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Project:
-    return Project.publish(tmp_path)
+def project(_published_once: Project, tmp_path: Path) -> Project:
+    return _published_once.copied_to(tmp_path / "project", "tiny_letters")
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def _kill(pids: list[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):  # one may end by itself meanwhile
             os.kill(pid, signal.SIGKILL)
-    wait_for(lambda: not any(_command_line(pid) for pid in pids))
+    until(lambda: not any(command_of(pid) for pid in pids))
 
 
 def test_a_build_that_was_killed_is_closed_and_says_why(project: Project, stalled: str) -> None:
@@ -102,8 +102,8 @@ def test_a_build_that_was_killed_is_closed_and_says_why(project: Project, stalle
     with subprocess.Popen(
         [*command, "--mirror", stalled], cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL
     ) as process:
-        wait_for((project.data / "dagster/history/runs.db").exists)
-        wait_for(lambda: _is_started(project))
+        until((project.data / "dagster/history/runs.db").exists)
+        until(lambda: _is_started(project))
         with runs.records(project.settings()) as instance:
             assert abandoned.close(instance) == [], "it is alive"
         process.kill()
@@ -215,43 +215,64 @@ def _run(instance: dg.DagsterInstance) -> dg.DagsterRun:
     return instance.create_run_for_job(some, status=DagsterRunStatus.STARTED)
 
 
-def test_when_all_was_killed_the_next_ui_closes_the_run_and_frees_its_assets(
-    project: Project, stalled: str, tmp_path: Path
-) -> None:
-    with _ui(project, stalled, tmp_path) as ui:
-        launched = ui.ask(LAUNCH, params=_materialize(ARCHIVES))["launchRun"]
-        assert launched["__typename"] == "LaunchRunSuccess", launched
-        _wait(lambda: _is_started(project) and abandoned.PROCESS in _only_run(project).tags)
-        assert _in_progress(ui) == [launched["run"]["runId"]]
-        _kill([ui.pid, *_descendants(ui.pid)])
+@dataclass
+class Revived:
+    """A UI that was started after another, with all its processes, was killed during a run."""
 
-    with _ui(project, stalled, tmp_path) as ui:
-        _wait(lambda: _in_progress(ui) == [])
-    assert _only_run(project).status is DagsterRunStatus.FAILURE
-    assert "is gone without a word" in _last_words(project)
-    assert "was closed: its process is gone" in (tmp_path / "ui.log").read_text()
+    ui: UI
+    project: Project
+    mirror: str
+    log: Path
+
+
+@pytest.fixture(scope="module")
+def revived(
+    _published_once: Project, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Revived]:
+    folder = tmp_path_factory.mktemp("revived")
+    project = _published_once.copied_to(folder / "project", "tiny_letters")
+    with serving(project.publisher.mirror, stall=True) as mirror:
+        with _ui(project, mirror.url, folder) as ui:
+            launched = ui.ask(LAUNCH, params=materialize(ARCHIVES))["launchRun"]
+            assert launched["__typename"] == "LaunchRunSuccess", launched
+            until(lambda: _is_started(project) and abandoned.PROCESS in _only_run(project).tags)
+            assert _in_progress(ui) == [launched["run"]["runId"]]
+            _kill([ui.pid, *descendants(ui.pid)])
+        with _ui(project, mirror.url, folder) as ui:
+            yield Revived(ui, project, mirror.url, folder / "ui.log")
+
+
+def test_when_all_was_killed_the_next_ui_closes_the_run_and_frees_its_assets(
+    revived: Revived,
+) -> None:
+    until(lambda: _in_progress(revived.ui) == [])
+    assert _only_run(revived.project).status is DagsterRunStatus.FAILURE
+    assert "is gone without a word" in _last_words(revived.project)
+    until(lambda: "was closed: its process is gone" in revived.log.read_text())
 
 
 def test_a_daemon_that_is_killed_comes_back_and_so_does_a_code_server_whose_runs_are_closed(
-    project: Project, stalled: str, tmp_path: Path
+    revived: Revived,
 ) -> None:
+    ui, project, log = revived.ui, revived.project, revived.log
+    until(lambda: _members(ui, "dagster._daemon run"))
+    closed_before = log.read_text().count("was closed: its process is gone")
     project.build("tiny_letters")
     shutil.rmtree(project.data / "archives")
-    seen = {f"{stalled}/tiny_letters/letters.zip": "another version"}
-    with _ui(project, stalled, tmp_path) as ui:
-        sensor = {**REPOSITORY, "sensorName": "mirrors_changed"}
-        ui.ask(SAW, selector=sensor, cursor=json.dumps({"changes": 0, "places": seen}))
-        ui.ask(TURN_ON, selector=sensor)
-        _wait(lambda: _runs(project, DagsterRunStatus.STARTED) == ["refresh", "refresh_makes"])
-        [daemon] = _members(ui, "dagster._daemon run")
-        _kill([daemon, *_descendants(daemon)])
-        _wait(lambda: _members(ui, "dagster._daemon run"))
-        assert _runs(project, DagsterRunStatus.STARTED) == ["refresh", "refresh_makes"]
+    seen = {f"{revived.mirror}/tiny_letters/letters.zip": "another version"}
+    sensor = {**REPOSITORY, "sensorName": "mirrors_changed"}
+    ui.ask(SAW, selector=sensor, cursor=json.dumps({"changes": 0, "places": seen}))
+    ui.ask(TURN_ON, selector=sensor)
+    until(lambda: _refreshes(project, DagsterRunStatus.STARTED) == ["refresh", "refresh_makes"])
+    [daemon] = _members(ui, "dagster._daemon run")
+    _kill([daemon, *descendants(daemon)])
+    until(lambda: _members(ui, "dagster._daemon run"))
+    assert _refreshes(project, DagsterRunStatus.STARTED) == ["refresh", "refresh_makes"]
 
-        [code] = _members(ui, "assets.serving.code_server")
-        _kill([code, *_descendants(code)])
-        _wait(lambda: _runs(project, DagsterRunStatus.FAILURE) == ["refresh", "refresh_makes"])
-        _wait(lambda: _loaded(ui))
+    [code] = _members(ui, "assets.serving.code_server")
+    _kill([code, *descendants(code)])
+    until(lambda: _refreshes(project, DagsterRunStatus.FAILURE) == ["refresh", "refresh_makes"])
+    until(lambda: _loaded(ui))
     with runs.records(project.settings()) as instance:
         by_name = {run.job_name: run for run in instance.get_runs()}
         group = instance.get_run_group(by_name["refresh"].run_id)
@@ -262,19 +283,21 @@ def test_a_daemon_that_is_killed_comes_back_and_so_does_a_code_server_whose_runs
     assert parent.tags["imagesets/started"] == child.run_id
     by = f"refresh {parent.run_id[:8]}"
     assert child.tags["imagesets/launched_by"] == child.tags["user"] == by
-    log = (tmp_path / "ui.log").read_text()
-    assert "warning: the daemon ended by itself" in log
-    assert "warning: the code server ended by itself" in log
-    assert log.count("was closed: its process is gone") == 2
+    until(lambda: log.read_text().count("was closed: its process is gone") > closed_before + 1)
+    text = log.read_text()
+    assert "warning: the daemon ended by itself" in text
+    assert "warning: the code server ended by itself" in text
+    assert text.count("was closed: its process is gone") == closed_before + 2
 
 
-def _runs(project: Project, status: DagsterRunStatus) -> list[str]:
+def _refreshes(project: Project, status: DagsterRunStatus) -> list[str]:
     with runs.records(project.settings()) as instance:
-        return sorted(run.job_name for run in instance.get_runs() if run.status is status)
+        names = [run.job_name for run in instance.get_runs() if run.status is status]
+    return sorted(name for name in names if name.startswith("refresh"))
 
 
 def _members(ui: UI, command: str) -> list[int]:
-    return [pid for pid in _descendants(ui.pid) if command in _command_line(pid)]
+    return [pid for pid in descendants(ui.pid) if command in command_of(pid)]
 
 
 def _loaded(ui: UI) -> bool:
@@ -289,8 +312,8 @@ def test_a_build_that_is_stopped_is_cancelled_and_no_failure(
     with subprocess.Popen(
         [*command, "--mirror", stalled], cwd=ROOT, env=environment(), stderr=subprocess.DEVNULL
     ) as process:
-        wait_for((project.data / "dagster/history/runs.db").exists)
-        wait_for(lambda: _has_begun(project))
+        until((project.data / "dagster/history/runs.db").exists)
+        until(lambda: _has_begun(project))
         process.send_signal(signal.SIGINT)
     assert process.returncode == 130
     assert _only_run(project).status is DagsterRunStatus.CANCELED

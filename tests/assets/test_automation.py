@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,9 +21,11 @@ from pipelines.archives import fetching
 from pipelines.errors import UnknownName
 from pipelines.stages import DEFAULT
 from tests import builders
-from tests.assets.project import DATASETS, Project, Site
+from tests.assets.project import DATASETS, Project, Site, of_all
 from tests.assets.test_refresh import figures, version
 from tests.builders import newer_code
+
+pytestmark = pytest.mark.sources("tiny_digits")
 
 if TYPE_CHECKING:
     from dagster._core.definitions.declarative_automation.serialized_objects import (
@@ -50,6 +52,7 @@ def stages(assets: set[str]) -> set[str]:
     return {asset.rpartition("/")[2] for asset in assets}
 
 
+@of_all
 def test_there_is_a_job_for_everything_each_source_and_each_stage(
     everything: dg.Definitions,
 ) -> None:
@@ -79,6 +82,7 @@ def test_jobs_that_make_assets_do_not_look_at_mirrors(everything: dg.Definitions
             assert mirrors.CHECK not in {check.name for check in checks}, job.name
 
 
+@of_all
 def test_every_source_has_a_check_of_its_mirrors_that_nothing_waits_for(
     everything: dg.Definitions,
 ) -> None:
@@ -156,6 +160,7 @@ def test_refresh_and_verification_start_at_the_documented_times_unless_the_setti
     }
 
 
+@pytest.mark.sources("tiny_letters")
 @pytest.mark.parametrize(
     ("name", "deep"), [("weekly_verify", False), ("monthly_deep_verify", True)]
 )
@@ -217,6 +222,7 @@ def tick(built: Project, site: Site, instance: dg.DagsterInstance) -> Ticks:
     return Ticks(built, site.url, instance)
 
 
+@of_all
 def test_the_first_tick_only_records_and_another_version_starts_one_refresh(
     tick: Ticks, site: Site, instance: dg.DagsterInstance
 ) -> None:
@@ -232,6 +238,7 @@ def test_the_first_tick_only_records_and_another_version_starts_one_refresh(
         assert tick() == ([], set(DATASETS), "No mirror has news."), "but somebody looked"
 
 
+@of_all
 def test_a_mirror_that_answers_for_the_first_time_is_only_recorded(tick: Ticks, site: Site) -> None:
     site.gone = True
     assert tick()[0] == []
@@ -240,6 +247,7 @@ def test_a_mirror_that_answers_for_the_first_time_is_only_recorded(tick: Ticks, 
     assert tick() == ([], set(DATASETS), "No mirror has news.")
 
 
+@pytest.mark.sources("tiny_digits", "tiny_letters")
 def test_only_mirrors_of_what_was_made_here_are_looked_at(
     project: Project, site_of_project: Site, instance: dg.DagsterInstance
 ) -> None:
@@ -261,6 +269,7 @@ def test_only_mirrors_of_what_was_made_here_are_looked_at(
     assert sources == {"tiny_letters", "tiny_digits"}
 
 
+@pytest.mark.sources("tiny_colours")
 def test_the_settings_may_name_whose_mirrors_are_looked_at(
     project: Project, site_of_project: Site, instance: dg.DagsterInstance
 ) -> None:
@@ -269,6 +278,7 @@ def test_the_settings_may_name_whose_mirrors_are_looked_at(
     assert tick() == ([], {"tiny_colours"}, "No mirror has news.")
 
 
+@pytest.mark.sources("tiny_letters")
 def test_another_version_at_one_mirror_is_news_each_time(tick: Ticks, built: Project) -> None:
     tick()
     built.publisher.archive("tiny_letters", "letters.zip").write_bytes(b"another")
@@ -291,6 +301,7 @@ def test_a_version_that_comes_back_is_news_again(tick: Ticks, site: Site) -> Non
     assert len(set(keys)) == 4, "Dagster starts one run for a key, ever"
 
 
+@of_all
 def test_a_mirror_that_dies_and_comes_back_is_observed_and_nothing_is_started(
     tick: Ticks, site: Site, instance: dg.DagsterInstance
 ) -> None:
@@ -329,6 +340,7 @@ def test_the_sensor_looks_once_a_day_at_most(everything: dg.Definitions) -> None
     assert sensor.minimum_interval_seconds == 24 * 60 * 60
 
 
+@of_all
 def test_the_cursor_is_small_and_readable(tick: Ticks, site: Site) -> None:
     tick()
     site.etag = '"v2"'
@@ -406,9 +418,12 @@ class Settled:
 
 
 @pytest.fixture(scope="module")
-def _settled_once(_built_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Settled:
+def _settled_once(
+    _built_of: Callable[..., Project], tmp_path_factory: pytest.TempPathFactory
+) -> Settled:
     folder = tmp_path_factory.mktemp("settled")
-    project, records = _built_once.copied_to(folder / "project"), folder / "records"
+    built = _built_of("tiny_digits", "tiny_letters")
+    project, records = built.copied_to(folder / "project"), folder / "records"
     records.mkdir()
     settings = Settings(project.data, project.publisher.catalogue, str(project.publisher.mirror))
     definitions = define(settings, settings.plan())
@@ -436,14 +451,16 @@ def daemon(_settled_once: Settled, settled: Project, tmp_path: Path) -> Iterator
 
 LETTERS = {f"tiny_letters/{name}" for name in ("train", "test")}
 EXPORTS_OF_LETTERS = {f"{table}_{kind}" for table in LETTERS for kind in ("csv", "lmdb")}
-ARCHIVES_OF_ALL = {f"{source}/archives" for source in DATASETS}
+ARCHIVES_OF_ALL = {"tiny_digits/archives", "tiny_letters/archives"}
 
 
 def made_by_default(project: Project, *datasets: str) -> set[str]:
     plan = project.plan()
     return {
         "/".join(asset)
-        for asset in plan.assets(plan.of(plan.declared.select(datasets or DATASETS), DEFAULT))
+        for asset in plan.assets(
+            plan.of(plan.declared.select(datasets or project.sources), DEFAULT)
+        )
     }
 
 
@@ -457,6 +474,7 @@ def test_what_was_never_made_is_asked_for_by_nobody(
     assert daemon.settle() == []
 
 
+@pytest.mark.sources("tiny_digits", "tiny_letters")
 def test_once_a_table_was_made_the_rest_of_its_dataset_is_and_no_others(
     project: Project, instance: dg.DagsterInstance
 ) -> None:
@@ -475,6 +493,7 @@ def test_once_a_table_was_made_the_rest_of_its_dataset_is_and_no_others(
     assert daemon.settle() == [{"tiny_letters/archives"}]
 
 
+@pytest.mark.sources("tiny_digits", "tiny_letters")
 def test_what_the_settings_name_is_asked_for_once_all_together(
     project: Project, instance: dg.DagsterInstance
 ) -> None:
@@ -485,6 +504,7 @@ def test_what_the_settings_name_is_asked_for_once_all_together(
     assert asked == made_by_default(project, *named)
 
 
+@of_all
 def test_a_dataset_that_the_settings_misspell_is_refused_when_the_ui_loads(
     project: Project,
 ) -> None:
@@ -492,12 +512,13 @@ def test_a_dataset_that_the_settings_misspell_is_refused_when_the_ui_loads(
         project.definitions(datasets=("tiny_leters",))
 
 
+@pytest.mark.sources("tiny_letters")
 def test_what_could_not_be_made_is_not_asked_for_at_every_tick(
     project: Project, instance: dg.DagsterInstance
 ) -> None:
     project.publisher.archive("tiny_letters", "letters.zip").unlink()
 
-    asked = Daemon(project, instance, datasets=DATASETS).settle()
+    asked = Daemon(project, instance, datasets=project.sources).settle()
 
     assert sum("tiny_letters/archives" in some for some in asked) == 1
 
@@ -529,10 +550,10 @@ def test_other_bytes_go_through_to_the_last_export_of_their_source(
 
 
 def test_newer_code_asks_for_its_asset_and_what_is_below_if_its_bytes_changed(
-    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+    daemon: Daemon, settled: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     newer_code(monkeypatch, "csv")
-    csv = {f"{source}/{split}_csv" for source in DATASETS for split in ("train", "test")}
+    csv = {f"{source}/{split}_csv" for source in settled.sources for split in ("train", "test")}
     assert daemon.settle() == [csv]
 
     monkeypatch.setattr(fetching, "CODE_VERSION", "newer")

@@ -75,7 +75,9 @@ class Ui:
 def ui(
     browser: BrowserContext, _published_once: Project, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Ui]:
-    project = _published_once.copied_to(tmp_path_factory.mktemp("browser") / "project")
+    project = _published_once.copied_to(
+        tmp_path_factory.mktemp("browser") / "project", "tiny_digits", "tiny_letters"
+    )
     toml = project.publisher.toml("tiny_letters")
     counts = next(line for line in toml.read_text().splitlines() if line.startswith("counts"))
     numbers = [int(number) for number in counts.partition("[")[2].rstrip("]").split(",")]
@@ -167,8 +169,11 @@ def test_statistics_show_the_classes_and_a_chart(ui: Ui) -> None:
     ui.keep("statistics")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("asset", ["train", "train_csv", "statistics", "archives"])
+# What is cut off does not depend on colours: every asset is seen once, one of them in the dark.
+@pytest.mark.parametrize(
+    ("asset", "theme"),
+    [("train", "dark"), ("train_csv", "light"), ("statistics", "light"), ("archives", "light")],
+)
 def test_what_an_asset_tells_is_not_cut_off_on_a_small_screen(
     ui: Ui, asset: str, theme: Literal["light", "dark"]
 ) -> None:
@@ -193,7 +198,7 @@ def test_what_an_asset_tells_is_not_cut_off_on_a_small_screen(
         ui.page.emulate_media(color_scheme="light", reduced_motion="reduce")
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("theme", ["dark"])
 def test_the_overview_stands_on_a_small_screen_and_archives_have_no_check_unanswered(
     ui: Ui, theme: Literal["light", "dark"]
 ) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dagster as dg
@@ -14,16 +13,15 @@ from assets.running import runs
 from assets.settings import ROOT
 from tests import servers
 from tests.assets.project import Project, Server, serving
-from tests.assets.test_workspace import (
+from tests.assets.ui import (
     LAUNCH,
     REPOSITORY,
     UI,
-    _materialize,
-    _wait,
     free_port,
+    materialize,
     served,
 )
-from tests.waiting import within
+from tests.waiting import until, within
 
 pytestmark = pytest.mark.slow
 
@@ -45,31 +43,46 @@ CAN_CANCEL = "query($id: ID!) { runOrError(runId: $id) { ... on Run { canTermina
 GROUP = "query($id: ID!) { runGroupOrError(runId: $id) { ... on RunGroup { runs { id } } } }"
 
 
-@pytest.fixture
-def stalled(built: Project) -> Iterator[Server]:
-    """A mirror that begins to send what is missing, and never ends."""
-    shutil.rmtree(built.data / "archives/tiny_letters")
-    with serving(built.publisher.mirror, stall=True) as server:
+@pytest.fixture(scope="module")
+def lacking(_built_of: Callable[..., Project], tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project in which everything is built but its archive, which is gone."""
+    project = _built_of("tiny_letters").copied_to(tmp_path_factory.mktemp("lacking") / "project")
+    shutil.rmtree(project.data / "archives/tiny_letters")
+    return project
+
+
+@pytest.fixture(scope="module")
+def _mirror(lacking: Project) -> Iterator[Server]:
+    with serving(lacking.publisher.mirror, stall=True) as server:
         yield server
 
 
 @pytest.fixture
-def ui(built: Project, stalled: Server, tmp_path: Path) -> Iterator[UI]:
+def stalled(_mirror: Server) -> Server:
+    """A mirror that begins to send what is missing, and never ends."""
+    _mirror.stalled.clear()
+    return _mirror
+
+
+@pytest.fixture(scope="module")
+def ui(lacking: Project, _mirror: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[UI]:
+    """One UI for all of these: none of the runs makes anything, and each is cancelled."""
     port = free_port()
-    command = ["-m", "assets", "ui", "--port", str(port), "--mirror", stalled.url, "--no-browser"]
-    with served([*command, *built.options], port, tmp_path, PYTHONPATH=str(ROOT)) as found:
+    command = ["-m", "assets", "ui", "--port", str(port), "--mirror", _mirror.url, "--no-browser"]
+    folder = tmp_path_factory.mktemp("ui")
+    with served([*command, *lacking.options], port, folder, PYTHONPATH=str(ROOT)) as found:
         yield found
 
 
 def test_a_run_that_is_cancelled_while_it_fetches_ends(ui: UI, stalled: Server) -> None:
-    run_id = _launched(ui, _materialize(["tiny_letters", "archives"]))
+    run_id = _launched(ui, materialize(["tiny_letters", "archives"]))
     assert stalled.stalled.wait(within(60))
 
     assert _cancelled(ui, run_id)["status"] == "CANCELED"
 
 
 def test_a_refresh_that_is_cancelled_while_it_fetches_leaves_a_child_that_says_so(
-    ui: UI, stalled: Server, built: Project
+    ui: UI, stalled: Server, lacking: Project
 ) -> None:
     selector = {**REPOSITORY, "pipelineName": "refresh"}
     parent_id = _launched(ui, {"selector": selector, "mode": "default"})
@@ -88,15 +101,15 @@ def test_a_refresh_that_is_cancelled_while_it_fetches_leaves_a_child_that_says_s
     assert tags["imagesets/launched_by"] == by
     group = ui.ask(GROUP, id=parent_id)["runGroupOrError"]["runs"]
     assert {run["id"] for run in group} == {parent_id, child_id}, "it stands beside its parent"
-    _no_alarm_is_given(built, child_id)
+    _no_alarm_is_given(lacking, child_id)
 
 
 def test_definitions_are_loaded_anew_while_a_run_goes_on_which_can_still_be_cancelled(
-    ui: UI, stalled: Server, built: Project
+    ui: UI, stalled: Server, lacking: Project
 ) -> None:
-    run_id = _launched(ui, _materialize(["tiny_letters", "archives"]))
+    run_id = _launched(ui, materialize(["tiny_letters", "archives"]))
     assert stalled.stalled.wait(within(60))
-    catalogue = built.publisher.catalogue / "tiny_letters.toml"
+    catalogue = lacking.publisher.catalogue / "tiny_letters.toml"
     told = catalogue.read_text("utf-8")
     title = next(line for line in told.splitlines() if line.startswith("title = "))
 
@@ -110,6 +123,7 @@ def test_definitions_are_loaded_anew_while_a_run_goes_on_which_can_still_be_canc
     assert _run(ui, run_id)["status"] == "STARTED", "an earlier server goes on with it"
     assert ui.ask(CAN_CANCEL, id=run_id)["runOrError"] == {"canTerminate": True}
     assert _cancelled(ui, run_id)["status"] == "CANCELED"
+    catalogue.write_text(told, "utf-8")
 
 
 def _reloaded(ui: UI) -> str:
@@ -150,7 +164,7 @@ def _cancelled(ui: UI, run_id: str) -> Any:
     """Cancel a run, once; return it when it has ended."""
     done = ui.ask(CANCEL, id=run_id)["terminateRun"]
     assert done["__typename"] == "TerminateRunSuccess", done
-    _wait(lambda: _run(ui, run_id)["status"] not in ("STARTED", "CANCELING"))
+    until(lambda: _run(ui, run_id)["status"] not in ("STARTED", "CANCELING"))
     return _run(ui, run_id)
 
 

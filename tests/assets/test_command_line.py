@@ -18,6 +18,7 @@ import pytest
 
 from assets import commands
 from assets.command_line.declaring import declared
+from assets.resources import Options
 from assets.settings import ROOT, folder_or_url
 from tests import builders
 from tests.assets.conftest import Command, Start
@@ -411,6 +412,24 @@ def test_ctrl_c_ends_a_build_in_the_middle_and_nothing_is_half_made(
     assert "dagster" not in out + err
     assert done.returncode == 130
     assert "tiny_digits/train" in made(project.build("tiny_digits"))
+
+
+def test_ctrl_c_while_a_run_is_planned_is_no_error_of_dagsters(
+    project: Project, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pressed: list[bool] = []
+    made = Options.__init__
+
+    def press_once(self: Options, **given: object) -> None:
+        if given and not pressed:  # what was chosen is checked while a run is planned
+            pressed.append(True)
+            signal.raise_signal(signal.SIGINT)
+        made(self, **given)
+
+    monkeypatch.setattr(Options, "__init__", press_once)
+    said = command("build", "tiny_digits", *project.options, *project.mirror)
+    assert pressed
+    assert (said.code, "interrupted; what was finished is kept" in said.stderr) == (130, True)
 
 
 def _here(stdout: str) -> dict[str, str]:

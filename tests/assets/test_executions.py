@@ -18,9 +18,11 @@ from pipelines.errors import ImagesetsError
 from tests import builders
 from tests.assets import records
 from tests.assets.conftest import Command
-from tests.assets.project import DATASETS, Project, Site, environment, executing
+from tests.assets.project import DATASETS, Project, Site, environment, executing, of_all
 from tests.assets.test_secrets import SECRETS, guarded
 from tests.waiting import within
+
+pytestmark = pytest.mark.sources("tiny_letters")
 
 SOON = dg.RetryPolicy(max_retries=3, delay=0.05, backoff=dg.Backoff.EXPONENTIAL)
 
@@ -64,6 +66,7 @@ def fetched(
     return job.execute_in_process(instance=instance, raise_on_error=False)
 
 
+@of_all
 def test_archives_that_could_not_be_had_are_tried_again_until_they_can(
     built: Project, site: Site, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +161,7 @@ def test_what_will_not_pass_by_itself_is_not_tried_again(
     assert failure.metadata["may_pass"].value is False
 
 
+@pytest.mark.sources("tiny_digits")
 def test_a_broken_format_is_told_in_our_words_and_not_tried_again(
     built: Project, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -186,6 +190,7 @@ def test_a_person_who_waits_is_told_at_once(project: Project, command: Command) 
 # --- gone on with ---------------------------------------------------------------------------------
 
 
+@pytest.mark.sources("tiny_digits")
 def test_a_run_that_failed_goes_on_from_the_failure(
     project: Project, on_disk: dg.DagsterInstance
 ) -> None:
@@ -236,7 +241,7 @@ def test_a_process_for_each_step_makes_the_same_and_records_nothing_that_opens_a
             env=environment(DAGSTER_HOME=str(runs.home(chosen)), **chosen.as_environment()),
             capture_output=True,
             text=True,
-            timeout=within(60),
+            timeout=within(90),
             check=False,
         )
     assert done.returncode == 0, done.stderr

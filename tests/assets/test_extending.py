@@ -26,9 +26,11 @@ from pipelines import catalogue, descriptions, exports, plan, products, stages
 from pipelines.store import Folder, hashing, provenance
 from tests import builders
 from tests.assets.conftest import Command
-from tests.assets.project import DATASETS, Project, made
+from tests.assets.project import Project, made, of_all
 from tests.assets.test_verify import rerecord
 from tests.contributing import DATASET, DESCRIPTION, EXPORT
+
+pytestmark = pytest.mark.sources("tiny_digits")
 
 APPLIES = "applies=lambda dataset: dataset.image.channels == 1"
 OF_GREY = EXPORT.replace("    write=write,", f"    {APPLIES},\n    write=write,")
@@ -161,6 +163,7 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Add]:
 NPY = "exports/tiny_digits/test.npy"
 
 
+@pytest.mark.sources("tiny_colours", "tiny_digits")
 def test_an_export_that_is_added_as_one_module_is_made_told_of_and_verified(
     project: Project, command: Command, add: Add, tmp_path: Path
 ) -> None:
@@ -264,6 +267,7 @@ def test_an_option_of_an_added_export_is_a_setting_everywhere(
     assert "Made 2 of" in command("build", *options, "--no-rows-flat").stdout
 
 
+@of_all
 def test_what_is_added_stands_in_the_ui_with_its_columns_and_in_the_launchpad(
     project: Project, add: Add
 ) -> None:
@@ -350,6 +354,7 @@ CONTENTS = "descriptions/contents.txt"
 ASSET = ("catalogue", "contents")
 
 
+@of_all
 def test_a_description_of_all_datasets_is_made_of_what_is_there_whichever_are_asked_for(
     project: Project, command: Command, add: Add, tmp_path: Path
 ) -> None:
@@ -394,6 +399,7 @@ def test_a_description_of_all_datasets_is_made_of_what_is_there_whichever_are_as
     assert "Small letters" in file.read_text()
 
 
+@of_all
 def test_a_description_of_all_datasets_is_verified_with_all_of_them_and_traced(
     built: Project, command: Command, add: Add
 ) -> None:
@@ -435,6 +441,7 @@ def test_a_description_of_all_datasets_is_verified_with_all_of_them_and_traced(
     assert "Build it: python -m assets build --only contents" in " ".join(said.stderr.split())
 
 
+@pytest.mark.sources("tiny_letters")
 def test_a_description_of_all_datasets_is_not_compared_where_an_archive_is_missing(
     built: Project, command: Command, add: Add
 ) -> None:
@@ -447,6 +454,7 @@ def test_a_description_of_all_datasets_is_not_compared_where_an_archive_is_missi
     assert "uncompared: not all of its archives are here" in said.stdout
 
 
+@pytest.mark.sources("tiny_digits", "tiny_letters")
 def test_a_description_of_all_datasets_stands_apart_in_the_ui_and_follows_nothing_by_itself(
     built: Project, add: Add
 ) -> None:
@@ -459,7 +467,7 @@ def test_a_description_of_all_datasets_stands_apart_in_the_ui_and_follows_nothin
     assert node.description == "All datasets of the catalogue as a list."
     assert {key.to_user_string() for key in node.parent_keys} == {
         f"{name}/{split}{what}"
-        for name in DATASETS
+        for name in built.sources
         for split in ("train", "test")
         for what in ("", "_rows")
     }
@@ -472,9 +480,10 @@ def test_a_description_of_all_datasets_stands_apart_in_the_ui_and_follows_nothin
         done = definitions.resolve_job_def(name).execute_in_process()
         assert "/".join(ASSET) not in materialized(done)
     made_of = turns.sources_of(built.plan(), [ASSET])
-    assert made_of == {*DATASETS}, "nobody replaces what it reads"
+    assert made_of == {*built.sources}, "nobody replaces what it reads"
 
 
+@of_all
 def test_a_description_of_all_datasets_is_of_those_that_it_applies_to(
     built: Project, add: Add
 ) -> None:
@@ -486,10 +495,11 @@ def test_a_description_of_all_datasets_is_of_those_that_it_applies_to(
     assert ASSET not in built.plan().assets()
 
 
+@pytest.mark.sources("tiny_digits", "tiny_letters")
 def test_what_is_of_all_datasets_may_need_a_stage_of_each(project: Project, add: Add) -> None:
     add("descriptions", OF_ALL.replace("needs=(),", 'needs=("statistics",),'))
     found = project.build("tiny_digits", stages=["contents"])
-    assert {f"{name}/statistics" for name in DATASETS} < made(found)
+    assert {f"{name}/statistics" for name in project.sources} < made(found)
 
 
 def test_what_holds_records_is_of_no_catalogue(add: Add) -> None:
@@ -513,6 +523,7 @@ def rerecord_folder(project: Project, path: str) -> None:
         sidecar.write_bytes(provenance.sidecar(said))
 
 
+@pytest.mark.sources("tiny_letters")
 def test_an_added_export_of_several_files_is_one_artefact(
     built: Project, command: Command, add: Add, tmp_path: Path
 ) -> None:
@@ -548,6 +559,7 @@ def test_an_added_export_of_several_files_is_one_artefact(
     assert command("verify", "--deep", *options).code == 0
 
 
+@pytest.mark.sources("tiny_colours")
 def test_a_wrong_coarse_label_of_an_added_export_is_found_by_looking_deep(
     built: Project, command: Command, add: Add
 ) -> None:
@@ -607,6 +619,7 @@ def test_a_dataset_that_is_added_as_one_file_is_made_like_any_other(
     assert "corners/train_csv" in {key.to_user_string() for key in keys}
 
 
+@pytest.mark.sources("tiny_letters")
 def test_an_export_made_from_archives_is_traced_and_verified_without_a_table(
     project: Project, command: Command, add: Add, tmp_path: Path
 ) -> None:
@@ -655,6 +668,7 @@ def test_an_export_made_from_archives_whose_records_nobody_reads_is_made_again(
     assert (said.code, "changed: its bytes are not those" in said.stdout) == (1, True), said.stdout
 
 
+@pytest.mark.sources("tiny_digits", "tiny_letters")
 def test_an_export_whose_library_is_missing_says_how_to_install_it_and_nothing_else_stops(
     built: Project, command: Command, add: Add
 ) -> None:
@@ -717,8 +731,8 @@ def test_a_run_of_everything_leaves_out_what_is_made_on_request_and_a_run_of_tha
 ) -> None:
     add("exports", EXPORT)
     add("descriptions", DESCRIPTION)
-    rows = {f"{name}/{split}_rows" for name in DATASETS for split in ("train", "test")}
-    inventories = {f"{name}/inventory" for name in DATASETS}
+    rows = {f"{name}/{split}_rows" for name in built.sources for split in ("train", "test")}
+    inventories = {f"{name}/inventory" for name in built.sources}
 
     def run(*keys: str, named: tuple[str, ...] = ("csv", "lmdb"), **config: Any) -> set[str]:
         settings = built.settings(mirror=str(built.publisher.mirror), exports=named)
@@ -803,6 +817,7 @@ REPACKED = (
 )
 
 
+@pytest.mark.sources("tiny_digits", "tiny_letters")
 def test_optional_archives_are_fetched_for_what_needs_them_and_for_nothing_else(
     project: Project, command: Command, add: Add, tmp_path: Path
 ) -> None:

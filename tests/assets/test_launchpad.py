@@ -15,6 +15,8 @@ from assets.settings import ROOT, Settings
 from pipelines import stages, tables
 from tests.assets.project import Project, made, moved
 
+pytestmark = pytest.mark.sources("tiny_digits")
+
 EXAMPLE = re.search(r"```yaml\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
 
 

@@ -19,7 +19,9 @@ from assets.settings import ROOT, Settings
 from pipelines import catalogue, products
 from pipelines.declarations import Catalogue
 from pipelines.store import layout
-from tests.assets.project import Project
+from tests.assets.project import Project, of_all
+
+pytestmark = pytest.mark.sources("tiny_digits")
 
 TYPES = {  # as Parquet's own reader calls them, and as people read them
     "dictionary<values=string, indices=int32, ordered=0>": "dictionary<string>",
@@ -58,6 +60,7 @@ def above(spec: dg.AssetSpec) -> dict[str, list[tuple[str, str]]]:
     }
 
 
+@pytest.mark.sources("tiny_colours")
 @pytest.mark.parametrize(
     ("asset", "path"),
     [
@@ -102,6 +105,7 @@ def test_the_columns_of_a_csv_are_those_of_its_header(built: Project) -> None:
     assert f"`{pixels[0]}`, `{pixels[1]}`, …: " in str(shown["pixels"].description)
 
 
+@of_all
 def test_every_column_comes_from_a_column_or_a_member_that_exists(
     declared: Catalogue, specs: dict[str, dg.AssetSpec]
 ) -> None:
@@ -127,6 +131,7 @@ def test_every_column_comes_from_a_column_or_a_member_that_exists(
             assert column in (members.get(asset) or columns(specs[asset])), name
 
 
+@of_all
 def test_pixels_come_from_images_and_labels_from_labels(specs: dict[str, dg.AssetSpec]) -> None:
     shown = above(specs["emnist_letters/test"])
     member = "gzip.zip/gzip/emnist-letters-test-{}-ubyte.gz"

@@ -29,9 +29,9 @@ from pipelines.stages import DEFAULT
 from tests import builders
 from tests.assets.project import Project, Site, environment, executing, serving
 from tests.assets.test_notifications import Chat, chat
-from tests.assets.test_processes import wait_for
 from tests.servers import Handler
 from tests.servers import serving as answering
+from tests.waiting import until
 
 __all__ = ["chat"]
 
@@ -202,7 +202,7 @@ class Operation:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             ) as process:
-                wait_for(stalled.stalled.is_set)
+                until(stalled.stalled.is_set)
                 started = [run for run in self._under_way() if run.run_id not in known]
                 process.kill()
         return max(started, key=lambda run: run.job_name == job).run_id

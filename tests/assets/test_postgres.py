@@ -25,7 +25,7 @@ from pipelines.progress import Display
 from tests.assets.conftest import Start
 from tests.assets.project import Project, states
 from tests.assets.test_secrets import PASSWORD, TOKEN, as_before
-from tests.assets.test_workspace import free_port
+from tests.assets.ui import free_port
 from tests.waiting import within
 
 psycopg2 = pytest.importorskip("psycopg2", reason="PostgreSQL's driver: the extra `postgres`")
@@ -74,7 +74,7 @@ def server() -> Iterator[str]:
                 [postgres, "-D", f"{folder}/data", *options], stdout=log, stderr=log, **how
             )
         try:
-            _wait(process, port, folder / "log")
+            until(process, port, folder / "log")
             yield f"postgresql+psycopg2://imagesets@127.0.0.1:{port}/postgres"
         finally:
             process.send_signal(signal.SIGINT)  # fast shutdown
@@ -83,7 +83,7 @@ def server() -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def until(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     deadline = time.monotonic() + within(60)
     while True:
         try:

@@ -7,14 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from assets.settings import ROOT
-from tests.waiting import within
+from tests.waiting import until, within
 
 # A process that starts another one, says so in a file, and ends in the way that is asked for.
 MEMBER = """
@@ -48,13 +46,6 @@ def alive(pid: int) -> bool:
     return False
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + within(seconds)
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 class Family:
     """Two members, what they started, and the process that keeps them together."""
 
@@ -64,7 +55,7 @@ class Family:
             command = ["bash", "-c", 'trap "" INT; exec "$@"', "bash", *command]
         self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         paths = [folder / str(number) for number in range(len(kinds))]
-        wait_for(lambda: all(path.exists() for path in paths))
+        until(lambda: all(path.exists() for path in paths))
         self.pids = [int(pid) for path in paths for pid in path.read_text().split()]
         assert len(self.pids) == 2 * len(kinds)
 
@@ -103,7 +94,7 @@ def test_a_helper_that_is_killed_is_started_again_and_takes_nobody_along(tmp_pat
 
     os.kill(helper, signal.SIGKILL)
 
-    wait_for((tmp_path / "1").exists)
+    until((tmp_path / "1").exists)
     again = [int(pid) for pid in (tmp_path / "1").read_text().split()]
     assert not alive(helper)
     assert not alive(helpers), "what it had started is ended"
@@ -132,7 +123,7 @@ def test_when_the_parent_is_killed_its_members_are_told_to_end(tmp_path: Path) -
     if family.process.stdout:
         family.process.stdout.close()
 
-    wait_for(lambda: not any(alive(pid) for pid in members))
+    until(lambda: not any(alive(pid) for pid in members))
     for pid in family.pids[1::2]:  # they would end by themselves, as Dagster's servers do
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

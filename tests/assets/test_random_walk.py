@@ -24,7 +24,7 @@ from pipelines.progress import Display
 from pipelines.store import hashing
 from tests.assets import truth
 from tests.assets.conftest import Command
-from tests.assets.project import DATASETS, Project
+from tests.assets.project import Project
 from tests.assets.test_verify import flip, rerecord
 from tests.waiting import within
 
@@ -152,7 +152,7 @@ class Walk:
 
     def rebuild(self) -> str:
         """Somebody builds a dataset."""
-        dataset = self.chance.choice(DATASETS)
+        dataset = self.chance.choice(self.project.sources)
         outcomes = self.project.build(dataset)
         bad = sorted(outcome.asset for outcome in outcomes.values() if not outcome.is_good)
         return f"build {dataset}: {bad or 'all good'}"
@@ -205,6 +205,7 @@ class Walk:
         return {path for name in folders for path in (self.project.data / name).rglob("*")}
 
 
+@pytest.mark.sources("tiny_digits", "tiny_colours")
 @pytest.mark.timeout(300 + 20 * STEPS)
 def test_after_every_step_of_a_random_walk_verify_tells_the_truth(
     project: Project, command: Command, processes: ForkServerContext

@@ -21,8 +21,10 @@ from pipelines.stages import DEFAULT
 from pipelines.store import Folder
 from tests import builders
 from tests.assets.conftest import Start
-from tests.assets.project import ARCHIVES, DATASETS, Project, Site, moved
+from tests.assets.project import ARCHIVES, DATASETS, Project, Site, moved, of_all
 from tests.builders import newer_code
+
+pytestmark = pytest.mark.sources("tiny_digits")
 
 DIGITS_BELOW_TEST = {
     f"tiny_digits/{asset}" for asset in ("test", "test_csv", "test_lmdb", "statistics", "croissant")
@@ -130,6 +132,7 @@ def test_where_nothing_changed_nothing_is_made_or_materialized_or_fetched(
     assert materializations(built, instance) == 0
 
 
+@of_all
 def test_what_mirrors_say_is_told_of_them_as_numbers(
     refresh: Refresh, site: Site, instance: dg.DagsterInstance
 ) -> None:
@@ -151,6 +154,7 @@ def test_what_mirrors_say_is_told_of_them_as_numbers(
         assert checked(instance, source).passed
 
 
+@pytest.mark.sources("tiny_letters")
 def test_the_data_version_of_mirrors_changes_with_them_only(
     refresh: Refresh, site: Site, instance: dg.DagsterInstance
 ) -> None:
@@ -203,6 +207,7 @@ def test_only_what_is_mended_is_materialized_and_its_log_is_that_of_its_own_run(
         assert "made 1" in said(result.run_id), "the refresh goes on to log for itself"
 
 
+@pytest.mark.sources("tiny_letters")
 def test_what_was_up_to_date_adds_no_seconds_to_the_plots(
     built: Project, instance: dg.DagsterInstance
 ) -> None:
@@ -227,6 +232,7 @@ OF_LETTERS = [
 OF_LETTERS += ["tiny_letters/archives", "tiny_letters/statistics", "tiny_letters/croissant"]
 
 
+@of_all
 @pytest.mark.parametrize(
     ("path", "assets"),
     [
@@ -258,6 +264,7 @@ def test_bytes_that_rotted_are_made_again_with_all_that_was_made_from_them_since
     assert refresh().outcome == "nothing to do"
 
 
+@pytest.mark.sources("tiny_colours")
 def test_bytes_that_were_changed_behind_size_and_time_are_noticed_without_reading_everything(
     built: Project, refresh: Refresh
 ) -> None:
@@ -270,6 +277,7 @@ def test_bytes_that_were_changed_behind_size_and_time_are_noticed_without_readin
     assert file.read_bytes() == good
 
 
+@of_all
 def test_newer_code_makes_its_artefacts_again_and_no_others(
     refresh: Refresh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -295,13 +303,14 @@ def test_another_etag_with_the_same_bytes_is_fetched_once_compared_and_thrown_aw
 
     assert found.outcome == "nothing to do"
     assert found.moved == set()
-    assert site.methods.count("GET") == sum(map(len, ARCHIVES.values()))
+    assert site.methods.count("GET") == len(ARCHIVES["tiny_digits"])
     assert checked(instance, "tiny_digits").passed
     site.methods.clear()
     assert refresh().outcome == "nothing to do"
     assert set(site.methods) == {"HEAD"}, "what was compared once is known"
 
 
+@pytest.mark.sources("tiny_digits", "tiny_letters")
 def test_other_bytes_of_the_same_length_fail_the_check_each_time_and_destroy_nothing(
     built: Project, refresh: Refresh, site: Site, instance: dg.DagsterInstance
 ) -> None:
@@ -330,6 +339,7 @@ def test_other_bytes_of_the_same_length_fail_the_check_each_time_and_destroy_not
     assert checked(instance, "tiny_digits").passed, "the publisher mended it"
 
 
+@pytest.mark.sources("tiny_letters")
 def test_another_length_fails_the_check_without_fetching(
     built: Project, refresh: Refresh, site: Site, instance: dg.DagsterInstance
 ) -> None:
@@ -370,6 +380,7 @@ def test_a_mirror_that_vanishes_warns_and_one_that_comes_back_is_as_before(
     assert checked(instance, "tiny_digits").passed
 
 
+@pytest.mark.sources("tiny_letters")
 def test_a_dead_mirror_beside_a_living_one_warns(
     built: Project, refresh: Refresh, instance: dg.DagsterInstance
 ) -> None:
@@ -385,6 +396,7 @@ def test_a_dead_mirror_beside_a_living_one_warns(
     assert "1 of 2 mirrors give every archive now" in (check.description or "")
 
 
+@pytest.mark.sources("tiny_letters")
 def test_three_of_four_mirrors_that_are_dead_are_named(
     built: Project, refresh: Refresh, instance: dg.DagsterInstance
 ) -> None:
@@ -400,6 +412,7 @@ def test_three_of_four_mirrors_that_are_dead_are_named(
     assert said.endswith(", ".join(dead))
 
 
+@pytest.mark.sources("tiny_letters")
 def test_another_version_that_nobody_compared_is_not_certified(
     refresh: Refresh, site: Site, instance: dg.DagsterInstance
 ) -> None:
@@ -415,6 +428,7 @@ def test_another_version_that_nobody_compared_is_not_certified(
     assert checked(instance, "tiny_letters").passed
 
 
+@pytest.mark.sources("tiny_letters")
 def test_what_an_earlier_release_saw_of_mirrors_is_not_forgotten(
     built: Project, site: Site, instance: dg.DagsterInstance
 ) -> None:
@@ -450,6 +464,7 @@ def test_a_new_release_that_was_declared_is_fetched_and_goes_through(
     assert refresh().outcome == "nothing to do"
 
 
+@pytest.mark.sources("tiny_letters")
 def test_what_is_gone_here_and_at_the_publishers_fails_and_keeps_the_rest(
     built: Project,
     refresh: Refresh,
@@ -472,6 +487,7 @@ def test_what_is_gone_here_and_at_the_publishers_fails_and_keeps_the_rest(
     assert refresh().made == {"tiny_letters/archives"}
 
 
+@of_all
 def test_offline_nothing_is_asked_for(
     refresh: Refresh, site: Site, instance: dg.DagsterInstance
 ) -> None:
@@ -483,6 +499,7 @@ def test_offline_nothing_is_asked_for(
         assert not instance.fetch_materializations(mirrors.key(source), limit=1).records
 
 
+@of_all
 def test_what_was_never_made_here_is_neither_looked_at_nor_made(
     project: Project, site_of_project: Site, instance: dg.DagsterInstance
 ) -> None:
@@ -507,6 +524,7 @@ def test_what_was_never_made_here_is_neither_looked_at_nor_made(
     assert {path.name for path in (project.data / "archives").iterdir()} == {"tiny_letters"}
 
 
+@pytest.mark.sources("tiny_digits", "tiny_letters")
 def test_what_the_settings_name_is_made_where_nothing_is_yet_and_nothing_else(
     project: Project, instance: dg.DagsterInstance
 ) -> None:
@@ -531,6 +549,7 @@ def refreshed_alone(_: Sequence[str]) -> bool:
         return not job.execute_in_process(instance=instance, raise_on_error=False).success
 
 
+@of_all
 def test_two_refreshes_at_once_both_succeed_and_make_each_artefact_once(
     project: Project, forked: Start
 ) -> None:
@@ -565,6 +584,7 @@ def test_two_refreshes_at_once_both_succeed_and_make_each_artefact_once(
     assert [path for path in records if path.startswith("history/")] == [], "made twice"
 
 
+@of_all
 def test_the_job_verify_tells_what_is_broken_and_changes_nothing(
     built: Project, instance: dg.DagsterInstance
 ) -> None:

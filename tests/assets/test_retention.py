@@ -20,6 +20,8 @@ from assets.settings import ROOT
 from tests.assets.conftest import Command
 from tests.assets.project import Project, made, moved
 
+pytestmark = pytest.mark.sources("tiny_digits")
+
 CSV = "tiny_digits/train_csv"
 TABLES = AssetDaemonAssetEvaluationsTable
 

@@ -24,12 +24,12 @@ from tests import servers
 from tests.assets import records
 from tests.assets.conftest import Command
 from tests.assets.project import Project
-from tests.assets.test_workspace import (
+from tests.assets.ui import (
     LAUNCH,
     REPOSITORY,
-    _materialize,
-    _outcome,
     free_port,
+    materialize,
+    outcome,
     served,
     without_daemon,
 )
@@ -126,8 +126,8 @@ def test_the_ui_shows_nothing_that_opens_an_address(
         project.publisher.archive("tiny_digits", "train-images.gz").write_bytes(b"no")
         with served(without_daemon(port), port, tmp_path, **variables) as ui:
             assets = (["tiny_letters", "archives"], ["tiny_digits", "archives"])
-            launched = ui.ask(LAUNCH, params=_materialize(*assets))["launchRun"]
-            assert _outcome(ui, launched["run"]["runId"]) == "FAILURE", "one of both is made"
+            launched = ui.ask(LAUNCH, params=materialize(*assets))["launchRun"]
+            assert outcome(ui, launched["run"]["runId"]) == "FAILURE", "one of both is made"
             selector = ", ".join(f'{name}: "{value}"' for name, value in REPOSITORY.items())
             answers = {
                 name: ui.ask(query.replace("SELECTOR", f"{{{selector}}}"))

@@ -14,6 +14,8 @@ from tests import builders
 from tests.assets.project import Project, made, moved
 from tests.builders import newer_code, newer_format
 
+pytestmark = pytest.mark.sources("tiny_digits")
+
 EXPORTS_AND_STATISTICS = {
     f"tiny_digits/{asset}"
     for asset in ("train_csv", "train_lmdb", "test_csv", "test_lmdb", "statistics", "croissant")
@@ -55,6 +57,7 @@ def test_a_deleted_artefact_is_made_again_and_nothing_else_is(
         assert after[path][2] == before[path][2]
 
 
+@pytest.mark.sources("tiny_digits", "tiny_letters")
 def test_renamed_classes_make_again_what_depends_on_them_and_no_other_dataset(
     built: Project,
 ) -> None:
@@ -140,6 +143,7 @@ def test_a_new_version_of_a_stage_makes_that_stage_again_and_nothing_else(
     assert made(built.build("tiny_digits")) == again
 
 
+@pytest.mark.sources("tiny_digits", "tiny_colours")
 def test_a_new_version_of_a_format_leaves_the_tables_of_other_formats_alone(
     built: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +226,7 @@ def test_without_dagsters_records_nothing_is_made_again(built: Project) -> None:
     assert moved(before, built.snapshot()) == set()
 
 
+@pytest.mark.sources("tiny_digits", "tiny_letters")
 def test_a_data_folder_may_move(built: Project, tmp_path: Path) -> None:
     elsewhere = Project(built.publisher, built.data.rename(tmp_path / "elsewhere"))
     before = elsewhere.snapshot()

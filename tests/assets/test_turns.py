@@ -17,8 +17,9 @@ from assets.settings import Settings
 from tests.assets.conftest import Start
 from tests.assets.forked import Forked
 from tests.assets.project import Project, made, serving, states
-from tests.assets.test_processes import wait_for
-from tests.waiting import within
+from tests.waiting import until, within
+
+pytestmark = pytest.mark.sources("tiny_digits", "tiny_letters")
 
 WAITS = "waiting for tiny_letters: somebody works on it"
 
@@ -76,7 +77,7 @@ def test_a_run_waits_for_its_turn_and_says_for_whom_once(
 ) -> None:
     with turns.taken(project.settings(), ["tiny_letters"], "somebody", print):
         run = forked(job, run=executed, **variables(project, datasets=("tiny_letters",)))
-        wait_for(lambda: WAITS in said(recorded))
+        until(lambda: WAITS in said(recorded))
         assert not {step for step in steps_begun(recorded) if step.startswith("tiny_")}
         assert not (project.data / "archives").exists()
     done = run.communicate()
@@ -92,7 +93,7 @@ def test_a_build_waits_for_its_turn_and_makes_nothing_twice(
     arguments = ["build", "tiny_letters", *project.options, *project.mirror]
     with turns.taken(project.settings(), ["tiny_letters"], "somebody", print):
         build = forked(*arguments)
-        wait_for(lambda: WAITS in _stderr(build))
+        until(lambda: WAITS in _stderr(build))
         assert project.build("tiny_digits"), "another source waits for nobody"
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(turns, "sources_of", lambda *_: set())
@@ -111,7 +112,7 @@ def test_one_who_was_killed_blocks_nobody(project: Project, forked: Start) -> No
         killed = forked("fetch", "tiny_letters", *project.options, "--mirror", stalled.url)
         assert stalled.stalled.wait(60)
         waiting = forked("build", "tiny_letters", *project.options, *project.mirror)
-        wait_for(lambda: "waiting for tiny_letters: a build, process " in _stderr(waiting))
+        until(lambda: "waiting for tiny_letters: a build, process " in _stderr(waiting))
         killed.send_signal(signal.SIGKILL)
         done = waiting.communicate()
         killed.communicate()
@@ -125,7 +126,7 @@ def test_a_run_that_waits_can_be_stopped(
 ) -> None:
     with turns.taken(project.settings(), ["tiny_letters"], "somebody", print):
         run = forked("everything_of_letters", run=executed, **variables(project))
-        wait_for(lambda: WAITS in said(recorded))
+        until(lambda: WAITS in said(recorded))
         run.send_signal(signal.SIGINT)
         run.communicate()
 

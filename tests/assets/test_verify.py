@@ -35,7 +35,9 @@ from pipelines.reading import opening
 from pipelines.stages import DEFAULT
 from pipelines.store import layout
 from tests.assets.conftest import Command
-from tests.assets.project import Project, environment, moved
+from tests.assets.project import Project, environment, moved, of_all
+
+pytestmark = pytest.mark.sources("tiny_digits")
 
 ARCHIVE = "archives/tiny_digits/train-images.gz"
 TABLE = "tables/tiny_digits/train.parquet"
@@ -97,7 +99,7 @@ def test_what_was_just_built_is_whole_and_nothing_is_written(
     for options in ([], ["--deep"]):
         said = command("verify", *options, *built.options)
         assert said.code == 0
-        assert re.fullmatch(r"All 30 artefacts are whole \(\d+\.\d s\)\.\n", said.stdout)
+        assert re.fullmatch(r"All 12 artefacts are whole \(\d+\.\d s\)\.\n", said.stdout)
     assert moved(before, built.snapshot()) == set()
 
 
@@ -153,6 +155,7 @@ def test_everything_at_once_is_found_and_healed(built: Project, command: Command
     }
 
 
+@pytest.mark.sources("tiny_digits", "tiny_letters")
 def test_what_is_missing_stale_or_without_provenance_is_told_apart(
     built: Project, command: Command
 ) -> None:
@@ -170,6 +173,7 @@ def test_what_is_missing_stale_or_without_provenance_is_told_apart(
     assert verify(command, built) == (0, [])
 
 
+@pytest.mark.sources("tiny_digits", "tiny_letters")
 def test_what_was_never_made_is_not_missing(project: Project, command: Command) -> None:
     said = command("verify", *project.options)
     assert said.code == 1
@@ -310,7 +314,6 @@ def _other_words(path: Path) -> None:
 def test_a_forgery_whose_record_was_forged_too_is_found_by_looking_deep(
     built: Project, command: Command, path: str, forge: Callable[[Path], None], words: str
 ) -> None:
-    genuine = (built.data / path).read_bytes()
     forge(built.data / path)
     rerecord(built, path)
 
@@ -318,6 +321,25 @@ def test_a_forgery_whose_record_was_forged_too_is_found_by_looking_deep(
 
     assert said.code == 1
     assert re.search(rf"^{re.escape(path)}: changed: .*{re.escape(words)}", said.stdout, re.M)
+
+
+@pytest.mark.parametrize(
+    ("path", "forge"),
+    [
+        (TABLE, _other_label),
+        (STATISTICS, _next_float),
+        (CROISSANT, _other_words),
+        (CSV, _one_line_more),
+        (LMDB, _other_free_space),
+    ],
+)
+def test_a_forgery_of_every_kind_is_made_again_as_it_was(
+    built: Project, command: Command, path: str, forge: Callable[[Path], None]
+) -> None:
+    genuine = (built.data / path).read_bytes()
+    forge(built.data / path)
+    rerecord(built, path)
+
     assert verify(command, built, "--deep", "--repair", "tiny_digits")[0] == 0
     assert (built.data / path).read_bytes() == genuine
     assert verify(command, built, "--deep", "tiny_digits") == (0, [])
@@ -548,6 +570,7 @@ def test_nothing_is_compared_with_an_archive_that_is_damaged_itself(
     assert verify(command, built, "--deep") == (1, [(ARCHIVE, "changed")])
 
 
+@of_all
 def test_what_can_not_be_compared_is_not_called_whole_by_looking_deep(
     built: Project, command: Command
 ) -> None:
@@ -605,6 +628,7 @@ def lock(command: Command, project: Project, *arguments: str) -> Any:
     return command("lock", *arguments, *project.options)
 
 
+@of_all
 def test_the_lock_is_the_same_in_another_folder_and_after_another_build(
     built: Project, tmp_path: Path, command: Command
 ) -> None:
@@ -616,6 +640,7 @@ def test_the_lock_is_the_same_in_another_folder_and_after_another_build(
     assert re.fullmatch(r"(tiny_\w+  sha256:[0-9a-f]{64}\n){3}", here)
 
 
+@pytest.mark.sources("tiny_digits", "tiny_letters")
 def test_the_lock_is_of_what_is_built_unless_it_is_named(
     project: Project, command: Command
 ) -> None:
@@ -629,6 +654,7 @@ def test_the_lock_is_of_what_is_built_unless_it_is_named(
     assert "must be made first" in lock(command, project, "tiny_digits").stderr
 
 
+@pytest.mark.sources("tiny_digits", "tiny_letters")
 def test_the_lock_is_what_sha256sum_says_hashed_once_more(built: Project, command: Command) -> None:
     paths = sorted(
         [
@@ -647,6 +673,7 @@ def test_the_lock_is_what_sha256sum_says_hashed_once_more(built: Project, comman
     assert said.stdout == f"tiny_letters  sha256:{hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
+@pytest.mark.sources("tiny_digits", "tiny_letters")
 def test_a_lock_that_was_kept_is_held_against_what_is_there(
     built: Project, command: Command, tmp_path: Path
 ) -> None:
@@ -706,6 +733,7 @@ def test_a_lock_that_contradicts_itself_is_refused(
     assert "data.lock, line 2: another line says otherwise of tiny_digits" in said.stderr
 
 
+@pytest.mark.sources("tiny_digits", "tiny_letters")
 def test_a_lock_may_have_been_through_another_editor_and_be_checked_in_part(
     built: Project, command: Command, tmp_path: Path
 ) -> None:
@@ -814,6 +842,7 @@ def test_where_there_are_no_records_of_dagster_it_is_not_loaded_and_none_are_mad
     assert not (built.data / gone).exists()
 
 
+@pytest.mark.sources("tiny_digits", "tiny_letters")
 def test_records_of_dagster_that_are_damaged_change_nothing_but_a_warning(
     built: Project, command: Command
 ) -> None:

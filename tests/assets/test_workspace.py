@@ -2,129 +2,38 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from assets.settings import ROOT
-from tests.assets.project import Project, environment
-from tests.waiting import within
+from tests.assets.project import Project
+from tests.assets.ui import (
+    ASSETS,
+    AUTOMATION,
+    LAUNCH,
+    LOCATIONS,
+    REPOSITORY,
+    SAW,
+    TURN_ON,
+    command_of,
+    descendants,
+    free_port,
+    materialize,
+    outcome,
+    runs_of,
+    served,
+    without_daemon,
+)
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
-T = TypeVar("T")
-
-WORKSPACE = ROOT / "workspace.yaml"
 ALL = len((Path(__file__).parent / "graph.txt").read_text().splitlines())
-
-ASSETS = "{ assetNodes { assetKey { path } groupName isMaterializable dependencyKeys { path } } }"
-LOCATIONS = """{ workspaceOrError { ... on Workspace { locationEntries {
-    name locationOrLoadError { __typename ... on PythonError { message } }
-} } } }"""
-RUNS = "{ runsOrError { ... on Runs { results { runId jobName status } } } }"
-REPOSITORY = {"repositoryLocationName": "imagesets", "repositoryName": "__repository__"}
-IN_REPOSITORY = """(repositorySelector: {
-    repositoryLocationName: "imagesets", repositoryName: "__repository__"
-})"""
-AUTOMATION = f"""{{
-    schedulesOrError{IN_REPOSITORY} {{
-        ... on Schedules {{ results {{ name scheduleState {{ status }} }} }}
-    }}
-    sensorsOrError{IN_REPOSITORY} {{
-        ... on Sensors {{ results {{ name sensorState {{ status }} }} }}
-    }}
-}}"""
-TURN_ON = """mutation($selector: SensorSelector!) { startSensor(sensorSelector: $selector) {
-    __typename ... on Sensor { sensorState { status } } ... on PythonError { message }
-} }"""
-SAW = """mutation($selector: SensorSelector!, $cursor: String) {
-    setSensorCursor(sensorSelector: $selector, cursor: $cursor) {
-        __typename ... on PythonError { message }
-    }
-}"""
-LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
-    __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
-} }"""
-
-
-@dataclass(frozen=True)
-class UI:
-    """A running Dagster UI."""
-
-    url: str
-    pid: int
-
-    def ask(self, query: str, **variables: Any) -> Any:
-        request = urllib.request.Request(
-            f"{self.url}/graphql",
-            json.dumps({"query": query, "variables": variables}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=within(30)) as response:
-            answer = json.load(response)
-        assert "errors" not in answer, answer
-        return answer["data"]
-
-
-@contextmanager
-def served(command: Sequence[str], port: int, cwd: Path, **variables: str) -> Iterator[UI]:
-    """Start a Dagster UI, wait until it answers, and stop it as Ctrl-C does."""
-    log = cwd / "ui.log"
-    with log.open("w") as file:
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=cwd,
-            env=environment(**variables),
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            url = f"http://127.0.0.1:{port}"
-            deadline = time.monotonic() + within(60)
-            while True:
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                try:
-                    urllib.request.urlopen(f"{url}/server_info", timeout=5).close()
-                except (urllib.error.URLError, ConnectionError):
-                    time.sleep(0.1)
-                else:
-                    break
-            yield UI(url, process.pid)
-        finally:
-            process.terminate()
-            try:
-                process.wait(within(20))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-                raise
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-    return port
-
-
-def without_daemon(port: int) -> list[str]:
-    """The command of Dagster's own that serves the UI, where nobody waits for sensors."""
-    where = ["-w", str(WORKSPACE), "--host", "127.0.0.1", "--port", str(port)]
-    return ["-m", "dagster_webserver", *where, "--log-level", "warning"]
 
 
 @pytest.fixture
@@ -189,10 +98,10 @@ def day(_built_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Day:
     with served(command, port, folder, **variables) as ui:
         nodes = ui.ask(ASSETS)["assetNodes"]
         found.assets = sum(node["isMaterializable"] for node in nodes)
-        found.earlier = _runs(ui)
-        launched = ui.ask(LAUNCH, params=_materialize(["tiny_digits", "test_csv"]))["launchRun"]
+        found.earlier = runs_of(ui)
+        launched = ui.ask(LAUNCH, params=materialize(["tiny_digits", "test_csv"]))["launchRun"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
-        found.materialized = _outcome(ui, launched["run"]["runId"])
+        found.materialized = outcome(ui, launched["run"]["runId"])
 
         (project.data / "tables/tiny_letters/test.parquet").unlink()
         found.automation = ui.ask(AUTOMATION)
@@ -201,11 +110,11 @@ def day(_built_once: Project, tmp_path_factory: pytest.TempPathFactory) -> Day:
         cursor = json.dumps({"changes": 0, "places": {letters: "another version"}})
         ui.ask(SAW, selector=sensor, cursor=cursor)
         ui.ask(TURN_ON, selector=sensor)
-        runs = _wait(lambda: [run for run in _runs(ui) if run["jobName"] == "refresh"])
-        found.refreshes = [_outcome(ui, run["runId"]) for run in runs]
-        family = _descendants(ui.pid)
-        found.family = " ".join(_command_line(pid) for pid in family)
-    found.left = [pid for pid in family if _command_line(pid)]
+        runs = until(lambda: [run for run in runs_of(ui) if run["jobName"] == "refresh"])
+        found.refreshes = [outcome(ui, run["runId"]) for run in runs]
+        family = descendants(ui.pid)
+        found.family = " ".join(command_of(pid) for pid in family)
+    found.left = [pid for pid in family if command_of(pid)]
     found.log = (folder / "ui.log").read_text()
     return found
 
@@ -241,61 +150,3 @@ def test_the_command_ui_runs_what_is_turned_on_and_leaves_no_process_behind(day:
     assert "dagster_webserver" in day.family
     assert "dagster._daemon" in day.family
     assert day.left == []
-
-
-def _runs(ui: UI) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = ui.ask(RUNS)["runsOrError"]["results"]
-    return found
-
-
-def _wait(condition: Callable[[], T], seconds: float = 90) -> T:
-    """Return what a condition gives, once that is something."""
-    deadline = time.monotonic() + within(seconds)
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
-    return found
-
-
-def _descendants(pid: int) -> list[int]:
-    """The processes that a process has started, and those that they have."""
-    children: dict[int, list[int]] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parent = int(stat.read_text().rpartition(")")[2].split()[1])
-            children.setdefault(parent, []).append(int(stat.parent.name))
-    found = children.get(pid, [])
-    return [*found, *(below for child in found for below in _descendants(child))]
-
-
-def _command_line(pid: int) -> str:
-    """What a process runs; nothing where it has ended."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-    return ""
-
-
-def _materialize(*keys: list[str]) -> dict[str, Any]:
-    """Parameters of a run of some assets."""
-    return {
-        "mode": "default",
-        "runConfigData": {},
-        "executionMetadata": {"tags": []},
-        "selector": {
-            **REPOSITORY,
-            "pipelineName": "__ASSET_JOB",
-            "assetSelection": [{"path": key} for key in keys],
-            "assetCheckSelection": None,
-        },
-    }
-
-
-def _outcome(ui: UI, run_id: str) -> str:
-    """How a run ended; runs are polled for a few minutes at most."""
-    deadline = time.monotonic() + within(60)
-    while time.monotonic() < deadline:
-        runs = {run["runId"]: run["status"] for run in ui.ask(RUNS)["runsOrError"]["results"]}
-        if runs[run_id] in ("SUCCESS", "FAILURE", "CANCELED"):
-            return str(runs[run_id])
-        time.sleep(0.2)
-    return "still running"

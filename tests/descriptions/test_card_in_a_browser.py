@@ -85,8 +85,18 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("width", [1440, 768, 390])
-@pytest.mark.parametrize("name", DATASETS)
+# Many classes and long names are what may not fit: each is seen where it is narrowest.
+@pytest.mark.parametrize(
+    ("name", "width"),
+    [
+        ("ten", 1440),
+        ("ten", 390),
+        ("sixty-two", 768),
+        ("sixty-two", 390),
+        ("hundred", 1440),
+        ("hundred", 390),
+    ],
+)
 def test_a_card_keeps_the_rules_of_accessibility_asks_nobody_and_fits_its_window(
     cards: dict[str, Path], page: Page, name: str, width: int
 ) -> None:
@@ -114,7 +124,7 @@ def test_a_card_keeps_the_rules_of_accessibility_asks_nobody_and_fits_its_window
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", DATASETS)
+@pytest.mark.parametrize("name", ["ten", "sixty-two"])
 def test_a_printed_card_is_light_whole_and_as_wide_as_its_paper(
     cards: dict[str, Path], page: Page, name: str
 ) -> None:
