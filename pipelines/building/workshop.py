@@ -10,7 +10,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -165,12 +165,15 @@ class Workshop:
     def _table(self, planned: Planned, subject: Subject) -> Made:
         """Bring a table up to date; keep what was added up on the way, for its statistics."""
         source, dataset, split = subject.source, subject.dataset, subject.split
-        folder = self.store.local(layout.archives(source.name))
         found = statistics.nothing(len(dataset.classes), dataset.image.shape)
-        add = partial(statistics.add, found)
 
         def build(goal: Path, advance: Advance) -> Facts:
+            nonlocal found
+            # It may be called again, where another machine was faster.
+            found = statistics.nothing(len(dataset.classes), dataset.image.shape)
+            add = partial(statistics.add, found)
             status.inputs(self.store, self.plan, planned)
+            folder = self.store.local(layout.archives(source.name))
             level = self.plan.options[COMPRESSION.name]
             records = tables.write(
                 source, dataset, split, folder, goal, advance, add, compression_level=level
@@ -184,21 +187,22 @@ class Workshop:
 
     def _statistics(self, planned: Planned, subject: Subject) -> Made:
         inputs = status.inputs(self.store, self.plan, planned)
-        paths = {str(table.sha256): self.store.local(table.path) for table in inputs}
-        sums = _taken(self.known.sums, paths)
         artefact = planned.made_from(inputs)
+        sums = _taken(self.known.sums, (str(table.sha256) for table in inputs))
 
         def build(goal: Path, advance: Advance) -> Facts:
-            return {"records": statistics.write(paths.values(), goal, advance, sums, artefact)}
+            paths = {str(table.sha256): self.store.local(table.path) for table in inputs}
+            known = {paths[sha256]: found for sha256, found in sums.items()}
+            return {"records": statistics.write(paths.values(), goal, advance, known, artefact)}
 
         return self._make(artefact, subject.records, "records", build)
 
     def _product(self, planned: Planned, product: Product) -> Made:
         inputs, subject = status.inputs(self.store, self.plan, planned), planned.subject
-        of_splits = {} if subject is None else self._tables(subject)
         records = sum(one.records for one in planned.subjects)
 
         def build(goal: Path, advance: Advance) -> Facts:
+            of_splits = {} if subject is None else self._tables(subject)
             opened = planned.opened(self.store, inputs, of_splits)
             return product.write(opened, goal, product.chosen(self.plan.options), advance)
 
@@ -262,6 +266,6 @@ class Workshop:
         return self.store.stat(layout.archive(source.name, archive.name)) is not None
 
 
-def _taken(found: dict[str, T], paths: Mapping[str, Path]) -> dict[Path, T]:
+def _taken(found: dict[str, T], tables: Iterable[str]) -> dict[str, T]:
     """Take what is known of some tables out of `found`, where nobody else needs it."""
-    return {paths[sha256]: found.pop(sha256) for sha256 in paths if sha256 in found}
+    return {sha256: found.pop(sha256) for sha256 in tables if sha256 in found}

@@ -1,0 +1,67 @@
+"""Workshops whose artefacts lie in a bucket, which other machines build in, too."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipelines import plan as plans
+from pipelines import tables
+from pipelines.building import Web, Workshop
+from pipelines.store import Bucket, Folder, provenance
+from tests import builders, object_stores
+from tests.assets.project import Project
+
+STATISTICS = "statistics/tiny_digits.parquet"
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Bucket:
+    return object_stores.bucket(object_stores.in_memory(), tmp_path / "here")
+
+
+def make(workshop: Workshop, *stages: str) -> None:
+    dataset = workshop.plan.declared.datasets["tiny_digits"]
+    for asset in dict.fromkeys(one.asset for one in workshop.plan.of([dataset], stages)):
+        workshop.make(asset)
+
+
+def test_a_table_that_is_written_twice_because_of_another_machine_is_added_up_once(
+    built: Project, here: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, web = built.plan(), Web(str(built.publisher.mirror))
+    there = object_stores.bucket(here.objects, tmp_path / "there")
+    compressed = plans.of(plan.declared, {**plan.options, "compression_level": 9})
+    write, written = tables.write, 0
+
+    def meanwhile(*arguments: object, **options: object) -> int:
+        nonlocal written
+        written += 1
+        if written == 1:
+            Workshop(there, compressed, web).make(("tiny_digits", "train"))
+        return write(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tables, "write", meanwhile)
+    make(Workshop(here, plan, web), "archives", "tables", "statistics")
+
+    assert written == 4, "the other machine's, ours twice, and the test split"
+    expected = provenance.latest(Folder(built.data), STATISTICS)
+    found = provenance.latest(here, STATISTICS)
+    assert expected is not None
+    assert found is not None
+    assert found.sha256 == expected.sha256
+
+
+def test_only_what_something_is_made_from_is_fetched(built: Project, here: Bucket) -> None:
+    workshop = Workshop(here, built.plan(), Web(str(built.publisher.mirror)), warns=False)
+    make(workshop, "archives", "tables", "statistics")
+    shutil.rmtree(here.scratch.root)
+    make(workshop, "archives", "tables", "csv")
+    fetched = {path for path in builders.files_under(here.scratch.root) if path[0] != "."}
+    assert fetched == {
+        f"{folder}/tiny_digits/{split}.{suffix}"
+        for folder, suffix in (("tables", "parquet"), ("exports", "csv"))
+        for split in ("train", "test")
+    }
