@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import importlib.util
 import os
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -172,19 +173,31 @@ class Objects:
         if before is not None:
             versions = {"e_tag": before["e_tag"], "version": before["version"]}
             mode = {name: value for name, value in versions.items() if value is not None}
+        writer = {"writer": secrets.token_hex(8)}
         with errors(self.address(path)):
             try:
-                obstore.put(self.store, path, content, mode=mode)
+                obstore.put(self.store, path, content, mode=mode, attributes=writer)
             except (PreconditionError, AlreadyExistsError) as error:
-                raise Conflict(
-                    f"{self.address(path)} was written by somebody else meanwhile, so it is left "
-                    "as it is."
-                ) from error
+                # An answer that was lost is asked for again, and then our own write is in the way.
+                if self._writer(path) != writer:
+                    raise Conflict(
+                        f"{self.address(path)} was written by somebody else meanwhile, so it is "
+                        "left as it is."
+                    ) from error
             except NotSupportedError as error:
                 raise StorageError(
                     f"{self.url} can't write under a condition (If-Match), which keeps writers "
                     "from overwriting each other. Use a store that can."
                 ) from error
+
+    def _writer(self, path: str) -> dict[str, str]:
+        import obstore
+
+        try:
+            said: Any = obstore.get(self.store, path).attributes
+        except FileNotFoundError:
+            return {}
+        return {name: value for name, value in said.items() if name == "writer"}
 
     def head(self, path: str) -> ObjectMeta:
         """Return what the store says of an object.
