@@ -349,17 +349,14 @@ def test_doubt_about_what_another_machine_made_again_meanwhile_retires_nothing(
     here: Bucket, there: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known, _ = making.make(here, TABLE, writes(b"wrong"))
-    latest = provenance.latest
     newer: list[provenance.Provenance] = []
 
-    def and_then(store: Store, path: str) -> provenance.Provenance | None:
-        found = latest(store, path)
-        if store is here and not newer:
+    def meanwhile(store: Store, known: provenance.Provenance) -> None:
+        if store is here:
             newer.append(making.make(there, NEWER, writes(b"right"))[0])
-        return found
 
     with monkeypatch.context() as patched:
-        patched.setattr(provenance, "latest", and_then)
+        patched.setattr(provenance, "settle", meanwhile)
         making.distrust(here, TABLE.path, known.sha256)
 
     assert provenance.latest(here, TABLE.path) == newer[0]
