@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from ..errors import Conflict, StorageError
+from ..errors import Conflict, NotAsRecorded, StorageError
 from . import clock, hashing, layout, provenance, seen, writing
 from .folder import Folder
 from .hashing import Identity, Sight
@@ -231,7 +231,7 @@ class Bucket:
                 return True
             except FileNotFoundError as error:
                 if (now := provenance.load(self, path)) == known:
-                    raise StorageError(
+                    raise NotAsRecorded(
                         f"{self.address(stored(path, known.sha256))} is not there, though "
                         "provenance names it. Build again: what is missing is made anew."
                     ) from error
@@ -265,7 +265,7 @@ class Bucket:
                             write(piece)
                 sight = hashing.remembered(staged) or hashing.look(staged)
                 if not provenance.is_of(known, sight):
-                    raise StorageError(
+                    raise NotAsRecorded(
                         f"{self.address(known.path)} has other bytes than recorded: expected "
                         f"SHA-256 {known.sha256}, found {sight.sha256}. Find what else is wrong, "
                         "and have it made again: python -m assets verify --repair"

@@ -138,13 +138,22 @@ def latest(store: Store, path: str) -> Provenance | None:
     return load(store, path)
 
 
+def artefacts(store: Store) -> list[str]:
+    """Return the paths of all artefacts that have provenance, be it damaged."""
+    names = (name.removesuffix(".next") for name in store.names(layout.LINEAGE))
+    paths = (
+        name.removeprefix(f"{layout.LINEAGE}/").removesuffix(".json")
+        for name in names
+        if name.endswith(".json")
+    )
+    return [path for path in dict.fromkeys(paths) if path.startswith(layout.ARTEFACTS)]
+
+
 def of_everything(store: Store) -> Iterator[Provenance]:
     """Yield the latest provenance of every artefact."""
-    for name in store.names(layout.LINEAGE):
+    for path in artefacts(store):
         with contextlib.suppress(MadeByNewer):
-            path = name.removeprefix(f"{layout.LINEAGE}/").removesuffix(".json")
-            is_latest = name.endswith(".json") and not path.startswith("history/")
-            if is_latest and (found := latest(store, path)) is not None:
+            if (found := latest(store, path)) is not None:
                 yield found
 
 
