@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 
+import pipelines as imagesets
 from pipelines import plan as plans
 from pipelines import tables
+from pipelines.api import place
 from pipelines.building import Web, Workshop
-from pipelines.store import Bucket, Folder, provenance
+from pipelines.lineage.verify import verify
+from pipelines.progress import Display
+from pipelines.store import Bucket, Folder, making, provenance
+from pipelines.store.bucket import stored
 from tests import builders, object_stores
 from tests.assets.project import Project
 
@@ -65,3 +70,48 @@ def test_only_what_something_is_made_from_is_fetched(built: Project, here: Bucke
         for folder, suffix in (("tables", "parquet"), ("exports", "csv"))
         for split in ("train", "test")
     }
+
+
+def test_what_the_library_verifies_is_what_it_returns(
+    built: Project, here: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("IMAGESETS_CATALOGUE", str(built.publisher.catalogue))
+    monkeypatch.setenv("IMAGESETS_MIRROR", str(built.publisher.mirror))
+    monkeypatch.setattr(place, "store", lambda: here)
+    table = imagesets.path("tiny_digits", "test")
+    whole = table.read_bytes()
+    table.write_bytes(whole[:-1] + b"!")
+    assert imagesets.path("tiny_digits", "test", verify=True).read_bytes() == whole
+    table.unlink()
+    assert imagesets.path("tiny_digits", "test", verify=True).read_bytes() == whole
+
+
+def test_what_was_found_changed_is_found_again_until_it_is_mended(
+    built: Project, here: Bucket
+) -> None:
+    plan = built.plan()
+    make(Workshop(here, plan, Web(str(built.publisher.mirror))), "archives", "tables")
+    table = "tables/tiny_digits/train.parquet"
+    known = provenance.latest(here, table)
+    assert known is not None
+    here.objects.send(stored(table, known.sha256), b"rotten")
+    datasets = [plan.declared.datasets["tiny_digits"]]
+
+    def wrong() -> dict[str, str]:
+        verdicts = verify(here, plan, datasets, Display())
+        making.distrust_changed(here, verdicts)
+        return {one.path: one.condition for one in verdicts if not one.is_whole}
+
+    assert wrong() == {table: "changed"}
+    assert [*wrong()] == [table]
+
+
+def test_what_is_doubted_is_still_known_to_have_been_made(built: Project, here: Bucket) -> None:
+    plan = built.plan()
+    make(Workshop(here, plan, Web(str(built.publisher.mirror))), "archives", "tables")
+    table = "tables/tiny_digits/train.parquet"
+    known = provenance.latest(here, table)
+    assert known is not None
+    provenance.retire(here, known)
+    verdicts = verify(here, plan, [plan.declared.datasets["tiny_digits"]], Display())
+    assert [one.path for one in verdicts if not one.is_whole] == [table]
