@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from .. import plan, statistics, tables
 from ..declarations import Archive, Source
+from ..errors import Conflict
 from ..lineage import findings, openlineage, status
 from ..lineage.openlineage import Making, Outbox
 from ..plan import AssetPath, Plan, Planned
@@ -232,8 +233,14 @@ class Workshop:
             for one in begun:
                 self._tell(partial(openlineage.failed, one, error, clock.now()))
             raise
+        # Where another machine was faster, only what was made last is there, or nothing of ours.
+        lasting = begun[-1:] if before.reason else []
         for one in begun:
-            self._tell(partial(self._completed, one, known))
+            if one in lasting:
+                self._tell(partial(self._completed, one, known))
+            else:
+                beaten = Conflict(f"{artefact.path} was made by another machine meanwhile.")
+                self._tell(partial(openlineage.failed, one, beaten, clock.now()))
         looked = before.sight.looked if before.is_up_to_date and before.sight else known.run.ended
         return Made(self.store, known, before.reason, looked, start, time.perf_counter())
 

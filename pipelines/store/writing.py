@@ -204,7 +204,10 @@ def storage_errors(goal: Path) -> Iterator[None]:
         ) from error
 
 
-_ELSEWHERE = "or choose another data folder with --data or IMAGESETS_DATA."
+_ELSEWHERE = (
+    "or choose another data folder with --data or IMAGESETS_DATA (of data in an object store, "
+    "another scratch folder with IMAGESETS_SCRATCH)."
+)
 _ADVICE = {
     errno.ENOSPC: f"Free some space, {_ELSEWHERE}",
     errno.EDQUOT: f"Your quota is used up: free some space, {_ELSEWHERE}",

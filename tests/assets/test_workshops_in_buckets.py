@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pipelines import plan as plans
 from pipelines import tables
 from pipelines.api import place
 from pipelines.building import Web, Workshop
+from pipelines.lineage import openlineage
 from pipelines.lineage.verify import verify
 from pipelines.progress import Display
 from pipelines.store import Bucket, Folder, making, provenance
@@ -19,6 +21,7 @@ from pipelines.store.bucket import stored
 from tests import builders, object_stores
 from tests.assets.project import Project
 
+TABLE = "tables/tiny_digits/train.parquet"
 STATISTICS = "statistics/tiny_digits.parquet"
 
 
@@ -36,7 +39,9 @@ def make(workshop: Workshop, *stages: str) -> None:
 def test_a_table_that_is_written_twice_because_of_another_machine_is_added_up_once(
     built: Project, here: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan, web = built.plan(), Web(str(built.publisher.mirror))
+    plan, web, told = built.plan(), Web(str(built.publisher.mirror)), tmp_path / "told.jsonl"
+    outbox = openlineage.Target(str(told)).open()
+    assert outbox is not None
     there = object_stores.bucket(here.objects, tmp_path / "there")
     compressed = plans.of(plan.declared, {**plan.options, "compression_level": 9})
     write, written = tables.write, 0
@@ -49,7 +54,9 @@ def test_a_table_that_is_written_twice_because_of_another_machine_is_added_up_on
         return write(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(tables, "write", meanwhile)
-    make(Workshop(here, plan, web), "archives", "tables", "statistics")
+    workshop = Workshop(here, plan, web, outbox=outbox)
+    make(workshop, "archives", "tables", "statistics")
+    outbox.close()
 
     assert written == 4, "the other machine's, ours twice, and the test split"
     expected = provenance.latest(Folder(built.data), STATISTICS)
@@ -57,6 +64,9 @@ def test_a_table_that_is_written_twice_because_of_another_machine_is_added_up_on
     assert expected is not None
     assert found is not None
     assert found.sha256 == expected.sha256
+    events = [json.loads(line) for line in told.read_text().splitlines()]
+    of_it = [one["eventType"] for one in events if one["job"]["name"] == TABLE]
+    assert sorted(of_it) == ["COMPLETE", "FAIL", "START", "START"]
 
 
 def test_only_what_something_is_made_from_is_fetched(built: Project, here: Bucket) -> None:
@@ -91,7 +101,7 @@ def test_what_was_found_changed_is_found_again_until_it_is_mended(
 ) -> None:
     plan = built.plan()
     make(Workshop(here, plan, Web(str(built.publisher.mirror))), "archives", "tables")
-    table = "tables/tiny_digits/train.parquet"
+    table = TABLE
     known = provenance.latest(here, table)
     assert known is not None
     here.objects.send(stored(table, known.sha256), b"rotten")
@@ -109,7 +119,7 @@ def test_what_was_found_changed_is_found_again_until_it_is_mended(
 def test_what_is_doubted_is_still_known_to_have_been_made(built: Project, here: Bucket) -> None:
     plan = built.plan()
     make(Workshop(here, plan, Web(str(built.publisher.mirror))), "archives", "tables")
-    table = "tables/tiny_digits/train.parquet"
+    table = TABLE
     known = provenance.latest(here, table)
     assert known is not None
     provenance.retire(here, known)

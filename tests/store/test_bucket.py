@@ -445,3 +445,13 @@ def test_every_suffix_is_swept(here: Bucket) -> None:
     making.make(here, archive, writes(b"old"))
     making.make(here, replace(archive, code_version="2"), writes(b"new"))
     assert len(sweeping.unnamed(here, A_DAY_LATER)) == 1
+
+
+def test_a_scratch_folder_that_can_not_be_written_to_is_told_with_what_to_do(
+    here: Bucket, objects: Objects
+) -> None:
+    making.make(here, TABLE, writes(b"pixels"))
+    elsewhere = object_stores.bucket(objects, Path("/proc/nowhere"))
+    assert state.decide(elsewhere, TABLE).is_up_to_date, "nothing is written for that"
+    with pytest.raises(StorageError, match="IMAGESETS_SCRATCH"):
+        elsewhere.local(TABLE.path)
