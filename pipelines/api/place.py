@@ -11,11 +11,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..store import objects
+from ..store import objects, seen
 from ..store.folder import Folder
 
 if TYPE_CHECKING:
@@ -37,12 +36,7 @@ def store() -> Store:
         if objects.is_address(named):
             return _bucket(named, os.environ.get("IMAGESETS_SCRATCH"))
         return Folder(Path(named).expanduser().absolute())
-    import platformdirs
-
-    try:
-        return Folder(platformdirs.user_cache_path("imagesets") / "data")
-    except RuntimeError:  # nobody knows this user
-        return Folder(Path(tempfile.gettempdir()) / f"imagesets-{os.getuid()}" / "data")
+    return Folder(seen.cache() / "data")
 
 
 @functools.cache

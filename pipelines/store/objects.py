@@ -24,6 +24,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 from .. import __version__
 from ..errors import Conflict, StorageError
 from ..redaction import without_secrets
+from . import seen
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -51,9 +52,7 @@ def is_address(text: str) -> bool:
 
 def scratch_of(address: str) -> Path:
     """Return the folder, in the user's cache, that belongs to what lies at an address."""
-    import platformdirs
-
-    return platformdirs.user_cache_path("imagesets") / "scratch" / name_of(address)
+    return seen.cache() / "scratch" / name_of(address)
 
 
 def name_of(address: str) -> str:

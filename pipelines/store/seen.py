@@ -20,6 +20,7 @@ import contextlib
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -117,8 +118,18 @@ def _identity(store: Store, path: str) -> Identity | None:
 
 def _places(store: Store, note: str) -> tuple[Path, Path]:
     folder = hashlib.sha256(os.fsencode(store.place("").resolve())).hexdigest()[:16]
-    cache = platformdirs.user_cache_path("imagesets") / folder
-    return store.place(note), cache / note
+    return store.place(note), cache() / folder / note
+
+
+def cache() -> Path:
+    """Return the user's folder for what may be lost.
+
+    Somebody without a home has it in the system's temporary folder, where it may not last.
+    """
+    try:
+        return platformdirs.user_cache_path("imagesets")
+    except RuntimeError:  # nobody knows this user
+        return Path(tempfile.gettempdir()) / f"imagesets-{os.getuid()}"
 
 
 def _said(place: Path) -> Any:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pipelines.errors import StorageError
-from pipelines.store.objects import Objects
+from pipelines.store import Artefact, making
+from pipelines.store.objects import Objects, scratch_of
 from tests import object_stores
 
 ROOT = Path(__file__).parents[2]
@@ -84,3 +86,25 @@ def test_who_is_forked_off_a_reader_is_refused_and_does_not_wait_for_ever() -> N
         [sys.executable, "-c", FORKED], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_somebody_without_a_home_has_the_scratch_in_the_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: object) -> None:
+        raise KeyError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pwd.getpwuid", unknown)
+        for name in ("HOME", "XDG_CACHE_HOME"):
+            patched.delenv(name, raising=False)
+        patched.setattr(tempfile, "tempdir", str(tmp_path))
+        scratch = scratch_of("s3://bucket/team")
+        assert scratch.is_relative_to(tmp_path)
+        bucket = object_stores.bucket(object_stores.in_memory(), scratch)
+        known, _ = making.make(bucket, Artefact("tables/a.parquet", "tables", "1", {}), _write)
+        assert bucket.local(known.path).read_bytes() == b"pixels"
+
+
+def _write(goal: Path) -> dict[str, int]:
+    return {"records": goal.write_bytes(b"pixels")}
