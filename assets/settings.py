@@ -23,7 +23,7 @@ from pipelines import redaction, stages
 from pipelines.errors import ImagesetsError, did_you_mean
 from pipelines.redaction import without_secrets
 from pipelines.store import Folder
-from pipelines.store.objects import SCHEMES, name_of, scratch_of
+from pipelines.store.objects import SCHEMES, name_of, scratch_of, shown
 
 if TYPE_CHECKING:
     from pipelines.building import Web
@@ -104,7 +104,7 @@ class Settings:
     @property
     def shown_data(self) -> str:
         """Where everything lies, as people call it."""
-        return str(self.data).partition("?")[0]
+        return str(self.data) if isinstance(self.data, Path) else shown(self.data)
 
     @property
     def here(self) -> Path:

@@ -17,7 +17,8 @@ ImagesetsError
 ├── TableError              a Parquet file is not a table of ours, or lacks the rows asked for
 ├── ArtefactError           an artefact is not there, lacks the row asked for, or is out of shape
 └── StorageError            the data folder can't be written: rights, space, a file in the way
-    └── Conflict            somebody else wrote there meanwhile
+    ├── Conflict            somebody else wrote there meanwhile
+    └── NotAsRecorded       it gives other bytes than provenance says, or none
 
 Every error takes one sentence or more that say what was expected, what was found, where, and what
 to do next. All arguments are in `args`, so errors survive pickling between processes.
@@ -136,6 +137,10 @@ class StorageError(ImagesetsError):
 
 class Conflict(StorageError):
     """Somebody else wrote in a place of the store between looking at it and writing."""
+
+
+class NotAsRecorded(StorageError):
+    """What lies in a store is not what its provenance says, or can't be read."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
 from assets.command_line import options
 from assets.command_line.declaring import Commands
@@ -42,7 +43,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     if isinstance(given.origin, Path) and not given.origin.is_dir():
         say(f"error: there is no folder {given.origin}.", error=True)
         return 1
-    if origin.shown_data == goal.shown_data:
+    if _place(given.origin) == _place(given.goal):
         say("error: both are the same place. Nothing was copied.", error=True)
         return 1
     done: list[copying.Copied] = []
@@ -65,3 +66,12 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
             error=True,
         )
     return 1 if wrong else 0
+
+
+def _place(data: Path | str) -> Path | str:
+    """Return a place by the one name that it has however it is written."""
+    if isinstance(data, Path):
+        return data.resolve()
+    url = urlsplit(data)
+    scheme = {"s3a": "s3", "abfss": "abfs"}.get(url.scheme, url.scheme)
+    return urlunsplit(url._replace(scheme=scheme, path=url.path.rstrip("/")))

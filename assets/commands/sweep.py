@@ -23,7 +23,8 @@ def add(commands: Commands) -> None:
         help="remove from a bucket what no provenance names",
         description="Where data lie in an object store, what is replaced stays until it is swept, "
         "since somebody may be reading it, and a process that is killed may leave an object that "
-        "nothing names. This removes such objects, of a day ago or older. A data folder needs no "
+        "nothing names. This removes what was written, and is named no longer, since a day ago or "
+        "before. A data folder needs no "
         "sweeping. Uploads that were never finished are not seen by it: let the store abort them, "
         "by a lifecycle rule (AbortIncompleteMultipartUpload after 1 day).",
     )
@@ -40,18 +41,18 @@ def add(commands: Commands) -> None:
 
 def run(settings: Settings, given: argparse.Namespace) -> int:
     """Remove what nothing names; print what it was."""
-    from pipelines.store import Bucket
+    from pipelines.store import Bucket, sweeping
 
     store = settings.store
     if not isinstance(store, Bucket):
         say(f"{settings.shown_data} is a folder: nothing to sweep.")
         return 0
-    unnamed = store.unnamed(time.time() - given.older * 3600)
-    for path in unnamed:
-        if not given.dry_run:
-            store.forget(path)
-        say(path)
-    what = f"{len(unnamed)} objects that nothing names ({size(sum(unnamed.values()))})"
+    removed: list[int] = []
+    for path, found in sweeping.unnamed(store, time.time() - given.older * 3600).items():
+        if given.dry_run or sweeping.remove(store, path, found):
+            removed.append(found.size_bytes)
+            say(path)
+    what = f"{len(removed)} objects that nothing names ({size(sum(removed))})"
     say(f"{'Would remove' if given.dry_run else 'Removed'} {what}.")
     return 0
 

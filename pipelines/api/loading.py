@@ -243,7 +243,7 @@ def _is_settled(table: str, *, verify: bool) -> bool:
     """Whether a table is known to be the right one, and nobody wrote to it since."""
     store = place.store()
     try:
-        sight = store.look(table, anew=True) if verify else seen.known(store, table)
+        sight = seen.look_anew(store, table) if verify else seen.known(store, table)
     except OSError:
         return False
     return sight is not None and _decision(sight.sha256) in seen.kept(store, layout.decided(table))

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from .. import plan, statistics, tables
 from ..declarations import Archive, Source
+from ..errors import Conflict
 from ..lineage import findings, openlineage, status
 from ..lineage.openlineage import Making, Outbox
 from ..plan import AssetPath, Plan, Planned
@@ -171,13 +172,16 @@ class Workshop:
     def _table(self, planned: Planned, subject: Subject) -> Made:
         """Bring a table up to date; keep what was added up on the way, for its statistics."""
         source, dataset, split = subject.source, subject.dataset, subject.split
-        folder = self.store.local(layout.archives(source.name))
         found = statistics.nothing(len(dataset.classes), dataset.image.shape)
         is_counted = self._is_wanted(layout.statistics(dataset.name))
-        add = partial(statistics.add, found) if is_counted else None
 
         def build(goal: Path, advance: Advance) -> Facts:
+            nonlocal found
+            # It may be called again, where another machine was faster.
+            found = statistics.nothing(len(dataset.classes), dataset.image.shape)
+            add = partial(statistics.add, found) if is_counted else None
             status.inputs(self.store, self.plan, planned)
+            folder = self.store.local(layout.archives(source.name))
             level = self.plan.options[COMPRESSION.name]
             records = tables.write(
                 source, dataset, split, folder, goal, advance, add, compression_level=level
@@ -191,22 +195,23 @@ class Workshop:
 
     def _statistics(self, planned: Planned, subject: Subject) -> Made:
         inputs = status.inputs(self.store, self.plan, planned)
-        paths = {str(table.sha256): self.store.local(table.path) for table in inputs}
-        sums = _taken(self.known.sums, paths)
         artefact = planned.made_from(inputs)
+        sums = _taken(self.known.sums, (str(table.sha256) for table in inputs))
 
         def build(goal: Path, advance: Advance) -> Facts:
-            return {"records": statistics.write(paths.values(), goal, advance, sums, artefact)}
+            paths = {str(table.sha256): self.store.local(table.path) for table in inputs}
+            known = {paths[sha256]: found for sha256, found in sums.items()}
+            return {"records": statistics.write(paths.values(), goal, advance, known, artefact)}
 
         return self._make(artefact, subject.records, "records", build)
 
     def _product(self, planned: Planned, product: Product) -> Made:
         inputs = status.inputs(self.store, self.plan, planned, self.right)
         subject = planned.subject
-        of_splits = {} if subject is None else self._tables(subject)
         records = sum(one.records for one in planned.subjects)
 
         def build(goal: Path, advance: Advance) -> Facts:
+            of_splits = {} if subject is None else self._tables(subject)
             opened = planned.opened(self.store, inputs, of_splits)
             return product.write(opened, goal, product.chosen(self.plan.options), advance)
 
@@ -236,8 +241,14 @@ class Workshop:
             for one in begun:
                 self._tell(partial(openlineage.failed, one, error, clock.now()))
             raise
+        # Where another machine was faster, only what was made last is there, or nothing of ours.
+        lasting = begun[-1:] if before.reason else []
         for one in begun:
-            self._tell(partial(self._completed, one, known))
+            if one in lasting:
+                self._tell(partial(self._completed, one, known))
+            else:
+                beaten = Conflict(f"{artefact.path} was made by another machine meanwhile.")
+                self._tell(partial(openlineage.failed, one, beaten, clock.now()))
         looked = before.sight.looked if before.is_up_to_date and before.sight else known.run.ended
         return Made(self.store, known, before.reason, looked, start, time.perf_counter())
 
@@ -273,6 +284,6 @@ class Workshop:
         return self.store.stat(layout.archive(source.name, archive.name)) is not None
 
 
-def _taken(found: dict[str, T], paths: Mapping[str, Path]) -> dict[Path, T]:
+def _taken(found: dict[str, T], tables: Iterable[str]) -> dict[str, T]:
     """Take what is known of some tables out of `found`, where nobody else needs it."""
-    return {paths[sha256]: found.pop(sha256) for sha256 in paths if sha256 in found}
+    return {sha256: found.pop(sha256) for sha256 in tables if sha256 in found}

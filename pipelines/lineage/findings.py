@@ -63,7 +63,7 @@ def kept(store: Store, dataset: Dataset, known: Provenance) -> list[Finding] | N
     if known.stage not in ("tables", "statistics"):
         return []
     try:
-        said: Any = json.loads(store.read(_note(known)) or b"")
+        said: Any = json.loads(store.read(layout.judged(known.path)) or b"")
         judged, digest = said["judged"], said["digest"]
         if (judged, digest) != (_judged_of(dataset, known), _digest(judged, said["findings"])):
             return None
@@ -134,7 +134,7 @@ def _keep(store: Store, dataset: Dataset, known: Provenance, found: list[Finding
     judged, findings = _judged_of(dataset, known), [asdict(finding) for finding in found]
     said = {"judged": judged, "findings": findings, "digest": _digest(judged, findings)}
     note = json.dumps(said, indent=1, ensure_ascii=False) + "\n"
-    path = _note(known)
+    path = layout.judged(known.path)
     with contextlib.suppress(OSError, StorageError):  # without, it is just judged again
         writing.sweep(store.place(path))
         store.swap(path, store.read(path), note.encode(), lasting=False)
@@ -156,7 +156,3 @@ def _judged_of(dataset: Dataset, known: Provenance) -> dict[str, Any]:
 
 def _digest(*said: Any) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-
-
-def _note(known: Provenance) -> str:
-    return f"{layout.LINEAGE}/checks/{known.path}.json"

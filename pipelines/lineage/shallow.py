@@ -16,7 +16,7 @@ from typing import Literal
 from ..errors import MadeByNewer
 from ..plan import Planned
 from ..progress import Advance, silent
-from ..store import Artefact, Store, layout, provenance, state
+from ..store import Artefact, Store, provenance, state
 from ..store.hashing import Sight
 from ..store.state import Condition
 from ..threads import WORKERS
@@ -53,11 +53,11 @@ class Verdict:
 
 
 def verify(store: Store, wanted: Iterable[Planned], advance: Advance = silent) -> list[Verdict]:
-    """Return what became of those artefacts that were ever made, all hashed anew.
+    """Return what became of artefacts, all hashed anew.
 
     Args:
         store: where everything lies.
-        wanted: artefacts in the order of a plan.
+        wanted: those that were ever made, in the order of a plan.
         advance: called with how many bytes were read.
     """
     wanted = list(wanted)
@@ -67,8 +67,7 @@ def verify(store: Store, wanted: Iterable[Planned], advance: Advance = silent) -
     for planned in wanted:
         artefact, sight = planned.artefact(expected.get), sights.get(planned.path)
         expected[planned.path] = _to_be_made_from(store, artefact, sight)
-        if sight is not None or store.stat(layout.lineage(planned.path)):  # it was made once
-            verdicts.append(_verdict(store, artefact, sight))
+        verdicts.append(_verdict(store, artefact, sight))
     return verdicts
 
 

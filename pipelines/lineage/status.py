@@ -47,11 +47,14 @@ def states(store: Store, wanted: Iterable[Planned]) -> dict[str, State]:
 
 def ever_made(store: Store, wanted: Iterable[Planned]) -> list[Planned]:
     """Return those artefacts that are here, or were, as their provenance says."""
-    there = store.names(layout.LINEAGE)
+    there, past = store.names(layout.LINEAGE), f"{layout.past_lineages()}/"
+    were = {name.removeprefix(past).rpartition("/")[0] for name in there if name.startswith(past)}
     return [
         one
         for one in wanted
-        if layout.lineage(one.path) in there or (store.is_folder and store.stat(one.path))
+        if layout.lineage(one.path) in there
+        or one.path in were
+        or (store.is_folder and store.stat(one.path))
     ]
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Artefact", "Bucket", "Facts", "Folder", "Input", "Provenance", "Store"]
 
 # Some of it is needed to read a table, where nobody waits for pydantic.
-_IN_ARTEFACTS = dict.fromkeys(("Artefact", "Bucket", "Facts", "Input"), "artefacts")
+_IN_ARTEFACTS = dict.fromkeys(("Artefact", "Facts", "Input"), "artefacts")
 _IN_OTHERS = {"Bucket": "bucket", "Folder": "folder", "Provenance": "provenance", "Store": "store"}
 
 __getattr__ = found_in(__name__, _IN_ARTEFACTS | _IN_OTHERS)

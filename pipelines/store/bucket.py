@@ -8,7 +8,7 @@
 
 Bytes never change under a name, and provenance is only ever swapped for another where it is still
 the one that was read: so no reader finds provenance that contradicts the bytes, no lock is needed,
-and a process that is killed leaves at most an object that nobody names (`sweep` removes it).
+and a process that is killed leaves at most an object that nobody names (`sweeping` removes it).
 
 The scratch folder is laid out as a data folder is, and holds what is made or read on this machine,
 with notes and locks of this machine; it may be deleted at any time. Not here: opening an object
@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import re
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from .. import advice
-from ..errors import Conflict, StorageError
+from ..errors import Conflict, NotAsRecorded, StorageError
 from . import clock, hashing, layout, provenance, seen, writing
 from .folder import Folder
 from .hashing import Identity, Sight
@@ -41,8 +40,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_AT_ONCE = 8  # requests side by side
-_NAMED_BY_CONTENT = re.compile(r".+?\.[0-9a-f]{16}(?:\.\w+)?(?=/|$)")
+AT_ONCE = 8  # requests side by side
 _LARGEST_COPY_BYTES = 5 << 30  # that a store copies by itself, in one request
 
 
@@ -107,12 +105,7 @@ class Bucket:
             )
         if there is None and new is None:
             return
-        try:
-            self.objects.replace(path, meta, new or b"")
-        except Conflict:
-            # An answer that was lost is asked for again, and then our own bytes are in the way.
-            if self.read(path) != new:
-                raise
+        self.objects.replace(path, meta, new or b"")
 
     def forget(self, path: str) -> None:
         """Remove a small file."""
@@ -121,7 +114,7 @@ class Bucket:
     def names(self, folder: str) -> dict[str, Identity]:
         """Return the paths of all small files below a folder, in order, and what tells of each."""
         found = self.objects.below(f"{folder}/")
-        return {path: _identity(meta) for path, meta in found if meta["size"] > 0}
+        return {path: identity_of(meta) for path, meta in found if meta["size"] > 0}
 
     def at_once(self, paths: Iterable[str]) -> Bucket:
         """Return the bucket as it is now, to look at some artefacts: asked side by side.
@@ -132,7 +125,7 @@ class Bucket:
         paths = list(paths)
         there = self.names(layout.LINEAGE)
         wanted = [name for name in map(layout.lineage, paths) if name in there]
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
             read = dict(zip(wanted, pool.map(self.read, wanted), strict=True))
             files = {name: read.get(name) for name in map(layout.lineage, paths)}
             view = replace(self, snapshot=Snapshot(files, {}))
@@ -154,7 +147,7 @@ class Bucket:
             return self.look(path).identity
         with contextlib.suppress(FileNotFoundError):
             if path.startswith(f"{layout.LINEAGE}/") and (meta := self._head(path))["size"]:
-                return _identity(meta)
+                return identity_of(meta)
         return None
 
     def look(self, path: str, *, anew: bool = False) -> Sight:
@@ -180,7 +173,7 @@ class Bucket:
             return self._sight(meta, recorded.get(name), anew=anew)
 
         metas = self._metas(known)
-        with ThreadPoolExecutor(_AT_ONCE if anew else 1) as pool:
+        with ThreadPoolExecutor(AT_ONCE if anew else 1) as pool:
             sights = dict(zip(metas, pool.map(sight, metas, metas.values()), strict=True))
         return hashing.joined(sights)
 
@@ -189,13 +182,14 @@ class Bucket:
         key = stored(known.path, known.sha256)
         if known.files is None:
             return {"": self._head(key)}
-        found = {path.removeprefix(f"{key}/"): meta for path, meta in self.objects.below(f"{key}/")}
-        if not found and known.files:
+        there = {path.removeprefix(f"{key}/"): meta for path, meta in self.objects.below(f"{key}/")}
+        if known.files and not there:
             raise FileNotFoundError(f"{self.address(key)} is not there")
-        return found
+        # Whatever else somebody put there is named by nothing, so it is no part of it.
+        return {file.path: there[file.path] for file in known.files if file.path in there}
 
     def _sight(self, meta: ObjectMeta, recorded: str | None, *, anew: bool) -> Sight:
-        identity, note = _identity(meta), layout.seen(f"{meta['path']}.object")
+        identity, note = identity_of(meta), layout.seen(f"{meta['path']}.object")
         noted = [sight for said in seen.kept(self, note) if (sight := seen.sight_of(said))]
         before = next((one for one in noted if one.identity == identity), None)
         if before is not None and not anew:
@@ -224,18 +218,34 @@ class Bucket:
         Raises:
             StorageError: the store can't be reached, or gives other bytes than recorded.
         """
-        known = provenance.load(self, path)
-        if known is not None:
-            self._fetch(known)
-        else:
-            below = f"{layout.LINEAGE}/{path}/"
+        if not self._have(path):
             for name in self.names(f"{layout.LINEAGE}/{path}"):
-                if name.startswith(below) and (one := provenance.load(self, _artefact(name))):
-                    self._fetch(one)
+                self._have(artefact_of(name))
         return self.place(path)
 
+    def _have(self, path: str) -> bool:
+        """Fetch an artefact that may be replaced meanwhile; return whether there is one."""
+        known = provenance.load(self, path)
+        while known is not None:
+            try:
+                self._fetch(known)
+                return True
+            except FileNotFoundError as error:
+                if (now := provenance.load(self, path)) == known:
+                    raise NotAsRecorded(
+                        f"{self.address(stored(path, known.sha256))} is not there, though "
+                        f"provenance names it. {advice.AGAIN}: what is missing is made anew."
+                    ) from error
+                known = now
+        return False
+
     def _fetch(self, known: Provenance) -> None:
-        """Have an artefact in the scratch folder, unless what is there is known to be it."""
+        """Have an artefact in the scratch folder, unless what is there is known to be it.
+
+        Raises:
+            FileNotFoundError: it is not there.
+            StorageError: the store can't be reached, or gives other bytes than recorded.
+        """
         if self._has(known):
             return
         place = self.place(known.path)
@@ -245,11 +255,10 @@ class Bucket:
             staged = place.with_name(f".{place.name}.fetched.partial")
             writing.remove(staged)
             try:
-                metas = self._metas(known)
-            except FileNotFoundError as error:
-                raise self._lost(known) from error
-            try:
-                for name, meta in metas.items():
+                if known.files is not None:
+                    with writing.storage_errors(staged):
+                        staged.mkdir()
+                for name, meta in self._metas(known).items():
                     goal = staged / name if name else staged
                     goal.parent.mkdir(parents=True, exist_ok=True)
                     with writing.storage_errors(goal), writing.hashed(goal) as write:
@@ -257,14 +266,12 @@ class Bucket:
                             write(piece)
                 sight = hashing.remembered(staged) or hashing.look(staged)
                 if not provenance.is_of(known, sight):
-                    raise StorageError(
+                    raise NotAsRecorded(
                         f"{self.address(known.path)} has other bytes than recorded: expected "
                         f"SHA-256 {known.sha256}, found {sight.sha256}. Find what else is wrong: "
                         f"{advice.VERIFY}"
                     )
                 self.scratch.publish(staged, known.path)
-            except FileNotFoundError as error:
-                raise self._lost(known) from error
             finally:
                 writing.remove(staged)
         if (here := hashing.remembered(place)) is not None:
@@ -274,12 +281,6 @@ class Bucket:
         with contextlib.suppress(OSError):
             return provenance.is_of(known, seen.look(self, known.path))
         return False
-
-    def _lost(self, known: Provenance) -> StorageError:
-        return StorageError(
-            f"{self.address(stored(known.path, known.sha256))} is not there, though provenance "
-            f"names it. {advice.AGAIN}: what is missing is made anew."
-        )
 
     def publish(self, staged: Path, path: str) -> None:
         """Send a finished local file, or a folder, under the name of its content; keep it here.
@@ -301,7 +302,7 @@ class Bucket:
             goal = f"{key}/{name}" if name else key
             self.objects.send(goal, here / name if name else here)
 
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(send, hashing.names(here)))
         return sight.sha256
 
@@ -316,20 +317,24 @@ class Bucket:
             self._send(path, self.place(path))
         else:
             self.publish(made, path)
-        self.swap(layout.lineage(path), taking.before, taking.said)
         if taking.past is not None and taking.before is not None:
-            self._keep(taking.past, taking.before)
+            self._keep(taking.past, taking.before)  # first: who is killed in between loses nothing
+        self.swap(layout.lineage(path), taking.before, taking.said)
         self._copy_for_people(path, taking)
 
-    def retire(self, path: str, past: str) -> None:
-        """Let the provenance of an artefact be one of the past."""
-        if (known := self.read(layout.lineage(path))) is not None:
-            self._keep(past, known)
-            self.swap(layout.lineage(path), known, None)
+    def retire(self, path: str, said: bytes, past: str) -> None:
+        """Let the provenance of an artefact, as it lay there, be one of the past.
 
-    def _keep(self, past: str, known: bytes) -> None:
+        Raises:
+            Conflict: another one is there by now.
+            StorageError: the store can't be written to.
+        """
+        self._keep(past, said)
+        self.swap(layout.lineage(path), said, None)
+
+    def _keep(self, past: str, said: bytes) -> None:
         with contextlib.suppress(Conflict):  # it was kept before
-            self.swap(past, None, known)
+            self.swap(past, None, said)
 
     def _copy_for_people(self, path: str, taking: Taking) -> None:
         """Let the store copy a file to the name that people know; nothing relies on it."""
@@ -343,28 +348,6 @@ class Bucket:
         except (StorageError, OSError) as error:
             logger.warning("%s: no copy for people was made: %s", self.address(path), error)
 
-    def unnamed(self, before_s: float) -> dict[str, int]:
-        """Return path → bytes of objects that no provenance names, and were written before a time.
-
-        A writer that was killed left them, or they are of the past. What is younger may be about to
-        be named.
-
-        Raises:
-            MadeByNewer: what some provenance names can only be told by a newer Imagesets.
-        """
-        everything = dict(self.objects.below(""))  # before provenance: what comes later is not it
-        paths = [_artefact(path) for path in everything if path.startswith(f"{layout.LINEAGE}/")]
-        known = [one for path in paths if (one := provenance.load(self, path))]
-        named = {stored(one.path, one.sha256) for one in known}
-        return {
-            path: meta["size"]
-            for path, meta in everything.items()
-            if path.startswith(layout.ARTEFACTS)
-            and (key := _NAMED_BY_CONTENT.match(path))
-            and key[0] not in named
-            and meta["last_modified"].timestamp() < before_s
-        }
-
 
 def stored(path: str, sha256: str) -> str:
     """Return the key of an artefact with some bytes."""
@@ -372,11 +355,12 @@ def stored(path: str, sha256: str) -> str:
     return str(named.with_name(f"{named.stem}.{sha256[:16]}{named.suffix}"))
 
 
-def _artefact(lineage: str) -> str:
+def artefact_of(lineage: str) -> str:
+    """Return the path of the artefact whose provenance lies at a path."""
     return lineage.removeprefix(f"{layout.LINEAGE}/").removesuffix(".json")
 
 
-def _identity(meta: ObjectMeta) -> Identity:
+def identity_of(meta: ObjectMeta) -> Identity:
     """Return what tells of an object: its tag stands for its bytes, where a file has an inode."""
     tag = hashlib.sha256(f"{meta['e_tag']} {meta['version']}".encode()).digest()
     when = round(meta["last_modified"].timestamp() * 1e9)

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import advice
 from ..errors import Conflict
 from . import hashing, layout, seen, writing
 from .hashing import Identity, Sight
@@ -84,16 +83,19 @@ class Folder:
             StorageError: the folder can't be written to.
         """
         place = self.place(path)
-        if self.read(path) != expected:
-            raise Conflict(
-                f"{place} was written by somebody else meanwhile, so it is left as it is. "
-                f"{advice.AGAIN} when nobody else writes to this data folder."
-            )
+        self._expect(path, expected)
         if new is None:
             place.unlink(missing_ok=True)
         else:
             with writing.atomic(place, lasting=lasting) as partial:
                 partial.write_bytes(new)
+
+    def _expect(self, path: str, content: bytes | None) -> None:
+        if self.read(path) != content:
+            raise Conflict(
+                f"{self.place(path)} was written by somebody else meanwhile, so it is left as it "
+                f"is. {advice.AGAIN} when nobody else writes to this data folder."
+            )
 
     def take(self, path: str, made: Path | None, taking: Taking) -> None:
         """Let an artefact and its provenance appear together.
@@ -110,11 +112,17 @@ class Folder:
         if made is not None:
             self.publish(made, path)
         if taking.past is not None:
-            self.retire(path, taking.past)
+            self.publish(self.place(layout.lineage(path)), taking.past)
         self.publish(self.place(pending), layout.lineage(path))
 
-    def retire(self, path: str, past: str) -> None:
-        """Let the provenance of an artefact be one of the past."""
+    def retire(self, path: str, said: bytes, past: str) -> None:
+        """Let the provenance of an artefact, as it lay there, be one of the past.
+
+        Raises:
+            Conflict: another one is there by now.
+            StorageError: the folder can't be written to.
+        """
+        self._expect(layout.lineage(path), said)
         self.publish(self.place(layout.lineage(path)), past)
 
     def names(self, folder: str) -> dict[str, Identity]:

@@ -69,6 +69,11 @@ def past_lineages() -> str:
     return f"{LINEAGE}/history"
 
 
+def judged(artefact: str) -> str:
+    """Return the path of what was found of an artefact when it was judged."""
+    return f"{LINEAGE}/checks/{artefact}.json"
+
+
 def seen(path: str) -> str:
     """Return the path of what was seen of a file when it was last read."""
     return f".seen/{path}.json"

@@ -227,7 +227,7 @@ def distrust(store: Store, path: str, sha256: str | None) -> None:
         if known is None or known.sha256 != sha256 or store.look(path).sha256 != sha256:
             return
         provenance.settle(store, known)
-        provenance.retire(store, path)
+        provenance.retire(store, known)
     _doubt(store, made_since(store, known))
 
 
@@ -255,4 +255,4 @@ def _doubt(store: Store, doubtful: Iterable[Provenance]) -> None:
             if provenance.latest(store, known.path) == known:  # nobody made it again meanwhile
                 logger.info("%s: to be made again: what it was made from changed", known.path)
                 provenance.settle(store, known)
-                provenance.retire(store, known.path)
+                provenance.retire(store, known)

@@ -9,9 +9,11 @@ objects are (`bucket`; of a mirror, `pipelines.archives`).
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import os
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,7 +33,15 @@ if TYPE_CHECKING:
 SCHEMES = ("s3", "s3a", "gs", "az", "abfs", "abfss")
 _PIECE_BYTES = 1 << 20
 _RETRY: Any = {"max_retries": 6, "retry_timeout": timedelta(seconds=60)}  # with back-off
-_AGENT = f"imagesets/{__version__}"
+# Large objects take long, and a server that falls silent is given up. A store of one's own may be
+# http, as that of a test is; the clouds' are not.
+_CLIENT: Any = {
+    "user_agent": f"imagesets/{__version__}",
+    "connect_timeout": "10s",
+    "read_timeout": "120s",
+    "timeout": "1day",
+    "allow_http": True,
+}
 
 
 def is_address(text: str) -> bool:
@@ -73,13 +83,16 @@ def opened(address: str) -> ObjectStore:
     more: dict[str, Any] = {}
     if url.scheme in ("s3", "s3a") and (asked := _asked_of_boto3(options)) is not None:
         more["credential_provider"] = asked
-    # A store of one's own may be http, as that of a test is; the clouds' are not.
-    client: Any = {"user_agent": _AGENT, "timeout": "600s", "connect_timeout": "10s"}
-    client["allow_http"] = True
+    endpoint = options.get("endpoint") or os.environ.get("AWS_ENDPOINT_URL") or "https://"
+    if url.scheme in ("s3", "s3a") and not endpoint.startswith(("http://", "https://")):
+        raise StorageError(
+            f"{shown(address)} can't be opened: AWS_ENDPOINT_URL is no address that begins with "
+            "https:// or http://"
+        )
     try:
         plain = urlunsplit((url.scheme, host, url.path.rstrip("/"), "", ""))
         return obstore.store.from_url(
-            plain, config=options or None, client_options=client, retry_config=_RETRY, **more
+            plain, config=options or None, client_options=_CLIENT, retry_config=_RETRY, **more
         )
     except (BaseError, ValueError, TypeError) as error:
         raise StorageError(f"{shown(address)} can't be opened: {_first_line(error)}") from error
@@ -98,12 +111,15 @@ def _asked_of_boto3(options: dict[str, str]) -> Any:
     given = {"access_key_id", "skip_signature"} & {*options} or os.environ.get("AWS_ACCESS_KEY_ID")
     if given or importlib.util.find_spec("boto3") is None:
         return None
+    from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
     from obstore.auth.boto3 import Boto3CredentialProvider
 
     try:
         return Boto3CredentialProvider()
     except ValueError:
         return None
+    except BotoCoreError as error:  # as of a profile that is not there
+        raise StorageError(f"boto3 can't look for credentials: {error}") from error
 
 
 def _translated(options: dict[str, str]) -> dict[str, str]:
@@ -171,19 +187,33 @@ class Objects:
         if before is not None:
             versions = {"e_tag": before["e_tag"], "version": before["version"]}
             mode = {name: value for name, value in versions.items() if value is not None}
+        writer = {"writer": secrets.token_hex(8)}
         with errors(self.address(path)):
             try:
-                obstore.put(self.store, path, content, mode=mode)
+                obstore.put(self.store, path, content, mode=mode, attributes=writer)
             except (PreconditionError, AlreadyExistsError) as error:
-                raise Conflict(
-                    f"{self.address(path)} was written by somebody else meanwhile, so it is left "
-                    "as it is."
-                ) from error
+                # An answer that was lost is asked for again, and then our own write is in the way.
+                if self._writer(path) != writer:
+                    raise Conflict(
+                        f"{self.address(path)} was written by somebody else meanwhile, so it is "
+                        "left as it is."
+                    ) from error
+            except FileNotFoundError as error:
+                raise _no_bucket(self.address(path)) from error
             except NotSupportedError as error:
                 raise StorageError(
                     f"{self.url} can't write under a condition (If-Match), which keeps writers "
                     "from overwriting each other. Use a store that can."
                 ) from error
+
+    def _writer(self, path: str) -> dict[str, str]:
+        import obstore
+
+        try:
+            said: Any = obstore.get(self.store, path).attributes
+        except FileNotFoundError:
+            return {}
+        return {name: value for name, value in said.items() if name == "writer"}
 
     def head(self, path: str) -> ObjectMeta:
         """Return what the store says of an object.
@@ -221,7 +251,12 @@ class Objects:
         import obstore
 
         with errors(self.address(path)):
-            obstore.put(self.store, path, content)
+            try:
+                obstore.put(self.store, path, content)
+            except FileNotFoundError as error:
+                if isinstance(content, Path) and not content.exists():
+                    raise
+                raise _no_bucket(self.address(path)) from error
 
     def copy(self, path: str, goal: str) -> None:
         """Let the store copy an object by itself."""
@@ -254,12 +289,15 @@ def errors(address: str) -> Iterator[None]:
     """Turn what an object store refuses into `StorageError`; what is not there stays that."""
     from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
+    _refuse_after_a_fork(address)
     try:
         yield
     except FileNotFoundError:
         raise
     except (BaseError, OSError, ValueError) as error:
         said = _first_line(error)
+        if _NOT_FOUND in said:  # where something is looked for, and not fetched
+            raise _no_bucket(address) from error
         refused = isinstance(error, PermissionDeniedError | UnauthenticatedError)
         if refused or _NO_CREDENTIALS in said:
             raise StorageError(
@@ -275,7 +313,30 @@ def errors(address: str) -> Iterator[None]:
 
 
 _NO_CREDENTIALS = "169.254.169.254"  # where a machine in the cloud is told its own
+_NOT_FOUND = "404 Not Found"
+
+
+@functools.cache
+def _first_to_ask() -> int:
+    return os.getpid()  # what is forked off later knows this, too
+
+
+def _refuse_after_a_fork(address: str) -> None:
+    """Refuse what would wait for ever: obstore's threads are those of the process before a fork."""
+    if _first_to_ask() != os.getpid():
+        raise StorageError(
+            f"{address} can't be read in a process that was forked off one that read there. Start "
+            "it by spawn or forkserver (`multiprocessing_context` of a DataLoader), or read before "
+            "the fork what is needed after it."
+        )
+
+
+def _no_bucket(address: str) -> StorageError:
+    return StorageError(
+        f"{address} can't be had: there is no such bucket. Create it, or mend its name."
+    )
 
 
 def _first_line(error: BaseException) -> str:
-    return without_secrets(str(error).partition("\n")[0])[:300] or type(error).__name__
+    line = str(error).partition("\n")[0].partition(": <")[0]  # without the XML of an answer
+    return without_secrets(line)[:300] or type(error).__name__

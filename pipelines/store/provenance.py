@@ -35,7 +35,7 @@ from pydantic import AfterValidator, Field, TypeAdapter
 
 from .. import __version__, advice
 from ..declarations import SHA256
-from ..errors import MadeByNewer
+from ..errors import Conflict, MadeByNewer
 from . import clock, hashing, layout, seen
 from .artefacts import LIBRARIES, NO_MORE, Format, Input, Size
 from .hashing import File, Sight
@@ -149,13 +149,22 @@ def latest(store: Store, path: str) -> Provenance | None:
     return load(store, path)
 
 
+def artefacts(store: Store) -> list[str]:
+    """Return the paths of all artefacts that have provenance, be it damaged."""
+    names = (name.removesuffix(".next") for name in store.names(layout.LINEAGE))
+    paths = (
+        name.removeprefix(f"{layout.LINEAGE}/").removesuffix(".json")
+        for name in names
+        if name.endswith(".json")
+    )
+    return [path for path in dict.fromkeys(paths) if path.startswith(layout.ARTEFACTS)]
+
+
 def of_everything(store: Store) -> Iterator[Provenance]:
     """Yield the latest provenance of every artefact."""
-    for name in store.names(layout.LINEAGE):
+    for path in artefacts(store):
         with contextlib.suppress(MadeByNewer):
-            path = name.removeprefix(f"{layout.LINEAGE}/").removesuffix(".json")
-            is_latest = name.endswith(".json") and not path.startswith("history/")
-            if is_latest and (found := latest(store, path)) is not None:
+            if (found := latest(store, path)) is not None:
                 yield found
 
 
@@ -193,10 +202,13 @@ def take(
     store.take(known.path, made, Taking(dump(known), known.sha256, before, past, said))
 
 
-def retire(store: Store, path: str) -> None:
-    """Keep the latest provenance, unless it is damaged, as one of the past."""
-    if (past := _past(store, path)) is not None:
-        store.retire(path, past)
+def retire(store: Store, known: Provenance) -> None:
+    """Let provenance be one of the past, unless another one is the latest by now."""
+    name = layout.lineage(known.path)
+    said = store.read(name)
+    if said is not None and _parsed(store, known.path, name, said) == known:
+        with contextlib.suppress(Conflict):  # made again meanwhile
+            store.retire(known.path, said, layout.past_lineage(known.path, known.run.ended))
 
 
 def _past(store: Store, path: str) -> str | None:
@@ -211,7 +223,8 @@ def settle(store: Store, known: Provenance) -> None:
         return
     pending = layout.pending_lineage(known.path)
     if load(store, known.path, pending) == known:
-        retire(store, known.path)
+        if (old := load(store, known.path)) is not None:
+            retire(store, old)
         store.publish(store.place(pending), layout.lineage(known.path))
     else:
         store.swap(pending, store.read(pending), None)
@@ -264,15 +277,20 @@ def load(store: Store, path: str, name: str | None = None) -> Provenance | None:
             keys `format` and `digest`.
     """
     name = name or layout.lineage(path)
+    return _parsed(store, path, name, store.read(name) or b"")
+
+
+def _parsed(store: Store, path: str, name: str, content: bytes) -> Provenance | None:
+    """Return the provenance of an artefact from what a file holds, unless it is damaged."""
     try:
-        said = json.loads((store.read(name) or b"").decode(), object_pairs_hook=_once_each)
+        said = json.loads(content.decode(), object_pairs_hook=_once_each)
         digest = said.pop("digest")
         if digest != _digest(said):
             return None
         _refuse_newer(store, name, str(said["format"]))
         known = _PROVENANCE.validate_json(json.dumps(said), strict=True)
         return known if known.path == path and _is_consistent(known) else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
 
 

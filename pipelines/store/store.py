@@ -106,8 +106,13 @@ class Store(Protocol):
             StorageError: the store can't be written to.
         """
 
-    def retire(self, path: str, past: str) -> None:
-        """Let the provenance of an artefact be one of the past, at the path `past`."""
+    def retire(self, path: str, said: bytes, past: str) -> None:
+        """Let the provenance of an artefact, as it lay there, be one of the past, at `past`.
+
+        Raises:
+            Conflict: another one is there by now.
+            StorageError: the store can't be written to.
+        """
 
     def names(self, folder: str) -> Mapping[str, Identity]:
         """Return the paths of all small files below a folder, in order, and what tells of each."""

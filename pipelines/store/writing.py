@@ -205,7 +205,10 @@ def storage_errors(goal: Path) -> Iterator[None]:
         ) from error
 
 
-_ELSEWHERE = f"or {advice.ELSEWHERE}."
+_ELSEWHERE = (
+    f"or {advice.ELSEWHERE} (of data in an object store, another scratch folder with "
+    "IMAGESETS_SCRATCH)."
+)
 _ADVICE = {
     errno.ENOSPC: f"Free some space, {_ELSEWHERE}",
     errno.EDQUOT: f"Your quota is used up: free some space, {_ELSEWHERE}",

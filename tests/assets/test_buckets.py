@@ -20,7 +20,7 @@ from assets.settings import ROOT, Settings
 from pipelines.building import Web, Workshop
 from pipelines.lineage.lock import lock
 from pipelines.stages import DEFAULT
-from pipelines.store import Bucket, Folder, provenance
+from pipelines.store import Bucket, Folder, provenance, sweeping
 from pipelines.store.bucket import stored
 from pipelines.store.objects import Objects
 from tests import builders, object_stores
@@ -296,7 +296,7 @@ def test_writers_of_two_versions_that_are_killed_again_and_again_never_contradic
     assert known is not None
     assert store.look(path, anew=True).sha256 == known.sha256
     assert store.local(path).stat().st_size == 200_000
-    unnamed = store.unnamed(time.time() + 60)
+    unnamed = sweeping.unnamed(store, time.time() + 60)
     assert stored(path, known.sha256) not in unnamed
 
 

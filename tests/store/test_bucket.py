@@ -5,20 +5,34 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import obstore
 import pytest
 
 from pipelines.errors import Conflict, MadeByNewer, StorageError
-from pipelines.store import Artefact, Bucket, Facts, layout, making, provenance, state
+from pipelines.store import (
+    Artefact,
+    Bucket,
+    Facts,
+    Store,
+    layout,
+    making,
+    provenance,
+    state,
+    sweeping,
+)
 from pipelines.store.bucket import stored
 from pipelines.store.objects import Objects
 from tests import object_stores
 
 TABLE = Artefact("tables/digits/train.parquet", "tables", "1", {}, (), None)
+NEWER = replace(TABLE, code_version="2")
 FOLDER = replace(TABLE, path="exports/digits/train_npy", stage="npy", is_folder=True)
 A_DAY_LATER = 10.0**11
 
@@ -90,16 +104,30 @@ class TestSmallFiles:
             list(pool.map(add, range(160)))
         assert here.read("lineage/count") == b"160"
 
-    def test_a_write_whose_answer_was_lost_is_no_conflict(
-        self, here: Bucket, monkeypatch: pytest.MonkeyPatch
+    def test_who_writes_the_same_as_somebody_else_is_told(
+        self, here: Bucket, there: Bucket, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         put = Objects.replace
 
-        def lose_the_answer(self: Objects, *arguments: object) -> None:
-            put(self, *arguments)  # type: ignore[arg-type]
-            put(self, *arguments)  # type: ignore[arg-type] # the client asks again
+        def meanwhile(self: Objects, *arguments: Any) -> None:
+            monkeypatch.setattr(Objects, "replace", put)
+            there.swap("lineage/file", None, b"one")
+            put(self, *arguments)
 
-        monkeypatch.setattr(Objects, "replace", lose_the_answer)
+        monkeypatch.setattr(Objects, "replace", meanwhile)
+        with pytest.raises(Conflict, match="written by somebody else"):
+            here.swap("lineage/file", None, b"one")
+
+    def test_a_write_whose_answer_was_lost_is_no_conflict(
+        self, here: Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put = obstore.put
+
+        def lose_the_answer(*arguments: Any, **options: Any) -> Any:
+            put(*arguments, **options)
+            return put(*arguments, **options)  # the client asks again
+
+        monkeypatch.setattr(obstore, "put", lose_the_answer)
         here.swap("lineage/file", None, b"one")
         here.swap("lineage/file", b"one", b"two")
         assert here.read("lineage/file") == b"two"
@@ -140,9 +168,9 @@ class TestArtefacts:
         [past] = [key for key in keys(objects) if key.startswith(layout.past_lineages())]
         assert objects.small(past)[0] == provenance.dump(old)
 
-        assert here.unnamed(0) == {}, "somebody may still read it"
+        assert sweeping.unnamed(here, 0) == {}, "somebody may still read it"
         gone = stored(old.path, old.sha256)
-        unnamed = here.unnamed(A_DAY_LATER)
+        unnamed = sweeping.unnamed(here, A_DAY_LATER)
         assert all(key.startswith(gone) for key in unnamed)
         assert len(unnamed) == (2 if artefact.is_folder else 1)
         for key in unnamed:
@@ -162,10 +190,12 @@ class TestArtefacts:
         assert state.decide(there, artefact).is_up_to_date
         file = there.local(artefact.path) / ("deep/images.npy" if artefact.is_folder else "")
         assert file.read_bytes() == b"old"
-        assert here.unnamed(A_DAY_LATER), "the new one, which nothing names"
+        assert sweeping.unnamed(here, A_DAY_LATER), "the new one, which nothing names"
         known, _ = making.make(here, newer, writes(b"new"))
         assert provenance.latest(there, artefact.path) == known
-        assert [key for key in here.unnamed(A_DAY_LATER) if known.sha256[:16] in key] == []
+        assert [
+            key for key in sweeping.unnamed(here, A_DAY_LATER) if known.sha256[:16] in key
+        ] == []
 
     def test_where_two_machines_make_one_at_once_the_first_stays_if_it_does(
         self, here: Bucket, there: Bucket, artefact: Artefact
@@ -265,7 +295,7 @@ def test_a_sweep_removes_nothing_that_is_not_named_by_content(
     for key in others:
         objects.send(key, b"somebody's")
     making.make(here, replace(TABLE, code_version="2"), writes(b"new"))
-    assert [*here.unnamed(A_DAY_LATER)] == [stored(known.path, known.sha256)]
+    assert [*sweeping.unnamed(here, A_DAY_LATER)] == [stored(known.path, known.sha256)]
 
 
 def test_a_sweep_refuses_where_a_newer_version_may_name_what_it_would_remove(here: Bucket) -> None:
@@ -277,7 +307,7 @@ def test_a_sweep_refuses_where_a_newer_version_may_name_what_it_would_remove(her
     name = layout.lineage(TABLE.path)
     here.swap(name, here.read(name), json.dumps(said).encode())
     with pytest.raises(MadeByNewer):
-        here.unnamed(A_DAY_LATER)
+        sweeping.unnamed(here, A_DAY_LATER)
 
 
 def test_readers_of_a_snapshot_ask_for_nothing_twice(
@@ -310,3 +340,118 @@ def test_threads_that_read_one_artefact_at_once_fetch_it_once(
     with ThreadPoolExecutor(4) as pool:
         assert {*pool.map(read, range(4))} == {b"pixels" * 100_000}
     assert len(fetched) == 1
+
+
+# --- While somebody else writes -------------------------------------------------------------------
+
+
+def test_doubt_about_what_another_machine_made_again_meanwhile_retires_nothing(
+    here: Bucket, there: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, _ = making.make(here, TABLE, writes(b"wrong"))
+    newer: list[provenance.Provenance] = []
+
+    def meanwhile(store: Store, known: provenance.Provenance) -> None:
+        if store is here:
+            newer.append(making.make(there, NEWER, writes(b"right"))[0])
+
+    with monkeypatch.context() as patched:
+        patched.setattr(provenance, "settle", meanwhile)
+        making.distrust(here, TABLE.path, known.sha256)
+
+    assert provenance.latest(here, TABLE.path) == newer[0]
+
+
+def test_a_writer_that_is_killed_as_provenance_is_swapped_has_kept_that_of_the_past(
+    here: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, _ = making.make(here, TABLE, writes(b"old"))
+    past = layout.past_lineage(TABLE.path, old.run.ended)
+    swap = Bucket.swap
+
+    def killed_after(self: Bucket, path: str, *others: Any, **named: Any) -> None:
+        swap(self, path, *others, **named)
+        if path == layout.lineage(TABLE.path):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Bucket, "swap", killed_after)
+        with pytest.raises(KeyboardInterrupt):
+            making.make(here, NEWER, writes(b"new"))
+
+    assert here.read(past) == provenance.dump(old)
+
+
+def test_what_is_replaced_and_swept_while_it_is_fetched_is_fetched_as_it_is_then(
+    here: Bucket, there: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making.make(here, TABLE, writes(b"old"))
+    fetch, tries = Bucket._fetch, 0
+
+    def replaced(self: Bucket, known: provenance.Provenance) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            making.make(here, NEWER, writes(b"new"))
+            here.forget(stored(known.path, known.sha256))
+        fetch(self, known)
+
+    monkeypatch.setattr(Bucket, "_fetch", replaced)
+    assert there.local(TABLE.path).read_bytes() == b"new"
+
+
+def test_what_somebody_put_into_a_folder_is_no_part_of_it(
+    here: Bucket, there: Bucket, objects: Objects
+) -> None:
+    known, _ = making.make(here, FOLDER, writes(b"pixels"))
+    stray = f"{stored(known.path, known.sha256)}/deep/notes.txt"
+    objects.send(stray, b"somebody's")
+    assert state.decide(there, FOLDER).is_up_to_date
+    place = there.local(FOLDER.path)
+    assert sorted(path.name for path in place.rglob("*")) == ["deep", "images.npy", "labels.npy"]
+    assert [*sweeping.unnamed(here, A_DAY_LATER)] == [stray]
+
+
+def test_a_folder_without_files_is_one(here: Bucket, there: Bucket) -> None:
+    making.make(here, FOLDER, lambda _: {})
+    assert [*there.local(FOLDER.path).iterdir()] == []
+
+
+def test_a_sweep_leaves_what_is_written_again_to_be_named(here: Bucket, there: Bucket) -> None:
+    old, _ = making.make(here, TABLE, writes(b"old"))
+    making.make(here, NEWER, writes(b"new"))
+    [(path, found)] = sweeping.unnamed(here, A_DAY_LATER).items()
+    making.make(there, TABLE, writes(b"old"))
+    assert path == stored(old.path, old.sha256)
+    assert not sweeping.remove(here, path, found)
+    assert there.local(TABLE.path).read_bytes() == b"old"
+    assert not sweeping.remove(here, "tables/gone.0123456789abcdef.parquet", found)
+
+
+def test_a_sweep_leaves_what_was_replaced_lately_to_its_readers(
+    here: Bucket, objects: Objects
+) -> None:
+    making.make(here, TABLE, writes(b"old"))
+    time.sleep(0.01)
+    between = time.time()
+    time.sleep(0.01)
+    making.make(here, NEWER, writes(b"new"))
+    assert sweeping.unnamed(here, between) == {}, "written before, and replaced after"
+    assert len(sweeping.unnamed(here, A_DAY_LATER)) == 1
+
+
+def test_every_suffix_is_swept(here: Bucket) -> None:
+    archive = replace(TABLE, path="archives/digits/t10k-images.idx3-ubyte")
+    making.make(here, archive, writes(b"old"))
+    making.make(here, replace(archive, code_version="2"), writes(b"new"))
+    assert len(sweeping.unnamed(here, A_DAY_LATER)) == 1
+
+
+def test_a_scratch_folder_that_can_not_be_written_to_is_told_with_what_to_do(
+    here: Bucket, objects: Objects
+) -> None:
+    making.make(here, TABLE, writes(b"pixels"))
+    elsewhere = object_stores.bucket(objects, Path("/proc/nowhere"))
+    assert state.decide(elsewhere, TABLE).is_up_to_date, "nothing is written for that"
+    with pytest.raises(StorageError, match="IMAGESETS_SCRATCH"):
+        elsewhere.local(TABLE.path)
