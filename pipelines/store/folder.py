@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import advice
 from ..errors import Conflict
 from . import hashing, layout, seen, writing
 from .hashing import Identity, Sight
