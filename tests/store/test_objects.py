@@ -50,6 +50,12 @@ def test_an_endpoint_that_is_no_address_is_told(monkeypatch: pytest.MonkeyPatch)
         Objects.at(address)
 
 
+def test_a_number_sign_is_not_cut_off_with_what_follows() -> None:
+    with pytest.raises(StorageError, match="s3://bucket/a#b can't be opened: write %23 for a #"):
+        Objects.at("s3://bucket/a#b")
+    Objects.at("s3://bucket/a%23b")
+
+
 def test_a_profile_that_is_not_there_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
