@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -40,6 +41,19 @@ def test_a_bucket_that_is_not_there_is_told(
     for ask in asked:
         with pytest.raises(StorageError, match=r"s3://typo/team.* there is no such bucket. Create"):
             ask()
+
+
+@pytest.mark.slow
+def test_a_server_for_tests_begins_empty_though_there_was_one_before(
+    server: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variables in (server, None):
+        with contextlib.nullcontext(variables) if variables else object_stores.serving() as found:
+            for name, value in found.items():
+                monkeypatch.setenv(name, value)
+            objects = Objects.at("s3://bucket/team")
+            assert [*objects.below("")] == []
+            objects.send("file", b"1")
 
 
 def test_an_endpoint_that_is_no_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
