@@ -316,7 +316,8 @@ def folder_or_bucket(text: str) -> Path | str:
     if without_secrets(text) != text:
         raise ValueError(
             "credentials don't belong into the address, which is shown and recorded. Give them as "
-            "the cloud's own tools want them, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            "the cloud's own tools want them, as AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Of "
+            "options it may have region, scheme and endpoint_override"
         )
     return text
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 from obstore.store import MemoryStore
 
@@ -54,6 +55,8 @@ def serving() -> Iterator[dict[str, str]]:
     thread.start()
     variables = KEYS | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server.server_port}"}
     try:
+        # What moto holds is the process's, and is there from the server before.
+        urlopen(f"{variables['AWS_ENDPOINT_URL']}/moto-api/reset", b"", timeout=10).close()
         _create_bucket(variables)
         yield variables
     finally:

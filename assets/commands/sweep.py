@@ -23,9 +23,9 @@ def add(commands: Commands) -> None:
         help="remove from a bucket what no provenance names",
         description="Where data lie in an object store, what is replaced stays until it is swept, "
         "since somebody may be reading it, and a process that is killed may leave an object that "
-        "nothing names. This removes what was written, and is named no longer, since a day ago or "
-        "before. A data folder needs no "
-        "sweeping. Uploads that were never finished are not seen by it: let the store abort them, "
+        "nothing names. This removes such objects, if they were written, and replaced, a day ago "
+        "or before. A data folder needs no sweeping. Uploads that were never finished are not seen "
+        "by it: let the store abort them, "
         "by a lifecycle rule (AbortIncompleteMultipartUpload after 1 day).",
     )
     options.add_folders(parser)

@@ -76,6 +76,8 @@ def opened(address: str) -> ObjectStore:
         raise StorageError(f"{shown(address)}: {advice.how_to_install(error)}") from error
 
     url = urlsplit(address)
+    if url.fragment:
+        raise StorageError(f"{shown(address)} can't be opened: write %23 for a # in a prefix")
     options: Any = _translated(dict(parse_qsl(url.query)))
     user, mark, host = url.netloc.rpartition("@")
     if mark:

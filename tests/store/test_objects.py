@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -42,12 +43,31 @@ def test_a_bucket_that_is_not_there_is_told(
             ask()
 
 
+@pytest.mark.slow
+def test_a_server_for_tests_begins_empty_though_there_was_one_before(
+    server: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variables in (server, None):
+        with contextlib.nullcontext(variables) if variables else object_stores.serving() as found:
+            for name, value in found.items():
+                monkeypatch.setenv(name, value)
+            objects = Objects.at("s3://bucket/team")
+            assert [*objects.below("")] == []
+            objects.send("file", b"1")
+
+
 def test_an_endpoint_that_is_no_address_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "localhost:9000")
     with pytest.raises(StorageError, match="AWS_ENDPOINT_URL is no address that begins with"):
         Objects.at("s3://bucket/team")
     for address in ("gs://bucket/team", "s3://bucket/team?endpoint_override=localhost:9000"):
         Objects.at(address)
+
+
+def test_a_number_sign_is_not_cut_off_with_what_follows() -> None:
+    with pytest.raises(StorageError, match="s3://bucket/a#b can't be opened: write %23 for a #"):
+        Objects.at("s3://bucket/a#b")
+    Objects.at("s3://bucket/a%23b")
 
 
 def test_a_profile_that_is_not_there_is_told(
