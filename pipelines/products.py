@@ -17,7 +17,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -261,9 +261,17 @@ class Product:
         return self.files.endswith("/")
 
     def columns_of(self, dataset: Dataset) -> tuple[Column, ...]:
-        """Return its columns, without those of coarse labels where a dataset has none."""
+        """Return its columns, without those of coarse labels where a dataset has none.
+
+        Labels that are uint8 are uint16 of more classes than a byte tells apart.
+        """
+        from .records import label_type  # numpy takes long to import
+
+        counts = {"label": len(dataset.classes), "coarse_label": len(dataset.coarse_classes)}
         return tuple(
-            column
+            replace(column, type=label_type(counts[column.of]).name)
+            if column.type == "uint8" and column.of in counts
+            else column
             for column in self.columns
             if dataset.coarse_classes or not str(column.of).startswith("coarse_")
         )
