@@ -197,7 +197,8 @@ def _record(rows: pa.Table, row: int, dataset: Dataset, where: str) -> Batch:
         raise ArtefactError(f"{where}: expected the bytes of a PNG, and no path.")
     kinds = [label_type(len(known)) for known in _classes(dataset).values()]
     for label, kind in zip(labels, kinds, strict=True):
-        if label is None or not 0 <= label <= (most := np.iinfo(kind).max):
+        most = np.iinfo(kind).max
+        if label is None or not 0 <= label <= most:
             raise ArtefactError(f"{where}: expected labels 0 to {most}, found {labels}.")
     pixels = _png.decode(picture["bytes"], dataset.image.shape, where)
     numbers = (np.array([one], kind) for one, kind in zip(labels, kinds, strict=True))
