@@ -157,7 +157,7 @@ class Reader:
     versions: what has to be installed for that, as pip takes it: `torchvision==0.28.0`; nothing for
         what is no package of Python's.
     code: the lines that read it, with `{path}` (where the product lies), `{folder}` (what that lies
-        in), `{dataset}` and `{split}` where such a thing stands.
+        in), `{dataset}`, `{split}` and `{label}` (the type of labels) where such a thing stands.
     note: a trap, in one sentence.
     """
 
@@ -278,12 +278,15 @@ class Product:
 
     def lines(self, reader: Reader, subject: Subject, data: PurePath) -> str:
         """Return the lines with which a reader opens it in a data folder; of the first split."""
+        from .records import label_type  # numpy takes long to import
+
         place = data / self.path(subject)
         return reader.lines(
             path=str(place),
             folder=str(place.parent),
             dataset=subject.dataset.name,
             split=subject.splits[0].name,
+            label=label_type(len(subject.dataset.classes)).name,
         ).strip("\n")
 
     @property

@@ -155,7 +155,7 @@ EXPORT = Product(
             "pandas 3.1.1",
             ("pandas==3.1.1",),
             """import pandas
-rows = pandas.read_csv("{path}", header=None, dtype="uint8").to_numpy()
+rows = pandas.read_csv("{path}", header=None, dtype="{label}").to_numpy()
 labels, images = rows[:, 0], rows[:, 1:]  # channels last, row by row""",
             "Without `header=None` the first record is taken for names; with the option `header`, "
             "leave it out.",
@@ -165,7 +165,7 @@ labels, images = rows[:, 0], rows[:, 1:]  # channels last, row by row""",
             ("polars==2.1.0",),
             """import polars
 rows = polars.read_csv("{path}", has_header=False).to_numpy()
-labels, images = rows[:, 0].astype("uint8"), rows[:, 1:].astype("uint8")""",
+labels, images = rows[:, 0].astype("{label}"), rows[:, 1:].astype("uint8")""",
         ),
         Reader(
             "duckdb 2.0.0",

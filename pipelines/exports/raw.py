@@ -194,7 +194,12 @@ EXPORT = Product(
     applies=applies,
     columns=(
         Column("pixels", "uint8", "The intensities, as published; EMNIST's on their side."),
-        Column("label", "uint8", "Number of the class, as published; of EMNIST's letters from 1."),
+        Column(
+            "label",
+            "uint8",
+            "Number of the class, as published; of EMNIST's letters from 1. Where each class has a "
+            "file of its own, that tells it.",
+        ),
     ),
     parameters=_parameters,
     room=lambda image: 2 * image,

@@ -316,6 +316,20 @@ def test_columns_are_of_the_type_that_they_have_in_this_dataset(wide: Set, tmp_p
     assert str(embedding._schema(CLASSES).field("label").type) == "uint16"
 
 
+def test_the_lines_that_open_a_csv_have_room_for_the_labels(wide: Set, tmp_path: Path) -> None:
+    """A label above 255 that is read as a byte is another one's."""
+    csv = products.known()["csv"]
+    wide.write("csv", tmp_path / csv.path(wide.of("train")), "train")
+    read = 0
+    for reader in csv.read_by:
+        if reader.name.startswith(("pandas", "polars")):
+            found: dict[str, Any] = {}
+            exec(csv.lines(reader, wide.of("train"), tmp_path), found)
+            strictly_same(found["labels"], wide.arrays["train"][1])
+            read += 1
+    assert read == 2
+
+
 def test_croissant_tells_the_type(wide: Set) -> None:
     said = croissant.document(wide.subject.source, wide.subject.dataset)
 
