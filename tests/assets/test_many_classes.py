@@ -84,6 +84,9 @@ def test_a_dataset_of_300_classes_is_built_exported_verified_and_traced(
     (data / "archives/tiny/class 299.npy").unlink()
     said = command("trace", "tiny/train:599", "--no-picture", *options)
     assert (said.code, "class 299 (label 299)" in said.stdout) == (1, True)
+    broken = [line for line in said.stdout.splitlines() if line.startswith("BROKEN")]
+    assert [line.split(maxsplit=2)[2] for line in broken] == ["archives/tiny/class 299.npy"] * 2
+    assert "class 298" not in said.stdout, "no other class has to do with it"
     monkeypatch.setenv("IMAGESETS_DATA", str(data))
     monkeypatch.setenv("IMAGESETS_CATALOGUE", str(tmp_path / "catalogue"))
     monkeypatch.setenv("IMAGESETS_MIRROR", str(tmp_path / "mirror"))

@@ -35,10 +35,13 @@ Publish = Callable[[Path], tuple[Tiny, Batch]]
 every_format = pytest.mark.parametrize("form", formats.known().values(), ids=formats.known())
 
 
+# Before any test runs: Hypothesis refuses to meet more of its tests while it runs one.
+TESTS = {name: importlib.import_module(f"tests.formats.test_{name}") for name in formats.known()}
+
+
 def splits(form: Format) -> st.SearchStrategy[Publish]:
     """Any split of a format, as the tests of that format publish it."""
-    tests = importlib.import_module(f"tests.formats.test_{form.name}")
-    found: st.SearchStrategy[Publish] = tests.splits()
+    found: st.SearchStrategy[Publish] = TESTS[form.name].splits()
     return found
 
 
