@@ -277,7 +277,7 @@ def table_columns(
 def statistics_columns(dataset: Dataset, split_tables: Iterable[dg.AssetKey]) -> dict[str, Any]:
     """Return the columns of statistics, and the columns of tables that each is computed from."""
     keys = list(split_tables)
-    schema = statistics.arrow_schema(dataset.image.shape)
+    schema = statistics.arrow_schema(dataset.image.shape, len(dataset.classes))
     return _columns(
         [
             dg.TableColumn(field.name, _type(field.type), statistics.COLUMNS[field.name])

@@ -33,6 +33,7 @@ from .declarations import (
     Text,
 )
 from .errors import CatalogueError, did_you_mean
+from .records import MOST_CLASSES
 
 _Kind = TypeVar("_Kind", Source, Dataset, Split)
 
@@ -303,9 +304,9 @@ def _dataset_contradictions(dataset: Dataset) -> Iterator[str]:
     for key, classes in (("classes", dataset.classes), ("coarse_classes", dataset.coarse_classes)):
         if twice := _duplicates(classes):
             yield f"{key}: {twice} stand(s) there twice"
-    for key, most in (("classes", 256 - dataset.first_label), ("coarse_classes", 256)):
-        if len(getattr(dataset, key)) > most:
-            yield f"{key}: a label is one byte, so there can be at most {most}"
+    for key in ("classes", "coarse_classes"):
+        if len(getattr(dataset, key)) > MOST_CLASSES:
+            yield f"{key}: a label is two bytes at most, so there can be {MOST_CLASSES:,} at most"
     if not dataset.classes:
         yield "classes: there must be at least one"
     yield from formats.named(dataset.format).refuses(dataset)

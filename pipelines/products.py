@@ -17,7 +17,7 @@ import importlib
 import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -157,7 +157,7 @@ class Reader:
     versions: what has to be installed for that, as pip takes it: `torchvision==0.28.0`; nothing for
         what is no package of Python's.
     code: the lines that read it, with `{path}` (where the product lies), `{folder}` (what that lies
-        in), `{dataset}` and `{split}` where such a thing stands.
+        in), `{dataset}`, `{split}` and `{label}` (the type of labels) where such a thing stands.
     note: a trap, in one sentence.
     """
 
@@ -261,21 +261,32 @@ class Product:
         return self.files.endswith("/")
 
     def columns_of(self, dataset: Dataset) -> tuple[Column, ...]:
-        """Return its columns, without those of coarse labels where a dataset has none."""
+        """Return its columns, without those of coarse labels where a dataset has none.
+
+        Labels that are uint8 are uint16 of more classes than a byte tells apart.
+        """
+        from .records import label_type  # numpy takes long to import
+
+        counts = {"label": len(dataset.classes), "coarse_label": len(dataset.coarse_classes)}
         return tuple(
-            column
+            replace(column, type=label_type(counts[column.of]).name)
+            if column.type == "uint8" and column.of in counts
+            else column
             for column in self.columns
             if dataset.coarse_classes or not str(column.of).startswith("coarse_")
         )
 
     def lines(self, reader: Reader, subject: Subject, data: PurePath) -> str:
         """Return the lines with which a reader opens it in a data folder; of the first split."""
+        from .records import label_type  # numpy takes long to import
+
         place = data / self.path(subject)
         return reader.lines(
             path=str(place),
             folder=str(place.parent),
             dataset=subject.dataset.name,
             split=subject.splits[0].name,
+            label=label_type(len(subject.dataset.classes)).name,
         ).strip("\n")
 
     @property

@@ -6,8 +6,8 @@ Not here: how either is read (`archives`, `formats`), or what is declared (`decl
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,14 @@ if TYPE_CHECKING:  # pydantic takes long to import, and who reads tables needs n
     from .declarations import Member
 
 Pixels = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.uint8]
+Labels = npt.NDArray[np.uint8 | np.uint16]
+
+MOST_CLASSES = 1 << 16  # that labels tell apart
+
+
+def label_type(classes: int) -> np.dtype[np.uint8 | np.uint16]:
+    """Return the type of the labels of so many classes: uint8, or uint16 for more than 256."""
+    return np.dtype(np.uint8 if classes <= 1 << 8 else np.uint16)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -24,7 +31,7 @@ class Batch:
     """Some consecutive records of a split.
 
     images: uint8 array of shape (records, height, width, channels), upright, 0–255.
-    labels: uint8 array of shape (records,); 0 is `classes[0]`.
+    labels: array of shape (records,), of `label_type`; 0 is `classes[0]`.
     coarse_labels: the same for `coarse_classes`, or None where a dataset has none.
     """
 
@@ -73,7 +80,9 @@ class Members:
 
     open: gives a member's decompressed bytes, from its start.
     size_bytes: tells how many there are, by reading them where that is not declared.
+    noted: member → what a format found out about it, so that it need not ask for each record.
     """
 
     open: OpenMember
     size_bytes: Callable[[Member], int]
+    noted: dict[Member, Any] = field(default_factory=dict)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def dataset(dataset: str, split: str = "train") -> Any:
     """Return a split as a `tf.data.Dataset`, read from its table as it is needed.
 
-    Its elements are (image, label): uint8 of shape (height, width, channels), and uint8.
+    Its elements are (image, label): uint8 of shape (height, width, channels), and uint8, or uint16
+    of more than 256 classes.
 
     Raises:
         As `imagesets.load` does.
@@ -29,6 +30,7 @@ def dataset(dataset: str, split: str = "train") -> Any:
     import tensorflow as tf
 
     from .api import loading
+    from .records import label_type
 
     path = loading.path(dataset, split)
     about = reading.info(path)
@@ -39,7 +41,7 @@ def dataset(dataset: str, split: str = "train") -> Any:
 
     signature = (
         tf.TensorSpec((None, *about.shape), tf.uint8),
-        tf.TensorSpec((None,), tf.uint8),
+        tf.TensorSpec((None,), getattr(tf, label_type(len(about.classes)).name)),
     )
     made = tf.data.Dataset.from_generator(groups, output_signature=signature).unbatch()
     return made.apply(tf.data.experimental.assert_cardinality(about.records))

@@ -24,8 +24,9 @@ from hypothesis import strategies as st
 
 from pipelines import catalogue, declarations, formats, products, tables
 from pipelines.products import Product
+from pipelines.records import label_type
 
-Array = npt.NDArray[np.uint8]
+Array = npt.NDArray[Any]
 
 
 def idx(array: Array) -> bytes:
@@ -68,7 +69,8 @@ def images(
 
 def labels(records: int, classes: int, seed: int = 0) -> Array:
     """Random labels 0 … classes - 1."""
-    return np.random.default_rng(seed + 1).integers(0, classes, records, np.uint8)
+    kind = label_type(classes).type
+    return np.random.default_rng(seed + 1).integers(0, classes, records, kind)
 
 
 def cifar(pixels: Array, *label_columns: Array) -> bytes:
@@ -97,7 +99,7 @@ class Publisher:
 
 def declare(archives: Mapping[str, bytes], **source: str) -> str:
     """The beginning of a source's TOML: everything but its datasets."""
-    facts = {
+    facts: dict[str, Any] = {
         "title": "Tiny",
         "homepage": "https://example.org/",
         "citation": "@misc{tiny}",
@@ -110,6 +112,13 @@ def declare(archives: Mapping[str, bytes], **source: str) -> str:
         md5, sha256 = hashlib.md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
         lines.append(f'"{name}" = {{ bytes = {len(data)}, md5 = "{md5}", sha256 = "{sha256}" }}')
     return "\n".join(lines) + "\n"
+
+
+def npy(array: npt.NDArray[Any], version: tuple[int, int] = (1, 0)) -> bytes:
+    """An array as NumPy writes it."""
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array, version, allow_pickle=False)
+    return file.getvalue()
 
 
 def counts(values: Array, classes: int) -> list[int]:
@@ -258,20 +267,27 @@ def tiny(
 ) -> Tiny:
     """Publish arrays as one split of one dataset, its members lying about as plain files.
 
-    Grey images without coarse labels are IDX (`images`, `labels`), all others CIFAR (`batch.bin`).
+    Grey images without coarse labels are IDX (`images`, `labels`), all others CIFAR (`batch.bin`);
+    of more classes than a byte tells apart, NPY (`class 0.npy`, …), for which labels rise.
     `dataset` adds keys to the declaration; `orientation` and `first_label` change the members too.
     """
     first = dataset.get("first_label", 0)
-    stored = (values + np.uint8(first)).astype(np.uint8)
     _, height, width, channels = pixels.shape
-    facts = {
+    facts: dict[str, Any] = {
         "title": "Tiny",
         "format": "idx",
         "image": {"height": height, "width": width, "channels": channels},
         "classes": [f"class {number}" for number in range(classes)],
     }
     split: dict[str, Any] = {"records": len(values), "counts": counts(values, classes)}
-    if channels == 1 and coarse is None:
+    facts |= {"format": "npy"} if classes > 256 else {}
+    stored = (values + np.uint8(first)).astype(np.uint8)
+    if "npy" in (facts["format"], dataset.get("format")):
+        assert (np.diff(values.astype(int)) >= 0).all()
+        rows = pixels.reshape(len(pixels), -1)
+        members = {f"{name}.npy": npy(rows[values == n]) for n, name in enumerate(facts["classes"])}
+        split |= {"arrays": [*members]}
+    elif channels == 1 and coarse is None:
         planes = pixels[..., 0]
         if dataset.get("orientation") == "transposed":
             planes = planes.transpose(0, 2, 1)

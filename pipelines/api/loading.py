@@ -27,7 +27,7 @@ class Records:
     """A split in memory; the arrays are the caller's own.
 
     images: uint8 array of shape (records, height, width, channels), upright, 0–255.
-    labels: uint8 array of shape (records,); 0 is `classes[0]`.
+    labels: uint8 array of shape (records,), uint16 of more than 256 classes; 0 is `classes[0]`.
     classes: what each label means.
     coarse_labels: the same for `coarse_classes`; None where a dataset has none.
     """
@@ -142,9 +142,9 @@ def _made(path: str, how: str, dataset: str, split: str, *, verify: bool) -> Pat
 def table(dataset: str, split: str = "train") -> pa.Table:
     """Return a split as an Arrow table, as it lies: polars and DuckDB take it as it is.
 
-    `index` uint32, `label` uint8, `class` dictionary<string>, `pixels` fixed_size_binary of
-    height·width·channels bytes (upright, row by row, channels last); for datasets with coarse
-    classes `coarse_label` and `coarse_class`, too.
+    `index` uint32, `label` uint8 (uint16 of more than 256 classes), `class` dictionary<string>,
+    `pixels` fixed_size_binary of height·width·channels bytes (upright, row by row, channels last);
+    for datasets with coarse classes `coarse_label` and `coarse_class`, too.
 
     Args:
         dataset: one of `names()`.
@@ -170,8 +170,8 @@ def batches(dataset: str, split: str = "train", *, records: int = 1024) -> Gener
         records: how many at a time.
 
     Yields:
-        images, uint8 of shape (records, height, width, channels), and labels, uint8 of shape
-        (records,), and coarse_labels likewise or None: perhaps not writable.
+        images, uint8 of shape (records, height, width, channels), labels of shape (records,), uint8
+        or uint16 of more than 256 classes, and coarse_labels likewise or None: perhaps not writable.
 
     Raises:
         ValueError: fewer than one record at a time.

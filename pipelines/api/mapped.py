@@ -16,7 +16,7 @@ class Mapped:
     """The NPY files of a split; workers share one copy, and a pickle holds no more than a path.
 
     images: uint8 of shape (records, height, width, channels), mapped and not writable.
-    labels: uint8 of shape (records,).
+    labels: uint8 of shape (records,); uint16 of more than 256 classes.
     """
 
     def __init__(self, folder: Path) -> None:

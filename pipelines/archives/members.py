@@ -20,7 +20,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, BinaryIO, cast
 
 from isal import isal_zlib
 
@@ -30,6 +30,7 @@ from ..errors import MemberError, did_you_mean
 from ..records import ByteStream, OpenMember
 from .readers import CHUNK_BYTES, NEXT, Read, as_tar, at_most, gunzipped, held_against
 
+_MOST_OPEN = 16  # archives that are their own one member, at a time: macOS allows 256 files in all
 _ZIP_HEADER_BYTES = 30  # before a member's name, and at least that much
 
 # What Python's archive modules raise on damaged or hostile input: far more than they document.
@@ -75,12 +76,13 @@ def opened(folder: Path, most_bytes: int = 1 << 32) -> Iterator[OpenMember]:
     """
     with contextlib.ExitStack() as stack:
         archives: dict[str, _Zip | _Tar] = {}
+        files = stack.enter_context(_Files())
 
         def open_member(member: Member) -> Stream:
             name, archive, path = str(member), member.archive, folder / member.archive
             with damage_named(name):
                 if not member.path:
-                    read: Read = stack.enter_context(path.open("rb")).read
+                    read = files.reader(path)
                 else:
                     if archive not in archives:
                         archives[archive] = _kind(member)(path, most_bytes)
@@ -182,6 +184,37 @@ def damage_named(name: str) -> Iterator[None]:
         ) from error
     except _DAMAGE as error:
         raise MemberError(f"{name}: damaged ({type(error).__name__}: {error}). {NEXT}") from error
+
+
+class _Files(contextlib.ExitStack):
+    """Archives that are their own one member, of which few are open however many are read.
+
+    The one that was read longest ago is closed, and opened again where more of it is asked for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: dict[object, BinaryIO] = {}
+        self.callback(lambda: [file.close() for file in self._open.values()])
+
+    def reader(self, path: Path) -> Read:
+        key, at = object(), 0
+
+        def read(most: int) -> bytes:
+            nonlocal at
+            file = self._open.pop(key, None)
+            if file is None:
+                if len(self._open) == _MOST_OPEN:
+                    self._open.pop(next(iter(self._open))).close()
+                file = path.open("rb")
+                file.seek(at)
+            self._open[key] = file  # behind those that were read before
+            data = file.read(most)
+            at += len(data)
+            return data
+
+        read(0)  # who opens what is not there is told now
+        return read
 
 
 class _Itself(contextlib.ExitStack):

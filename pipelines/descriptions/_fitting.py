@@ -80,7 +80,7 @@ class Outcome:
 
     accuracy: the share of test records that it classified rightly.
     converged: whether it found no more to improve before its iterations ended.
-    predictions: SHA-256 of the labels that it gave the test records, a byte each.
+    predictions: SHA-256 of the labels that it gave the test records, as they are in the table.
     cpu_seconds: of fitting and predicting.
     """
 
@@ -111,7 +111,6 @@ def outcome(task: Task, data: Data) -> Outcome:
     Raises:
         ArtefactError: it can't cope with the data.
     """
-    import numpy as np
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.utils import shuffle
 
@@ -130,7 +129,8 @@ def outcome(task: Task, data: Data) -> Outcome:
         train, labels = shuffle(data.train, data.train_labels, random_state=task.seed)
         started = time.thread_time()
         try:
-            found = kind(**chosen).fit(train, labels).predict(data.test).astype(np.uint8)
+            found = kind(**chosen).fit(train, labels).predict(data.test)
+            found = found.astype(data.test_labels.dtype)
         except (ValueError, MemoryError) as error:
             raise ArtefactError(f"{task.classifier} could not be tried: {error}") from error
         taken_s = time.thread_time() - started

@@ -57,7 +57,7 @@ class Result:
     accuracy: the share of test that was classified rightly: the mean of all repeats.
     std: the population standard deviation of these shares; None for one repeat.
     converged: whether no repeat's iterations ended too early.
-    predictions: SHA-256 of the labels predicted by each repeat, a byte each.
+    predictions: SHA-256 of the labels predicted by each repeat, as they are in the table.
     """
 
     classifier: str

@@ -32,6 +32,7 @@ Json = dict[str, Any]
 _UP = "../.."  # from a document to the data folder
 _MEDIA_TYPES = {".gz": "application/gzip", ".tar": "application/x-tar", ".zip": "application/zip"}
 _UNKNOWN_TYPE = "application/octet-stream"
+_NUMBERS = {"uint8": "cr:UInt8", "uint16": "cr:UInt16"}
 _SPLITS = {
     "train": "cr:TrainingSplit",
     "validation": "cr:ValidationSplit",
@@ -148,7 +149,7 @@ def _version(inputs: Iterable[Input]) -> str:
 def _archive(source: Source, name: str) -> Json:
     archive = source.archives[name]
     path = layout.archive(source.name, name)
-    place = source.mirrors[0] + name if source.mirrors else f"{_UP}/{quote(path)}"
+    place = source.mirrors[0] + quote(name) if source.mirrors else f"{_UP}/{quote(path)}"
     return {
         "@type": "cr:FileObject",
         "@id": quote(path),
@@ -230,6 +231,7 @@ def _inline(
 def _records(dataset: Dataset, split: Split) -> Json:
     """Return the record set of a split, read from its table."""
     from .. import tables
+    from ..records import label_type
 
     table = {"fileObject": {"@id": quote(layout.table(dataset.name, split.name))}}
 
@@ -260,7 +262,7 @@ def _records(dataset: Dataset, split: Split) -> Json:
     for prefix, classes in (("", dataset.classes), ("coarse_", dataset.coarse_classes)):
         if classes:
             label, name = f"{prefix}label", f"{prefix}class"
-            number = ["sc:Integer", "cr:UInt8", "cr:Label"]
+            number = ["sc:Integer", _NUMBERS[label_type(len(classes)).name], "cr:Label"]
             fields += [
                 field(label, tables.COLUMNS[label], number, f"{prefix}classes/label"),
                 field(name, tables.COLUMNS[name], ["sc:Text"], f"{prefix}classes/name"),

@@ -72,7 +72,7 @@ def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Fac
             found, lambda share: until(_OF_PCA + (0.99 - _OF_PCA) * share)
         )
         seconds["tsne"] = round(time.thread_time() - started, 1)
-    said = settings(subject)
+    said, schema = settings(subject), _schema(len(subject.dataset.classes))
     with writing.storage_errors(goal):
         for name, places in points.items():
             columns = {
@@ -82,9 +82,7 @@ def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Fac
                 "y": places[:, 1],
             }
             told = {METADATA_KEY: json.dumps({"method": name, **said[name]}).encode()}
-            pq.write_table(
-                pa.table(columns, _schema().with_metadata(told)), goal / f"{name}.parquet"
-            )
+            pq.write_table(pa.table(columns, schema.with_metadata(told)), goal / f"{name}.parquet")
             _maps.draw(places, labels, subject.dataset.classes, goal / f"{name}.png")
     until(1)
     return {
@@ -117,10 +115,13 @@ def settings(subject: Subject) -> dict[str, dict[str, Any]]:
     }
 
 
-def _schema() -> pa.Schema:
+def _schema(classes: int) -> pa.Schema:
     import pyarrow as pa
 
-    types = {"index": pa.uint32(), "label": pa.uint8(), "x": pa.float32(), "y": pa.float32()}
+    from ..records import label_type
+
+    label = pa.from_numpy_dtype(label_type(classes))
+    types = {"index": pa.uint32(), "label": label, "x": pa.float32(), "y": pa.float32()}
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in types.items()])
 
 

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 MOST = 100_000  # records that a page shows: on a screen of those farthest from all means, each may
 # stand on another sheet, and more sheets than these come to hold too much memory
 _LEVEL = 3  # of isal
+_ARRAYS = {"uint8": "Uint8Array", "uint16": "Uint16Array"}  # of numpy and of the page's script
 _WORDS = {"pixels": "image", "label": "label", "coarse_label": "coarse label"}
 
 Json = dict[str, Any]
@@ -67,6 +68,7 @@ def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Fac
     import numpy as np
 
     from .. import statistics, tables
+    from ..records import label_type
     from . import _pages, _sheets
 
     subject, table = inputs.subject, inputs.table
@@ -107,6 +109,10 @@ def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Fac
             dataset=subject.dataset,
             split=subject.split,
             shown=len(shown),
+            label_arrays=[
+                _ARRAYS[label_type(len(known)).name]
+                for known in (subject.dataset.classes, subject.dataset.coarse_classes)
+            ],
             counts=np.bincount(labels["label"][shown], minlength=len(subject.dataset.classes)),
         )
         (goal / "index.html").write_text(page, encoding="utf-8")

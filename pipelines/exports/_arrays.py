@@ -19,10 +19,7 @@ from ..products import Choices, Column, Option, Subject
 from ..progress import Advance
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from ..records import Batch
+    from ..records import Batch, Labels
 
 CHANNELS = ("none", "last", "first")
 OPTIONS = (
@@ -67,8 +64,9 @@ def columns(images: str, labels: str, coarse_labels: str) -> tuple[Column, ...]:
 
 
 _BYTE, _FLOAT = "|u1", "<f8"  # as NumPy writes types: the same on every machine
-_PIECE_RECORDS = 1024  # one-hot labels of so many are made at once
-_READ_BYTES = 1 << 20  # pixels that are read at once
+_NAMES = {_BYTE: "uint8", "<u2": "uint16", _FLOAT: "float64"}
+_PIECE_RECORDS, _PIECE_BYTES = 1024, 8 << 20  # one-hot labels of so many are made at once
+_READ_BYTES = 1 << 20  # of an array, that are read at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ class Array:
     """An array of all records of a split.
 
     column: of the table that it is made from.
-    dtype: uint8, or of one-hot labels float64, as NumPy writes them.
+    dtype: uint8, of labels of many classes uint16, or of one-hot ones float64, as NumPy writes it.
     shape: of the whole array.
     """
 
@@ -96,7 +94,7 @@ class Array:
 
     def __str__(self) -> str:
         """Return for example `uint8 (60000, 28, 28)`."""
-        return f"{'uint8' if self.dtype == _BYTE else 'float64'} {self.shape}"
+        return f"{_NAMES[self.dtype]} {self.shape}"
 
 
 def of(subject: Subject, chosen: Choices) -> list[Array]:
@@ -114,8 +112,15 @@ def of(subject: Subject, chosen: Choices) -> list[Array]:
         if chosen["one_hot"]:
             found.append(Array(column, _FLOAT, (records, classes)))
         else:
-            found.append(Array(column, _BYTE, (records,)))
+            found.append(Array(column, _label_dtype(classes), (records,)))
     return found
+
+
+def _label_dtype(classes: int) -> str:
+    """Return the type of the labels of so many classes, the same on every machine."""
+    from ..records import label_type
+
+    return label_type(classes).newbyteorder("<").str
 
 
 def _classes(dataset: Dataset) -> dict[str, int]:
@@ -145,9 +150,22 @@ def values(table: Path, array: Array, image: tuple[int, ...], advance: Advance) 
             advance(len(batch))
         return
     labels = tables.labels(table)[array.column]
-    for start in range(0, len(labels), _PIECE_RECORDS):
-        some = labels[start : start + _PIECE_RECORDS]
-        yield some if array.dtype == _BYTE else np.eye(array.shape[1], dtype=_FLOAT)[some]
+    step = max(1, min(_PIECE_RECORDS, _PIECE_BYTES // array.record_bytes))
+    for start in range(0, len(labels), step):
+        some = labels[start : start + step]
+        if array.dtype == _FLOAT:
+            yield _one_hot(some, array.shape[1])
+        else:
+            yield some.astype(array.dtype, copy=False)
+
+
+def _one_hot(labels: Any, classes: int) -> Any:
+    """Return labels as rows: 1 at the class, 0 elsewhere."""
+    import numpy as np
+
+    rows = np.zeros((len(labels), classes), _FLOAT)
+    rows[np.arange(len(labels)), labels] = 1
+    return rows
 
 
 def pieces(
@@ -222,7 +240,7 @@ def records(
     from ..records import Batch
 
     image, most = subject.dataset.image.shape, subject.split.records
-    step = max(1, _READ_BYTES // subject.dataset.image.size_bytes)
+    step = max(1, _READ_BYTES // max(array.record_bytes for array in arrays.values()))
     for low in range(start, min(stop, most), step):
         high = min(low + step, stop, most)
         images = take(arrays["pixels"], low, high)
@@ -242,7 +260,7 @@ def records(
         raise ArtefactError(f"{path} has {most:,} records: no record {max(start, most):,}.")
 
 
-def _numbers(labels: Any, where: str, first: int) -> npt.NDArray[np.uint8]:
+def _numbers(labels: Any, where: str, first: int) -> Labels:
     """Return labels as numbers, where they are one-hot too.
 
     Raises:
@@ -250,12 +268,13 @@ def _numbers(labels: Any, where: str, first: int) -> npt.NDArray[np.uint8]:
     """
     import numpy as np
 
+    from ..records import label_type
+
     if labels.ndim == 1:
-        return np.ascontiguousarray(labels)
-    numbers: npt.NDArray[np.uint8] = labels.argmax(axis=1).astype(np.uint8)
-    wrong = (labels.view("<u8") != np.eye(labels.shape[1], dtype=_FLOAT)[numbers].view("<u8")).any(
-        1
-    )
+        return np.ascontiguousarray(labels, labels.dtype.newbyteorder("="))
+    classes = labels.shape[1]
+    numbers: Labels = labels.argmax(axis=1).astype(label_type(classes))
+    wrong = (labels.view("<u8") != _one_hot(numbers, classes).view("<u8")).any(1)
     if wrong.any():
         at = int(wrong.argmax())
         raise ArtefactError(

@@ -347,7 +347,7 @@ def decoder(split: Split, form: Form, dataset: Dataset) -> Callable[[int, bytes,
     """
     import numpy as np
 
-    from ..records import Batch
+    from ..records import Batch, label_type
     from . import _png
 
     encode, shape = encoder(split.name, form.has_id), form.shape(dataset)
@@ -371,8 +371,8 @@ def decoder(split: Split, form: Form, dataset: Dataset) -> Callable[[int, bytes,
         image = _png.decode(png, shape, where)
         if form.transposed:
             image = np.ascontiguousarray(image.transpose(0, 2, 1, 3))
-        coarse = None if group is None else np.array([group], np.uint8)
-        return Batch(image, np.array([label], np.uint8), coarse)
+        coarse = None if group is None else np.array([group], label_type(groups))
+        return Batch(image, np.array([label], label_type(classes)), coarse)
 
     return decode
 

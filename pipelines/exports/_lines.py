@@ -49,5 +49,19 @@ def start_of(file: BinaryIO, number: int, first: int = 0) -> int:
 
 
 def is_a_byte(field: bytes) -> bool:
-    """Return whether a field is an integer 0 to 255; Python reads no integer of 4,301 digits."""
-    return len(field) <= len(b"255") and field.isdigit() and int(field) <= 255
+    """Return whether a field is an integer 0 to 255."""
+    return is_within(field, 255)
+
+
+def is_within(field: bytes, most: int) -> bool:
+    """Return whether a field is an integer 0 to `most`; Python reads none of 4,301 digits."""
+    return len(field) <= len(str(most)) and field.isdigit() and int(field) <= most
+
+
+def most_label(classes: int) -> int:
+    """Return the largest number that the labels of so many classes have room for: 255 or 65,535."""
+    import numpy as np
+
+    from ..records import label_type
+
+    return int(np.iinfo(label_type(classes)).max)

@@ -135,7 +135,7 @@ def _parsed(line: bytes, numbers: dict[bytes, int], shape: tuple[int, int, int])
     """
     import numpy as np
 
-    from ..records import Batch
+    from ..records import Batch, label_type
 
     size = shape[0] * shape[1] * shape[2]
     *pixels, last = line.split(b",", size)
@@ -146,7 +146,8 @@ def _parsed(line: bytes, numbers: dict[bytes, int], shape: tuple[int, int, int])
     if last[:-1] not in numbers or last[-1:] != b"\n":
         raise ValueError(f"expected the name of a class at the end of the line, found {last!r:.80}")
     values = np.array([int(one) for one in pixels], np.uint8)
-    return Batch(values.reshape(1, *shape), np.array([numbers[last[:-1]]], np.uint8))
+    labels = np.array([numbers[last[:-1]]], label_type(len(numbers)))
+    return Batch(values.reshape(1, *shape), labels)
 
 
 EXPORT = Product(

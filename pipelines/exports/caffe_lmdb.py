@@ -90,11 +90,12 @@ def read(path: Path, subject: Subject, start: int, stop: int) -> Iterator[Stored
         ArtefactError: no LMDB, no such key, or no `Datum` of the image's shape.
         FileNotFoundError: there is no such file.
     """
-    shape = subject.dataset.image.shape
+    shape, classes = subject.dataset.image.shape, len(subject.dataset.classes)
     with path.open("rb") as file:
         for index in range(start, stop):
             key, value, first, last = pages.item(file, path, index)
-            yield Stored(_record(value, f"{path}, key {key}", shape), first, last, {"key": key})
+            record = _record(value, f"{path}, key {key}", shape, classes)
+            yield Stored(record, first, last, {"key": key})
 
 
 def key_digits(dataset: Dataset) -> int:
@@ -152,31 +153,31 @@ def _after(label: int, encoded: bool) -> bytes:
     return number(5, label) + (number(7, 1) if encoded else b"")
 
 
-def _record(value: bytes, where: str, shape: tuple[int, int, int]) -> Batch:
+def _record(value: bytes, where: str, shape: tuple[int, int, int], classes: int) -> Batch:
     """Return the record of a Datum as it is written here: its fields in order, none left out."""
     import numpy as np
 
-    from ..records import Batch
-    from . import _png
+    from ..records import Batch, label_type
+    from . import _lines, _png
 
     height, width, channels = shape
-    size_bytes = height * width * channels
+    size_bytes, most = height * width * channels, _lines.most_label(classes)
     try:
         size, at = read_varint(value, len(_before(shape, 0)) - 1)
         data = value[at : at + size]
         label, end = read_varint(value, at + size + 1)
         encoded = end < len(value)
         is_one = value == _before(shape, size) + data + _after(label, encoded)
-        is_one = is_one and label < 256 and (encoded or size == size_bytes)
+        is_one = is_one and label <= most and (encoded or size == size_bytes)
     except IndexError:
         is_one = False
     if not is_one:
         raise ArtefactError(
             f"{where}: expected a Datum with (channels, height, width) = "
-            f"{(channels, height, width)}, {size_bytes:,} bytes or a PNG, and a label 0 to 255; "
+            f"{(channels, height, width)}, {size_bytes:,} bytes or a PNG, and a label 0 to {most}; "
             f"the value, of {len(value):,} bytes, is none."
         )
-    labels = np.array([label], np.uint8)
+    labels = np.array([label], label_type(classes))
     if encoded:
         return Batch(_png.decode(data, shape, where), labels)
     planes = np.frombuffer(data, np.uint8).reshape(1, channels, height, width)

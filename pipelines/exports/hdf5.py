@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..declarations import Dataset
 from ..errors import ArtefactError
 from ..products import Choices, Inputs, Product, Reader, Stored, Subject
 from ..progress import Advance
@@ -21,6 +22,7 @@ from . import _about, _arrays
 _CHUNK_RECORDS = 1024
 _LEVEL = 4  # h5py's own
 _CACHE_BYTES = 16 << 20  # a chunk of any image that there is stays while its records are read
+_MOST_CLASSES = 4_000  # their names are an attribute, which has 64 KiB: 16 bytes for each of them
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, OverflowError)
 
 
@@ -56,6 +58,11 @@ def write(inputs: Inputs, goal: Path, chosen: Choices, advance: Advance) -> Fact
                     into.check()
         into.check()
     return {"records": subject.records}
+
+
+def applies(dataset: Dataset) -> bool:
+    """Whether the names of all classes are few enough for an attribute."""
+    return max(len(dataset.classes), len(dataset.coarse_classes)) <= _MOST_CLASSES
 
 
 def _whole_chunks(values: Iterator[Any]) -> Iterator[tuple[int, Any]]:
@@ -189,6 +196,7 @@ EXPORT = Product(
     code_version="1",
     write=write,
     read=read,
+    applies=applies,
     columns=_arrays.columns("images", "labels", "coarse_labels"),
     options=_arrays.OPTIONS,
     parameters=_about.parameters,

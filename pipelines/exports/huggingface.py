@@ -189,16 +189,20 @@ def _told(schema: pa.Schema) -> str:
 def _record(rows: pa.Table, row: int, dataset: Dataset, where: str) -> Batch:
     import numpy as np
 
-    from ..records import Batch
+    from ..records import Batch, label_type
     from . import _png
 
     picture, *labels = (column[row].as_py() for column in rows.columns)
     if not isinstance(picture, dict) or picture["path"] is not None or picture["bytes"] is None:
         raise ArtefactError(f"{where}: expected the bytes of a PNG, and no path.")
-    if any(label is None or not 0 <= label < 256 for label in labels):
-        raise ArtefactError(f"{where}: expected labels 0 to 255, found {labels}.")
+    kinds = [label_type(len(known)) for known in _classes(dataset).values()]
+    for label, kind in zip(labels, kinds, strict=True):
+        most = np.iinfo(kind).max
+        if label is None or not 0 <= label <= most:
+            raise ArtefactError(f"{where}: expected labels 0 to {most}, found {labels}.")
     pixels = _png.decode(picture["bytes"], dataset.image.shape, where)
-    return Batch(pixels, *(np.array([label], np.uint8) for label in labels))
+    numbers = (np.array([one], kind) for one, kind in zip(labels, kinds, strict=True))
+    return Batch(pixels, *numbers)
 
 
 # --- The card -------------------------------------------------------------------------------------

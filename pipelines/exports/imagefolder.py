@@ -53,10 +53,12 @@ def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Fac
         TableError: what it is made from is no table of ours.
         StorageError: `goal` can't be written.
     """
+    from ..records import label_type
     from . import _png
 
     dataset = inputs.subject.dataset
-    labels = {name: array("B") for name in dataset.splits}
+    kind = label_type(len(dataset.classes)).char
+    labels = {name: array(kind) for name in dataset.splits}
     with writing.atomic(goal) as partial, writing.hashed(partial) as append:
         archive = _Zip(append, _is_wide(dataset))
         archive.add([_CLASSES], ["".join(f"{name}\n" for name in dataset.classes).encode()])
@@ -100,8 +102,9 @@ def _is_wide(dataset: Dataset) -> bool:
     """Return whether files may begin so late that 32 bits are too few to say where."""
     from . import _png
 
+    folders = max(256, len(dataset.classes))
     most = 1024 + _png.most_bytes(dataset.image.shape)  # more than a picture with its two headers
-    return sum(split.records + 256 for split in dataset.splits.values()) * most > _MOST_32
+    return sum(split.records + folders for split in dataset.splits.values()) * most > _MOST_32
 
 
 class _Zip:
@@ -226,7 +229,7 @@ def _record(file: BinaryIO, entry: bytes, subject: Subject, index: int, where: s
     """Return the record that an entry of the directory is about."""
     import numpy as np
 
-    from ..records import Batch
+    from ..records import Batch, label_type
     from . import _png
 
     dataset, shape = subject.dataset, subject.dataset.image.shape
@@ -237,7 +240,7 @@ def _record(file: BinaryIO, entry: bytes, subject: Subject, index: int, where: s
         *_, at = _OFFSET_64.unpack_from(entry, len(entry) - _OFFSET_64.size)
     name = entry[_CENTRAL.size : _CENTRAL.size + len(picture % (0, index))]
     digits = name[len(subject.split.name) + 1 : len(folder % 0) - 1]
-    label = int(digits) if digits.isdigit() else 256
+    label = int(digits) if digits.isdigit() else len(dataset.classes)
     is_right = label < len(dataset.classes) and name == picture % (label, index)
     if not is_right or entry != _central(name, crc, size, at, is_wide):
         raise ArtefactError(
@@ -252,8 +255,9 @@ def _record(file: BinaryIO, entry: bytes, subject: Subject, index: int, where: s
     if not found.startswith(head) or zlib.crc32(found[len(head) :]) != crc:
         raise ArtefactError(f"{where}: {name.decode()} is damaged: its header or CRC-32 is wrong.")
     pixels = _png.decode(found[len(head) :], shape, where)
+    labels = np.array([label], label_type(len(dataset.classes)))
     start, facts = at + len(head), {"member": name.decode()}
-    return Stored(Batch(pixels, np.array([label], np.uint8)), start, start + size, facts)
+    return Stored(Batch(pixels, labels), start, start + size, facts)
 
 
 def _parameters(subject: Subject, _chosen: Choices) -> dict[str, Any]:

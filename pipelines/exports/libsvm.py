@@ -51,7 +51,7 @@ def write(inputs: Inputs, goal: Path, chosen: Choices, advance: Advance) -> Fact
 
 # What may stand in a line, by a number: 0 for nothing, intensities, labels, labels of records in
 # which nothing else stands, and the end of the line.
-_LABEL, _LONE_LABEL, _END = 256, 512, 768
+_LABEL = 256
 
 
 def lines(batch: Batch, *, is_scaled: bool) -> Iterator[bytes]:
@@ -59,17 +59,18 @@ def lines(batch: Batch, *, is_scaled: bool) -> Iterator[bytes]:
     import numpy as np
 
     pixels = batch.images.reshape(len(batch), -1)
-    numbers, values = _numbers(pixels.shape[1]), _values(is_scaled)
+    labels = 1 << 8 * batch.labels.itemsize  # that there can be
+    numbers, values = _numbers(pixels.shape[1]), _values(is_scaled, labels)
     width = numbers.shape[1]
     step = max(1, _BLOCK_PIXELS // pixels.shape[1])
     columns = np.tile(np.arange(len(numbers), dtype=np.uint32), min(step, len(batch)))
     for start in range(0, len(batch), step):
         some = pixels[start : start + step]
-        said = np.empty((len(some), len(numbers)), np.uint16)
-        said[:, 0] = np.where(some.any(axis=1), _LABEL, _LONE_LABEL)
+        said = np.empty((len(some), len(numbers)), np.min_scalar_type(len(values)))
+        said[:, 0] = np.where(some.any(axis=1), _LABEL, _LABEL + labels)
         said[:, 0] += batch.labels[start : start + step]
         said[:, 1:-1] = some
-        said[:, -1] = _END
+        said[:, -1] = _LABEL + 2 * labels
         at = np.flatnonzero(said != 0)
         texts = np.empty((len(at), width + values.shape[1]), np.uint32)
         texts[:, :width] = numbers.take(columns.take(at), axis=0)
@@ -84,10 +85,10 @@ def _numbers(pixels: int) -> _lines.Texts:
 
 
 @functools.cache
-def _values(is_scaled: bool) -> _lines.Texts:
-    labels = [b"%d" % label for label in range(256)]
+def _values(is_scaled: bool, labels: int) -> _lines.Texts:
+    numbers = [b"%d" % label for label in range(labels)]
     return _lines.filled(
-        [*intensities(is_scaled), *labels, *(text + b" " for text in labels), b"\n"]
+        [*intensities(is_scaled), *numbers, *(text + b" " for text in numbers), b"\n"]
     )
 
 
@@ -103,7 +104,7 @@ def read(path: Path, subject: Subject, start: int, stop: int) -> Iterator[Stored
         ArtefactError: a line is not there, or no such record.
         FileNotFoundError: there is no such file.
     """
-    size = subject.dataset.image.size_bytes
+    size, most = subject.dataset.image.size_bytes, _lines.most_label(len(subject.dataset.classes))
     with path.open("rb") as file:
         known = {text: value for value, text in enumerate(intensities(_is_scaled(file))) if value}
         longest = len(f" {size}:0.00392157") * (size + 1)
@@ -112,7 +113,7 @@ def read(path: Path, subject: Subject, start: int, stop: int) -> Iterator[Stored
             if not (line := file.readline(longest)):
                 raise ArtefactError(f"{path} ends before record {index:,}.")
             try:
-                record = _parsed(line, known, subject.dataset.image.shape)
+                record = _parsed(line, known, subject.dataset.image.shape, most)
             except ValueError as error:
                 raise ArtefactError(f"{path}: record {index:,}: {error}.") from error
             yield Stored(record, at, at + len(line))
@@ -133,7 +134,7 @@ def _is_scaled(file: BinaryIO) -> bool:
     return False
 
 
-def _parsed(line: bytes, known: dict[bytes, int], shape: tuple[int, ...]) -> Batch:
+def _parsed(line: bytes, known: dict[bytes, int], shape: tuple[int, ...], most_label: int) -> Batch:
     """Return the record of a line as it is written here, and nowhere else more freely.
 
     Raises:
@@ -146,8 +147,8 @@ def _parsed(line: bytes, known: dict[bytes, int], shape: tuple[int, ...]) -> Bat
     if not line.endswith(b"\n"):
         raise ValueError("expected a line that ends")
     label, *fields = line[:-1].split(b" ")
-    if not _lines.is_a_byte(label) or label != b"%d" % int(label) or not fields:
-        raise ValueError(f"expected a label 0 to 255 and a blank, found {label!r:.40}")
+    if not _lines.is_within(label, most_label) or label != b"%d" % int(label) or not fields:
+        raise ValueError(f"expected a label 0 to {most_label} and a blank, found {label!r:.40}")
     pixels, before = np.zeros(shape, np.uint8), 0
     for field in fields if fields != [b""] else []:
         number, colon, text = field.partition(b":")
@@ -161,7 +162,7 @@ def _parsed(line: bytes, known: dict[bytes, int], shape: tuple[int, ...]) -> Bat
             raise ValueError(f"expected an intensity that is not 0, found {field!r:.40}")
         before = int(number)
         pixels.flat[before - 1] = known[text]
-    return Batch(pixels[np.newaxis], np.array([int(label)], np.uint8))
+    return Batch(pixels[np.newaxis], np.array([int(label)], np.min_scalar_type(most_label)))
 
 
 EXPORT = Product(

@@ -20,9 +20,6 @@ from ..store import Facts, writing
 from . import _about, _lines
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from ..records import Batch
 
 
@@ -56,7 +53,7 @@ def read(path: Path, subject: Subject, start: int, stop: int) -> Iterator[Stored
         ArtefactError: a line is not there, or holds no label and pixels of the image's shape.
         FileNotFoundError: there is no such file.
     """
-    shape = subject.dataset.image.shape
+    shape, most = subject.dataset.image.shape, _lines.most_label(len(subject.dataset.classes))
     with path.open("rb") as file:
         has_header = file.read(5) == b"label"
         at = _lines.start_of(file, start + has_header)
@@ -66,11 +63,14 @@ def read(path: Path, subject: Subject, start: int, stop: int) -> Iterator[Stored
             line = file.readline(4 * (subject.dataset.image.size_bytes + 2))
             if not line:
                 raise ArtefactError(f"{path} ends before record {index:,}.")
-            yield Stored(_parsed(line, f"{path}: expected", index, shape), at, at + len(line))
+            record = _parsed(line, f"{path}: expected", index, shape, most)
+            yield Stored(record, at, at + len(line))
             at += len(line)
 
 
-def _parsed(line: bytes, expected: str, index: int, shape: tuple[int, int, int]) -> Batch:
+def _parsed(
+    line: bytes, expected: str, index: int, shape: tuple[int, int, int], most_label: int
+) -> Batch:
     import numpy as np
 
     from ..records import Batch
@@ -82,14 +82,16 @@ def _parsed(line: bytes, expected: str, index: int, shape: tuple[int, int, int])
             f"{expected} a label and {size:,} intensities in record {index:,}, found "
             f"{len(fields):,} field(s)."
         )
-    wrong = [field for field in fields if not _lines.is_a_byte(field)]
-    if wrong:
-        text = wrong[0].decode("utf-8", "replace")
-        raise ArtefactError(
-            f"{expected} integers 0 to 255 in record {index:,}, found {text!r:.40}."
-        )
-    values = np.array([int(field) for field in fields], np.uint8)
-    return Batch(values[1:].reshape(1, *shape), values[:1])
+    label, *pixels = fields
+    for most, some in ((most_label, [label]), (255, pixels)):
+        if wrong := [field for field in some if not _lines.is_within(field, most)]:
+            text = wrong[0].decode("utf-8", "replace")
+            raise ArtefactError(
+                f"{expected} integers 0 to {most} in record {index:,}, found {text!r:.40}."
+            )
+    values = np.array([int(field) for field in pixels], np.uint8)
+    labels = np.array([int(label)], np.min_scalar_type(most_label))
+    return Batch(values.reshape(1, *shape), labels)
 
 
 def first_line(record_bytes: int) -> bytes:
@@ -99,10 +101,11 @@ def first_line(record_bytes: int) -> bytes:
 
 
 @functools.cache
-def _fields() -> tuple[npt.NDArray[np.uint32], ...]:
-    """Return each of the 256 values written as a label and as a pixel, and the end of a line."""
-    as_label, as_pixel = ([form % value for value in range(256)] for form in (b"%d", b",%d"))
-    return tuple(_lines.filled(texts).ravel() for texts in (as_label, as_pixel, [b"\n"]))
+def _fields(labels: int) -> tuple[_lines.Texts, ...]:
+    """Return so many labels and each of the 256 intensities as text, and the end of a line."""
+    as_pixel = _lines.filled([b",%d" % value for value in range(256)])
+    as_label = _lines.filled([b"%d" % label for label in range(labels)])
+    return as_label, as_pixel.ravel(), _lines.filled([b"\n"]).ravel()
 
 
 def lines(batch: Batch) -> Iterator[bytes]:
@@ -112,13 +115,14 @@ def lines(batch: Batch) -> Iterator[bytes]:
     """
     import numpy as np
 
-    as_label, as_pixel, newline = _fields()
+    as_label, as_pixel, newline = _fields(1 << 8 * batch.labels.itemsize)
+    width = as_label.shape[1]
     for start in range(0, len(batch), _lines.AT_ONCE):
         labels = batch.labels[start : start + _lines.AT_ONCE]
         pixels = batch.images[start : start + _lines.AT_ONCE].reshape(len(labels), -1)
-        fields = np.empty((len(labels), pixels.shape[1] + 2), np.uint32)
-        fields[:, 0] = as_label[labels]
-        fields[:, 1:-1] = as_pixel[pixels]
+        fields = np.empty((len(labels), width + pixels.shape[1] + 1), np.uint32)
+        fields[:, :width] = as_label[labels]
+        fields[:, width:-1] = as_pixel[pixels]
         fields[:, -1] = newline
         yield fields.tobytes().translate(None, b"\0")
 
@@ -151,7 +155,7 @@ EXPORT = Product(
             "pandas 3.1.1",
             ("pandas==3.1.1",),
             """import pandas
-rows = pandas.read_csv("{path}", header=None, dtype="uint8").to_numpy()
+rows = pandas.read_csv("{path}", header=None, dtype="{label}").to_numpy()
 labels, images = rows[:, 0], rows[:, 1:]  # channels last, row by row""",
             "Without `header=None` the first record is taken for names; with the option `header`, "
             "leave it out.",
@@ -161,7 +165,7 @@ labels, images = rows[:, 0], rows[:, 1:]  # channels last, row by row""",
             ("polars==2.1.0",),
             """import polars
 rows = polars.read_csv("{path}", has_header=False).to_numpy()
-labels, images = rows[:, 0].astype("uint8"), rows[:, 1:].astype("uint8")""",
+labels, images = rows[:, 0].astype("{label}"), rows[:, 1:].astype("uint8")""",
         ),
         Reader(
             "duckdb 2.0.0",

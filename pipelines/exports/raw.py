@@ -33,6 +33,7 @@ from ..store import Facts, writing
 from ._folders import within
 
 _GZ = ".gz"
+_MOST_OPEN = 16  # files at a time: macOS allows 256 in all
 _LISTS = ("classes", "coarse_classes")
 
 
@@ -95,21 +96,22 @@ def read(path: Path, subject: Subject, start: int, stop: int) -> Iterator[Stored
         return place.with_suffix("") if place.suffix == _GZ else place
 
     with contextlib.ExitStack() as stack:
-        files: dict[Member, BinaryIO] = {}
+        files: dict[Member, BinaryIO] = {}  # the one that was read longest ago comes first
+        stack.callback(lambda: [file.close() for file in files.values()])
 
-        def opened(member: Member) -> BinaryIO:
-            if member not in files:
-                files[member] = stack.enter_context(place_of(member).open("rb"))
-            return files[member]
+        def opened(member: Member, start: int = 0) -> BinaryIO:
+            file = files.pop(member, None) or place_of(member).open("rb")
+            files[member] = file
+            if len(files) > _MOST_OPEN:
+                files.pop(next(iter(files))).close()
+            file.seek(start)
+            return file
 
         def stream(member: Member) -> ByteStream:
-            file = stack.enter_context(place_of(member).open("rb"))
-            return members.Stream(str(place_of(member)), file.read)
+            return members.Stream(str(place_of(member)), opened(member).read)
 
         def part(place: Place) -> bytes:
-            file = opened(place.member)
-            file.seek(place.start)
-            data = file.read(place.stop - place.start)
+            data = opened(place.member, place.start).read(place.stop - place.start)
             if len(data) < place.stop - place.start:
                 raise FormatError(f"expected bytes {place.start:,} to {place.stop:,}, found fewer")
             return data
@@ -118,7 +120,7 @@ def read(path: Path, subject: Subject, start: int, stop: int) -> Iterator[Stored
         for index in range(start, stop):
             try:
                 places = form.locate(dataset, split, index, known)
-                record = form.assemble(dataset, [part(place) for place in places])
+                record = form.assemble(dataset, split, places, [*map(part, places)])
             except (FormatError, MemberError) as error:
                 raise ArtefactError(
                     f"{folder}, record {index:,} of {split.name}: {error}"
@@ -192,7 +194,12 @@ EXPORT = Product(
     applies=applies,
     columns=(
         Column("pixels", "uint8", "The intensities, as published; EMNIST's on their side."),
-        Column("label", "uint8", "Number of the class, as published; of EMNIST's letters from 1."),
+        Column(
+            "label",
+            "uint8",
+            "Number of the class, as published; of EMNIST's letters from 1. Where each class has a "
+            "file of its own, that tells it.",
+        ),
     ),
     parameters=_parameters,
     room=lambda image: 2 * image,

@@ -22,7 +22,7 @@ from ..progress import Advance
 from ..store import Facts, writing
 from . import _about, _arrays
 
-_DTYPES = {"|u1": "U8", "<f8": "F64"}
+_DTYPES = {"|u1": "U8", "<u2": "U16", "<f8": "F64"}
 _METADATA = "imagesets"  # the one key
 _MOST_HEADER_BYTES = 1 << 20
 
@@ -40,7 +40,8 @@ def write(inputs: Inputs, goal: Path, chosen: Choices, advance: Advance) -> Fact
     image = subject.dataset.image.shape
     about = tables.description(subject.source, subject.dataset, subject.split)
     arrays = sorted(
-        _arrays.of(subject, chosen), key=lambda one: (one.dtype == "|u1", _arrays.NAMES[one.column])
+        _arrays.of(subject, chosen),
+        key=lambda one: (-int(one.dtype[-1]), _arrays.NAMES[one.column]),
     )
     with writing.atomic(goal) as partial, writing.hashed(partial) as append:
         append(_header(arrays, about))

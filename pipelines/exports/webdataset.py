@@ -26,7 +26,7 @@ from ..errors import ArtefactError
 from ..products import Choices, Column, Inputs, Option, Product, Reader, Stored, Subject
 from ..progress import Advance
 from ..store import Facts, writing
-from . import _about
+from . import _about, _lines
 
 if TYPE_CHECKING:
     from ..records import Batch
@@ -180,10 +180,15 @@ def _record(file: BinaryIO, shard: Path, index: int, subject: Subject) -> Stored
 
     shape, stem = subject.dataset.image.shape, _name(subject.records) % index
     start, contents = file.tell() + _BLOCK, []
-    for extension in _extensions(subject):
-        most = _png.most_bytes(shape) if extension == ".png" else len("255")
+    classes = [len(subject.dataset.classes), len(subject.dataset.coarse_classes)]
+    highest = [_lines.most_label(count) for count in classes if count]
+    sizes = [_png.most_bytes(shape), *(len(str(most)) for most in highest)]
+    for extension, most in zip(_extensions(subject), sizes, strict=True):
         contents.append(_content(file, f"{shard}/{stem}", extension, most))
-    labels = [np.array([_label(text, f"{shard}/{stem}")], np.uint8) for text in contents[1:]]
+    labels = [
+        np.array([_label(text, f"{shard}/{stem}", most)], np.min_scalar_type(most))
+        for text, most in zip(contents[1:], highest, strict=True)
+    ]
     pixels = _png.decode(contents[0], shape, f"{shard}/{stem}.png")
     stop = start + len(contents[0])
     return Stored(Batch(pixels, *labels), start, stop, {"member": f"{stem}.png"}, shard.name)
@@ -205,9 +210,9 @@ def _content(file: BinaryIO, where: str, extension: str, most: int) -> bytes:
     return content[:size]
 
 
-def _label(text: bytes, where: str) -> int:
-    if not text.isdigit() or int(text) > 255 or b"%d" % int(text) != text:
-        raise ArtefactError(f"{where}: expected a label 0 to 255, found {text!r}.")
+def _label(text: bytes, where: str, most: int) -> int:
+    if not _lines.is_within(text, most) or b"%d" % int(text) != text:
+        raise ArtefactError(f"{where}: expected a label 0 to {most}, found {text!r}.")
     return int(text)
 
 

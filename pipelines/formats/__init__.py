@@ -50,8 +50,8 @@ class Format:
     locate: `(dataset, split, index, members)` says between which bytes of which members a record
         stands. It opens members, or asks for their sizes, only where no declaration says enough,
         because going through a compressed member takes time.
-    assemble: `(dataset, parts)` turns the bytes at those places, in their order, into that record,
-        or raises `FormatError` where a label stands for no class.
+    assemble: `(dataset, split, places, parts)` turns the bytes at those places, in their order,
+        into that record, or raises `FormatError` where a label stands for no class.
     refuses: says, a sentence each, why a dataset can't be of this format.
     """
 
@@ -60,7 +60,7 @@ class Format:
     code_version: str
     decode: Callable[[OpenMember, Dataset, Split, int], Generator[Batch]]
     locate: Callable[[Dataset, Split, int, Members], list[Place]]
-    assemble: Callable[[Dataset, Sequence[bytes]], Batch]
+    assemble: Callable[[Dataset, Split, Sequence[Place], Sequence[bytes]], Batch]
     refuses: Callable[[Dataset], Iterable[str]] = lambda _dataset: ()
 
     def roles_of(self, column: str) -> tuple[str, ...]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import numpy.typing as npt
 
+from ..declarations import Dataset
 from ..errors import FormatError
 from ..records import ByteStream, Labels
 
@@ -28,6 +31,13 @@ def expect_end(stream: ByteStream, promised: str) -> None:
     """Raise `FormatError` unless `stream` is exhausted."""
     if stream.readinto(memoryview(bytearray(1))):
         raise FormatError(f"{stream.name}: {promised}, but the member goes on after that.")
+
+
+def too_many_for_a_byte(dataset: Dataset) -> Iterator[str]:
+    """Yield of which classes there are too many for a format whose labels are a byte each."""
+    for key, most in (("classes", 256 - dataset.first_label), ("coarse_classes", 256)):
+        if len(getattr(dataset, key)) > most:
+            yield f"{key}: a label is one byte, so there can be at most {most}"
 
 
 def shifted_labels(raw: Labels, first: int, classes: int, where: str, start: int) -> Labels:

@@ -18,7 +18,7 @@ from ..declarations import Dataset, Split
 from ..errors import FormatError
 from ..records import Batch, ByteStream, Members, OpenMember, Place
 from . import Format, Role
-from ._bytes import shifted_labels
+from ._bytes import shifted_labels, too_many_for_a_byte
 
 
 def decode(
@@ -80,7 +80,9 @@ def locate(dataset: Dataset, split: Split, index: int, members: Members) -> list
     return [Place("batches", last, start, start + size)]
 
 
-def assemble(dataset: Dataset, parts: Sequence[bytes]) -> Batch:
+def assemble(
+    dataset: Dataset, _split: Split, _places: Sequence[Place], parts: Sequence[bytes]
+) -> Batch:
     """Return the record of its bytes.
 
     Raises:
@@ -102,6 +104,7 @@ def assemble(dataset: Dataset, parts: Sequence[bytes]) -> Batch:
 
 def refuses(dataset: Dataset) -> Iterator[str]:
     """Yield how no CIFAR batch could hold such a dataset."""
+    yield from too_many_for_a_byte(dataset)
     if dataset.orientation != "upright":
         yield "format cifar is always upright"
 

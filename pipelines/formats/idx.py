@@ -18,7 +18,7 @@ from ..declarations import Dataset, Split
 from ..errors import FormatError
 from ..records import Batch, ByteStream, Members, OpenMember, Place
 from . import Format, Role
-from ._bytes import expect_end, fill, shifted_labels
+from ._bytes import expect_end, fill, shifted_labels, too_many_for_a_byte
 
 UNSIGNED_BYTE = 0x08
 TYPES = {
@@ -84,7 +84,9 @@ def locate(dataset: Dataset, split: Split, index: int, _members: Members) -> lis
     ]
 
 
-def assemble(dataset: Dataset, parts: Sequence[bytes]) -> Batch:
+def assemble(
+    dataset: Dataset, _split: Split, _places: Sequence[Place], parts: Sequence[bytes]
+) -> Batch:
     """Return the record of an image's bytes and its label's.
 
     Raises:
@@ -102,6 +104,7 @@ def assemble(dataset: Dataset, parts: Sequence[bytes]) -> Batch:
 
 def refuses(dataset: Dataset) -> Iterator[str]:
     """Yield what no IDX member could hold of such a dataset."""
+    yield from too_many_for_a_byte(dataset)
     if dataset.image.channels > 1 or dataset.coarse_classes:
         yield "format idx has one channel and no coarse_classes"
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from .. import advice, formats, tables
 from ..archives import members
-from ..declarations import Dataset, Split
+from ..declarations import Dataset, Member, Split
 from ..errors import (
     ArtefactError,
     FormatError,
@@ -24,7 +24,7 @@ from ..errors import (
     did_you_mean,
 )
 from ..products import Subject
-from ..records import Batch, Members, Place
+from ..records import Batch, ByteStream, Members, Place, label_type
 from . import differences
 from .hops import Facts, Found, Hop, Way, blamed, hop_of, number_of
 from .trace_whole import member_hop, mistaken
@@ -131,8 +131,9 @@ def _row(one: _Record) -> _Copy:
             return _Copy(hop)
         found = tables.to_arrow(path, index, index + 1)
         [columns] = found.drop_columns(["image"]).to_pylist()
-        names = ["label", "coarse_label"] if way.dataset.coarse_classes else ["label"]
-        labels = (np.array([columns[name]], np.uint8) for name in names)
+        classes = {"label": way.dataset.classes, "coarse_label": way.dataset.coarse_classes}
+        kinds = {name: label_type(len(known)) for name, known in classes.items() if known}
+        labels = (np.array([columns[name]], kind) for name, kind in kinds.items())
         record = Batch(found["image"].chunk(0).to_numpy_ndarray(), *labels)
     except TableError as error:
         return _Copy(blamed(hop, str(error)))
@@ -151,14 +152,25 @@ def _stored(one: _Record) -> tuple[list[_Copy], Batch | None, list[str]]:
     """Read a record in its members: the parts, the record if they are all there, the archives."""
     way, split, dataset = one.way, one.split, one.way.dataset
     form = formats.named(dataset.format)
+    asked: list[Member] = []
     try:
         with way.opened() as open_member:
-            sizes = partial(members.size_bytes, open_member)
-            places = form.locate(dataset, split, one.index, Members(open_member, sizes))
+
+            def asking(member: Member) -> ByteStream:
+                asked.append(member)
+                return open_member(member)
+
+            known = Members(asking, partial(members.size_bytes, asking))
+            places = form.locate(dataset, split, one.index, known)
     except (MemberError, FormatError) as error:  # where the record begins can't be told
-        [role, (member, *_)] = next(iter(split.members.items()))
-        first = member_hop(way, member, role)
-        return [_Copy(blamed(first, str(error)))], None, list(split.archives)
+        roles = {member: role for role, part in split.members.items() for member in part}
+        guilty = asked[-1] if asked else next(iter(roles))
+        hop = blamed(member_hop(way, guilty, roles[guilty]), str(error))
+        return (
+            [_Copy(hop)],
+            None,
+            list(dict.fromkeys(member.archive for member in [*asked, guilty])),
+        )
     read = [_part(way, place) for place in places]
     parts, problems = [part for part, _ in read], [problem for _, problem in read]
     # What can't be read is filled with something harmless, and never looked at.
@@ -166,13 +178,13 @@ def _stored(one: _Record) -> tuple[list[_Copy], Batch | None, list[str]]:
     record = None
     if any(parts):
         try:
-            record = form.assemble(dataset, _filled(parts, fillers))
+            record = form.assemble(dataset, split, places, _filled(parts, fillers))
         except FormatError as error:  # a label stands for no class
-            guilty = [form.roles[place.role].holds != ("pixels",) for place in places]
-            parts = [b"" if bad else part for part, bad in zip(parts, guilty, strict=True)]
-            problems = [str(error) if bad else p for p, bad in zip(problems, guilty, strict=True)]
+            wrong = [form.roles[place.role].holds != ("pixels",) for place in places]
+            parts = [b"" if bad else part for part, bad in zip(parts, wrong, strict=True)]
+            problems = [str(error) if bad else p for p, bad in zip(problems, wrong, strict=True)]
             if any(parts):
-                record = form.assemble(dataset, _filled(parts, fillers))
+                record = form.assemble(dataset, split, places, _filled(parts, fillers))
     copies = []
     for place, part, problem in zip(places, parts, problems, strict=True):
         hop = replace(member_hop(way, place.member, place.role), bytes=(place.start, place.stop))

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from .. import advice
 from ..advice import TABLE_AGAIN
 from ..errors import TableError
+from ..records import MOST_CLASSES, label_type
 
 METADATA_KEY = b"imagesets"
 
@@ -24,7 +25,6 @@ BATCH_BYTES = 4 << 20  # pixels of a row group
 BATCH_RECORDS = 1 << 16  # and no more records than this, however small the images
 
 _MOST_PIXELS = 2**31 - 1  # of a side
-_MOST_CLASSES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +139,8 @@ def _said(text: bytes) -> dict[str, Any]:
         _hold(is_side, f"shape.{at}", f"it is no number from 1 to {_MOST_PIXELS:,}")
     for name in ("classes", "coarse_classes"):
         least, found = int(name == "classes"), said[name]
-        is_list = isinstance(found, list) and least <= len(found) <= _MOST_CLASSES
-        _hold(is_list, name, f"it is no list of {least} to {_MOST_CLASSES} names")
+        is_list = isinstance(found, list) and least <= len(found) <= MOST_CLASSES
+        _hold(is_list, name, f"it is no list of {least} to {MOST_CLASSES:,} names")
         for at, one in enumerate(found):
             _hold(isinstance(one, str), f"{name}.{at}", "it is no text")
     _hold(isinstance(said["inputs"], dict), "inputs", "it is no object")
@@ -164,10 +164,12 @@ def _hold(holds: bool, where: str, otherwise: str) -> None:
 
 def types(about: Info) -> dict[str, pa.DataType]:
     """Return the columns of a table, in order, and their types."""
-    number, text = pa.uint8(), pa.dictionary(pa.int32(), pa.string())
-    coarse = {"coarse_label": number, "coarse_class": text} if about.coarse_classes else {}
-    pixels = pa.binary(about.record_bytes)
-    return {"index": pa.uint32(), "label": number, "class": text, **coarse, "pixels": pixels}
+    found = {"index": pa.uint32()}
+    for prefix, classes in (("", about.classes), ("coarse_", about.coarse_classes)):
+        if classes:
+            found[f"{prefix}label"] = pa.from_numpy_dtype(label_type(len(classes)))
+            found[f"{prefix}class"] = pa.dictionary(pa.int32(), pa.string())
+    return {**found, "pixels": pa.binary(about.record_bytes)}
 
 
 def _hold_types(path: Path, schema: pa.Schema, about: Info) -> None:

@@ -29,8 +29,8 @@ def read(path: Path, start: int = 0, stop: int | None = None) -> Batch:
     """Read records `start` to `stop` (a split's all, by default) into numpy arrays.
 
     Returns:
-        images, uint8 of shape (records, height, width, channels); labels, uint8 of shape
-        (records,); coarse labels likewise or None. The arrays are the caller's own.
+        images, uint8 of shape (records, height, width, channels); labels, of `label_type`, of
+        shape (records,); coarse labels likewise or None. The arrays are the caller's own.
 
     Raises:
         TableError: no table of ours, or it has no such rows.
@@ -158,7 +158,8 @@ def _rows(
 
 def _batches(table: Opened, groups: list[Group], start: int, stop: int) -> Iterator[Batch]:
     """Yield those of records `start` to `stop` that some row groups hold, in small batches."""
-    columns = [*_label_columns(table.about), "pixels"]
+    names, kinds = _label_columns(table.about), types(table.about)
+    columns = [*names, "pixels"]
     most = batch_records(table.about.record_bytes)
     for group in groups:
         at, end = group.first, min(stop, group.first + group.records)
@@ -175,16 +176,18 @@ def _batches(table: Opened, groups: list[Group], start: int, stop: int) -> Itera
                 wanted = part.slice(low - at, high - low)
                 for name in columns:
                     _refuse_nulls(table.path, name, wanted[name])
-                *labels, images = (_bytes(wanted[name]) for name in columns)
+                labels = (_view(wanted[name], kinds[name].to_pandas_dtype()) for name in names)
+                images = _view(wanted["pixels"], np.uint8)
                 yield Batch(images.reshape(-1, *table.about.shape), *labels)
             at += len(part)
 
 
-def _bytes(array: pa.Array) -> Pixels:
-    """Return the bytes of an array of values of one width: a view."""
+def _view(array: pa.Array, kind: type[Any]) -> npt.NDArray[Any]:
+    """Return the memory of an array of values of one width as numbers of a type: a view."""
     width = array.type.byte_width
     view = memoryview(array.buffers()[1]).toreadonly()  # Arrow's own buffers may be writable
-    return np.frombuffer(view, np.uint8, len(array) * width, array.offset * width)
+    count = len(array) * width // np.dtype(kind).itemsize
+    return np.frombuffer(view, kind, count, array.offset * width)
 
 
 def _as_tensor(pixels: pa.Array, tensor: pa.DataType, width: int) -> pa.Array:

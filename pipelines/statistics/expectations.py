@@ -116,7 +116,9 @@ def _pairs(labels: Labels, names: pa.ChunkedArray) -> set[tuple[int, str | None]
     text = names.combine_chunks()
     indices = text.indices.fill_null(-1) if text.null_count else text.indices
     codes, known = np.from_dlpack(indices).astype(np.int64), text.dictionary
-    found = np.flatnonzero(np.bincount(labels.astype(np.int64) * (len(known) + 1) + codes + 1))
+    both = labels.astype(np.int64) * (len(known) + 1) + codes + 1
+    # Counting is quickest, and of many classes takes memory for each pair that there could be.
+    found = np.flatnonzero(np.bincount(both)) if labels.itemsize == 1 else np.unique(both)
     pairs = (divmod(int(pair), len(known) + 1) for pair in found)
     return {(label, known[code - 1].as_py() if code else None) for label, code in pairs}
 

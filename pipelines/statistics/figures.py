@@ -24,7 +24,7 @@ from .. import tables
 from ..declarations import Dataset, Source
 from ..errors import TableError
 from ..progress import Advance, silent
-from ..records import Pixels
+from ..records import Pixels, label_type
 from ..store import Artefact, Input, layout, writing
 from .sums import Counters, Sums, summarise
 
@@ -138,7 +138,7 @@ def rows(about: tables.Info, sums: Sums) -> pa.Table:
         for label, name in enumerate(about.classes)
     ]
     found.append(split | {"label": None, "class": None} | _row(everything, 0, records))
-    return pa.Table.from_pylist(found, schema=arrow_schema(about.shape))
+    return pa.Table.from_pylist(found, schema=arrow_schema(about.shape, len(about.classes)))
 
 
 def counts(path: Path) -> pl.DataFrame:
@@ -164,8 +164,8 @@ def counts(path: Path) -> pl.DataFrame:
     )
 
 
-def arrow_schema(shape: tuple[int, int, int]) -> pa.Schema:
-    """Return the columns of the statistics of images of some shape."""
+def arrow_schema(shape: tuple[int, int, int], classes: int) -> pa.Schema:
+    """Return the columns of the statistics of images of some shape, in so many classes."""
     channels = shape[2]
     figures = [
         ("mean_intensity", pa.float64()),
@@ -178,7 +178,7 @@ def arrow_schema(shape: tuple[int, int, int]) -> pa.Schema:
         [
             ("dataset", pa.string()),
             ("split", pa.string()),
-            ("label", pa.uint8()),
+            ("label", pa.from_numpy_dtype(label_type(classes))),
             ("class", pa.string()),
             ("records", pa.uint64()),
             ("share", pa.float64()),

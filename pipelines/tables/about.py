@@ -1,7 +1,7 @@
 """What a table is and what it says of itself: its columns, its metadata, its declaration.
 
     index     uint32                          position of the record in its split, from 0
-    label     uint8                           0 is classes[0]
+    label     uint8                           0 is classes[0]; uint16 for more than 256 classes
     class     dictionary<string>              what the label means
     coarse_label, coarse_class                the same for coarse classes, where there are any
     pixels    fixed_size_binary[h·w·c]        upright, row by row, channels last (HWC)

@@ -21,7 +21,7 @@ from ..archives import members
 from ..declarations import Dataset, Source, Split
 from ..progress import Advance, silent
 from ..reading import batch_records
-from ..records import Batch, Labels
+from ..records import Batch, Labels, label_type
 from ..store import writing
 from ..threads import prefetched
 from .about import COMPRESSION_LEVEL, arrow_schema
@@ -125,7 +125,9 @@ def _to_arrow(batch: Batch, start: int, schema: pa.Schema, dataset: Dataset) -> 
 def _label_columns(prefix: str, labels: Labels, classes: tuple[str, ...]) -> dict[str, pa.Array]:
     numbers = _values(pa.int32(), labels.astype(np.int32))
     meaning = pa.DictionaryArray.from_arrays(numbers, _texts(classes))
-    return {f"{prefix}label": _values(pa.uint8(), labels), f"{prefix}class": meaning}
+    kind = label_type(len(classes))
+    values = _values(pa.from_numpy_dtype(kind), labels.astype(kind, copy=False))
+    return {f"{prefix}label": values, f"{prefix}class": meaning}
 
 
 # `pa.array` does the same, and imports pandas wherever that is installed: it takes as long as all

@@ -360,7 +360,14 @@ def test_the_users_mirror_comes_first_and_offline_means_no_url(
     assert found == places
 
 
-NAMES = ["images #1.gz", "a?b%20c.gz", "a+b&c=d;e.gz", "bilder ä.gz", "(1) [2] {3}~.gz"]
+NAMES = [
+    "The Eiffel Tower.npy",
+    "images #1.gz",
+    "a?b%20c.gz",
+    "a+b&c=d;e.gz",
+    "bilder ä.gz",
+    "(1) [2] {3}~.gz",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)

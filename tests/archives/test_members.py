@@ -91,6 +91,34 @@ def test_a_member_is_read_in_place(tmp_path: Path, name: str, most: int) -> None
     assert builders.files_under(tmp_path) == [name]
 
 
+def test_of_many_archives_that_are_their_own_member_few_are_open_and_each_is_read_on(
+    tmp_path: Path,
+) -> None:
+    """As many may be read as there are: some systems allow a process 256 files."""
+    names = [f"The class {number}.npy" for number in range(300)]
+    for name in names:
+        (tmp_path / name).write_bytes(name.encode())
+
+    with members.opened(tmp_path) as open_member:
+        streams = [open_member(Member(name)) for name in names]
+        begun = [stream.readinto(memoryview(bytearray(4))) for stream in streams]
+        most = len(still_open(tmp_path))
+        rest = [read(stream).decode() for stream in streams]
+
+    assert begun == [4] * 300
+    assert most <= 16
+    assert rest == [name[4:] for name in names]
+    assert still_open(tmp_path) == []
+
+
+def test_an_archive_that_is_not_there_is_told_when_it_is_opened(tmp_path: Path) -> None:
+    with (
+        members.opened(tmp_path) as open_member,
+        pytest.raises(MemberError, match=r"The class 1\.npy: the archive is not there"),
+    ):
+        open_member(Member("The class 1.npy"))
+
+
 @pytest.mark.parametrize("name", ARCHIVES)
 @pytest.mark.parametrize(("start", "stop"), [(0, 3), (5, 5), (10_000, len(DATA)), (0, len(DATA))])
 def test_a_range_of_bytes_is_read_out_of_a_member(

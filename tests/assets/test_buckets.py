@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import pipelines as imagesets
@@ -94,6 +95,35 @@ def test_what_is_built_in_a_bucket_is_byte_for_byte_what_is_built_in_a_folder(
     status = json.loads(command("status", "--json", *here(built)).stdout)
     assert status["data"] == ADDRESS
     assert {one["standing"] for one in status["datasets"]} == {"up to date"}
+
+
+def test_archives_whose_names_have_spaces_lie_in_a_bucket_and_come_out_of_one(
+    team: Settings, tmp_path: Path, command: Command
+) -> None:
+    """Out of a mirror in a store into a data folder in one, and back: `The Eiffel Tower.npy`."""
+    values = np.array([0, 0, 1, 1], np.uint8)
+    tiny = builders.tiny(tmp_path, builders.images(4), values, classes=2, format="npy")
+    for name, data in tiny.members.items():
+        Objects.at("s3://bucket").send(f"mirror/tiny/{name}", data)
+    declared = ["--catalogue", str(tmp_path / "catalogue")]
+    there = ["--data", ADDRESS, *declared]
+
+    said = command("build", *there, "--mirror", "s3://bucket/mirror")
+
+    assert said.code == 0, said.stderr
+    shutil.rmtree(team.here)
+    found = team.store.local("archives/tiny/class 1.npy").read_bytes()
+    assert found == tiny.members["class 1.npy"]
+    assert command("verify", "--deep", *there).code == 0
+    said = command("trace", "archives/tiny/class 1.npy", *there)
+    assert (said.code, "s3://bucket/mirror/tiny/class%201.npy" in said.stdout) == (0, True)
+    assert "class 1.npy" in command("trace", "tiny/train:3", "--no-picture", *there).stdout
+    assert command("copy", ADDRESS, str(tmp_path / "back")).code == 0
+    back = ["--data", str(tmp_path / "back"), *declared]
+    assert command("verify", *back).code == 0
+    said = command("mirror", str(tmp_path / "mirrored"), *back)
+    assert said.code == 0, said.stderr
+    assert (tmp_path / "mirrored/tiny/class 0.npy").read_bytes() == tiny.members["class 0.npy"]
 
 
 def test_a_build_in_a_bucket_is_told_to_dagster_and_what_changes_is_made_anew(

@@ -112,7 +112,7 @@ def read(path, subject, start, stop):
     for at in range(start, min(stop, len(labels) - 8)):
         begin = 16 + at * size
         parts = [images[begin : begin + size], labels[8 + at : 9 + at]]
-        record = formats.named("idx").assemble(dataset, parts)
+        record = formats.named("idx").assemble(dataset, split, (), parts)
         yield Stored(record, begin, begin + size, file=f"{split.name}-images")
 
 

@@ -37,6 +37,19 @@ NAMES = {
 SPLITS = [(dataset, split) for dataset in NAMES for split in ("train", "test")]
 
 
+def test_an_address_of_an_archive_is_quoted(tmp_path: Path) -> None:
+    """A space ends it for many who read it, and a # is no part of the path."""
+    tiny = builders.tiny(
+        tmp_path, builders.images(2), np.zeros(2, np.uint8), format="npy", classes=1
+    )
+    source = replace(tiny.source, mirrors=("https://example.org/full/",))
+
+    [archive, _] = croissant.document(source, tiny.dataset)["distribution"]
+
+    assert archive["name"] == "class 0.npy"
+    assert archive["contentUrl"] == "https://example.org/full/class%200.npy"
+
+
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Let no connection be tried: mlcroissant may swallow the refusal, so it is remembered."""

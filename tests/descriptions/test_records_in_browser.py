@@ -17,7 +17,11 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from assets.command_line.browsing import Pages
 from assets.serving import sites
+from pipelines.descriptions import records
 from pipelines.lineage import trace
+from pipelines.products import Inputs, Subject
+from pipelines.progress import silent
+from pipelines.store import layout
 from tests import builders
 from tests.assets.project import Project
 from tests.browsing import SCREENSHOTS, Theme, launched, scrolls_sideways, violations
@@ -183,6 +187,29 @@ def records_of(project: Project, name: str) -> tuple[Array, Array]:
 
 def from_disk(project: Project, name: str) -> str:
     return (project.data / f"descriptions/{name}_records/index.html").as_uri()
+
+
+def test_labels_of_two_bytes_are_read_as_such(browser: Browser, tmp_path: Path) -> None:
+    """More classes than a byte tells apart; the bytes that are named are those of their files."""
+    values = np.sort(np.tile(np.arange(300, dtype=np.uint16), 2))
+    tiny = builders.tiny(tmp_path, builders.images(600), values, classes=300)
+    subject = Subject(tiny.source, tiny.dataset, (tiny.split,))
+    lying = {layout.archive("tiny", name): tiny.archives / name for name in tiny.members}
+    table = tiny.table(tmp_path / "train.parquet")
+    goal = tmp_path / "train_records"
+    goal.mkdir()
+    records.write(Inputs((subject,), lying, (), {"train": table}), goal, {}, silent)
+
+    view = opened(browser, (goal / "index.html").as_uri())
+    view.jump("599")
+    shown = view.option
+    view.choose(label=256, order="index")
+
+    assert "class 299 · class 299" in shown
+    view.says(re.compile("^2 records of class 256"))
+    assert view.index in (512, 513)
+    expect(view.page.locator("body")).to_contain_text("class 256.npy")
+    assert view.errors == []
 
 
 @pytest.fixture(params=["from disk", "served"])

@@ -17,7 +17,7 @@ def write(
     """Write the export called so; return the records."""
     about = tables.info(table)
     product = products.known()[name]
-    subject = _subject(about.shape, about.split)
+    subject = _subject(about.shape, about.split, about.classes)
     inputs = Inputs((subject,), {}, (), {about.split: table})
     default = product.chosen({f"{name}_{key}": value for key, value in chosen.items()})
     return int(product.write(inputs, goal, default, advance)["records"])
@@ -30,11 +30,13 @@ def read(name: str, path: Path, index: int, shape: tuple[int, int, int]) -> Stor
     return next(product.read(path, _subject(shape, "train"), index, index + 1))
 
 
-def _subject(shape: tuple[int, int, int], split: str) -> Subject:
+def _subject(
+    shape: tuple[int, int, int], split: str, classes: tuple[str, ...] = ("a", "b")
+) -> Subject:
     """A subject of which nothing is declared but what exports ask for."""
     height, width, channels = shape
     image: Any = SimpleNamespace(
         shape=shape, channels=channels, size_bytes=height * width * channels
     )
-    dataset: Any = SimpleNamespace(image=image)
+    dataset: Any = SimpleNamespace(image=image, classes=classes)
     return Subject(cast(Any, None), dataset, (cast(Any, SimpleNamespace(name=split)),))

@@ -82,6 +82,8 @@ def build(
         labels = builders.labels(count, len(names) or classes, seed)
         groups = builders.labels(count, coarse, seed + 50) if coarse else None
         labels[0] = (len(names) or classes) - 1
+        if (len(names) or classes) > 256:
+            labels = np.sort(labels)  # as members for each class have them
         made = builders.tiny(
             folder / split,
             pixels,

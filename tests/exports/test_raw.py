@@ -18,6 +18,7 @@ from pipelines.exports import raw
 from pipelines.products import Inputs, Stored, Subject
 from pipelines.store import layout
 from tests import builders
+from tests.archives.test_members import still_open
 
 READERS = {
     "tiny_digits": 'raw = { folder = "MNIST/raw" }',
@@ -50,6 +51,29 @@ def made(publisher: builders.Publisher, name: str, goal: Path, named: bool = Tru
 def read(goal: Path, subject: Subject, split: str, index: int) -> Stored:
     part = Subject(subject.source, subject.dataset, (subject.dataset.splits[split],))
     return next(raw.read(goal, part, index, index + 1))
+
+
+def test_records_of_more_files_than_may_be_open_are_read_back(tmp_path: Path) -> None:
+    """A file for each class, without another header being read for each record."""
+    values = np.sort(np.tile(np.arange(300, dtype=np.uint16), 2))
+    tiny = builders.tiny(tmp_path, builders.images(600), values, classes=300)
+    subject = Subject(tiny.source, tiny.dataset, (tiny.split,))
+    lying = {layout.archive("tiny", name): tiny.archives / name for name in tiny.members}
+    goal = tmp_path / "raw"
+    goal.mkdir()
+    raw.write(Inputs((subject,), lying, (), {}), goal, {}, lambda _records: None)
+    most, found = 0, []
+
+    for stored in raw.read(goal, subject, 0, 600):
+        found.append(stored)
+        most = max(most, len(still_open(goal)))
+
+    assert np.concatenate([one.record.labels for one in found]).tolist() == values.tolist()
+    images = np.concatenate([one.record.images for one in found])
+    np.testing.assert_array_equal(images, builders.images(600))
+    assert found[-1].file == "class 299.npy"
+    assert most <= 16
+    assert still_open(goal) == []
 
 
 def unidx(data: bytes) -> Any:

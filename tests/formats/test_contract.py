@@ -35,10 +35,13 @@ Publish = Callable[[Path], tuple[Tiny, Batch]]
 every_format = pytest.mark.parametrize("form", formats.known().values(), ids=formats.known())
 
 
+# Before any test runs: Hypothesis refuses to meet more of its tests while it runs one.
+TESTS = {name: importlib.import_module(f"tests.formats.test_{name}") for name in formats.known()}
+
+
 def splits(form: Format) -> st.SearchStrategy[Publish]:
     """Any split of a format, as the tests of that format publish it."""
-    tests = importlib.import_module(f"tests.formats.test_{form.name}")
-    found: st.SearchStrategy[Publish] = tests.splits()
+    found: st.SearchStrategy[Publish] = TESTS[form.name].splits()
     return found
 
 
@@ -74,7 +77,7 @@ def located(tiny: Tiny, index: int) -> Batch:
     places = form.locate(tiny.dataset, tiny.split, index, members)
     assert all(place.member in tiny.split.members[place.role] for place in places)
     parts = [held[str(place.member)][place.start : place.stop] for place in places]
-    return form.assemble(tiny.dataset, parts)
+    return form.assemble(tiny.dataset, tiny.split, places, parts)
 
 
 # --- What is declared -----------------------------------------------------------------------------
@@ -186,7 +189,7 @@ def decode(open_member, dataset, split, batch_records):
         for _ in range(records):
             record = np.empty(1 + dataset.image.size_bytes, np.uint8)
             fill(stream, record, f"{records} records are promised")
-            yield assemble(dataset, [record.tobytes()])
+            yield assemble(dataset, split, (), [record.tobytes()])
         expect_end(stream, f"{records} records are promised")
 
 
@@ -201,7 +204,7 @@ def locate(dataset, split, index, members):
     raise FormatError(f"{sheet}: the sheets end too early.")
 
 
-def assemble(dataset, parts):
+def assemble(dataset, split, places, parts):
     label, *pixels = b"".join(parts)
     shape = 1, *dataset.image.shape
     return Batch(np.array(pixels, np.uint8).reshape(shape), np.array([label], np.uint8))

@@ -58,7 +58,7 @@ def test_a_located_label_that_stands_for_no_class_is_refused(tmp_path: Path) -> 
     tiny = builders.tiny(tmp_path, builders.images(2, 1, 2), np.zeros(2, np.uint8), first_label=1)
 
     with pytest.raises(FormatError, match=r"has label 0, .* 1 to 5"):
-        idx.assemble(tiny.dataset, [b"\1\2", b"\0"])
+        idx.assemble(tiny.dataset, tiny.split, (), [b"\1\2", b"\0"])
 
 
 def test_the_example_in_bytes_is_read_as_the_format_is_described(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_the_lines_that_are_shown_run(export: str, reader: dict[str, Any], tmp_p
     lines = _before(versions)
     for dataset in about:
         at = At(places.data(False), dataset, "test", export)
-        values = {"path": str(at.path), "dataset": dataset, "split": "test"}
+        values = {"path": str(at.path), "dataset": dataset, "split": "test", "label": "uint8"}
         filled = code
         for name, value in values.items():
             filled = filled.replace(f"{{{name}}}", value)

@@ -18,8 +18,8 @@
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
     return new Kind(await new Response(stream).arrayBuffer());
   }
-  const labels = await unpacked(RECORDS.label, Uint8Array);
-  const coarse = RECORDS.coarse_label ? await unpacked(RECORDS.coarse_label, Uint8Array) : null;
+  const labels = await unpacked(RECORDS.label, {{ label_arrays[0] }});
+  const coarse = RECORDS.coarse_label ? await unpacked(RECORDS.coarse_label, {{ label_arrays[1] }}) : null;
   const distances = await unpacked(RECORDS.distances, Float32Array);
   const indices = RECORDS.indices ? await unpacked(RECORDS.indices, Uint32Array) : Uint32Array.from(labels.keys());
   const byDistance = Uint32Array.from(labels.keys()).sort((a, b) => distances[a] - distances[b] || a - b);
