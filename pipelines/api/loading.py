@@ -171,7 +171,8 @@ def batches(dataset: str, split: str = "train", *, records: int = 1024) -> Gener
 
     Yields:
         images, uint8 of shape (records, height, width, channels), labels of shape (records,), uint8
-        or uint16 of more than 256 classes, and coarse_labels likewise or None: perhaps not writable.
+        or uint16 of more than 256 classes, and coarse_labels likewise or None: perhaps not
+        writable.
 
     Raises:
         ValueError: fewer than one record at a time.
