@@ -29,7 +29,7 @@ test-quick: $(DEVELOPED) ## run what needs no build, no server and no other proc
 	$(PYTEST) -m 'not slow'
 
 test-wheel: $(DEVELOPED) ## try the wheel in an empty environment of every Python there is
-	IMAGESETS_TEST_REGISTRIES=1 $(BIN)/python -m pytest tests/library/test_interpreters.py \
+	IMAGESETS_TEST_REGISTRIES=1 $(BIN)/python -m pytest tests/api/test_interpreters.py \
 	  -n auto --dist load
 
 test-readers: $(DEVELOPED) $(READERS)/installed ## read every export with its real readers

@@ -61,8 +61,9 @@ class Peer:
 # must exist for its import to go through; datasets never call them.
 TORCHVISION = """
 import torch
+from torch import library
 if torch.version.cuda is None:
-    operators = torch.library.Library("torchvision", "DEF")
+    operators = library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         operators.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 import torchvision.datasets

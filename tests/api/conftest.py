@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.api import wheels
 from tests.builders import Publisher, publish
-from tests.library import wheels
 
 
 @pytest.fixture(scope="session")

@@ -143,7 +143,7 @@ def test_workers_of_a_pool_load_however_they_are_started(
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 import pipelines as imagesets
-from tests.library.test_processes import _loaded
+from tests.api.test_processes import _loaded
 
 if __name__ == "__main__":
     here = len(imagesets.load("tiny_digits", "train"))

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.api import wheels
 from tests.builders import Publisher
-from tests.library import wheels
 from tests.waiting import within
 
 VERSIONS = ("3.11", "3.12", "3.13", "3.14")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.api import wheels
+from tests.api.wheels import ROOT
 from tests.builders import Publisher
-from tests.library import wheels
-from tests.library.wheels import ROOT
 from tests.waiting import within
 
 pytestmark = pytest.mark.slow
