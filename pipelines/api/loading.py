@@ -244,10 +244,10 @@ def _is_settled(table: str, *, verify: bool) -> bool:
     """Whether a table is known to be the right one, and nobody wrote to it since."""
     store = place.store()
     try:
-        sight = seen.look_anew(store, table) if verify else seen.known(store, table)
+        sight = seen.look_anew(store, table) if verify else seen.look(store, table)
     except OSError:
         return False
-    return sight is not None and _decision(sight.sha256) in seen.kept(store, layout.decided(table))
+    return _decision(sight.sha256) in seen.kept(store, layout.decided(table))
 
 
 def _decision(sha256: str) -> dict[str, Any]:
