@@ -56,17 +56,36 @@ def whole():
     verdicts = imagesets.verify("tiny_colours") if not number % 10 else []  # takes longer
     return found if all(one.is_whole for one in verdicts) else "damaged"
 
+def counted(most=-1):
+    # What is asked of the system for files; at the last of these, it is killed.
+    asked = 0
+
+    def count(event, _):
+        nonlocal asked
+        asked += event.startswith(("open", "os.", "shutil."))
+        if asked == most:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(count)
+    load()
+    return str(asked)
+
 took, number = [], 0
 for _ in range(3):
     shutil.rmtree(data, ignore_errors=True)
     began = time.perf_counter()
     told(*forked(load))
     took.append(time.perf_counter() - began)
+shutil.rmtree(data, ignore_errors=True)
+calls = int(told(*forked(counted))[0])
 for number in range(kills):
     shutil.rmtree(data, ignore_errors=True)
-    pid, end = forked(load)
-    time.sleep(chance.uniform(0, min(took)))
-    os.kill(pid, signal.SIGKILL)
+    if number % 2:  # at any moment
+        pid, end = forked(load)
+        time.sleep(chance.uniform(0, min(took)))
+        os.kill(pid, signal.SIGKILL)
+    else:  # from the first call to the last, however busy the machine is
+        pid, end = forked(lambda: counted(1 + number * (calls - 1) // kills))
     said, code = told(pid, end)
     left = sum(len(names) for _, _, names in os.walk(data))
     print(json.dumps([code, left, told(*forked(whole))]))
@@ -92,8 +111,8 @@ def test_after_a_kill_at_any_moment_of_a_first_load_the_next_one_is_right(
     assert (done.returncode, done.stderr) == (0, "")
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [next_one for _, _, next_one in found] == [[expected, 0]] * KILLS
-    killed = [files for code, files, _ in found if code == -signal.SIGKILL]
-    assert len(killed) > KILLS / 2, "too few kills hit a load under way"
+    killed = [files for code, files, _ in found[::2] if code == -signal.SIGKILL]
+    assert len(killed) > KILLS / 2 * 0.9, "too few kills hit a load under way"
     assert len({*killed}) > 5, "the kills hit few different moments"
 
 
