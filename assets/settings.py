@@ -7,7 +7,6 @@ variable, so the Dagster UI and scheduled runs obey it too; what decides the dat
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -99,7 +98,11 @@ class Settings:
         Raises:
             StorageError: in an object store, and what reads it is not installed.
         """
-        return Folder(self.data) if isinstance(self.data, Path) else _bucket(self.data, self.here)
+        if isinstance(self.data, Path):
+            return Folder(self.data)
+        from pipelines.store import bucket  # which imports what --help need not wait for
+
+        return bucket.opened(self.data, self.here)
 
     @property
     def shown_data(self) -> str:
@@ -206,15 +209,6 @@ class Settings:
             for name, value in self.chosen.items()
         }
         return {variable: said[key] for key, variable in variables().items()}
-
-
-@functools.cache
-def _bucket(address: str, scratch: Path) -> Store:
-    """Return a bucket; one for all who ask, since its connections are kept."""
-    from pipelines.store import Bucket
-    from pipelines.store.objects import Objects
-
-    return Bucket(Objects.at(address), Folder(scratch))
 
 
 def refusal(text: str, error: ValueError) -> str:

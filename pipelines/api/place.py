@@ -8,7 +8,6 @@ Not here: how archives are fetched (`making`).
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 from pathlib import Path
@@ -36,17 +35,13 @@ def store() -> Store:
     """
     if named := os.environ.get("IMAGESETS_DATA"):
         if objects.is_address(named):
-            return _bucket(named, os.environ.get("IMAGESETS_SCRATCH"))
+            from ..store import bucket
+
+            scratch = os.environ.get("IMAGESETS_SCRATCH")
+            here = Path(scratch).expanduser().absolute() if scratch else objects.scratch_of(named)
+            return bucket.opened(named, here)
         return Folder(Path(named).expanduser().absolute())
     return Folder(cache.folder() / "data")
-
-
-@functools.cache
-def _bucket(address: str, scratch: str | None) -> Store:
-    from ..store.bucket import Bucket
-
-    here = Path(scratch).expanduser().absolute() if scratch else objects.scratch_of(address)
-    return Bucket(objects.Objects.at(address), Folder(here))
 
 
 def catalogue() -> Path:

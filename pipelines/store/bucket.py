@@ -18,6 +18,7 @@ store (`objects`), or what provenance says (`provenance`).
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping
@@ -347,6 +348,16 @@ class Bucket:
                 self.objects.send(*taking.beside)
         except (StorageError, OSError) as error:
             logger.warning("%s: no copy for people was made: %s", self.address(path), error)
+
+
+@functools.cache
+def opened(address: str, scratch: Path) -> Bucket:
+    """Return the bucket at an address: one for all who ask, since its connections are kept.
+
+    Raises:
+        StorageError: obstore is not installed, or the address names no store.
+    """
+    return Bucket(Objects.at(address), Folder(scratch))
 
 
 def stored(path: str, sha256: str) -> str:
