@@ -11,9 +11,10 @@ import functools
 import os
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -127,7 +128,8 @@ def _read(path: Path) -> tuple[Source | None, list[str]]:
             table.pop(key, None)
         source = written.validate_python(data, by_alias=True, by_name=False)
     source = _named(source, path.stem)
-    return source, [*problems, *_contradictions(source)]
+    problems += _contradictions(source)
+    return source if problems else _divided(source), problems
 
 
 def _with_defaults(data: dict[str, Any]) -> dict[str, Any]:
@@ -235,6 +237,21 @@ def _named(source: Any, name: str) -> Source:
     )
 
 
+def _divided(source: Source) -> Source:
+    """Return a source whose splits know the parts that they come in."""
+    return replace(source, datasets={key: _in_parts(one) for key, one in source.datasets.items()})
+
+
+def _in_parts(dataset: Dataset) -> Dataset:
+    if not any(split.parts for split in dataset.splits.values()):
+        return dataset
+    splits = {
+        name: replace(split, divided=formats.divided(dataset, split))
+        for name, split in dataset.splits.items()
+    }
+    return replace(dataset, splits=splits)
+
+
 def _declared(kind: type[_Kind], found: Any, **filled_in: Any) -> _Kind:
     """Return what was read without the keys that it has in TOML alone."""
     return kind(**{f.name: getattr(found, f.name) for f in fields(kind)} | filled_in)
@@ -338,7 +355,9 @@ def _split_contradictions(source: Source, dataset: Dataset, split: Split) -> Ite
             yield f"{key}: expected {len(classes)} numbers, one per class, found {len(counts)}"
         elif counts and sum(counts) != split.records:
             yield f"{key}: they add up to {sum(counts):,}, but records is {split.records:,}"
-    wanted = formats.named(dataset.format).roles
+    form = formats.named(dataset.format)
+    yield from _part_contradictions(form, split)
+    wanted = form.roles
     for role in sorted({*wanted, *split.members}):
         if role not in split.members:
             yield f"{role}: missing key (format {dataset.format} reads {' and '.join(wanted)})"
@@ -354,6 +373,19 @@ def _split_contradictions(source: Source, dataset: Dataset, split: Split) -> Ite
                     f"{role}: {member} is in no declared archive."
                     f"{did_you_mean(member.archive, source.archives)}"
                 )
+
+
+def _part_contradictions(form: formats.Format, split: Split) -> Iterator[str]:
+    if split.parts != "members":
+        return
+    if form.by_member is None:
+        yield (
+            f"parts: format {form.name} does not tell how many records each member holds; give a "
+            "number of records for each part"
+        )
+    names = [PurePosixPath(str(m)).stem for of_role in split.members.values() for m in of_role]
+    if twice := _duplicates(names):
+        yield f"parts: {twice} would be the name of several parts"
 
 
 def _misnamed(dataset: Dataset, known: Mapping[str, Mapping[str, type]]) -> Iterator[str]:
@@ -374,4 +406,4 @@ def _misnamed(dataset: Dataset, known: Mapping[str, Mapping[str, type]]) -> Iter
 
 
 def _duplicates(names: Sequence[str]) -> str:
-    return ", ".join(sorted({name for name in names if names.count(name) > 1}))
+    return ", ".join(sorted(name for name, times in Counter(names).items() if times > 1))

@@ -202,10 +202,17 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """One part of a dataset.
+    """One split of a dataset, or one part of a split that is too large for one file.
 
-    counts: records of each class, in the order of `classes`; coarse_counts likewise.
+    counts: records of each class, in the order of `classes`; coarse_counts likewise. Of a part
+        they may be unknown: then there are none.
+    parts: whether it comes in parts: one for each of its `members`, or of so many records each.
     members: role → members, as its format has them. In TOML, every role is a key of its own.
+    divided: its parts, in order; none where it comes in one.
+    whole: of a part, the name of its split.
+    key: of a part, what people and Dagster call it among the others.
+    first: of a part, the index of its first record in the whole split.
+    skip: how many records of its members stand before its own.
     """
 
     __pydantic_config__ = STRICT
@@ -213,8 +220,29 @@ class Split:
     records: Records
     counts: tuple[Count, ...]
     coarse_counts: tuple[Count, ...] = ()
+    parts: Literal["members"] | Positive | None = None
     name: FilledIn = ""
     members: Annotated[Mapping[str, tuple[Member, ...]], _NO_KEY] = field(default_factory=dict)
+    divided: Annotated[tuple[Split, ...], _NO_KEY] = ()
+    whole: FilledIn = ""
+    key: FilledIn = ""
+    first: Annotated[int, _NO_KEY] = 0
+    skip: Annotated[int, _NO_KEY] = 0
+
+    @property
+    def pieces(self) -> tuple[Split, ...]:
+        """Return what each has a table of its own: its parts in order, or itself alone."""
+        return self.divided or (self,)
+
+    @property
+    def is_part(self) -> bool:
+        """Whether it is a part of a split."""
+        return bool(self.whole)
+
+    @property
+    def split(self) -> str:
+        """The name of the split that it is, or is a part of."""
+        return self.whole or self.name
 
     @property
     def archives(self) -> tuple[str, ...]:
@@ -291,6 +319,16 @@ class Dataset:
     readers: Mapping[Text, Mapping[Text, ReaderName]] = field(default_factory=dict)
     name: FilledIn = ""
     source: FilledIn = ""
+
+    @property
+    def pieces(self) -> tuple[Split, ...]:
+        """Return what has a table of its own: every split, or its parts where it comes in parts."""
+        return tuple(piece for split in self.splits.values() for piece in split.pieces)
+
+    @property
+    def is_in_parts(self) -> bool:
+        """Whether a split of it comes in parts."""
+        return any(split.divided for split in self.splits.values())
 
 
 @dataclass(frozen=True, slots=True)

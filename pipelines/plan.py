@@ -11,8 +11,9 @@ up to date (`pipelines.lineage.status`), or making it.
 from __future__ import annotations
 
 import functools
+import heapq
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,19 +29,23 @@ from .store.artefacts import LIBRARIES
 AssetPath = tuple[str, str]
 """The key of an asset, without Dagster: `("mnist", "train_csv")`."""
 
+Step = tuple[AssetPath, str]
+"""What is made in one go: an asset, `""`; or one part of it: Dagster's partition, by its key."""
+
 
 @dataclass(frozen=True, slots=True)
 class Planned:
     """An artefact that there can be.
 
     stage: what makes it.
-    asset: the asset that it is, or is a part of.
+    asset: the asset that it is, or is one of.
     path: where it lies in the data folder; of a folder's one file, that file.
     sources: whose archives it is one of, or made of.
     subjects: what it holds records of, or tells of: nothing for an archive, a split or a dataset,
         or for one of the catalogue every dataset.
     needs, uses: the paths of what it is made from; and of what it shows where that is there.
     product: its declaration, where it is an export or a description.
+    part: of a part of a split, what the part is called: Dagster's partition of the asset.
     declared: the artefact as it would be made: known already, or a function of its inputs.
     """
 
@@ -53,6 +58,12 @@ class Planned:
     uses: tuple[str, ...]
     product: Product | None
     declared: Artefact | Callable[[tuple[Input, ...]], Artefact] = field(repr=False, compare=False)
+    part: str = ""
+
+    @property
+    def step(self) -> Step:
+        """What it is made in one go with."""
+        return self.asset, self.part
 
     @property
     def source(self) -> Source:
@@ -146,7 +157,7 @@ class Planned:
         return Inputs(self.subjects, lying, inputs, tables)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Plan:
     """All there can be of a catalogue, in an order in which it can be made.
 
@@ -159,9 +170,14 @@ class Plan:
     options: Mapping[str, Any]
 
     def of(
-        self, datasets: Iterable[Dataset], stages: Collection[str] | None = None
+        self,
+        datasets: Iterable[Dataset],
+        stages: Collection[str] | None = None,
+        parts: Collection[str] | None = None,
     ) -> tuple[Planned, ...]:
         """Return what there can be of datasets, of some stages (or all), with all that it needs.
+
+        Of splits that come in parts, that is of those `parts` alone, where any are named.
 
         What is one of the catalogue is of all datasets: it is among them where its stage is named,
         or all of its datasets are.
@@ -181,10 +197,12 @@ class Plan:
             one.path
             for one in self.artefacts.values()
             if (stages is None or one.stage in stages) and is_of_them(one)
+            if parts is None or not one.part or one.part in parts
         }
         wanted = self.needed(map(self.artefacts.__getitem__, wanted))
-        assets = {self.artefacts[path].asset for path in wanted}  # made as wholes
-        return tuple(one for one in self.artefacts.values() if one.asset in assets)
+        # Made as wholes, but for parts.
+        steps = {self.artefacts[path].step for path in wanted}
+        return tuple(one for one in self.artefacts.values() if one.step in steps)
 
     def needed(self, wanted: Iterable[Planned]) -> set[str]:
         """Return the paths of artefacts, and of all that they are made from."""
@@ -193,6 +211,17 @@ class Plan:
             if one.path in paths:
                 paths.update(one.needs)
         return paths
+
+    def of_asset(self, asset: AssetPath) -> list[Planned]:
+        """Return the artefacts of an asset, in their order."""
+        return [self.artefacts[path] for path in self._of_assets.get(asset, ())]
+
+    @functools.cached_property
+    def _of_assets(self) -> dict[AssetPath, list[str]]:
+        found: dict[AssetPath, list[str]] = {}
+        for path, one in self.artefacts.items():
+            found.setdefault(one.asset, []).append(path)
+        return found
 
     def with_shown(self, wanted: Iterable[Planned]) -> tuple[Planned, ...]:
         """Return artefacts with all that decides whether they are up to date, in their order.
@@ -263,27 +292,37 @@ def of(declared: Catalogue, options: Mapping[str, Any], dataset: Dataset | None 
 
 def _archives(source: Source) -> Iterator[Planned]:
     kinds = {"archives": source.archives, OPTIONAL: source.optional_archives}
+    parts = parts_of_archives(source)
     for stage, declared in kinds.items():
         for archive in declared.values():
             made, asset = archives.artefact(source, archive), (source.name, stage)
-            yield Planned(stage, asset, made.path, (source,), (), (), (), None, made)
+            part = parts.get(archive.name, "")
+            yield Planned(stage, asset, made.path, (source,), (), (), (), None, made, part)
+
+
+def parts_of_archives(source: Source) -> dict[str, str]:
+    """Return archive → the part of a split that it is of; nothing, unless each is of one alone."""
+    pieces = [piece for dataset in source.datasets.values() for piece in dataset.pieces]
+    found = {name: piece.key for piece in pieces for name in piece.archives}
+    is_of_one = sum(len(piece.archives) for piece in pieces) == len(found) == len(source.archives)
+    return found if is_of_one and all(found.values()) else {}
 
 
 def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) -> list[Planned]:
-    """Return what is made of a dataset, split by split, then of all splits."""
+    """Return what is made of a dataset, split by split, or part by part; then of all splits."""
     known = (one for one in products.known().values() if one.scope != "catalogue")
     made = [one for one in known if stages.applies(one, source, dataset)]
     whole = Subject(source, dataset, tuple(dataset.splits.values()))
-    parts = [Subject(source, dataset, (split,)) for split in whole.splits]
-    paths = _paths(whole, parts, made)
+    pieces = [Subject(source, dataset, (piece,)) for piece in dataset.pieces]
+    paths = _paths(whole, pieces, made)
 
     def of(stages: Iterable[str], subject: Subject) -> tuple[str, ...]:
-        """Return the paths of some stages that belong to a split, or to all."""
-        splits = [split.name for split in subject.splits]
-        return tuple(dict.fromkeys(p for x in stages for split in splits for p in paths[x][split]))
+        """Return the paths of some stages that belong to a split, a part of one, or to all."""
+        names = [piece.name for split in subject.splits for piece in split.pieces]
+        return tuple(dict.fromkeys(p for x in stages for name in names for p in paths[x][name]))
 
     def planned(product: Product, subject: Subject) -> Planned:
-        prefix = f"{subject.split.name}_" if product.scope == "split" else ""
+        prefix = "" if product.scope == "dataset" else f"{subject.split.split}_"
         uses = of([stage for stage in product.uses if stage in paths], subject)
         return Planned(
             product.name,
@@ -295,22 +334,36 @@ def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) ->
             uses,
             product,
             functools.partial(_made, product, (subject,), options),
+            subject.split.key if product.scope == "split" else "",
         )
 
     found = []
-    for part in parts:
-        table = tables.artefact(source, dataset, part.split, options["compression_level"])
-        asset, needs = (dataset.name, part.split.name), of(["archives"], part)
+    for each in pieces:
+        piece = each.split
+        table = tables.artefact(source, dataset, piece, options["compression_level"])
+        asset, needs = (dataset.name, piece.split), of(["archives"], each)
         found.append(
-            Planned("tables", asset, table.path, (source,), (part,), needs, (), None, table)
+            Planned(
+                "tables", asset, table.path, (source,), (each,), needs, (), None, table, piece.key
+            )
         )
-        found += [planned(product, part) for product in made if product.scope == "split"]
+        found += [planned(product, each) for product in made if product.scope == "split"]
     asset, declare = (
         (dataset.name, "statistics"),
         functools.partial(statistics.artefact, source, dataset),
     )
-    [path], needs = of(["statistics"], whole), of(["tables"], whole)
-    found.append(Planned("statistics", asset, path, (source,), (whole,), needs, (), None, declare))
+    [path] = of(["statistics"], whole)
+    # Of a split in parts there are statistics of those parts that are there.
+    needs, uses = (), of(["sums"], whole) if dataset.is_in_parts else ()
+    if not dataset.is_in_parts:
+        needs = of(["tables"], whole)
+    found.append(
+        Planned("statistics", asset, path, (source,), (whole,), needs, uses, None, declare)
+    )
+    for split in whole.splits:
+        subject = Subject(source, dataset, (split,))
+        of_wholes = (product for product in made if product.scope == "whole" and split.divided)
+        found += [planned(product, subject) for product in of_wholes]
     found += [planned(product, whole) for product in made if product.scope == "dataset"]
     return _needs_first(found)
 
@@ -353,34 +406,50 @@ def _of_catalogue(
 
 
 def _paths(
-    whole: Subject, parts: Iterable[Subject], made: Iterable[Product]
+    whole: Subject, pieces: Iterable[Subject], made: Iterable[Product]
 ) -> dict[str, dict[str, list[str]]]:
-    """Return stage → split → the paths of what belongs to it."""
+    """Return stage → split, or part of one → the paths of what belongs to it."""
     paths: dict[str, dict[str, list[str]]] = defaultdict(dict)
     source, dataset = whole.source.name, whole.dataset.name
-    for part in parts:
-        split = part.split
-        paths["archives"][split.name] = [layout.archive(source, name) for name in split.archives]
-        optional = [layout.archive(source, name) for name in whole.source.optional_archives]
-        paths[OPTIONAL][split.name] = optional
-        paths["tables"][split.name] = [layout.table(dataset, split.name)]
-        paths["statistics"][split.name] = [layout.statistics(dataset)]
-        for product in made:
-            subject = part if product.scope == "split" else whole
-            paths[product.name][split.name] = [product.path(subject)]
+    optional = [layout.archive(source, name) for name in whole.source.optional_archives]
+    for one in pieces:
+        piece = one.split
+        paths["archives"][piece.name] = [layout.archive(source, name) for name in piece.archives]
+        paths[OPTIONAL][piece.name] = optional
+        paths["tables"][piece.name] = [layout.table(dataset, piece.name)]
+        paths["statistics"][piece.name] = [layout.statistics(dataset)]
+    for product in made:
+        of_all = product.path(whole) if product.scope == "dataset" else None
+        for one in pieces:
+            split = whole.dataset.splits[one.split.split]
+            if product.scope == "whole":
+                subject = Subject(whole.source, whole.dataset, (split,))
+                its = [product.path(subject)] if split.divided else []
+            else:
+                its = [of_all or product.path(one)]
+            paths[product.name][one.split.name] = its
     return dict(paths)
 
 
-def _needs_first(found: Iterable[Planned]) -> list[Planned]:
+def _needs_first(found: Sequence[Planned]) -> list[Planned]:
     """Return artefacts in their order, but each after those that it is made from or shows."""
-    waiting, ordered = list(found), list[Planned]()
-    while waiting:
-        missing = {one.path for one in waiting}
-        ready = next((o for o in waiting if not missing & {*o.needs, *o.uses}), None)
-        if ready is None:
-            raise TypeError(f"these need one another: {', '.join(sorted(missing))}")
-        ordered.append(ready)
-        waiting.remove(ready)
+    at = {one.path: number for number, one in enumerate(found)}
+    lacking = [{*one.needs, *one.uses} & at.keys() for one in found]
+    waiting: dict[str, list[int]] = defaultdict(list)
+    for number, paths in enumerate(lacking):
+        for path in paths:
+            waiting[path].append(number)
+    ready = [number for number, paths in enumerate(lacking) if not paths]
+    ordered = list[Planned]()
+    while ready:
+        ordered.append(found[heapq.heappop(ready)])
+        for number in waiting[ordered[-1].path]:
+            lacking[number].discard(ordered[-1].path)
+            if not lacking[number]:
+                heapq.heappush(ready, number)
+    if len(ordered) < len(found):
+        stuck = sorted({one.path for one in found} - {one.path for one in ordered})
+        raise TypeError(f"these need one another: {', '.join(stuck)}")
     return ordered
 
 

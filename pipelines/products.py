@@ -1,8 +1,9 @@
 """The contract of all that is made from a dataset for others: exports and descriptions.
 
-A product is one module in `pipelines/exports` (other people's formats) or `pipelines/descriptions`
-(what people and catalogues are shown). It declares itself in one `EXPORT` or `DESCRIPTION`, and is
-found because it lies there. From that follow its place in the plan, the Dagster asset with columns
+A product is one module in `pipelines/exports` (other people's formats), `pipelines/descriptions`
+(what people and catalogues are shown) or `pipelines/parts` (what makes a whole of the parts of a
+split). It declares itself in one `EXPORT`, `DESCRIPTION` or `PART`, and is found because it lies
+there. From that follow its place in the plan, the Dagster asset with columns
 and lineage, its options everywhere, and that it is listed, built, verified, traced, and reported to
 OpenLineage. Nothing else is edited. Libraries that are heavy to import are imported inside `write`
 and `read`.
@@ -30,9 +31,13 @@ from .store import Facts, Input
 if TYPE_CHECKING:  # numpy takes long to import
     from .records import Batch
 
-ROOMS = {"exports": "EXPORT", "descriptions": "DESCRIPTION"}  # room → what a module declares
+ROOMS = {  # room → what a module declares
+    "exports": "EXPORT",
+    "descriptions": "DESCRIPTION",
+    "parts": "PART",
+}
 
-Scope = Literal["split", "dataset", "catalogue"]
+Scope = Literal["split", "whole", "dataset", "catalogue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,8 +198,11 @@ class Product:
 
     name: its stage: `--only csv`, the asset `mnist/train_csv`, its kind in the UI.
     title: what follows the name of a dataset or split: "as CSV: …".
-    scope: whether there is one of each split, one of each dataset, or one of the catalogue, which
-        is of all datasets that it applies to: it is made whichever of them are asked for.
+    scope: whether there is one of each split (of each part, where it comes in parts), one of each
+        `whole` split that comes in parts, one of each dataset, or one of the catalogue, which is of
+        all datasets that it applies to: it is made whichever of them are asked for.
+    of_parts: whether there is one of a dataset with a split that comes in parts; one of a split is
+        of every part, so there always is.
     files: where it lies in the data folder, with `{dataset}` and `{split}`; a folder, which
         appears whole, where it ends in `/`.
     code_version: raised when its bytes can change though nothing else does.
@@ -234,6 +242,7 @@ class Product:
     needs: tuple[str, ...] = ("tables",)
     uses: tuple[str, ...] = ()
     applies: Callable[[Dataset], bool] = everywhere
+    of_parts: bool = False
     columns: tuple[Column, ...] = ()
     options: tuple[Option, ...] = ()
     parameters: Callable[[Subject, Choices], dict[str, Any]] = _nothing
@@ -252,7 +261,7 @@ class Product:
 
     def path(self, subject: Subject) -> str:
         """Return where it lies in the data folder."""
-        split = subject.split.name if self.scope == "split" else ""
+        split = subject.split.name if self.scope in ("split", "whole") else ""
         return self.files.format(dataset=subject.dataset.name, split=split).rstrip("/")
 
     @property

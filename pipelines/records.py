@@ -43,6 +43,11 @@ class Batch:
         """Return the number of records."""
         return len(self.labels)
 
+    def between(self, start: int, stop: int) -> Batch:
+        """Return records `start` to `stop`: views of these arrays."""
+        coarse = None if self.coarse_labels is None else self.coarse_labels[start:stop]
+        return Batch(self.images[start:stop], self.labels[start:stop], coarse)
+
     def __repr__(self) -> str:
         """Return for example `<256 records of 28×28×1>`: no pixels, which would fill the screen."""
         return f"<{len(self):,} records of {'×'.join(map(str, self.images.shape[1:]))}>"

@@ -17,7 +17,8 @@ from .products import Option, Product
 
 BASIC = ("archives", "tables", "statistics")  # the stages that others are made from
 OPTIONAL = "optional_archives"  # of a source, for what is made from them on request
-DEFAULT = (*BASIC, "croissant", "csv", "lmdb")
+PARTS = ("sums", "manifest")  # what a split that comes in parts has besides
+DEFAULT = (*BASIC, *PARTS, "croissant", "csv", "lmdb")
 """The stages that are made, refreshed, locked and mirrored where nobody names any."""
 
 # Level −1 reads an eighth to a third faster than level 1, and takes 5 to 11 % more room.
@@ -31,6 +32,7 @@ def known(named: Iterable[str] | None = None) -> dict[str, tuple[str, ...]]:
     """
     some = default_exports() if named is None else tuple(named)
     found = {stage: (stage,) for stage in (*BASIC, OPTIONAL)} | {"exports": some}
+    found["tables"] = ("tables", "manifest")  # which makes one of its parts
     return found | {name: (name,) for name in products.known()}
 
 
@@ -77,6 +79,8 @@ def needs(name: str) -> tuple[str, ...]:
 def applies(product: Product, source: Source, dataset: Dataset) -> bool:
     """Return whether there is a product of a dataset."""
     if OPTIONAL in product.needs and not source.optional_archives:
+        return False
+    if product.scope != "split" and dataset.is_in_parts and not product.of_parts:
         return False
     return product.applies(dataset)
 

@@ -28,7 +28,7 @@ RANKS = {
         {"stages", "wording"},
         {"tables"},
         {"statistics", "exports"},
-        {"descriptions"},
+        {"descriptions", "parts"},
         {"plan"},
         {"lineage"},
         {"building"},

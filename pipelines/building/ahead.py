@@ -12,13 +12,14 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 
-from ..plan import AssetPath
+from ..plan import AssetPath, Step
 from ..progress import Display, Unit, Watch
 from ..threads import WORKERS
+from .archives import AT_ONCE
 from .workshop import Made, Workshop
 
 _NICENESS = 5
@@ -27,26 +28,31 @@ _NICENESS = 5
 class Ahead:
     """What one run makes ahead of its steps; without any assets, every step makes its own."""
 
-    def __init__(self, workshop: Workshop, wanted: Collection[AssetPath] = ()) -> None:
-        """Begin with the assets that need nothing of `wanted`."""
+    def __init__(self, workshop: Workshop, wanted: Collection[Step] = ()) -> None:
+        """Begin with the steps that need nothing of `wanted`."""
         self._stop = threading.Event()
         self._workshop = replace(workshop, display=_Stoppable(workshop.display, self._stop))
         self._pool = ThreadPoolExecutor(
             min(2, WORKERS), thread_name_prefix="ahead", initializer=_give_way
         )
-        self._futures: dict[AssetPath, Future[list[Made]]] = {}
+        self._slots = threading.Semaphore(AT_ONCE)  # archives of parts under way at once
+        self._futures: dict[Step, Future[list[Made]]] = {}
         self._lock = threading.Lock()
-        self._sound = set[AssetPath]()
-        self._needed: dict[AssetPath, set[AssetPath]] = {asset: set() for asset in wanted}
-        self._fetched = set[AssetPath]()
+        self._sound = set[Step]()
+        self._needed: dict[Step, set[Step]] = {step: set() for step in wanted}
+        self._waiting: dict[Step, list[Step]] = {}  # step → those that need it
+        self._fetched = set[Step]()
         artefacts = workshop.plan.artefacts
         for one in artefacts.values():
-            if one.asset in self._needed:
-                needed = {artefacts[path].asset for path in (*one.needs, *one.uses)}
-                self._needed[one.asset] |= needed & self._needed.keys()
+            if one.step in self._needed:
+                needed = {artefacts[path].step for path in (*one.needs, *one.uses)}
+                self._needed[one.step] |= needed & self._needed.keys()
                 if one.is_archive:
-                    self._fetched.add(one.asset)
-        self._begin()
+                    self._fetched.add(one.step)
+        for step, needed in self._needed.items():
+            for before in needed:
+                self._waiting.setdefault(before, []).append(step)
+        self._begin(wanted)
 
     @property
     def run_id(self) -> str | None:
@@ -65,48 +71,60 @@ class Ahead:
         if self._workshop.outbox:
             self._workshop.outbox.close()
 
-    def take(self, asset: AssetPath) -> list[Made] | None:
+    def take(self, asset: AssetPath, parts: Collection[str] = ("",)) -> list[Made] | None:
         """Return what was made of an asset, waiting for it; None where that is nobody's task here.
+
+        Of an asset of parts, that is of those parts of it that are named.
 
         Raises:
             ImagesetsError: it could not be made.
         """
-        future = self._futures.get(asset)
-        if future is None:
-            return None
-        return self._make(asset) if future.cancel() else future.result()  # nobody began yet
+        made: list[Made] = []
+        for step in ((asset, part) for part in parts):
+            future = self._futures.get(step)
+            if future is None:
+                return None
+            # One that nobody began yet is made here.
+            made += self._make(step) if future.cancel() else future.result()
+        return made
 
-    def _begin(self) -> None:
-        """Begin all that can be made by now."""
+    def _begin(self, steps: Iterable[Step]) -> None:
+        """Begin those of some steps that can be made by now."""
         with self._lock:
-            ready = [asset for asset, needed in self._needed.items() if needed <= self._sound]
-            for asset in ready if not self._stop.is_set() else ():
-                del self._needed[asset]
-                if asset in self._fetched:
-                    self._futures[asset] = self._fetch(asset)
+            ready = [
+                step for step in steps if step in self._needed and self._needed[step] <= self._sound
+            ]
+            for step in ready if not self._stop.is_set() else ():
+                del self._needed[step]
+                if step in self._fetched:
+                    self._futures[step] = self._fetch(step)
                 else:
-                    self._futures[asset] = self._pool.submit(self._make, asset)
+                    self._futures[step] = self._pool.submit(self._make, step)
 
-    def _fetch(self, asset: AssetPath) -> Future[list[Made]]:
+    def _fetch(self, step: Step) -> Future[list[Made]]:
         """Fetch archives on a thread that nobody waits for: a server may stall."""
         future: Future[list[Made]] = Future()
         future.set_running_or_notify_cancel()
 
         def work() -> None:
             _give_way()
-            try:
-                future.set_result(self._make(asset))
-            except BaseException as error:  # raised where the result is taken
-                future.set_exception(error)
+            with self._slots if step[1] else contextlib.nullcontext():
+                try:
+                    future.set_result(self._make(step))
+                except BaseException as error:  # raised where the result is taken
+                    future.set_exception(error)
 
         threading.Thread(target=work, name="ahead-archives", daemon=True).start()
         return future
 
-    def _make(self, asset: AssetPath) -> list[Made]:
-        made = self._workshop.make(asset)
+    def _make(self, step: Step) -> list[Made]:
+        if self._stop.is_set():
+            raise Stopped
+        asset, part = step
+        made = self._workshop.make(asset, [part])
         if all(one.is_sound for one in made):
-            self._sound.add(asset)
-            self._begin()  # before the step after this one can ask
+            self._sound.add(step)
+            self._begin(self._waiting.get(step, ()))  # before the step after this one can ask
         return made
 
 

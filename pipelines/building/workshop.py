@@ -29,11 +29,12 @@ from ..progress import Advance, Display, Unit, Watch, size
 from ..stages import COMPRESSION, DEFAULT
 from ..statistics import Sums
 from ..statistics.expectations import Finding
+from ..statistics.sums import FILE as SUMS
 from ..store import Artefact, Facts, Input, Provenance, Store, clock, layout, making
 from .archives import Web, side_by_side
 
 if TYPE_CHECKING:  # polars takes long to import
-    from ..statistics.duplicates import Fingerprints
+    from ..statistics.fingerprints import Fingerprints
 
 logger = logging.getLogger("pipelines.storage")  # to the person, as the warnings of the store
 
@@ -108,38 +109,46 @@ class Workshop:
     wanted: Collection[str] | None = None
     right: Mapping[str, Input] = field(default_factory=dict)
 
-    def make(self, asset: AssetPath) -> list[Made]:
+    def make(self, asset: AssetPath, parts: Collection[str] | None = None) -> list[Made]:
         """Bring the artefacts of an asset up to date, and judge them.
+
+        Of an asset of parts, that is of those `parts` of the split that are named, or else of all.
 
         Raises:
             ImagesetsError: one can't be made, or is not what was recorded of it.
         """
-        parts = [one for one in self.plan.artefacts.values() if one.asset == asset]
-        first = parts[0]
-        if first.product is not None:
-            made = self._product(first, first.product)
-        elif first.subject is None:
-            return self._archives(first.source, parts)
-        elif first.stage == "tables":
-            made = self._table(first, first.subject)
+        mine = self.plan.of_asset(asset)
+        mine = [one for one in mine if parts is None or one.part in parts]
+        if mine and mine[0].is_archive:
+            return self._archives(mine[0].source, mine)
+        return [self._made(one) for one in mine if not one.part or self._is_wanted(one.path)]
+
+    def _made(self, planned: Planned) -> Made:
+        """Bring an artefact up to date that is made here, and judge it."""
+        if planned.product is not None:
+            made = self._product(planned, planned.product)
+        elif planned.subject is None:
+            raise TypeError("an archive is fetched")
+        elif planned.stage == "tables":
+            made = self._table(planned, planned.subject)
         else:
-            made = self._statistics(first, first.subject)
+            made = self._statistics(planned, planned.subject)
         with self.doubting([made]):
             prints = self.known.fingerprints
-            dataset = first.subject.dataset if first.subject else None
+            dataset = planned.subject.dataset if planned.subject else None
             if dataset is None:
                 found = []
             elif self.warns:
                 found = findings.of(self.store, dataset, made.provenance, prints)
             else:
                 found = findings.blocking(self.store, dataset, made.provenance.path)
-        if first.stage == "statistics":
+        if planned.stage == "statistics":
             for table in made.provenance.inputs:
                 prints.pop(str(table.sha256), None)  # nobody else needs them
         made = replace(made, findings=tuple(found))
         if not made.is_sound:
             making.read_again(self.store, made.provenance)
-        return [made]
+        return made
 
     @contextlib.contextmanager
     def doubting(self, made: list[Made]) -> Iterator[None]:
@@ -173,7 +182,8 @@ class Workshop:
         """Bring a table up to date; keep what was added up on the way, for its statistics."""
         source, dataset, split = subject.source, subject.dataset, subject.split
         found = statistics.nothing(len(dataset.classes), dataset.image.shape)
-        is_counted = self._is_wanted(layout.statistics(dataset.name))
+        # Of a part, what is added up lies beside it (`pipelines.parts.sums`).
+        is_counted = not split.is_part and self._is_wanted(layout.statistics(dataset.name))
 
         def build(goal: Path, advance: Advance) -> Facts:
             nonlocal found
@@ -198,7 +208,19 @@ class Workshop:
         artefact = planned.made_from(inputs)
         sums = _taken(self.known.sums, (str(table.sha256) for table in inputs))
 
+        def build_of_parts(goal: Path, advance: Advance) -> Facts:
+            here = {made_from.path for made_from in inputs}
+            found = []
+            for split in subject.splits:
+                sums = [layout.sums(subject.dataset.name, piece.name) for piece in split.pieces]
+                paths = [self.store.local(path) / SUMS for path in sums if path in here]
+                if paths:
+                    found.append((tables.declared(subject.source, subject.dataset, split), paths))
+            return {"records": statistics.write_of_parts(found, goal, advance, artefact)}
+
         def build(goal: Path, advance: Advance) -> Facts:
+            if subject.dataset.is_in_parts:
+                return build_of_parts(goal, advance)
             paths = {str(table.sha256): self.store.local(table.path) for table in inputs}
             known = {paths[sha256]: found for sha256, found in sums.items()}
             return {"records": statistics.write(paths.values(), goal, advance, known, artefact)}
@@ -218,9 +240,12 @@ class Workshop:
         return self._make(planned.made_from(inputs), records, "records", build)
 
     def _tables(self, subject: Subject) -> dict[str, Path]:
-        """Return split → where its table lies."""
+        """Return split → where its table lies; of one that comes in parts, its manifest."""
         names = {
-            split.name: layout.table(subject.dataset.name, split.name) for split in subject.splits
+            split.name: (layout.manifest if split.divided else layout.table)(
+                subject.dataset.name, split.name
+            )
+            for split in subject.splits
         }
         return {split: self.store.local(path) for split, path in names.items()}
 

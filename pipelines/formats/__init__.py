@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import itertools
 import pkgutil
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Literal
 
@@ -53,6 +55,9 @@ class Format:
     assemble: `(dataset, split, places, parts)` turns the bytes at those places, in their order,
         into that record, or raises `FormatError` where a label stands for no class.
     refuses: says, a sentence each, why a dataset can't be of this format.
+    by_member: `(dataset, split)` returns the split that each of its members would be if it were
+        alone, with its records and counts, in the order of the records; for formats that can tell
+        before anything is fetched.
     """
 
     name: str
@@ -62,6 +67,7 @@ class Format:
     locate: Callable[[Dataset, Split, int, Members], list[Place]]
     assemble: Callable[[Dataset, Split, Sequence[Place], Sequence[bytes]], Batch]
     refuses: Callable[[Dataset], Iterable[str]] = lambda _dataset: ()
+    by_member: Callable[[Dataset, Split], Sequence[Split]] | None = None
 
     def roles_of(self, column: str) -> tuple[str, ...]:
         """Return the roles of the members that a column of a table comes from."""
@@ -83,6 +89,50 @@ def known() -> Mapping[str, Format]:
 def named(name: str) -> Format:
     """Return the format of this name, which the catalogue checked."""
     return known()[name]
+
+
+def divided(dataset: Dataset, split: Split) -> tuple[Split, ...]:
+    """Return the parts that a split comes in, in order; none where it comes in one.
+
+    They are known before anything is fetched: a part's first index is the sum of the records before
+    it. A part of so many records has the split's own members, and begins somewhere within.
+    """
+    if split.parts is None:
+        return ()
+    if split.parts == "members":
+        by_member = named(dataset.format).by_member
+        if by_member is None:
+            raise TypeError(f"format {dataset.format} does not tell what each member holds")
+        found = tuple(by_member(dataset, split))
+        skips = [0] * len(found)
+        keys = [_key(part) for part in found]
+    else:
+        skips = [*range(0, split.records, split.parts)]
+        sizes = [min(split.parts, split.records - first) for first in skips]
+        found = tuple(replace(split, records=n, counts=(), coarse_counts=()) for n in sizes)
+        keys = [f"{number:05}" for number in range(len(found))]
+    ends = itertools.accumulate(part.records for part in found)
+    firsts = [end - part.records for part, end in zip(found, ends, strict=True)]
+    return tuple(
+        replace(
+            part,
+            parts=None,
+            name=f"{split.name}/part-{number:05}",
+            whole=split.name,
+            key=key,
+            first=first,
+            skip=skip,
+        )
+        for number, (part, key, first, skip) in enumerate(
+            zip(found, keys, firsts, skips, strict=True)
+        )
+    )
+
+
+def _key(part: Split) -> str:
+    """Return what a part is called that one member is: as its file, `cat`."""
+    [member] = [member for of_role in part.members.values() for member in of_role]
+    return PurePosixPath(str(member)).stem
 
 
 def _declared(name: str) -> Format:

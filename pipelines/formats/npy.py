@@ -7,8 +7,9 @@ r"""NPY, as `numpy.save` writes it: a member for each class, in the order of `cl
     the array
 
 A member holds the images of its class, (records, height · width · channels) or (records, height,
-width[, channels]), and nothing tells a record's label but which member it is in. So a dataset can
-be built of any of its publisher's classes. Headers have 80 or 128 bytes, or any other number.
+width[, channels]), and nothing tells a record's label but which member it is in. Classes without
+records need no member. So a dataset can be built of any of its publisher's classes. Headers have
+80 or 128 bytes, or any other number.
 
 A header is read by its grammar and never evaluated; what would need `pickle` is refused. Not here:
 archives that hold such members (`archives.members`), Parquet (`tables`).
@@ -21,6 +22,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -54,7 +56,7 @@ def decode(
         raise FormatError(f"{dataset.name}/{split.name}: {problem}.")
     kind, left = label_type(len(dataset.classes)), sum(split.counts)
     pixels, labels, done = _room(dataset, kind, min(batch_records, left))
-    for label, member in enumerate(split.members["arrays"]):
+    for label, member in zip(_labels(split), split.members["arrays"], strict=True):
         stream, records = open_member(member), split.counts[label]
         _, promised = _read_header(stream, dataset.image, records)
         while records:
@@ -80,7 +82,8 @@ def locate(dataset: Dataset, split: Split, index: int, members: Members) -> list
     """Return where a record stands; counts tell in which member, its header where that begins."""
     ends = list(itertools.accumulate(split.counts))
     label = next(at for at, end in enumerate(ends) if index < end)
-    member, records = split.members["arrays"][label], split.counts[label]
+    member = split.members["arrays"][_labels(split).index(label)]
+    records = split.counts[label]
     if member not in members.noted:
         begin, _ = _read_header(members.open(member), dataset.image, records)
         members.noted[member] = begin
@@ -94,9 +97,31 @@ def assemble(
 ) -> Batch:
     """Return the record of its image's bytes, and of the member that they stand in."""
     [place], [part] = places, parts
-    label = split.members["arrays"].index(place.member)
+    label = _labels(split)[split.members["arrays"].index(place.member)]
     pixels = np.frombuffer(part, np.uint8).reshape(1, *dataset.image.shape)
     return Batch(pixels, np.array([label], label_type(len(dataset.classes))))
+
+
+def by_member(dataset: Dataset, split: Split) -> list[Split]:
+    """Return what each member holds: the records of its class."""
+    return [
+        replace(
+            split,
+            records=split.counts[label],
+            counts=tuple(split.counts[label] if at == label else 0 for at in range(classes)),
+            members={"arrays": (member,)},
+        )
+        for classes in [len(dataset.classes)]
+        for label, member in zip(_labels(split), split.members["arrays"], strict=True)
+        if split.counts[label]
+    ]
+
+
+def _labels(split: Split) -> list[int]:
+    """Return the class of each member: all of them, or those that have records."""
+    if len(split.members.get("arrays", ())) == len(split.counts):
+        return [*range(len(split.counts))]
+    return [label for label, records in enumerate(split.counts) if records]
 
 
 def refuses(dataset: Dataset) -> Iterator[str]:
@@ -110,7 +135,7 @@ def refuses(dataset: Dataset) -> Iterator[str]:
 
 def _wrong_members(dataset: Dataset, split: Split) -> Iterator[str]:
     members = split.members.get("arrays", ())  # a role that is missing is told of elsewhere
-    if len(members) != len(dataset.classes) and members:
+    if members and len(members) != len(_labels(split)):
         yield (
             f"arrays: expected {len(dataset.classes):,} members, one for each class in their "
             f"order, found {len(members):,}"
@@ -217,4 +242,5 @@ FORMAT = Format(
     locate=locate,
     assemble=assemble,
     refuses=refuses,
+    by_member=by_member,
 )

@@ -16,20 +16,20 @@ import contextlib
 import hashlib
 import json
 from collections.abc import MutableMapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from .. import advice
-from ..declarations import Dataset
+from ..declarations import Dataset, Split
 from ..errors import StaleInput, StorageError, TableError
 from ..statistics import expectations
 from ..statistics.expectations import Finding
 from ..store import Provenance, Store, hashing, layout, seen, writing
 
 if TYPE_CHECKING:
-    from ..statistics.duplicates import Fingerprints
+    from ..statistics.fingerprints import Fingerprints
 
 
 def of(
@@ -74,7 +74,7 @@ def kept(store: Store, dataset: Dataset, known: Provenance) -> list[Finding] | N
 
 def judged(dataset: Dataset) -> list[str]:
     """Return the paths of all that something is expected of."""
-    tables = [layout.table(dataset.name, split) for split in dataset.splits]
+    tables = [layout.table(dataset.name, piece.name) for piece in dataset.pieces]
     return [*tables, layout.statistics(dataset.name)]
 
 
@@ -89,10 +89,10 @@ def blocking(store: Store, dataset: Dataset, path: str) -> list[Finding]:
     try:
         if path == layout.statistics(dataset.name):
             return expectations.of_statistics(store.local(path), dataset)
-        for split in dataset.splits.values():
-            if path == layout.table(dataset.name, split.name):
+        for piece in dataset.pieces:
+            if path == layout.table(dataset.name, piece.name):
                 tables.info(store.local(path))  # its columns are what can be judged
-                return expectations.of_table(store.local(path), dataset, split)
+                return expectations.of_table(store.local(path), dataset, piece)
     except pa.ArrowException as error:
         raise TableError(str(error)) from error
     return []
@@ -101,8 +101,10 @@ def blocking(store: Store, dataset: Dataset, path: str) -> list[Finding]:
 def _judged(
     store: Store, dataset: Dataset, known: Provenance, prints: MutableMapping[str, Fingerprints]
 ) -> list[Finding]:
-    from ..statistics import duplicates
+    from ..statistics import fingerprints
 
+    if dataset.is_in_parts:
+        return _judged_in_parts(store, dataset, known)
     is_table = known.stage == "tables"
     made_of = [known] if is_table else known.inputs
     _make_sure(store, known.path, known.sha256)
@@ -110,13 +112,31 @@ def _judged(
     for sha256, path in tables.items():
         if sha256 not in prints:
             _make_sure(store, path, sha256)
-            prints[sha256] = duplicates.fingerprints(store.local(path))
+            prints[sha256] = fingerprints.of_table(store.local(path))
     mine = {store.local(path): prints[sha256] for sha256, path in tables.items()}
     found = blocking(store, dataset, known.path)
     if is_table:
-        [(table, fingerprints)] = mine.items()
-        return [*found, expectations.duplicates_within(table, fingerprints)]
+        [(table, its_prints)] = mine.items()
+        return [*found, expectations.duplicates_within(table, its_prints)]
     return [*found, *expectations.leaks(list(mine), mine)]
+
+
+def _judged_in_parts(store: Store, dataset: Dataset, known: Provenance) -> list[Finding]:
+    """Judge a part's table, or statistics: then all parts are looked through for duplicates."""
+    from ..statistics import fingerprints
+
+    _make_sure(store, known.path, known.sha256)
+    found = blocking(store, dataset, known.path)
+    if known.stage == "tables":
+        return found
+    here = {made_from.path: str(made_from.sha256) for made_from in known.inputs}
+    parts = []
+    for piece in dataset.pieces:
+        table, sums = layout.table(dataset.name, piece.name), layout.sums(dataset.name, piece.name)
+        if sums in here:
+            _make_sure(store, sums, here[sums])
+            parts.append((store.local(table), store.local(sums) / fingerprints.FILE))
+    return [*found, *expectations.duplicates_in_parts(parts, len(dataset.splits))]
 
 
 def _make_sure(store: Store, path: str, sha256: str) -> None:
@@ -142,7 +162,12 @@ def _keep(store: Store, dataset: Dataset, known: Provenance, found: list[Finding
 
 def _judged_of(dataset: Dataset, known: Provenance) -> dict[str, Any]:
     """Return all that findings depend on."""
-    said = asdict(dataset)
+    parts = {layout.table(dataset.name, one.name): one for one in dataset.pieces if one.is_part}
+    part = parts.get(known.path)
+    said = asdict(replace(dataset, splits={}))
+    said["splits"] = {
+        split.name: _declared(split) for split in ([part] if part else dataset.splits.values())
+    }
     del said["readers"], said["reported"]  # they decide nothing of a table
     declared = json.dumps(said, sort_keys=True, default=str)
     return {
@@ -152,6 +177,13 @@ def _judged_of(dataset: Dataset, known: Provenance) -> dict[str, Any]:
         "declared": hashlib.sha256(declared.encode()).hexdigest(),
         "version": expectations.VERSION,
     }
+
+
+def _declared(split: Split) -> dict[str, Any]:
+    """Return what is declared of a split or a part; of one in one piece, nothing of parts."""
+    said = asdict(replace(split, divided=()))
+    of_parts = {"parts": None, "divided": (), "whole": "", "key": "", "first": 0, "skip": 0}
+    return {key: said[key] for key in said if key not in of_parts or said[key] != of_parts[key]}
 
 
 def _digest(*said: Any) -> str:

@@ -1,7 +1,8 @@
 """Reading tables: whole into numpy, streamed by row group, or as Arrow; numpy and pyarrow suffice.
 
 `opening` holds a file against what it says of itself, `rows` reads records, their pixels by
-`pages`. Not here: what tables are made of and how (`pipelines.tables`).
+`pages`, and a split that comes in parts by its manifest (`parts`). Not here: what tables
+are made of and how (`pipelines.tables`).
 """
 
 from .opening import (
@@ -10,10 +11,10 @@ from .opening import (
     METADATA_KEY,
     Info,
     batch_records,
-    info,
     opened,
     types,
 )
+from .parts import Whole, info, whole
 from .rows import batches, labels, numbers, read, to_arrow
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "BATCH_RECORDS",
     "METADATA_KEY",
     "Info",
+    "Whole",
     "batch_records",
     "batches",
     "info",
@@ -30,4 +32,5 @@ __all__ = [
     "read",
     "to_arrow",
     "types",
+    "whole",
 ]

@@ -33,6 +33,7 @@ class Info:
 
     shape: (height, width, channels) of one image.
     inputs: path of each archive → its MD5.
+    first: the index of its first record: of a part of a split, how many stand before it.
     """
 
     dataset: str
@@ -42,6 +43,7 @@ class Info:
     classes: tuple[str, ...]
     coarse_classes: tuple[str, ...]
     inputs: Mapping[str, str] = field(default_factory=dict)
+    first: int = 0
 
     @property
     def record_bytes(self) -> int:
@@ -52,15 +54,6 @@ class Info:
 def batch_records(record_bytes: int) -> int:
     """Return how many records make a batch: about 4 MiB of pixels."""
     return max(1, min(BATCH_RECORDS, BATCH_BYTES // record_bytes))
-
-
-def info(path: Path) -> Info:
-    """Return what the table at `path` says of itself.
-
-    Raises:
-        TableError: there is no such file, or it is no table of ours.
-    """
-    return opened(path).about
 
 
 class Group(NamedTuple):
@@ -144,10 +137,14 @@ def _said(text: bytes) -> dict[str, Any]:
         for at, one in enumerate(found):
             _hold(isinstance(one, str), f"{name}.{at}", "it is no text")
     _hold(isinstance(said["inputs"], dict), "inputs", "it is no object")
+    _hold(isinstance(said.get("part", {}), dict), "part", "it is no object")
     for path, one in said["inputs"].items():
         has_md5 = isinstance(one, dict) and isinstance(one.get("md5"), str)
         _hold(has_md5, f"inputs.{path}", "it has no md5")
+    first = said.get("part", {}).get("first", 0)
+    _hold(type(first) is int and 0 <= first < 1 << 32, "part.first", "it is no index")
     return {
+        "first": first,
         "dataset": said["dataset"],
         "split": said["split"],
         "shape": tuple(shape),

@@ -17,9 +17,9 @@ import pyarrow as pa
 
 from ..advice import TABLE_AGAIN
 from ..errors import TableError
-from ..records import Batch, Labels, Pixels
+from ..records import Batch, Labels, Pixels, label_type
 from ..threads import WORKERS, prefetched, side_by_side
-from . import pages
+from . import pages, parts
 from .opening import Group, Info, Opened, batch_records, opened, types
 
 _HUGE_PAGE_BYTES = 2 << 20
@@ -28,6 +28,8 @@ _HUGE_PAGE_BYTES = 2 << 20
 def read(path: Path, start: int = 0, stop: int | None = None) -> Batch:
     """Read records `start` to `stop` (a split's all, by default) into numpy arrays.
 
+    `path` is that of a table or, of a split in parts, of its manifest.
+
     Returns:
         images, uint8 of shape (records, height, width, channels); labels, of `label_type`, of
         shape (records,); coarse labels likewise or None. The arrays are the caller's own.
@@ -35,10 +37,16 @@ def read(path: Path, start: int = 0, stop: int | None = None) -> Batch:
     Raises:
         TableError: no table of ours, or it has no such rows.
     """
+    if parts.is_whole(path):
+        return _read_of_parts(path, start, stop)
     table = opened(path)
     start, stop = _range(table.about, start, stop)
+    return _read(table, start, stop, _room((stop - start, *table.about.shape)))
+
+
+def _read(table: Opened, start: int, stop: int, images: Pixels) -> Batch:
+    """Read records into an array of images that is there, and labels."""
     groups = _groups(table, start, stop)
-    images = _room((stop - start, *table.about.shape))
     labels: list[Labels] = []
     fill = pages.filler(images, table, groups, start)
 
@@ -56,12 +64,31 @@ def read(path: Path, start: int = 0, stop: int | None = None) -> Batch:
     return Batch(images, *labels)
 
 
+def _read_of_parts(path: Path, start: int, stop: int | None) -> Batch:
+    whole = parts.whole(path)
+    start, stop = _range(whole.about, start, stop)
+    images, labels, at = _room((stop - start, *whole.about.shape)), list[list[Labels]](), 0
+    for part, low, high in whole.between(start, stop):
+        found = _read(parts.opened(whole, part), low, high, images[at : at + high - low])
+        labels.append([one for one in (found.labels, found.coarse_labels) if one is not None])
+        at += high - low
+    if not labels:
+        kinds = (label_type(len(one)) for one in (whole.about.classes, whole.about.coarse_classes))
+        wanted = len(_label_columns(whole.about))
+        return Batch(images, *[np.empty(0, kind) for kind in kinds][:wanted])
+    return Batch(images, *map(np.concatenate, zip(*labels, strict=True)))
+
+
 def labels(path: Path) -> dict[str, Labels]:
     """Read the labels of all records without their pixels: `label`, `coarse_label` if there is one.
 
     Raises:
         TableError: no table of ours.
     """
+    if parts.is_whole(path):
+        whole = parts.whole(path)
+        found = [labels(part.path) for part, _, _ in whole.between(0, whole.about.records)]
+        return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
     table = opened(path)
     start, stop = _range(table.about, 0, None)
     names = _label_columns(table.about)
@@ -90,9 +117,16 @@ def batches(path: Path, start: int = 0, stop: int | None = None) -> Generator[Ba
     Raises:
         TableError: no table of ours, or it has no such rows.
     """
-    table = opened(path)
-    start, stop = _range(table.about, start, stop)
-    yield from prefetched(_batches(table, _groups(table, start, stop), start, stop))
+    if not parts.is_whole(path):
+        table = opened(path)
+        start, stop = _range(table.about, start, stop)
+        yield from prefetched(_batches(table, _groups(table, start, stop), start, stop))
+        return
+    whole = parts.whole(path)
+    start, stop = _range(whole.about, start, stop)
+    for part, low, high in whole.between(start, stop):
+        table = parts.opened(whole, part)
+        yield from prefetched(_batches(table, _groups(table, low, high), low, high))
 
 
 def to_arrow(path: Path, start: int = 0, stop: int | None = None) -> pa.Table:
@@ -104,6 +138,11 @@ def to_arrow(path: Path, start: int = 0, stop: int | None = None) -> pa.Table:
     Raises:
         TableError: no table of ours, or it has no such rows.
     """
+    if parts.is_whole(path):
+        whole = parts.whole(path)
+        start, stop = _range(whole.about, start, stop)
+        found = [to_arrow(part.path, low, high) for part, low, high in whole.between(start, stop)]
+        return pa.concat_tables(found) if found else to_arrow(whole.parts[0].path, 0, 0)
     table = opened(path)
     start, stop = _range(table.about, start, stop)
     rows = _rows(table, _groups(table, start, stop), start, stop)

@@ -1,8 +1,9 @@
 """Statistics: what is counted in tables, and what must hold of tables and statistics.
 
 Records are added up in `sums`, which `figures` turns into a file of statistics; `duplicates` finds
-records with the same pixels; `expectations` says what must hold. Not here: reading archives, or
-showing what was found. A new figure is a column in `figures`, and raises its `CODE_VERSION`.
+records with the same pixels, by their `fingerprints`; `expectations` says what must hold. Not here:
+reading archives, or showing what was found. A new figure is a column in `figures`, and raises its
+`CODE_VERSION`.
 """
 
 from .figures import (
@@ -16,6 +17,7 @@ from .figures import (
     made_from,
     rows,
     write,
+    write_of_parts,
 )
 from .sums import Counters, Sums, add, nothing, summarise
 
@@ -35,4 +37,5 @@ __all__ = [
     "rows",
     "summarise",
     "write",
+    "write_of_parts",
 ]

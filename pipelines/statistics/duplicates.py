@@ -10,7 +10,7 @@ fingerprints is reported, and what is found does not depend on how they are comp
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,23 +20,10 @@ import numpy.typing as npt
 import polars as pl
 
 from .. import tables
-
-Fingerprints = npt.NDArray[np.uint64]
-"""A number per record of a table, in its order: equal where the pixels are."""
+from . import fingerprints
+from .fingerprints import Fingerprints
 
 _COLUMNS = {"split": pl.String, "index": pl.UInt32, "class": pl.String, "digest": pl.Binary}
-
-
-def fingerprints(path: Path) -> Fingerprints:
-    """Return the fingerprints of a table's records.
-
-    Raises:
-        TableError: no table of ours.
-    """
-    width = -(-tables.info(path).record_bytes // 8)
-    factors = np.random.default_rng(0).integers(0, 1 << 64, width, np.uint64) | np.uint64(1)
-    parts = [_as_words(batch.images) @ factors for batch in tables.batches(path)]
-    return np.concatenate([np.empty(0, np.uint64), *parts])
 
 
 def find(
@@ -55,7 +42,7 @@ def find(
     Raises:
         TableError: a path holds no table of ours.
     """
-    prints = {path: known[path] if path in known else fingerprints(path) for path in paths}
+    prints = {path: known[path] if path in known else fingerprints.of_table(path) for path in paths}
     repeated = pl.Series(np.concatenate([np.empty(0, np.uint64), *prints.values()])).is_duplicated()
     rows: list[tuple[Any, ...]] = []
     start = 0
@@ -63,6 +50,32 @@ def find(
         suspects = repeated.slice(start, len(part)).arg_true().to_numpy()
         rows += _digests(path, suspects)
         start += len(part)
+    return _grouped(rows)
+
+
+def find_in_parts(parts: Sequence[tuple[Path, Path]]) -> pl.DataFrame:
+    """Return what `find` does of splits that come in parts, in memory that does not grow.
+
+    Args:
+        parts: (table, fingerprints) of each part, in the order of the splits.
+
+    Raises:
+        TableError, ArtefactError: a path holds nothing of ours.
+    """
+    mapped = [fingerprints.mapped(prints) for _, prints in parts]
+    suspects: dict[int, list[int]] = {}
+    for number, index in fingerprints.repeated(mapped):
+        suspects.setdefault(number, []).append(index)
+    rows: list[tuple[Any, ...]] = []
+    for number, indices in sorted(suspects.items()):
+        table = parts[number][0]
+        here = np.sort(np.array(indices, np.uint32)) - np.uint32(tables.info(table).first)
+        rows += _digests(table, here)
+    return _grouped(rows)
+
+
+def _grouped(rows: Sequence[tuple[Any, ...]]) -> pl.DataFrame:
+    """Return records whose digests are the same, in groups."""
     return (
         pl.DataFrame(rows, schema=_COLUMNS, orient="row")
         .filter(pl.col("digest").is_duplicated())
@@ -91,23 +104,15 @@ def by_group(found: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _as_words(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
-    """Return the bytes of each image as 64-bit words, filled up with zeros."""
-    flat = images.reshape(len(images), -1)
-    if missing := -flat.shape[1] % 8:
-        flat = np.pad(flat, ((0, 0), (0, missing)))
-    return np.ascontiguousarray(flat).view(np.uint64)
-
-
 def _digests(path: Path, suspects: npt.NDArray[np.uint32]) -> Iterator[tuple[Any, ...]]:
     """Yield (split, index, class, digest of all pixels) of some records of a table."""
     if not len(suspects):
         return
     about = tables.info(path)
-    first = 0
+    first, split = 0, about.split.partition("/")[0]
     for batch in tables.batches(path):
         low, high = np.searchsorted(suspects, (first, first + len(batch)))
-        for index in suspects[low:high].tolist():
-            digest = hashlib.blake2b(batch.images[index - first].tobytes(), digest_size=16).digest()
-            yield about.split, index, about.classes[batch.labels[index - first]], digest
+        for row in suspects[low:high].tolist():
+            digest = hashlib.blake2b(batch.images[row - first].tobytes(), digest_size=16).digest()
+            yield split, about.first + row, about.classes[batch.labels[row - first]], digest
         first += len(batch)

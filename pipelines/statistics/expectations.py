@@ -28,14 +28,15 @@ from ..records import Labels
 if TYPE_CHECKING:  # a third of the time of `list`, which looks at what was found before
     import polars as pl
 
-    from .duplicates import Fingerprints
+    from .fingerprints import Fingerprints
 
 VERSION = "1"  # raise when what is expected, or the words for what is found, can change
+COUNTS = "class_counts_as_declared"
 TABLE_CHECKS = {
     "records_as_declared": "The table has as many rows as the catalogue declares.",
     "index_complete": "The index runs from 0 without a gap or a repetition.",
     "labels_within_classes": "Every label stands for a class, and the class is the label's.",
-    "class_counts_as_declared": "Every class has as many records as the catalogue declares.",
+    COUNTS: "Every class has as many records as the catalogue declares.",
 }
 DUPLICATES = "no_duplicates_within_split"
 LEAKS = "no_leak_between_splits"
@@ -73,7 +74,10 @@ class Finding:
 
 
 def of_table(path: Path, dataset: Dataset, split: Split) -> list[Finding]:
-    """Hold a table against what the catalogue declares of its split."""
+    """Hold a table against what the catalogue declares of its split, or of its part of one.
+
+    Nothing is declared of the classes in a part that is so many records of a split.
+    """
     columns = ["index", "label", "class"]
     families = [("", dataset.classes, split.counts)]
     if dataset.coarse_classes:
@@ -95,14 +99,15 @@ def of_table(path: Path, dataset: Dataset, split: Split) -> list[Finding]:
         # Only where there are two kinds of classes, each name says which it is of.
         names = [f"{prefix}class {name}" for name in classes] if len(families) > 1 else classes
         counted |= zip(names, counts, strict=False)  # a label outside has a number, but no name
-        declared |= zip(names, expected, strict=True)
+        declared |= zip(names, expected or counts, strict=True)
+    expected_index = np.arange(split.first, split.first + len(index))
     differing = [name for name in declared if counted[name] != declared[name]]
     return [
         _result("records_as_declared", split.records, len(found)),
-        _result("index_complete", True, bool(np.array_equal(index, np.arange(len(index))))),
+        _result("index_complete", True, bool(np.array_equal(index, expected_index))),
         _result("labels_within_classes", True, within),
         _result(
-            "class_counts_as_declared",
+            COUNTS,
             {name: declared[name] for name in differing or declared},
             {name: counted[name] for name in differing or declared},
         ),
@@ -126,24 +131,51 @@ def _pairs(labels: Labels, names: pa.ChunkedArray) -> set[tuple[int, str | None]
 def of_statistics(path: Path, dataset: Dataset) -> list[Finding]:
     """Hold a dataset's statistics against published constants.
 
+    Those of a split in parts are held against the declared counts too: of parts that are so many
+    records of it, nobody else can. While parts are missing there is nothing to hold them to.
+
     Raises:
         TableError: they are none of ours.
     """
-    if not dataset.mean or TRAINING not in dataset.splits:
+    constants = dataset.mean and TRAINING in dataset.splits
+    if not constants and not dataset.is_in_parts:
         return []
+    counted: dict[str, int] = {}
+    declared: dict[str, int] = {}
+    findings = []
     try:
         with pq.ParquetFile(path) as file:
-            rows = file.read().to_pylist()
-        [row] = [row for row in rows if row["label"] is None and row["split"] == TRAINING]
-        found = [
-            [value / 255 for value in row[f"channel_{figure}_intensity"]]
-            for figure in ("mean", "std")
-        ]
-    except (KeyError, ValueError) as error:
+            of_splits: dict[str, list[dict[str, Any]]] = {}
+            for row in file.read().to_pylist():
+                of_splits.setdefault(row["split"], []).append(row)
+        for name, (*rows, total) in of_splits.items():
+            split = dataset.splits[name]
+            if split.divided and total["records"] != split.records:
+                continue  # parts are missing
+            if split.divided:
+                names = [f"{name} {row['class']}" for row in rows]
+                counted |= zip(names, (row["records"] for row in rows), strict=True)
+                declared |= zip(names, split.counts, strict=True)
+            if constants and name == TRAINING:
+                found = [
+                    [value / 255 for value in total[f"channel_{figure}_intensity"]]
+                    for figure in ("mean", "std")
+                ]
+                expected = [list(dataset.mean), list(dataset.std)]
+                passed = bool(np.allclose(found, expected, rtol=0, atol=TOLERANCE))
+                findings.append(_result(PUBLISHED, expected, np.round(found, 6).tolist(), passed))
+    except (KeyError, ValueError, TypeError) as error:
         raise TableError(f"{path} holds no statistics of ours ({error}).") from error
-    expected = [list(dataset.mean), list(dataset.std)]
-    passed = bool(np.allclose(found, expected, rtol=0, atol=TOLERANCE))
-    return [_result(PUBLISHED, expected, np.round(found, 6).tolist(), passed)]
+    if dataset.is_in_parts:
+        differing = [name for name in declared if counted[name] != declared[name]]
+        findings.append(
+            _result(
+                COUNTS,
+                {name: declared[name] for name in differing or declared},
+                {name: counted[name] for name in differing or declared},
+            )
+        )
+    return findings
 
 
 def duplicates_within(path: Path, prints: Fingerprints) -> Finding:
@@ -161,6 +193,23 @@ def leaks(paths: Sequence[Path], prints: Mapping[Path, Fingerprints]) -> list[Fi
         return []
     found = duplicates.across_splits(duplicates.find(paths, prints))
     return [_of_groups(LEAKS, "no image in two splits", found)]
+
+
+def duplicates_in_parts(parts: Sequence[tuple[Path, Path]], splits: int) -> list[Finding]:
+    """Look for records with the very same pixels in a dataset with splits that come in parts.
+
+    Args:
+        parts: (table, fingerprints) of each part that is there.
+        splits: how many splits the dataset has.
+    """
+    from . import duplicates
+
+    found = duplicates.find_in_parts(parts)
+    findings = [_of_groups(DUPLICATES, "every image once", found)]
+    if splits > 1:
+        between = duplicates.across_splits(found)
+        findings.append(_of_groups(LEAKS, "no image in two splits", between))
+    return findings
 
 
 def _of_groups(name: str, expected: str, found: pl.DataFrame) -> Finding:

@@ -26,7 +26,7 @@ from ..errors import TableError
 from ..progress import Advance, silent
 from ..records import Pixels, label_type
 from ..store import Artefact, Input, layout, writing
-from .sums import Counters, Sums, summarise
+from .sums import Counters, Sums, load, summarise
 
 if TYPE_CHECKING:
     import polars as pl
@@ -106,7 +106,37 @@ def write(
         if path in known:
             advance(about.records)
         parts.append(rows(about, known[path] if path in known else summarise(path, advance)))
-    table = pa.concat_tables(parts)
+    return _write(pa.concat_tables(parts), goal, made_from)
+
+
+def write_of_parts(
+    splits: Iterable[tuple[tables.Info, Iterable[Path]]],
+    goal: Path,
+    advance: Advance = silent,
+    made_from: Artefact | None = None,
+) -> int:
+    """Write the statistics of splits whose parts have sums already; return the rows.
+
+    Args:
+        splits: what there is to know of each split, and the files of sums of those parts of it that
+            are here.
+        goal: where the statistics go.
+        advance: called with how many records were added up.
+        made_from: as of `write`.
+
+    Raises:
+        ArtefactError: a file holds no sums of ours.
+        StorageError: `goal` can't be written.
+    """
+    found = []
+    for about, paths in splits:
+        total = load(paths, len(about.classes), about.shape)
+        advance(int(total.records.sum()))
+        found.append(rows(about, total))
+    return _write(pa.concat_tables(found), goal, made_from)
+
+
+def _write(table: pa.Table, goal: Path, made_from: Artefact | None) -> int:
     if made_from is not None:
         said = {
             **made_from.parameters,
@@ -193,7 +223,7 @@ def arrow_schema(shape: tuple[int, int, int], classes: int) -> pa.Schema:
 
 def _row(sums: Sums, label: int, of_records: int) -> dict[str, Any]:
     records = int(sums.records[label])
-    row: dict[str, Any] = {"records": records, "share": records / of_records}
+    row: dict[str, Any] = {"records": records, "share": records / of_records if of_records else 0.0}
     if not records:
         return row
     least, most = sums.least[label], sums.most[label]

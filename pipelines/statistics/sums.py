@@ -5,16 +5,21 @@ Integers do not care for the order or the size of the batches. Not here: what th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from .. import tables
+from ..errors import ArtefactError
 from ..progress import Advance, silent
-from ..records import Batch, Pixels
+from ..records import Batch, Pixels, label_type
 
+FILE = "sums.arrow"  # of a part of a split
 Counters = npt.NDArray[np.uint64]
 
 _BLOCK_RECORDS = 256  # added up at once: 256 × 255 fits into uint16, and they stay in the cache
@@ -87,3 +92,62 @@ def add(total: Sums, batch: Batch) -> None:
             total.sum[label] += block.sum(axis=0, dtype=np.uint16)
             block *= block  # 255 × 255 fits too
             total.squares[label] += block.sum(axis=0, dtype=np.uint32)
+
+
+def dump(total: Sums, goal: Path) -> None:
+    """Write sums as an Arrow file: a row for each class that has records."""
+    classes, shape = len(total.records), total.sum.shape[1:]
+    there = np.flatnonzero(total.records)
+    columns: dict[str, Any] = {"label": there.astype(label_type(classes))}
+    columns |= {name: getattr(total, name)[there] for name in _OF_CLASSES}
+    columns |= {name: getattr(total, name)[there] for name in _OF_PIXELS}
+    arrays = [_as_arrow(column) for column in columns.values()]
+    about = {"shape": ",".join(map(str, shape)), "classes": str(classes)}
+    table = pa.Table.from_arrays(arrays, list(columns)).replace_schema_metadata(about)
+    with pa.OSFile(str(goal), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def load(paths: Iterable[Path], classes: int, shape: tuple[int, int, int]) -> Sums:
+    """Return what is added up of several files of sums: one at a time is held.
+
+    Raises:
+        ArtefactError: one is damaged, or of other classes or images.
+    """
+    total = nothing(classes, shape)
+    said = {b"shape": ",".join(map(str, shape)).encode(), b"classes": str(classes).encode()}
+    for path in paths:
+        try:
+            with pa.memory_map(str(path)) as file:
+                table = pa.ipc.open_file(file).read_all()
+                if dict(table.schema.metadata or {}) != said:
+                    raise ValueError("they are of other classes or images")
+                _add_stored(total, table.combine_chunks(), shape)
+        except (OSError, ValueError, LookupError, pa.ArrowException) as error:
+            raise ArtefactError(
+                f"{path} holds no sums of ours: {error}. Build it again."
+            ) from error
+    return total
+
+
+_OF_CLASSES = ("records", "nonzero")
+_OF_PIXELS = ("sum", "squares", "least", "most")
+
+
+def _as_arrow(values: npt.NDArray[Any]) -> pa.Array:
+    flat = pa.array(values.ravel())
+    return flat if values.ndim == 1 else pa.FixedSizeListArray.from_arrays(flat, values[0].size)
+
+
+def _add_stored(total: Sums, table: pa.Table, shape: tuple[int, int, int]) -> None:
+    labels = table["label"].to_numpy()
+    for name in _OF_CLASSES:
+        getattr(total, name)[labels] += table[name].to_numpy()
+    for name in _OF_PIXELS:
+        column = table[name]
+        chunks = [chunk.flatten().to_numpy() for chunk in column.chunks]
+        values = np.concatenate(chunks).reshape(-1, *shape) if chunks else None
+        if values is not None:
+            goal = getattr(total, name)
+            add = {"least": np.minimum, "most": np.maximum}.get(name, np.add)
+            goal[labels] = add(goal[labels], values)

@@ -29,9 +29,24 @@ def is_archive(path: str) -> bool:
     return path.startswith("archives/")
 
 
+def tables(dataset: str) -> str:
+    """Return the path of the folder of a dataset's tables, with the slash that ends it."""
+    return f"tables/{dataset}/"
+
+
 def table(dataset: str, split: str) -> str:
-    """Return the path of a split's Parquet table."""
-    return f"tables/{dataset}/{split}.parquet"
+    """Return the path of the Parquet table of a split, or of a part of one."""
+    return f"{tables(dataset)}{split}.parquet"
+
+
+def manifest(dataset: str, split: str) -> str:
+    """Return the path of what lists the tables of a split that comes in parts."""
+    return f"{tables(dataset)}{split}.json"
+
+
+def sums(dataset: str, part: str) -> str:
+    """Return the path of what was added up of a part of a split."""
+    return f"statistics/{dataset}/{part}"
 
 
 def statistics(dataset: str) -> str:

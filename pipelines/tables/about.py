@@ -46,7 +46,7 @@ def code_version(dataset: Dataset) -> str:
 def artefact(
     source: Source, dataset: Dataset, split: Split, compression_level: int = COMPRESSION_LEVEL
 ) -> Artefact:
-    """Return the table of a split as an artefact."""
+    """Return the table of a split, or of a part of one, as an artefact."""
     parameters = description(source, dataset, split) | {
         "format": dataset.format,
         "orientation": dataset.orientation,
@@ -86,14 +86,17 @@ def declared(source: Source, dataset: Dataset, split: Split) -> Info:
         dataset.classes,
         dataset.coarse_classes,
         {layout.archive(source.name, name): source.archives[name].md5 for name in split.archives},
+        split.first,
     )
 
 
 def description(source: Source, dataset: Dataset, split: Split) -> dict[str, Any]:
-    """Return what a table says of itself in its metadata."""
+    """Return what a table says of itself in its metadata; of a part, where in its split it is."""
+    part = {"of": split.whole, "key": split.key, "first": split.first}
     return {
         "dataset": dataset.name,
         "split": split.name,
+        **({"part": part} if split.is_part else {}),
         "title": dataset.title,
         "records": split.records,
         "shape": dataset.image.shape,

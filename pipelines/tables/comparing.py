@@ -31,7 +31,7 @@ class Comparison:
         self._schema = arrow_schema(source, dataset, split)
 
     def compare(self, first: int, batch: Batch) -> str | None:
-        """Return what differs between these records and the table's; `first` is an index.
+        """Return what differs between these records and the table's, from its row `first` on.
 
         Raises:
             TableError: it is no table of ours, or has no such rows.
@@ -39,8 +39,9 @@ class Comparison:
         if first == 0 and (why := self._misdescribed()):
             return why
         found = to_arrow(self._file, first, first + len(batch))
+        index = self._split.first + first
         expected: dict[str, Any] = {
-            "index": np.arange(first, first + len(batch), dtype=np.uint32),
+            "index": np.arange(index, index + len(batch), dtype=np.uint32),
             "label": batch.labels,
             "class": np.array(self._dataset.classes, object)[batch.labels],
         }
@@ -56,11 +57,11 @@ class Comparison:
             if differs.any():
                 at = int(differs.argmax())
                 return (
-                    f"record {first + at:,}: {name} is {there[at]}, but the archive "
+                    f"record {index + at:,}: {name} is {there[at]}, but the archive "
                     f"says {column[at]}"
                 )
         images = found["image"].combine_chunks().to_numpy_ndarray().reshape(batch.images.shape)
-        return _differing_pixels(first, batch.images, images)
+        return _differing_pixels(index, batch.images, images)
 
     def _misdescribed(self) -> str | None:
         found, expected = opened(self._file).file.schema_arrow, self._schema

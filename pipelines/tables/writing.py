@@ -7,7 +7,7 @@ from (`pipelines.formats`), what is computed from them (`pipelines.statistics`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,13 @@ def write(
 ) -> int:
     """Decode a split from the archives in a folder and write its table; return the records.
 
+    Of a part of a split, that is the table of this part: its index goes on where the part before
+    ends.
+
     Args:
         source: whose archives they are.
         dataset: what they hold.
-        split: which part of it.
+        split: which split of it, or part of one.
         archives: folder of the archives.
         goal: where the table goes.
         advance: called with how many records were written.
@@ -64,8 +67,8 @@ def write(
     records = 0
     with (
         writing.atomic(goal) as partial,
-        contextlib.closing(decoded(source, dataset, split, archives)) as found,
-        contextlib.closing(prefetched(found) if decode_ahead else found) as upcoming,
+        contextlib.closing(decoded(source, dataset, split, archives)) as batches,
+        contextlib.closing(prefetched(batches) if decode_ahead else batches) as upcoming,
         pq.ParquetWriter(
             partial,
             schema,
@@ -77,7 +80,8 @@ def write(
         ) as writer,
     ):
         for batch in upcoming:
-            writer.write_batch(_to_arrow(batch, records, schema, dataset), row_group_size=rows)
+            found = _to_arrow(batch, split.first + records, schema, dataset)
+            writer.write_batch(found, row_group_size=rows)
             if observe is not None:
                 observe(batch)
             records += len(batch)
@@ -88,16 +92,34 @@ def write(
 def decoded(source: Source, dataset: Dataset, split: Split, archives: Path) -> Generator[Batch]:
     """Yield the batches of a split as they become its table, from the archives in a folder.
 
+    A part that begins within its members is reached by decoding what stands before it.
+
     Raises:
         MemberError, FormatError: the archives don't hold what the catalogue declares.
     """
     decode = formats.named(dataset.format).decode
     rows = batch_records(dataset.image.size_bytes)
+    is_range = split.is_part and dataset.splits[split.whole].parts != "members"
+    whole = dataset.splits[split.whole] if is_range else split
     with (
         members.opened(archives, most_bytes(source)) as open_member,
-        contextlib.closing(decode(open_member, dataset, split, rows)) as batches,
+        contextlib.closing(decode(open_member, dataset, whole, rows)) as batches,
     ):
-        yield from batches
+        yield from (
+            _between(batches, split.skip, split.skip + split.records) if is_range else batches
+        )
+
+
+def _between(batches: Iterable[Batch], start: int, stop: int) -> Iterator[Batch]:
+    """Yield those records of batches that stand between two places; decode none after them."""
+    at = 0
+    for batch in batches:
+        low, high = max(start - at, 0), min(stop - at, len(batch))
+        if low < high:
+            yield batch.between(low, high)
+        at += len(batch)
+        if at >= stop:
+            return
 
 
 def most_bytes(source: Source) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 from pipelines import catalogue, statistics, tables
 from pipelines.declarations import Dataset, Source
-from pipelines.statistics import duplicates, expectations
+from pipelines.statistics import expectations, fingerprints
 from tests import builders
 
 CHECKS = {
@@ -189,7 +189,7 @@ class TestSameImages:
         self, tables_of_repeated: list[Path]
     ) -> None:
         train, _ = tables_of_repeated
-        found = expectations.duplicates_within(train, duplicates.fingerprints(train))
+        found = expectations.duplicates_within(train, fingerprints.of_table(train))
         assert not found.passed
         assert found.warns
         assert found.numbers == {"groups": 2, "records": 32, "of different classes": 1}
@@ -225,7 +225,7 @@ class TestSameImages:
         assert found.numbers == {"groups": 0, "records": 0, "of different classes": 0}
 
     def test_where_all_are_different_all_is_well(self, table: Path) -> None:
-        found = expectations.duplicates_within(table, duplicates.fingerprints(table))
+        found = expectations.duplicates_within(table, fingerprints.of_table(table))
         assert found.passed
         assert found.numbers == {"groups": 0, "records": 0, "of different classes": 0}
         assert not found.rows
