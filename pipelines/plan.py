@@ -87,6 +87,11 @@ class Planned:
         return self.product is not None and self.product.scope == "catalogue"
 
     @property
+    def is_of_whole(self) -> bool:
+        """Whether it stands for a whole split that comes in parts."""
+        return self.product is not None and self.product.scope == "whole"
+
+    @property
     def can_be_compared(self) -> bool:
         """Whether there is something to hold its bytes, or its records, against.
 
@@ -100,7 +105,9 @@ class Planned:
     @property
     def holds_records(self) -> bool:
         """Whether single records can be read back from it."""
-        return self.stage == "tables" or bool(self.product and self.product.read)
+        return (
+            self.stage == "tables" or self.is_of_whole or bool(self.product and self.product.read)
+        )
 
     def is_at(self, place: Path) -> bool:
         """Whether a file, or a folder where it is one, lies at a place."""
@@ -251,12 +258,15 @@ class Plan:
     def named(self) -> dict[str, Planned]:
         """Return every artefact by its path and, where it is a whole asset, by the asset's name.
 
-        That of a folder's one file goes by the folder, too.
+        That of a folder's one file goes by the folder, too; that of a part by the asset's name and
+        the part's; and the name of a split that comes in parts stands for its manifest.
         """
         found = dict(self.artefacts)
         for one in self.artefacts.values():
             if not one.is_archive:
-                found["/".join(one.asset)] = one
+                found["/".join((*one.asset, one.part) if one.part else one.asset)] = one
+                if one.is_of_whole and one.subject:
+                    found[f"{one.subject.dataset.name}/{one.subject.split.name}"] = one
                 if (
                     one.subject
                     and one.product
@@ -323,15 +333,17 @@ def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) ->
 
     def planned(product: Product, subject: Subject) -> Planned:
         prefix = "" if product.scope == "dataset" else f"{subject.split.split}_"
-        uses = of([stage for stage in product.uses if stage in paths], subject)
+        needs, uses = product.needs, product.uses
+        if dataset.is_in_parts and product.scope == "dataset":
+            needs, uses = (), (*needs, *uses)  # it is of those parts that are there
         return Planned(
             product.name,
             (dataset.name, f"{prefix}{product.name}"),
             product.path(subject),
             (source,),
             (subject,),
-            of(product.needs, subject),
-            uses,
+            of(needs, subject),
+            of([stage for stage in uses if stage in paths], subject),
             product,
             functools.partial(_made, product, (subject,), options),
             subject.split.key if product.scope == "split" else "",
