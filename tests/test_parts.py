@@ -10,15 +10,16 @@ import duckdb
 import numpy as np
 import polars as pl
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines import formats, statistics, tables
-from pipelines.errors import CatalogueError, TableError, UnknownName
+from pipelines.errors import ArtefactError, CatalogueError, TableError, UnknownName
 from pipelines.lineage import lock, status, trace, verify
 from pipelines.progress import Display
 from pipelines.statistics import duplicates, expectations, fingerprints
 from pipelines.store import Folder, Store, layout, provenance
-from tests import object_stores, parts
+from tests import builders, object_stores, parts
 from tests.parts import Drawings
 
 WHOLE = "tables/drawings/train.json"
@@ -198,6 +199,13 @@ def test_a_record_of_a_missing_part_says_how_many_are_here(
         tables.read(store.local(WHOLE), 0, 3)
 
 
+def test_of_no_parts_there_is_no_whole(drawings: Drawings, store: Store) -> None:
+    for stage in ("manifest", "statistics"):
+        with pytest.raises(ArtefactError, match=r"None of the parts of .* is here"):
+            drawings.build(store, [stage])
+    assert not builders.files_under(store.place(""))
+
+
 # --- a manifest that lies -------------------------------------------------------------------------
 
 
@@ -209,6 +217,21 @@ def test_a_part_that_is_another_than_the_one_listed_is_refused(
 
     with pytest.raises(TableError, match=r"is not the part that .*train.json lists"):
         tables.read(store.local(WHOLE))
+
+
+def test_a_part_that_was_made_anew_since_it_was_listed_is_refused(
+    drawings: Drawings, store: Store
+) -> None:
+    """Its records are as many as before: it has other bytes."""
+    drawings.build(store)
+    rows = pq.read_table(store.local(part(1)))
+    pq.write_table(rows, store.local(part(1)), compression="none")
+
+    for read in (tables.read, lambda path: list(tables.batches(path)), tables.to_arrow):
+        with pytest.raises(TableError, match=r"is not the part that .*train.json lists"):
+            read(store.local(WHOLE))
+    with pytest.raises(TableError, match="lists"):
+        tables.labels(store.local(WHOLE))
 
 
 @pytest.mark.parametrize(
