@@ -65,6 +65,8 @@ def about_archives(source: Source, stage: str) -> str:
     if stage == OPTIONAL:
         made = f"Of {titles}; only what is made on request needs them."
         mirrors = ""
+    if source.on_request:
+        made += " **Made on request:** in a run that names it, and in none of everything."
     files = "\n".join(f"- `{name}`" for name in _archives(source, stage))
     return (
         f"{source.title}: the publisher's files, byte for byte, held against their size, MD5 and "
