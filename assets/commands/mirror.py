@@ -56,7 +56,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
             else:
                 say(f"{goal}  {said}")
     if not failures:
-        say(f"\nUse it with --mirror {given.folder}, or serve it over http(s).")
+        say(f"\nUse it with --mirror {quote(str(given.folder))}, or serve it over http(s).")
     if said := left_out(
         declared, given.datasets, f"python -m assets mirror {quote(str(given.folder))}"
     ):
