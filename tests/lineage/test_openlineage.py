@@ -99,6 +99,7 @@ class TestEvents:
             ("http://127.0.0.1:8000/b.gz", "http://127.0.0.1:8000", "/b.gz"),
             ("https://me:secret@example.org/b.gz?token=secret", "https://example.org", "/b.gz"),
             ("s3://bucket/a/b.gz?region=x", "s3://bucket", "a/b.gz"),
+            ("s3://bucket/a/The%20Tower%20%231.npy", "s3://bucket", "a/The Tower #1.npy"),
             ("npm:package/data/b", "npm", "package/data/b"),
             ("apt:package/usr/share/b.gz", "apt", "package/usr/share/b.gz"),
             ("/srv/mirror/b.gz", "file", "/srv/mirror/b.gz"),
