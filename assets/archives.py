@@ -30,12 +30,12 @@ def asset(source: Source, stage: str, retries: dg.RetryPolicy | None) -> dg.Asse
         group_name=metadata.group(stage, source),
         owners=metadata.OWNERS,
         tags=metadata.tags(stage, source),
-        output_required=stage in DEFAULT,
+        output_required=stage in DEFAULT and not source.on_request,
     )
     def publishers_archives(
         store: Store, options: Options, work: dg.ResourceParam[Work]
     ) -> Iterator[Any]:
-        if work.is_wanted(store, options, stage):
+        if work.is_wanted(store, options, stage, source):
             yield from work.do(store, options, (source.name, stage), retries)
 
     return publishers_archives

@@ -187,7 +187,7 @@ class Plan:
         Of splits that come in parts, that is of those `parts` alone, where any are named.
 
         What is one of the catalogue is of all datasets: it is among them where its stage is named,
-        or all of its datasets are.
+        or all of its datasets are, but for those that are made on request.
         """
         chosen = list(datasets)
         names = {dataset.name for dataset in chosen}
@@ -198,7 +198,8 @@ class Plan:
                 return one.source.name in sources
             if one.is_of_catalogue and stages is not None:
                 return True
-            return all(subject.dataset.name in names for subject in one.subjects)
+            asked = [s for s in one.subjects if not (one.is_of_catalogue and s.source.on_request)]
+            return all(subject.dataset.name in names for subject in asked or one.subjects)
 
         wanted = {
             one.path
@@ -385,7 +386,8 @@ def _of_catalogue(
 ) -> Planned:
     """Return what is made of all datasets that a product applies to, in the order of their names.
 
-    So the order in which they are declared decides nothing.
+    So the order in which they are declared decides nothing. What is made of a source on request is
+    shown where it is there, and never needed.
     """
     subjects = tuple(
         Subject(source, dataset, tuple(dataset.splits.values()))
@@ -396,13 +398,18 @@ def _of_catalogue(
     sources = {subject.source.name: subject.source for subject in subjects}
     names = {subject.dataset.name for subject in subjects}
 
-    def of(stages: Collection[str]) -> tuple[str, ...]:
+    def of(stages: Collection[str], *, on_request: bool) -> tuple[str, ...]:
         return tuple(
             one.path
             for one in made
             if one.stage in stages
+            and one.source.on_request is on_request
             and (one.subject.dataset.name in names if one.subject else one.source.name in sources)
         )
+
+    needs = of(product.needs, on_request=False)
+    shown = {*of(product.uses, on_request=False)}
+    shown |= {*of((*product.needs, *product.uses), on_request=True)}
 
     return Planned(
         product.name,
@@ -410,8 +417,8 @@ def _of_catalogue(
         product.files.rstrip("/"),
         tuple(sources.values()),
         subjects,
-        of(product.needs),
-        of(product.uses),
+        needs,
+        tuple(one.path for one in made if one.path in shown),
         product,
         functools.partial(_made, product, subjects, options),
     )

@@ -27,6 +27,7 @@ def adding(settings: Settings, plan: Plan) -> Callable[[dg.AssetSpec], dg.AssetS
     Datasets that the settings name are made where they are missing. Where none are named, those of
     which Dagster knows a table are kept up to date: that is asked at each tick, since a dataset may
     be made for the first time at any. Archives and tables ask; everything else waits for tables.
+    Of a source that is made on request, what is missing is none of anybody's business then.
     """
     cron, timezone = settings.refresh_cron, settings.refresh_timezone
     condition = dg.AutomationCondition
@@ -44,7 +45,9 @@ def adding(settings: Settings, plan: Plan) -> Callable[[dg.AssetSpec], dg.AssetS
         if named and not any(is_of(spec, one.source, one.name) for one in named):
             return spec  # not of those that are kept up to date
         cause: dg.AutomationCondition = (news if spec.deps else due) | newer
-        wanted = cause.since_last_handled() | missing
+        wanted: dg.AutomationCondition = cause.since_last_handled() | missing
+        if not named and plan.declared.sources[spec.tags["source"]].on_request:
+            wanted = cause.since_last_handled() & ~condition.missing()
         if not named and spec.tags["stage"] in ("archives", "tables"):
             wanted &= known(spec)
         return spec.replace_attributes(automation_condition=wanted & sound & ~busy)

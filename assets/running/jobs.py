@@ -16,9 +16,10 @@ from assets.running import integrity
 from assets.settings import Settings
 from pipelines.declarations import Dataset, Source
 from pipelines.errors import UnknownName
+from pipelines.lineage import status
 from pipelines.lineage import verify as verification
 from pipelines.lineage.shallow import Verdict
-from pipelines.plan import Plan
+from pipelines.plan import Plan, Planned
 from pipelines.progress import Display
 from pipelines.stages import DEFAULT, known, selected
 from pipelines.store import Store, layout
@@ -32,21 +33,25 @@ DEEP = "Decode the archives again, and compare every record of what was made fro
 
 
 def of_assets(plan: Plan, exports: Collection[str]) -> Iterator[dg.JobDefinition]:
-    """Yield jobs that materialize assets, each with what they need; `exports` are those made."""
+    """Yield jobs that materialize assets, each with what they need; `exports` are those made.
+
+    What is made of a source on request is in the job of that source, and in no other.
+    """
     declared, default = plan.declared, selected([], exports)
     apart = [
         spec.key
         for source in (*declared.sources.values(), None)
         for spec in integrity.specs(plan, source)
     ]
-    everything = tuple(declared.datasets.values())
+    everything = declared.by_default
 
     def job(name: str, keys: Sequence[dg.AssetKey], description: str) -> dg.JobDefinition:
         selection = dg.AssetSelection.assets(*keys) - dg.AssetSelection.checks(*apart)
         return dg.define_asset_job(name, selection, description=description)  # type: ignore
 
     said = f"All assets, of exports: {', '.join(exports)}."
-    yield job("everything", keys_of(plan, everything, default), said)
+    if everything:
+        yield job("everything", keys_of(plan, everything, default), said)
     for source in declared.sources.values():
         keys = keys_of(plan, source.datasets.values(), default)
         yield job(f"everything_of_{source.name}", keys, f"{source.title}: {said}")
@@ -55,7 +60,8 @@ def of_assets(plan: Plan, exports: Collection[str]) -> Iterator[dg.JobDefinition
         ("tables", "The tables, and the archives."),
         ("exports", f"The exports {', '.join(exports)}, and what they are made from."),
     ):
-        yield job(name, keys_of(plan, everything, known(exports)[name]), description)
+        if everything:
+            yield job(name, keys_of(plan, everything, known(exports)[name]), description)
 
 
 def keys_of(
@@ -90,6 +96,19 @@ def kept(settings: Settings, plan: Plan) -> tuple[Dataset, ...]:
         for dataset in plan.declared.datasets.values()
         if any(_ever_made(settings.store, dataset, split) for split in dataset.splits)
     )
+
+
+def to_keep(settings: Settings, plan: Plan) -> list[Planned]:
+    """Return what is kept up to date of the datasets that are: what a build makes by default.
+
+    Of a source that is made on request, and that the settings do not name, it is no more than was
+    ever made: who had a part of it wants no other fetched.
+    """
+    wanted = plan.of(kept(settings, plan), DEFAULT)
+    on_request = [one for one in wanted if not settings.datasets and one.source.on_request]
+    asked = status.ever_made(settings.store, on_request) if on_request else []
+    paths = {one.path for one in on_request} - {one.path for one in asked}
+    return [one for one in wanted if one.path not in paths]
 
 
 def _ever_made(store: Store, dataset: Dataset, split: str) -> bool:
