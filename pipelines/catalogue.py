@@ -11,6 +11,7 @@ import functools
 import os
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -374,4 +375,4 @@ def _misnamed(dataset: Dataset, known: Mapping[str, Mapping[str, type]]) -> Iter
 
 
 def _duplicates(names: Sequence[str]) -> str:
-    return ", ".join(sorted({name for name in names if names.count(name) > 1}))
+    return ", ".join(sorted(name for name, times in Counter(names).items() if times > 1))

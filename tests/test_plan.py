@@ -23,7 +23,7 @@ def built_in() -> plan.Plan:
 def test_the_default_set_is_the_one_written_down(built_in: plan.Plan) -> None:
     """Growth must not change what people get who name nothing: neither files nor packages."""
     assert stages.DEFAULT == ("archives", "tables", "statistics", "croissant", "csv", "lmdb")
-    made = built_in.of(built_in.declared.datasets.values(), stages.DEFAULT)
+    made = built_in.of(built_in.declared.by_default, stages.DEFAULT)
     golden = (ROOT / "tests/assets/graph.txt").read_text("utf-8").splitlines()
     default = {line.partition(" ")[0] for line in golden}
     assert {"/".join(one.asset) for one in made} <= default
@@ -58,14 +58,16 @@ def test_asking_for_a_stage_gives_what_it_needs_too(built_in: plan.Plan) -> None
 def test_what_is_of_all_datasets_is_planned_where_it_is_named_or_all_of_them_are(
     built_in: plan.Plan,
 ) -> None:
-    everything = tuple(built_in.declared.datasets.values())
+    everything = built_in.declared.by_default
     [index] = built_in.of_catalogue()
     assert (index.asset, index.path) == (("catalogue", "index"), "descriptions/index.html")
     assert built_in.of(everything[:1], ["index"]) == (index,), "it needs nothing"
     assert index in built_in.of(everything)
     assert index not in built_in.of(everything[1:]), "it shows others, too"
     assert index not in built_in.of(everything, stages.DEFAULT)
-    assert (index.subject, len(index.subjects), len(index.sources)) == (None, 10, 5)
+    declared = built_in.declared
+    of_all = (None, len(declared.datasets), len(declared.sources))
+    assert (index.subject, len(index.subjects), len(index.sources)) == of_all
     shown = {one.path for one in built_in.with_shown([index])}
     assert shown > {*index.uses}
     assert "statistics/mnist.parquet" in shown, "cards are made from it"
