@@ -21,7 +21,7 @@ from assets.settings import PAGES_PORT
 from pipelines import formats, statistics, tables
 from pipelines.building import Made
 from pipelines.declarations import Archive, Dataset, Source, Split
-from pipelines.plan import Planned
+from pipelines.plan import Plan, Planned
 from pipelines.products import Product
 from pipelines.stages import DEFAULT, OPTIONAL
 from pipelines.store import Provenance, clock, layout
@@ -87,6 +87,28 @@ def about(lead: str, source: Source, dataset: Dataset) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def materialized_now(plan: Plan, made: Sequence[Made]) -> dg.MaterializeResult[Any]:
+    """Return what the step under way made; of each part of an asset in parts, Dagster is told.
+
+    Dagster knows one version of the data for all parts that a run makes: that of what makes them,
+    which their bytes follow from.
+    """
+    planned = plan.artefacts[made[0].provenance.path]
+    if not planned.part:
+        return materialized(planned, made)
+    parts: dict[str, list[Made]] = {}
+    for one in made:
+        parts.setdefault(plan.artefacts[one.provenance.path].part, []).append(one)
+    context, key = dg.AssetExecutionContext.get(), dg.AssetKey(planned.asset)
+    for part, of_part in parts.items():
+        facts = materialized(plan.artefacts[of_part[0].provenance.path], of_part).metadata
+        context.add_asset_metadata(facts or {}, partition_key=part)
+    version = context.assets_def.specs_by_key[key].code_version
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(str(version)), check_results=checks.of_parts(parts)
+    )
+
+
 def materialized(planned: Planned, made: Sequence[Made]) -> dg.MaterializeResult[Any]:
     """Return what Dagster and people want to know of an asset's artefacts; `planned` is one."""
     rebuilt = [m for m in made if m.because]
@@ -134,10 +156,14 @@ def _uri(made: Sequence[Made]) -> str:
 
 
 def _shown(planned: Planned, made: Sequence[Made]) -> dict[str, Any]:
-    """Return what an asset shows, by its stage."""
+    """Return what an asset shows, by its stage; pictures would be dear for each part of one."""
     if planned.is_archive:
+        names = [Path(m.provenance.path).name for m in made]
         declared = _archives(planned.source, planned.stage)
-        return _of_archives(planned.source, declared, (m.provenance for m in made))
+        some = {name: declared[name] for name in names}
+        return _of_archives(planned.source, some, (m.provenance for m in made))
+    if planned.part:
+        return {}
     if planned.stage == "tables":
         return _of_table(made[0].path)
     return _of_statistics(made[0].path) if planned.stage == "statistics" else {}

@@ -248,6 +248,24 @@ class Plan:
         some = self.artefacts.values() if wanted is None else wanted
         return list(dict.fromkeys(one.asset for one in some))
 
+    def parts(self, asset: AssetPath) -> tuple[str, ...]:
+        """Return what the parts of an asset are called, in order; none where it comes in one."""
+        return tuple(dict.fromkeys(one.part for one in self.of_asset(asset) if one.part))
+
+    def steps(self, wanted: Iterable[Planned] | None = None) -> list[Step]:
+        """Return what some artefacts (all, by default) are made in one go with, in their order."""
+        some = self.artefacts.values() if wanted is None else wanted
+        return list(dict.fromkeys(one.step for one in some))
+
+    def steps_before(self, steps: Iterable[Step]) -> dict[Step, set[Step]]:
+        """Return step → those of `steps` that what it makes is made from, or shows."""
+        found: dict[Step, set[Step]] = {step: set() for step in steps}
+        for one in self.artefacts.values():
+            if one.step in found:
+                needed = {self.artefacts[path].step for path in (*one.needs, *one.uses)}
+                found[one.step] |= needed & found.keys()
+        return found
+
     def named(self) -> dict[str, Planned]:
         """Return every artefact by its path and, where it is a whole asset, by the asset's name.
 
@@ -301,11 +319,16 @@ def _archives(source: Source) -> Iterator[Planned]:
 
 
 def parts_of_archives(source: Source) -> dict[str, str]:
-    """Return archive → the part of a split that it is of; nothing, unless each is of one alone."""
-    pieces = [piece for dataset in source.datasets.values() for piece in dataset.pieces]
+    """Return archive → the part of a split that it is of.
+
+    Nothing, unless each is of one part alone, and all are of one split: Dagster calls parts of
+    archives and of that split the same.
+    """
+    splits = [split for dataset in source.datasets.values() for split in dataset.splits.values()]
+    pieces = splits[0].divided if len(splits) == 1 else ()
     found = {name: piece.key for piece in pieces for name in piece.archives}
     is_of_one = sum(len(piece.archives) for piece in pieces) == len(found) == len(source.archives)
-    return found if is_of_one and all(found.values()) else {}
+    return found if is_of_one else {}
 
 
 def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) -> list[Planned]:

@@ -125,15 +125,16 @@ def _loaded(module: str) -> ModuleType:
 
 def _repair(settings: Settings, plan: Plan, verdicts: Sequence[Verdict], screen: Display) -> int:
     """Make again what is not whole, and print what became of it; return the exit code."""
-    from assets.running import runs
+    from assets.running import outcomes, runs
     from pipelines.lineage import verify
 
     say("\nRepairing.\n", flush=True)
     start = time.perf_counter()
     wanted = verify.to_mend(settings.store, plan, verdicts)
     making.distrust_changed(settings.store, verdicts)
-    outcomes = runs.materialize(settings, plan, wanted, screen)
-    code = _outcomes.show(outcomes, settings, start)
+    made = runs.materialize(settings, plan, wanted, screen)
+    whole = outcomes.of_assets(plan, dict(zip(wanted, made, strict=True)))
+    code = _outcomes.show(whole, settings, start)
     say(flush=True)
     return code
 

@@ -145,11 +145,13 @@ def names_of(failing: Mapping[str, Sequence[Finding]]) -> list[str]:
 def versions(plan: Plan) -> dict[AssetPath, str]:
     """Return asset → the version of what makes it: its code, and what is declared of its artefacts.
 
-    Dagster is told so of a change in the catalogue or an option, as of a change of the code.
+    Dagster is told so of a change in the catalogue or an option, as of a change of the code. Of an
+    asset that comes in thousands of parts the first stands for all, but for what is declared.
     """
     made: dict[AssetPath, list[Artefact]] = {}
     for planned in plan.artefacts.values():
-        made.setdefault(planned.asset, []).append(planned.artefact())
+        if planned.asset not in made or isinstance(planned.declared, Artefact):
+            made.setdefault(planned.asset, []).append(planned.artefact())
 
     def version(found: list[Artefact]) -> str:
         facts = sorted({a.path: [a.code_version, a.parameters] for a in found}.items())

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..declarations import Dataset
-from ..plan import AssetPath, Plan
+from ..plan import Plan, Step
 from ..progress import Display
 from ..store import Store, making, provenance
 from . import deep as deeply
@@ -49,8 +49,8 @@ def verify(
     return list(found.values())
 
 
-def to_mend(store: Store, plan: Plan, verdicts: Iterable[Verdict]) -> list[AssetPath]:
-    """Return the assets to make so that all is whole again, in the order in which they are made.
+def to_mend(store: Store, plan: Plan, verdicts: Iterable[Verdict]) -> list[Step]:
+    """Return what to make so that all is whole again, in the order in which it is made.
 
     Those with artefacts that are not whole; what was made from bytes that have changed since; and,
     back to what is whole, what all of these are made from.
@@ -61,8 +61,8 @@ def to_mend(store: Store, plan: Plan, verdicts: Iterable[Verdict]) -> list[Asset
     for verdict in verdicts:
         if verdict.condition == "changed" and (known := provenance.latest(store, verdict.path)):
             paths |= {one.path for one in making.made_since(store, known)} & plan.artefacts.keys()
-    needed = {plan.artefacts[path].asset for path in paths}
+    needed = {plan.artefacts[path].step for path in paths}
     for planned in reversed(plan.artefacts.values()):  # exports before tables before archives
-        if planned.asset in needed:
-            needed |= {plan.artefacts[path].asset for path in planned.needs if path not in whole}
-    return [asset for asset in plan.assets() if asset in needed]
+        if planned.step in needed:
+            needed |= {plan.artefacts[path].step for path in planned.needs if path not in whole}
+    return [step for step in plan.steps() if step in needed]
