@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from assets.command_line import display, options
 from assets.command_line.declaring import Commands
 from assets.commands import _outcomes
-from assets.commands._datasets import planned, selected
+from assets.commands._datasets import parts, planned, selected
 from assets.settings import Settings
 from pipelines import stages
 
@@ -37,20 +37,27 @@ def add(commands: Commands) -> None:
     options.add_openlineage(parser)
     options.add_datasets(parser)
     options.add_only(parser, "only this stage and what it needs")
+    options.add_parts(parser)
 
 
 def run(settings: Settings, given: argparse.Namespace) -> int:
     """Build the stages that were asked for."""
-    return build(settings, given.datasets, given.only)
+    return build(settings, given.datasets, given.only, given.parts)
 
 
-def build(settings: Settings, names: Sequence[str], only: Sequence[str]) -> int:
-    """Build some stages of some datasets, or all; return the exit code."""
+def build(
+    settings: Settings,
+    names: Sequence[str],
+    only: Sequence[str],
+    some_parts: Sequence[str] | None = None,
+) -> int:
+    """Build some stages of some datasets, or all, or some parts of them; return the exit code."""
     start = time.perf_counter()
     from assets.running import building
 
     plan = settings.plan()
     datasets, wanted = selected(plan.declared, names), stages.selected(only, settings.exports)
+    chosen = parts(datasets, some_parts)
     planned(plan, datasets, wanted)
-    outcomes = building.build(settings, plan, datasets, wanted, display.chosen())
+    outcomes = building.build(settings, plan, datasets, wanted, display.chosen(), chosen)
     return _outcomes.show(outcomes, settings, start)

@@ -39,7 +39,10 @@ def run(settings: Settings, _given: argparse.Namespace) -> int:
     read = []
     for dataset in declared.datasets.values():
         source = declared.source_of(dataset)
-        states = status.states(settings.store, plan.of([dataset], DEFAULT))
+        wanted = status.asked_for(settings.store, plan, [dataset], DEFAULT)
+        states = status.states(settings.store, wanted)
+        here = status.in_words(settings.store, dataset, states)
+        parts = status.parts_in_words(wanted, dataset)
         read += [s.sight.looked for s in states.values() if s.is_up_to_date and s.sight]
         rows.append(
             (
@@ -48,7 +51,7 @@ def run(settings: Settings, _given: argparse.Namespace) -> int:
                 f"{len(dataset.classes)}",
                 f"{dataset.image}",
                 progress.size(sum(archive.size_bytes for archive in source.archives.values())),
-                status.in_words(settings.store, dataset, states),
+                f"{here}, {parts}" if parts else here,
             )
         )
     say(display.columns(rows, right={"classes", "archives"}))

@@ -16,6 +16,7 @@ from assets.running import integrity
 from assets.settings import Settings
 from pipelines.declarations import Dataset, Source
 from pipelines.errors import UnknownName
+from pipelines.lineage import status
 from pipelines.lineage import verify as verification
 from pipelines.lineage.shallow import Verdict
 from pipelines.plan import Plan
@@ -39,7 +40,8 @@ def of_assets(plan: Plan, exports: Collection[str]) -> Iterator[dg.JobDefinition
         for source in (*declared.sources.values(), None)
         for spec in integrity.specs(plan, source)
     ]
-    everything = tuple(declared.datasets.values())
+    # Dagster has jobs of parts of one split at most, and then of parts that somebody names.
+    everything = tuple(one for one in declared.datasets.values() if not one.is_in_parts)
 
     def job(name: str, keys: Sequence[dg.AssetKey], description: str) -> dg.JobDefinition:
         selection = dg.AssetSelection.assets(*keys) - dg.AssetSelection.checks(*apart)
@@ -49,7 +51,8 @@ def of_assets(plan: Plan, exports: Collection[str]) -> Iterator[dg.JobDefinition
     yield job("everything", keys_of(plan, everything, default), said)
     for source in declared.sources.values():
         keys = keys_of(plan, source.datasets.values(), default)
-        yield job(f"everything_of_{source.name}", keys, f"{source.title}: {said}")
+        if len({parts for key in keys if (parts := plan.parts((key.path[0], key.path[1])))}) <= 1:
+            yield job(f"everything_of_{source.name}", keys, f"{source.title}: {said}")
     for name, description in (
         ("archives", "The publishers' archives."),
         ("tables", "The tables, and the archives."),
@@ -88,13 +91,19 @@ def kept(settings: Settings, plan: Plan) -> tuple[Dataset, ...]:
     return tuple(
         dataset
         for dataset in plan.declared.datasets.values()
-        if any(_ever_made(settings.store, dataset, split) for split in dataset.splits)
+        if _ever_made(settings.store, plan, dataset)
     )
 
 
-def _ever_made(store: Store, dataset: Dataset, split: str) -> bool:
+def _ever_made(store: Store, plan: Plan, dataset: Dataset) -> bool:
     """Whether a table has provenance, be it that of the past: rotten bytes leave nothing else."""
-    table = layout.table(dataset.name, split)
+    if dataset.is_in_parts:  # one look at all of them
+        tables = (one for s in dataset.splits for one in plan.of_asset((dataset.name, s)))
+        return bool(status.ever_made(store, tables))
+    return any(_was_made(store, layout.table(dataset.name, split)) for split in dataset.splits)
+
+
+def _was_made(store: Store, table: str) -> bool:
     past = layout.past_lineage(table, "any").rpartition("/")[0]
     return store.stat(layout.lineage(table)) is not None or bool(store.names(past))
 

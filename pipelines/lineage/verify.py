@@ -6,7 +6,7 @@ returns).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from ..declarations import Dataset
@@ -19,15 +19,28 @@ from .shallow import Verdict
 
 
 def verify(
-    store: Store, plan: Plan, datasets: Sequence[Dataset], display: Display, *, deep: bool = False
+    store: Store,
+    plan: Plan,
+    datasets: Sequence[Dataset],
+    display: Display,
+    *,
+    deep: bool = False,
+    parts: Collection[str] | None = None,
 ) -> list[Verdict]:
     """Return what became of those artefacts of some datasets that were ever made, all hashed anew.
+
+    Of datasets that come in parts, of those `parts` alone, where any are named: what is made of
+    others as well is left out.
 
     With `deep`, all that was made from whole archives is compared with them, record by record, but
     for what comes out otherwise elsewhere (`Planned.can_be_compared`). What
     is of all datasets is verified with all of them, since it shows whatever there is.
     """
-    wanted = status.ever_made(store, plan.of(datasets))
+    some = plan.of(datasets, parts=parts)
+    if parts is not None:
+        paths = {one.path for one in some}
+        some = tuple(one for one in some if {*one.needs, *one.uses} <= paths)
+    wanted = status.ever_made(store, some)
     there = [identity for one in wanted if (identity := store.stat(one.path))]
     total = sum(identity.size_bytes for identity in there)
     with (display if there else Display()).task("verify", total, "bytes") as advance:
