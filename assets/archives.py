@@ -38,13 +38,13 @@ def asset(
         group_name=metadata.group(stage, source),
         owners=metadata.OWNERS,
         tags=metadata.tags(stage, source),
-        output_required=stage in DEFAULT,
+        output_required=stage in DEFAULT and not source.on_request,
         partitions_def=partitions.definition(tuple(parts)),
     )
     def publishers_archives(
         store: Store, options: Options, work: dg.ResourceParam[Work]
     ) -> Iterator[Any]:
-        if work.is_wanted(store, options, stage):
+        if work.is_wanted(store, options, stage, source):
             yield from work.do(store, options, (source.name, stage), retries)
 
     return publishers_archives

@@ -128,8 +128,8 @@ def define(
     """Return the definitions of some assets (all of the plan by default), ready to be run.
 
     `display` shows the progress to a person who waits; by default, nothing is shown, and nothing is
-    made `ahead` of its step. A run of everything makes the `exports` named, by default those of the
-    settings.
+    made `ahead` of its step. A run of everything makes the `exports` of the settings. Where
+    `exports` are given, whoever starts the run named all that it is to make, and these are made.
 
     Raises:
         ImagesetsError: OpenLineage is to be told what is made, but its client is not installed.
@@ -141,7 +141,13 @@ def define(
         resources={
             "store": Store.telling(settings, begun=ahead is not None),
             "options": Options.by(settings, exports or settings.exports),
-            "work": Work(plan.declared, settings.web(), display or Display(), ahead),
+            "work": Work(
+                plan.declared,
+                settings.web(),
+                display or Display(),
+                ahead,
+                is_named=exports is not None,
+            ),
         },
         executor=executor or EXECUTORS[settings.executor],
     )

@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # polars and Pillow: the UI, and a run until its first step, 
 
 OWNERS = ["team:imagesets"]
 LAST_READ = checks.LAST_READ
+_MOST_NAMES = 20  # of a source's files, in a description
 
 
 def tags(
@@ -65,7 +66,12 @@ def about_archives(source: Source, stage: str) -> str:
     if stage == OPTIONAL:
         made = f"Of {titles}; only what is made on request needs them."
         mirrors = ""
-    files = "\n".join(f"- `{name}`" for name in _archives(source, stage))
+    if source.on_request:
+        made += " **Made on request:** in a run that names it, and in none of everything."
+    names = list(_archives(source, stage))
+    files = "\n".join(f"- `{name}`" for name in names[:_MOST_NAMES])
+    if len(names) > _MOST_NAMES:
+        files += f"\n- and {len(names) - _MOST_NAMES} more"
     return (
         f"{source.title}: the publisher's files, byte for byte, held against their size, MD5 and "
         f"SHA-256. {made}{mirrors}\n\n{files}\n\n[Homepage]({source.homepage}). "

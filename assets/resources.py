@@ -12,13 +12,14 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import dagster as dg
+from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import Field, PrivateAttr, create_model
 
 from assets import checks, metadata, partitions
 from assets.settings import Settings, folder_or_bucket
 from pipelines import plan, stages
 from pipelines.building import Ahead, Known, Web, Workshop
-from pipelines.declarations import Catalogue
+from pipelines.declarations import Catalogue, Source
 from pipelines.errors import ArchiveUnavailable, ImagesetsError
 from pipelines.lineage import openlineage
 from pipelines.lineage.openlineage import Outbox
@@ -84,7 +85,7 @@ class Store(dg.ConfigurableResource[Any]):
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Learn which run this is: the provenance of artefacts tells it."""
         self._run_id = context.run.run_id if context.run else None
-        self._selected = (context.run and context.run.asset_selection) or ()
+        self._selected = _selected(context)
         if not self._begun:
             hashing.forget()  # what a run is made from is read in that run
             self._outbox = self._target.open()
@@ -95,8 +96,10 @@ class Store(dg.ConfigurableResource[Any]):
             self._outbox.close()
 
     def is_asked(self, assets: Iterable[AssetPath]) -> bool:
-        """Whether the run is to make some assets; one that names none is to make all."""
-        return not self._selected or {dg.AssetKey(one) for one in assets} <= {*self._selected}
+        """Whether the run is to make some assets; one that names none makes all of its job."""
+        job = dg.AssetExecutionContext.get().job_def
+        selected = self._selected or job.asset_layer.executable_asset_keys
+        return {dg.AssetKey(one) for one in assets} <= {*selected}
 
     def workshop(self, plan: Plan, web: Web, display: Display, known: Known) -> Workshop:
         """Return what makes assets in this run."""
@@ -104,6 +107,20 @@ class Store(dg.ConfigurableResource[Any]):
         if self.data != settings.shown_data:
             settings = replace(settings, data=folder_or_bucket(self.data))
         return Workshop(settings.store, plan, web, display, known, self._run_id, self._outbox)
+
+
+def _selected(context: dg.InitResourceContext) -> Collection[dg.AssetKey]:
+    """Return what was asked for: by a run, or by the backfill that it is a part of.
+
+    "Materialize all" starts a backfill where some of the assets have partitions, and this a run for
+    those of each kind.
+    """
+    run, instance = context.run, context.instance
+    if run and instance and (backfill := run.tags.get(BACKFILL_ID_TAG)):
+        asked = instance.get_backfill(backfill)
+        if asked and asked.asset_selection:
+            return asked.asset_selection
+    return (run and run.asset_selection) or ()
 
 
 class Options(dg.ConfigurableResource[Any]):
@@ -164,28 +181,50 @@ class Work:
     """What the steps of a run have in common; plain Python, of which Dagster records nothing."""
 
     def __init__(
-        self, declared: Catalogue, web: Web, display: Display, ahead: Ahead | None = None
+        self,
+        declared: Catalogue,
+        web: Web,
+        display: Display,
+        ahead: Ahead | None = None,
+        *,
+        is_named: bool = False,
     ) -> None:
-        """Have made nothing yet; what is made `ahead` of a step is not made in it."""
+        """Have made nothing yet; what is made `ahead` of a step is not made in it.
+
+        Where whoever started the run named all that it is to make (`is_named`), it is none of
+        everything, however much it makes.
+        """
         self._declared, self._web, self._display, self._ahead = declared, web, display, ahead
+        self._is_named = is_named
         self._known = Known()
         self._plans: dict[str, Plan] = {}
 
-    def is_wanted(self, store: Store, options: Options, stage: str) -> bool:
-        """Whether a run makes what it was asked for of a stage.
+    def is_wanted(
+        self, store: Store, options: Options, stage: str, source: Source | None = None
+    ) -> bool:
+        """Whether a run makes what it was asked for of a stage, and of a source.
 
-        It leaves default exports out that the launchpad does not name. Whatever is no default it
-        leaves out of a run of everything, "Materialize all": of all datasets that would take tens
-        of gigabytes that nobody asked for.
+        It leaves default exports out that the launchpad does not name. Whatever is no default, and
+        the archives of a source that is made on request, with all that would be made of them, it
+        leaves out of a run of everything, "Materialize all": that would take tens of gigabytes
+        that nobody asked for.
         """
+        if source and source.on_request and self._is_of_everything(store, options):
+            return False
         if stage in stages.DEFAULT:
             return stage not in stages.exports() or stage in options.exports
         needed = {need for name in options.exports for need in stages.needs(name)}
         if stage in {*options.exports, *needed}:
             return True
-        declared = self._declared.datasets.values()
+        return not self._is_of_everything(store, options)
+
+    def _is_of_everything(self, store: Store, options: Options) -> bool:
+        """Whether nobody named what the run makes."""
+        if self._is_named:
+            return False
         plan = self._plan(options)
-        return not store.is_asked(plan.assets(plan.of(declared, stages.DEFAULT)))
+        default = plan.of(self._declared.by_default, stages.DEFAULT)
+        return store.is_asked(plan.assets(default or None))
 
     def do(
         self,

@@ -564,11 +564,11 @@ def _tick(bench: Bench) -> float:
 
     settings = Settings(bench.work / "ticks")
     plan, took, cursor = settings.plan(), list[float](), None
-    settings = settings.with_({"datasets": tuple(plan.declared.datasets)})
+    settings = settings.with_({"datasets": tuple(one.name for one in plan.declared.by_default)})
     definitions = automated(settings)
     runs.home(settings)
     with runs.records(settings) as instance:
-        for asset in plan.assets(plan.of(plan.declared.datasets.values(), DEFAULT)):
+        for asset in plan.assets(plan.of(plan.declared.by_default, DEFAULT)):
             instance.report_runless_asset_event(dg.AssetMaterialization(dg.AssetKey(asset)))
         for _ in range(bench.repeats):
             start = time.process_time()

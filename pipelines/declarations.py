@@ -339,6 +339,7 @@ class Source:
     creators: who made it, each by name.
     published: when the publisher released these archives, where that is known.
     superseded: MD5 → which file of an older release it is.
+    on_request: whether it is so large that only who names it, or a dataset of it, has it made.
     """
 
     __pydantic_config__ = STRICT
@@ -355,6 +356,7 @@ class Source:
     published: Annotated[date, Strict()] | None = None
     members: Mapping[str, MemberFacts] = field(default_factory=dict)
     superseded: Mapping[MD5, Text] = field(default_factory=dict)
+    on_request: Annotated[bool, Strict()] = False
     optional_archives: Annotated[Mapping[str, Archive], _NO_KEY] = field(default_factory=dict)
     name: FilledIn = ""
 
@@ -373,6 +375,14 @@ class Catalogue:
     def datasets(self) -> dict[str, Dataset]:
         """Every dataset by its name, in the order of the files."""
         return {name: d for source in self.sources.values() for name, d in source.datasets.items()}
+
+    @property
+    def by_default(self) -> tuple[Dataset, ...]:
+        """The datasets that are made where nobody names any: all but those made on request.
+
+        Who looks at what is here goes over all `datasets`: what somebody named once is here, too.
+        """
+        return tuple(d for d in self.datasets.values() if not self.source_of(d).on_request)
 
     def source_of(self, dataset: Dataset) -> Source:
         """Return the source that declares `dataset`."""

@@ -87,6 +87,11 @@ class Planned:
         return self.product is not None and self.product.scope == "catalogue"
 
     @property
+    def is_of_whole(self) -> bool:
+        """Whether it stands for a whole split that comes in parts."""
+        return self.product is not None and self.product.scope == "whole"
+
+    @property
     def can_be_compared(self) -> bool:
         """Whether there is something to hold its bytes, or its records, against.
 
@@ -100,7 +105,9 @@ class Planned:
     @property
     def holds_records(self) -> bool:
         """Whether single records can be read back from it."""
-        return self.stage == "tables" or bool(self.product and self.product.read)
+        return (
+            self.stage == "tables" or self.is_of_whole or bool(self.product and self.product.read)
+        )
 
     def is_at(self, place: Path) -> bool:
         """Whether a file, or a folder where it is one, lies at a place."""
@@ -180,7 +187,7 @@ class Plan:
         Of splits that come in parts, that is of those `parts` alone, where any are named.
 
         What is one of the catalogue is of all datasets: it is among them where its stage is named,
-        or all of its datasets are.
+        or all of its datasets are, but for those that are made on request.
         """
         chosen = list(datasets)
         names = {dataset.name for dataset in chosen}
@@ -191,7 +198,8 @@ class Plan:
                 return one.source.name in sources
             if one.is_of_catalogue and stages is not None:
                 return True
-            return all(subject.dataset.name in names for subject in one.subjects)
+            asked = [s for s in one.subjects if not (one.is_of_catalogue and s.source.on_request)]
+            return all(subject.dataset.name in names for subject in asked or one.subjects)
 
         wanted = {
             one.path
@@ -269,12 +277,15 @@ class Plan:
     def named(self) -> dict[str, Planned]:
         """Return every artefact by its path and, where it is a whole asset, by the asset's name.
 
-        That of a folder's one file goes by the folder, too.
+        That of a folder's one file goes by the folder, too; that of a part by the asset's name and
+        the part's; and the name of a split that comes in parts stands for its manifest.
         """
         found = dict(self.artefacts)
         for one in self.artefacts.values():
             if not one.is_archive:
-                found["/".join(one.asset)] = one
+                found["/".join((*one.asset, one.part) if one.part else one.asset)] = one
+                if one.is_of_whole and one.subject:
+                    found[f"{one.subject.dataset.name}/{one.subject.split.name}"] = one
                 if (
                     one.subject
                     and one.product
@@ -346,15 +357,17 @@ def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) ->
 
     def planned(product: Product, subject: Subject) -> Planned:
         prefix = "" if product.scope == "dataset" else f"{subject.split.split}_"
-        uses = of([stage for stage in product.uses if stage in paths], subject)
+        needs, uses = product.needs, product.uses
+        if dataset.is_in_parts and product.scope == "dataset":
+            needs, uses = (), (*needs, *uses)  # it is of those parts that are there
         return Planned(
             product.name,
             (dataset.name, f"{prefix}{product.name}"),
             product.path(subject),
             (source,),
             (subject,),
-            of(product.needs, subject),
-            uses,
+            of(needs, subject),
+            of([stage for stage in uses if stage in paths], subject),
             product,
             functools.partial(_made, product, (subject,), options),
             subject.split.key if product.scope == "split" else "",
@@ -396,7 +409,8 @@ def _of_catalogue(
 ) -> Planned:
     """Return what is made of all datasets that a product applies to, in the order of their names.
 
-    So the order in which they are declared decides nothing.
+    So the order in which they are declared decides nothing. What is made of a source on request is
+    shown where it is there, and never needed.
     """
     subjects = tuple(
         Subject(source, dataset, tuple(dataset.splits.values()))
@@ -407,13 +421,18 @@ def _of_catalogue(
     sources = {subject.source.name: subject.source for subject in subjects}
     names = {subject.dataset.name for subject in subjects}
 
-    def of(stages: Collection[str]) -> tuple[str, ...]:
+    def of(stages: Collection[str], *, on_request: bool) -> tuple[str, ...]:
         return tuple(
             one.path
             for one in made
             if one.stage in stages
+            and one.source.on_request is on_request
             and (one.subject.dataset.name in names if one.subject else one.source.name in sources)
         )
+
+    needs = of(product.needs, on_request=False)
+    shown = {*of(product.uses, on_request=False)}
+    shown |= {*of((*product.needs, *product.uses), on_request=True)}
 
     return Planned(
         product.name,
@@ -421,8 +440,8 @@ def _of_catalogue(
         product.files.rstrip("/"),
         tuple(sources.values()),
         subjects,
-        of(product.needs),
-        of(product.uses),
+        needs,
+        tuple(one.path for one in made if one.path in shown),
         product,
         functools.partial(_made, product, subjects, options),
     )

@@ -201,8 +201,8 @@ class Product:
     scope: whether there is one of each split (of each part, where it comes in parts), one of each
         `whole` split that comes in parts, one of each dataset, or one of the catalogue, which is of
         all datasets that it applies to: it is made whichever of them are asked for.
-    of_parts: whether there is one of a dataset with a split that comes in parts; one of a split is
-        of every part, so there always is.
+    of_parts: whether there is one of a dataset with a split that comes in parts: where it is of a
+        split, one of every part; otherwise it is made of those parts that are there.
     files: where it lies in the data folder, with `{dataset}` and `{split}`; a folder, which
         appears whole, where it ends in `/`.
     code_version: raised when its bytes can change though nothing else does.
@@ -242,7 +242,7 @@ class Product:
     needs: tuple[str, ...] = ("tables",)
     uses: tuple[str, ...] = ()
     applies: Callable[[Dataset], bool] = everywhere
-    of_parts: bool = False
+    of_parts: bool | None = None
     columns: tuple[Column, ...] = ()
     options: tuple[Option, ...] = ()
     parameters: Callable[[Subject, Choices], dict[str, Any]] = _nothing
@@ -263,6 +263,11 @@ class Product:
         """Return where it lies in the data folder."""
         split = subject.split.name if self.scope in ("split", "whole") else ""
         return self.files.format(dataset=subject.dataset.name, split=split).rstrip("/")
+
+    @property
+    def is_made_of_parts(self) -> bool:
+        """Whether there is one where a split comes in parts: unless it says so, if of a split."""
+        return self.scope == "split" if self.of_parts is None else self.of_parts
 
     @property
     def is_folder(self) -> bool:

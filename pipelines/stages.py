@@ -80,7 +80,7 @@ def applies(product: Product, source: Source, dataset: Dataset) -> bool:
     """Return whether there is a product of a dataset."""
     if OPTIONAL in product.needs and not source.optional_archives:
         return False
-    if product.scope != "split" and dataset.is_in_parts and not product.of_parts:
+    if dataset.is_in_parts and not product.is_made_of_parts:
         return False
     return product.applies(dataset)
 

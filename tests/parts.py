@@ -11,9 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines import plan, stages
+from pipelines.building import Made, Web, Workshop
 from pipelines.declarations import Catalogue, Dataset, Source
+from pipelines.store import Store
 from tests import builders
 
+BASIC = ("archives", "tables", "sums", "manifest", "statistics")
 CLASSES = ("ant", "bee", "The Eiffel Tower", "cat", "dog")
 
 
@@ -45,9 +48,21 @@ class Drawings:
     def all_labels(self) -> npt.NDArray[np.uint8]:
         return np.repeat(np.arange(len(self.images)), [len(i) for i in self.images]).astype("u1")
 
+    @property
     def plan(self) -> plan.Plan:
         options = {name: option.default for name, option in stages.options().items()}
         return plan.of(self.declared, options)
+
+    def build(
+        self, store: Store, wanted: Sequence[str] = BASIC, parts: Sequence[str] | None = None
+    ) -> dict[str, Made]:
+        """Make stages of the dataset, of some parts or all; return what was made, by its path."""
+        everything = self.plan
+        chosen = everything.of([self.dataset], wanted, parts)
+        paths = {one.path for one in chosen}
+        workshop = Workshop(store, everything, Web(str(self.mirror)), wanted=paths)
+        made = [one for asset in everything.assets(chosen) for one in workshop.make(asset)]
+        return {one.provenance.path: one for one in made}
 
 
 def publish(

@@ -20,6 +20,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import within
+
 Behaviour = Callable[["Handler", bytes], None]
 
 
@@ -346,7 +348,7 @@ def stalled(after: int) -> Behaviour:
     def answer(handler: Handler, data: bytes) -> None:
         cut(after)(handler, data)
         handler.wfile.flush()
-        time.sleep(3)
+        time.sleep(within(3))
 
     return answer
 

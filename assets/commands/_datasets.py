@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from assets.settings import Settings
+from pipelines import progress
 from pipelines.declarations import Catalogue, Dataset
 from pipelines.errors import TableError, UnknownName, did_you_mean
 
@@ -16,6 +17,33 @@ if TYPE_CHECKING:  # numpy and Arrow take long to import
 def selected(declared: Catalogue, names: Sequence[str]) -> Sequence[Dataset]:
     """Return the datasets of some names, of datasets or of sources; all, where there is none."""
     return declared.select(names) if names else tuple(declared.datasets.values())
+
+
+def to_make(declared: Catalogue, names: Sequence[str]) -> Sequence[Dataset]:
+    """Return the datasets of some names; where there is none, all that are made by default.
+
+    Raises:
+        UnknownName: no name is given, and all there is is made on request.
+    """
+    chosen = declared.select(names) if names else declared.by_default
+    if not chosen:
+        raise UnknownName(
+            "All there is in this catalogue is made on request: name what you want. Known: "
+            f"{', '.join(declared.datasets)}."
+        )
+    return chosen
+
+
+def left_out(declared: Catalogue, names: Sequence[str], command: str) -> str:
+    """Return what is said of sources that nobody named, and how to have them; "" of none."""
+    sources = [source for source in declared.sources.values() if source.on_request and not names]
+    if not sources:
+        return ""
+    told = ", ".join(
+        f"{source.name} ({progress.size(sum(one.size_bytes for one in source.archives.values()))})"
+        for source in sources
+    )
+    return f"Left out, since made on request: {told}. Name it: {command} {sources[0].name}"
 
 
 def planned(

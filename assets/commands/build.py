@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from assets.command_line import display, options
 from assets.command_line.declaring import Commands
+from assets.command_line.display import say
 from assets.commands import _outcomes
-from assets.commands._datasets import parts, planned, selected
+from assets.commands._datasets import left_out, parts, planned, to_make
 from assets.settings import Settings
 from pipelines import stages
 
@@ -22,9 +23,9 @@ def add(commands: Commands) -> None:
         "build",
         run,
         help="make what is missing or out of date",
-        description="Make what is missing or out of date of the named datasets (all, if none is "
-        "named). What is up to date, judged by content, is left alone. The exit code is 0 only if "
-        "everything asked for is there and passed its checks.",
+        description="Make what is missing or out of date of the named datasets (if none is named, "
+        "of all but those made on request). What is up to date, judged by content, is left alone. "
+        "The exit code is 0 only if everything asked for is there and passed its checks.",
         examples={
             "build mnist fashion_mnist": "everything of two datasets",
             "build emnist --only tables": "the tables of its six datasets",
@@ -50,14 +51,21 @@ def build(
     names: Sequence[str],
     only: Sequence[str],
     some_parts: Sequence[str] | None = None,
+    command: str = "build",
 ) -> int:
-    """Build some stages of some datasets, or all, or some parts of them; return the exit code."""
+    """Build some stages of some datasets, or all, or some parts, as a command asked.
+
+    Return the exit code.
+    """
     start = time.perf_counter()
     from assets.running import building
 
     plan = settings.plan()
-    datasets, wanted = selected(plan.declared, names), stages.selected(only, settings.exports)
+    datasets, wanted = to_make(plan.declared, names), stages.selected(only, settings.exports)
     chosen = parts(datasets, some_parts)
     planned(plan, datasets, wanted)
     outcomes = building.build(settings, plan, datasets, wanted, display.chosen(), chosen)
-    return _outcomes.show(outcomes, settings, start)
+    code = _outcomes.show(outcomes, settings, start)
+    if said := left_out(plan.declared, names, f"python -m assets {command}"):
+        say(said)
+    return code

@@ -6,7 +6,7 @@ import argparse
 
 from assets.command_line import options
 from assets.command_line.declaring import Commands
-from assets.commands._datasets import planned, selected
+from assets.commands._datasets import planned, to_make
 from assets.commands.build import build
 from assets.settings import Settings
 from pipelines import stages
@@ -20,9 +20,9 @@ def add(commands: Commands) -> None:
         "fetch",
         run,
         help="get and verify archives only",
-        description="Get the archives of the named sources (all, if none is named) and verify "
-        "them. What is there and right is left alone; what was interrupted goes on. With --only, "
-        "those that a stage needs, optional ones too.",
+        description="Get the archives of the named sources (if none is named, of all but those "
+        "made on request) and verify them. What is there and right is left alone; what was "
+        "interrupted goes on. With --only, those that a stage needs, optional ones too.",
     )
     options.add_folders(parser)
     options.add_mirrors(parser)
@@ -35,8 +35,8 @@ def add(commands: Commands) -> None:
 def run(settings: Settings, given: argparse.Namespace) -> int:
     """Build nothing but archives."""
     if not given.only:
-        return build(settings, given.datasets, ["archives"], given.parts)
+        return build(settings, given.datasets, ["archives"], given.parts, "fetch")
     plan, wanted = settings.plan(), stages.selected(given.only, settings.exports)
-    needed = planned(plan, selected(plan.declared, given.datasets), wanted)
+    needed = planned(plan, to_make(plan.declared, given.datasets), wanted)
     archives = {one.stage for one in needed if one.is_archive}
-    return build(settings, given.datasets, sorted(archives), given.parts)
+    return build(settings, given.datasets, sorted(archives), given.parts, "fetch")

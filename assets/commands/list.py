@@ -22,7 +22,7 @@ def add(commands: Commands) -> None:
         run,
         help="datasets, and what of them is here and up to date",
         description="Print every dataset of the catalogue with its size, and how much of it is "
-        "here and up to date. Nothing is made.",
+        "here and up to date. What is on request is made only where it is named. Nothing is made.",
         examples={"list": "what there is, and its state"},
     )
     options.add_folders(parser)
@@ -39,11 +39,14 @@ def run(settings: Settings, _given: argparse.Namespace) -> int:
     read = []
     for dataset in declared.datasets.values():
         source = declared.source_of(dataset)
-        wanted = status.asked_for(settings.store, plan, [dataset], DEFAULT)
-        states = status.states(settings.store, wanted)
-        here = status.in_words(settings.store, dataset, states)
-        parts = status.parts_in_words(wanted, dataset)
-        read += [s.sight.looked for s in states.values() if s.is_up_to_date and s.sight]
+        wanted, here = status.asked_for(settings.store, plan, [dataset], DEFAULT), "on request"
+        if not source.on_request or status.ever_made(settings.store, wanted):
+            states = status.states(settings.store, wanted)
+            read += [s.sight.looked for s in states.values() if s.is_up_to_date and s.sight]
+            here = status.in_words(settings.store, dataset, states)
+            here = f"on request: {here}" if source.on_request else here
+        if parts := status.parts_in_words(wanted, dataset):
+            here = f"{here}, {parts}"
         rows.append(
             (
                 dataset.name,
@@ -51,7 +54,7 @@ def run(settings: Settings, _given: argparse.Namespace) -> int:
                 f"{len(dataset.classes)}",
                 f"{dataset.image}",
                 progress.size(sum(archive.size_bytes for archive in source.archives.values())),
-                f"{here}, {parts}" if parts else here,
+                here,
             )
         )
     say(display.columns(rows, right={"classes", "archives"}))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from shlex import quote
 
 from assets.command_line import display, options
 from assets.command_line.declaring import Commands
 from assets.command_line.display import say
-from assets.commands._datasets import selected
+from assets.commands._datasets import left_out, to_make
 from assets.settings import Settings, folder
 from pipelines.declarations import Archive, Catalogue, Source
 from pipelines.errors import ArchiveUnavailable, UnknownName
@@ -24,8 +25,9 @@ def add(commands: Commands) -> None:
         "mirror",
         run,
         help="make a folder of verified archives for others",
-        description="Put verified archives of the named sources (all, if none is named) into a "
-        "folder that others can use with --mirror, as it is or served over http(s).",
+        description="Put verified archives of the named sources (if none is named, of all but "
+        "those made on request) into a folder that others can use with --mirror, as it is or "
+        "served over http(s).",
         examples={"mirror /srv/mirror cifar10": "verified archives for others"},
     )
     options.add_folders(parser)
@@ -41,7 +43,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     declared = settings.plan().declared
     if not given.datasets:
         _refuse_a_name_for_a_folder(given.folder, declared)
-    sources = dict.fromkeys(dataset.source for dataset in selected(declared, given.datasets))
+    sources = dict.fromkeys(dataset.source for dataset in to_make(declared, given.datasets))
     screen, failures = display.chosen(), 0
     for source in map(declared.sources.__getitem__, sources):
         for archive in source.archives.values():
@@ -54,7 +56,11 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
             else:
                 say(f"{goal}  {said}")
     if not failures:
-        say(f"\nUse it with --mirror {given.folder}, or serve it over http(s).")
+        say(f"\nUse it with --mirror {quote(str(given.folder))}, or serve it over http(s).")
+    if said := left_out(
+        declared, given.datasets, f"python -m assets mirror {quote(str(given.folder))}"
+    ):
+        say(said)
     return 1 if failures else 0
 
 

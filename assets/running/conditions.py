@@ -27,6 +27,7 @@ def adding(settings: Settings, plan: Plan) -> Callable[[dg.AssetSpec], dg.AssetS
     Datasets that the settings name are made where they are missing. Where none are named, those of
     which Dagster knows a table are kept up to date: that is asked at each tick, since a dataset may
     be made for the first time at any. Archives and tables ask; everything else waits for tables.
+    Of a source that is made on request, what is missing is none of anybody's business then.
 
     Of a split in parts only those are kept up to date of which Dagster knows a table, whoever is
     named; what is made of all of them is made of those that are there.
@@ -49,7 +50,9 @@ def adding(settings: Settings, plan: Plan) -> Callable[[dg.AssetSpec], dg.AssetS
         if named and not any(is_of(spec, one.source, one.name) for one in named):
             return spec  # not of those that are kept up to date
         cause: dg.AutomationCondition = (news if spec.deps else due) | newer
-        wanted = cause.since_last_handled() | missing
+        wanted: dg.AutomationCondition = cause.since_last_handled() | missing
+        if not named and plan.declared.sources[spec.tags["source"]].on_request:
+            wanted = cause.since_last_handled() & ~condition.missing()
         if spec.tags["stage"] in ("archives", "tables") and (spec.partitions_def or not named):
             wanted &= known(spec)
         enough = some_there if is_of_parts(spec) else sound

@@ -19,7 +19,7 @@ from pipelines.errors import UnknownName
 from pipelines.lineage import status
 from pipelines.lineage import verify as verification
 from pipelines.lineage.shallow import Verdict
-from pipelines.plan import Plan
+from pipelines.plan import Plan, Planned
 from pipelines.progress import Display
 from pipelines.stages import DEFAULT, known, selected
 from pipelines.store import Store, layout
@@ -33,7 +33,10 @@ DEEP = "Decode the archives again, and compare every record of what was made fro
 
 
 def of_assets(plan: Plan, exports: Collection[str]) -> Iterator[dg.JobDefinition]:
-    """Yield jobs that materialize assets, each with what they need; `exports` are those made."""
+    """Yield jobs that materialize assets, each with what they need; `exports` are those made.
+
+    What is made of a source on request is in the job of that source, and in no other.
+    """
     declared, default = plan.declared, selected([], exports)
     apart = [
         spec.key
@@ -41,14 +44,15 @@ def of_assets(plan: Plan, exports: Collection[str]) -> Iterator[dg.JobDefinition
         for spec in integrity.specs(plan, source)
     ]
     # Dagster has jobs of parts of one split at most, and then of parts that somebody names.
-    everything = tuple(one for one in declared.datasets.values() if not one.is_in_parts)
+    everything = tuple(one for one in declared.by_default if not one.is_in_parts)
 
     def job(name: str, keys: Sequence[dg.AssetKey], description: str) -> dg.JobDefinition:
         selection = dg.AssetSelection.assets(*keys) - dg.AssetSelection.checks(*apart)
         return dg.define_asset_job(name, selection, description=description)  # type: ignore
 
     said = f"All assets, of exports: {', '.join(exports)}."
-    yield job("everything", keys_of(plan, everything, default), said)
+    if everything:
+        yield job("everything", keys_of(plan, everything, default), said)
     for source in declared.sources.values():
         keys = keys_of(plan, source.datasets.values(), default)
         if len({parts for key in keys if (parts := plan.parts((key.path[0], key.path[1])))}) <= 1:
@@ -58,7 +62,8 @@ def of_assets(plan: Plan, exports: Collection[str]) -> Iterator[dg.JobDefinition
         ("tables", "The tables, and the archives."),
         ("exports", f"The exports {', '.join(exports)}, and what they are made from."),
     ):
-        yield job(name, keys_of(plan, everything, known(exports)[name]), description)
+        if everything:
+            yield job(name, keys_of(plan, everything, known(exports)[name]), description)
 
 
 def keys_of(
@@ -93,6 +98,20 @@ def kept(settings: Settings, plan: Plan) -> tuple[Dataset, ...]:
         for dataset in plan.declared.datasets.values()
         if _ever_made(settings.store, plan, dataset)
     )
+
+
+def to_keep(settings: Settings, plan: Plan) -> list[Planned]:
+    """Return what is kept up to date of the datasets that are: what a build makes by default.
+
+    Of splits in parts, it is those that were ever made. Of a source that is made on request, and
+    that the settings do not name, it is no more than was ever made: who had a part of it wants no
+    other fetched.
+    """
+    wanted = status.asked_for(settings.store, plan, kept(settings, plan), DEFAULT)
+    on_request = [one for one in wanted if not settings.datasets and one.source.on_request]
+    asked = status.ever_made(settings.store, on_request) if on_request else []
+    paths = {one.path for one in on_request} - {one.path for one in asked}
+    return [one for one in wanted if one.path not in paths]
 
 
 def _ever_made(store: Store, plan: Plan, dataset: Dataset) -> bool:

@@ -100,7 +100,7 @@ class Mirrors:
         for standing, archive in zip(self.standings, self.archives, strict=True):
             if standing.probe.status == "not probed":
                 continue
-            mirror = _mirror_of(standing, archive)
+            mirror = archives.mirror_of(standing.probe.place, archive)
             is_alive = standing.probe.status == "alive"
             found[mirror] = found.get(mirror, True) and is_alive
         return found
@@ -180,7 +180,7 @@ class Mirrors:
         gives = {m: "every archive" if alive else "not all" for m, alive in self.alive.items()}
         for standing, archive in zip(self.standings, self.archives, strict=True):
             if standing.is_wrong:
-                gives[_mirror_of(standing, archive)] = "other bytes"
+                gives[archives.mirror_of(standing.probe.place, archive)] = "other bytes"
         return "\n".join(f"- **{what}**: {mirror}" for mirror, what in gives.items())
 
     @property
@@ -192,10 +192,6 @@ class Mirrors:
             "places_wrong": len(self.wrong),
             "seconds": max((s.probe.seconds for s in self.standings), default=0.0),
         }
-
-
-def _mirror_of(standing: Standing, archive: str) -> str:
-    return standing.probe.place.partition("?")[0].removesuffix(archive)
 
 
 def _lines(found: Mapping[str, str]) -> str:

@@ -153,7 +153,7 @@ def _out_of_date(log: dg.DagsterLogManager, settings: Settings, plan: Plan) -> l
     materialized anew, though nothing was done.
     """
     store, kept = settings.store, jobs.kept(settings, plan)
-    wanted = status.asked_for(store, plan, kept, DEFAULT)
+    wanted = jobs.to_keep(settings, plan)
     found = status.states(store, wanted)
     reasons = {path: state.reason for path, state in found.items() if state.reason}
     for dataset in kept:

@@ -59,23 +59,28 @@ def together(
     """
     commands = [first, *helpers]
     processes: dict[int, subprocess.Popen[Any]] = {}
+
+    def start(number: int, stdin: int | None = None) -> None:
+        with _told_later():  # one that has started, and is not among them, would be left behind
+            processes[number] = _start(commands[number], stdin)
+
     pauses_s = [0.0] * len(commands)
     due = [0.0] * len(commands)  # when a helper may start
     next_time = time.monotonic() + EVERY_S
     with _told_to_stop():
         try:
-            processes[0] = _start(first, stdin=subprocess.PIPE)
+            start(0, stdin=subprocess.PIPE)
             for number in range(1, 1 + at_once):
-                processes[number] = _start(commands[number])
+                start(number)
             while not is_ready(partial(_send_line, processes[0])):
                 for number, process in processes.items():
                     if process.poll() is not None:
                         return number
                 time.sleep(0.05)
             while processes[0].poll() is None:
-                for number, helper in enumerate(helpers, 1):
+                for number in range(1, len(commands)):
                     if number not in processes and time.monotonic() >= due[number]:
-                        processes[number] = _start(helper)
+                        start(number)
                         due[number] = time.monotonic() + LONG_LIFE_S
                     elif number in processes and processes[number].poll() is not None:
                         lived_long = time.monotonic() >= due[number]
@@ -135,9 +140,20 @@ def _told_to_stop() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextlib.contextmanager
+def _told_later() -> Iterator[None]:
+    """Hear only after the block that we are told to stop."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _TOLD_TO_STOP)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _die_with_us() -> None:
     """Have the kernel end us when the process that started us is killed."""
     _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _TOLD_TO_STOP)
 
 
 def _prctl(option: int, value: int) -> None:
@@ -156,12 +172,22 @@ def _end(processes: Sequence[subprocess.Popen[Any]]) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(max(0.0, deadline - time.monotonic()))
     for process in processes:
-        with contextlib.suppress(ProcessLookupError):  # nobody is left
-            os.killpg(process.pid, signal.SIGTERM)
-            while time.monotonic() < deadline:
-                time.sleep(0.02)
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(-process.pid, os.WNOHANG)
-                os.killpg(process.pid, 0)
-            os.killpg(process.pid, signal.SIGKILL)
+        if not _end_group(process.pid, signal.SIGTERM, deadline):
+            _end_group(process.pid, signal.SIGKILL, time.monotonic() + PATIENCE_S)
         process.wait()
+
+
+def _end_group(group: int, number: int, deadline: float) -> bool:
+    """Send a process group a signal, and wait until nobody is left; return whether that is so.
+
+    The killed take a moment, too, to be gone with what they hold: ports, locks, files.
+    """
+    with contextlib.suppress(ProcessLookupError):  # nobody is left
+        os.killpg(group, number)
+        while time.monotonic() < deadline:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(-group, os.WNOHANG)
+            os.killpg(group, 0)
+            time.sleep(0.02)
+        return False
+    return True

@@ -56,7 +56,7 @@ def load(dataset: str, split: str = "train", *, verify: bool = False) -> Records
 
     Args:
         dataset: one of `names()`.
-        split: `train` or `test`.
+        split: `train` or `test`; of one that comes in parts, `train/cat` is one of these.
         verify: read all bytes of the table, and hold their SHA-256 against the one recorded when
             it was made; otherwise only what tells that nobody wrote to it since is looked at.
 
@@ -89,7 +89,7 @@ def path(dataset: str, split: str = "train", *, verify: bool = False) -> Path:
 
     Args:
         dataset: one of `names()`.
-        split: `train` or `test`.
+        split: `train` or `test`; of one that comes in parts, `train/cat` is one of these.
         verify: read all bytes, as `load` does.
 
     Raises:
@@ -111,7 +111,7 @@ def arrays(dataset: str, split: str = "train", *, verify: bool = False) -> Path:
 
     Args:
         dataset: one of `names()`.
-        split: `train` or `test`.
+        split: `train` or `test`; of one that comes in parts, `train/cat` is one of these.
         verify: read all bytes, as `load` does.
 
     Raises:
@@ -135,8 +135,13 @@ def _made(path: str, how: str, dataset: str, split: str, *, verify: bool) -> Pat
     from . import making
 
     make = {"table": making.table, "arrays": making.arrays}[how]
-    note(path, make(dataset, split, verify=verify).sha256)
-    return store.local(path)
+    path, sight = make(dataset, split, verify=verify)
+    note(path, sight.sha256)
+    local = store.local(path)
+    if reading.is_whole(local) and not store.is_folder:
+        for part in reading.whole(local).parts:
+            store.local(f"{layout.tables(dataset)}{part.path.relative_to(local.parent).as_posix()}")
+    return local
 
 
 def table(dataset: str, split: str = "train") -> pa.Table:
@@ -148,7 +153,7 @@ def table(dataset: str, split: str = "train") -> pa.Table:
 
     Args:
         dataset: one of `names()`.
-        split: `train` or `test`.
+        split: `train` or `test`; of one that comes in parts, `train/cat` is one of these.
 
     Raises:
         As `load` does.
@@ -158,7 +163,19 @@ def table(dataset: str, split: str = "train") -> pa.Table:
         >>> records.num_rows, records.column_names
         (10000, ['index', 'label', 'class', 'pixels'])
     """
-    return reading.opened(path(dataset, split)).file.read()
+    place = path(dataset, split)
+    tables = (
+        [part.path for part in reading.whole(place).parts] if reading.is_whole(place) else [place]
+    )
+    found = [reading.opened(table).file.read() for table in tables]
+    return found[0] if len(found) == 1 else _joined(found)
+
+
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    """Return the tables of all parts of a split as one."""
+    import pyarrow as pa
+
+    return pa.concat_tables([table.replace_schema_metadata(None) for table in tables])
 
 
 def batches(dataset: str, split: str = "train", *, records: int = 1024) -> Generator[Batch]:
@@ -166,7 +183,7 @@ def batches(dataset: str, split: str = "train", *, records: int = 1024) -> Gener
 
     Args:
         dataset: one of `names()`.
-        split: `train` or `test`.
+        split: `train` or `test`; of one that comes in parts, `train/cat` is one of these.
         records: how many at a time.
 
     Yields:

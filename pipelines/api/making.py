@@ -6,8 +6,9 @@ was made (`loading`), or any of the work (`pipelines.building`).
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..building import Web, Workshop
 from ..declarations import Catalogue, Dataset
 from ..errors import MadeByNewer, TableError, UnknownName, did_you_mean
 from ..lineage.shallow import Verdict
-from ..plan import Plan, Planned
+from ..plan import AssetPath, Plan, Planned
 from ..products import Subject
 from ..store import Artefact, Input, hashing, layout, provenance
 from ..store.hashing import Sight
@@ -63,17 +64,31 @@ def dataset_of(known: Catalogue, name: str) -> Dataset:
 
 def _subject(everything: Plan, dataset: str, split: str) -> Subject:
     found = dataset_of(everything.declared, dataset)
-    if split not in found.splits:
+    whole, slash, key = split.partition("/")
+    if whole not in found.splits:
         near = did_you_mean(split, found.splits)
         known = ", ".join(found.splits)
         raise UnknownName(f"{dataset} has no split {split!r}.{near} Known: {known}.")
-    return Subject(everything.declared.source_of(found), found, (found.splits[split],))
+    chosen = found.splits[whole]
+    if slash:
+        parts = {piece.key: piece for piece in chosen.divided}
+        if key not in parts:
+            names = ", ".join(itertools.islice(parts, 3))
+            has = (
+                f"{dataset}/{whole} has {len(parts):,} parts, {names}, …"
+                if parts
+                else (f"{dataset}/{whole} comes in one piece: leave {slash}{key!s:.40} out")
+            )
+            raise UnknownName(f"There is no part {split!r:.80}.{did_you_mean(key, parts)} {has}.")
+        chosen = parts[key]
+    return Subject(everything.declared.source_of(found), found, (chosen,))
 
 
-def table(dataset: str, split: str, *, verify: bool) -> Sight:
-    """Have the right table of a split in its place; return what was seen of it.
+def table(dataset: str, split: str, *, verify: bool) -> tuple[str, Sight]:
+    """Have the right table of a split in its place; return its path, and what was seen of it.
 
-    One that is whole and was made of the declared archives stays, whichever version made it.
+    One that is whole and was made of the declared archives stays, whichever version made it. Of a
+    split in parts all parts are made; `split/part` is one of them.
 
     Raises:
         UnknownName: there is no such dataset or split.
@@ -81,18 +96,25 @@ def table(dataset: str, split: str, *, verify: bool) -> Sight:
         ImagesetsError: it can't be made.
     """
     everything = plan(dataset)
-    _subject(everything, dataset, split)
-    return _table(everything, layout.table(dataset, split), verify=verify)
+    chosen = _subject(everything, dataset, split).split
+    if not chosen.divided:
+        path = layout.table(dataset, chosen.name)
+        return path, _table(everything, path, verify=verify)
+    paths = [layout.table(dataset, piece.name) for piece in chosen.divided]
+    tables = [everything.artefacts[path] for path in paths]
+    lacking = [one for one in tables if not _right(one.path, one.artefact(), verify=verify)]
+    manifest = everything.artefacts[layout.manifest(dataset, chosen.name)]
+    return manifest.path, _make(everything, [*lacking, manifest], {}, verify=verify)
 
 
 def _table(everything: Plan, path: str, *, verify: bool) -> Sight:
     wanted = everything.artefacts[path]
     sight = _right(wanted.path, wanted.artefact(), verify=verify)
-    return sight or _make(everything, wanted, {}, verify=verify)
+    return sight or _make(everything, [wanted], {}, verify=verify)
 
 
-def arrays(dataset: str, split: str, *, verify: bool) -> Sight:
-    """Have the NPY files of a split in their place; return what was seen of their folder.
+def arrays(dataset: str, split: str, *, verify: bool) -> tuple[str, Sight]:
+    """Have the NPY files of a split in their place; return their folder, and what was seen of it.
 
     Those that are whole and were made of the right table stay, whichever version made them.
 
@@ -102,36 +124,47 @@ def arrays(dataset: str, split: str, *, verify: bool) -> Sight:
         ImagesetsError: they can't be made.
     """
     everything = plan(dataset)
-    path = products.known()[ARRAYS].path(_subject(everything, dataset, split))
+    subject = _subject(everything, dataset, split)
+    if subject.split.divided:
+        raise TableError(
+            f"{dataset}/{split} comes in {len(subject.split.divided):,} parts, each with arrays of "
+            f'its own. Name one: "{split}/{subject.split.divided[0].key}".'
+        )
+    path = products.known()[ARRAYS].path(subject)
     wanted = everything.artefacts[path]
     [table] = wanted.needs
     seen_of_table = _table(everything, table, verify=verify)
     made_from = Input(table, seen_of_table.sha256, seen_of_table.identity.size_bytes)
     sight = _right(wanted.path, wanted.made_from((made_from,)), verify=verify)
-    return sight or _make(everything, wanted, {table: made_from}, verify=verify)
+    return path, sight or _make(everything, [wanted], {table: made_from}, verify=verify)
 
 
-def _make(everything: Plan, wanted: Planned, right: Mapping[str, Input], *, verify: bool) -> Sight:
-    """Bring an artefact up to date, with all that it needs; return what was seen of it.
+def _make(
+    everything: Plan, wanted: Sequence[Planned], right: Mapping[str, Input], *, verify: bool
+) -> Sight:
+    """Bring artefacts up to date, with all they need; return what was seen of the last one.
 
     What is `right` already is taken as it is, whichever version made it.
     """
     store = place.store()
     hashing.forget()  # what it is made from is read now
-    paths = {wanted.path} if right else everything.needed([wanted])
+    paths = {one.path for one in wanted} if right else everything.needed(wanted)
     workshop = Workshop(
         store, everything, web(), terminal.display(), warns=False, wanted=paths, right=right
     )
-    needed = dict.fromkeys(one.asset for one in everything.artefacts.values() if one.path in paths)
-    for asset in needed:
-        made = workshop.make(asset)
+    needed: dict[AssetPath, list[str]] = {}
+    for one in everything.artefacts.values():
+        if one.path in paths:
+            needed.setdefault(one.asset, []).append(one.part)
+    for asset, parts in needed.items():
+        made = workshop.make(asset, parts)
         for finding in (found for one in made for found in one.findings if found.blocks):
             raise TableError(
-                f"{wanted.path}: the check {finding.check_name} expected {finding.expected}, and "
-                f"found {finding.found}. It is not what the catalogue declares: report it, or "
+                f"{wanted[-1].path}: the check {finding.check_name} expected {finding.expected}, "
+                f"and found {finding.found}. It is not what the catalogue declares: report it, or "
                 "correct the declaration."
             )
-    return store.look(wanted.path, anew=verify)
+    return store.look(wanted[-1].path, anew=verify)
 
 
 def web() -> Web:

@@ -10,10 +10,10 @@ those before it:
     recognition, readers → growing, packages, members → addresses, web → resuming, probes → fetching
 """
 
-from .addresses import places
+from .addresses import mirror_of, places
 from .fetching import ALREADY_THERE, CODE_VERSION, artefact, compare, obtain, receive
 from .patience import Patience
 from .recognition import Identify, verify
 
 __all__ = ["ALREADY_THERE", "CODE_VERSION", "Identify", "Patience", "artefact", "compare"]
-__all__ += ["obtain", "places", "receive", "verify"]
+__all__ += ["mirror_of", "obtain", "places", "receive", "verify"]

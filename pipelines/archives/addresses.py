@@ -43,6 +43,13 @@ def places(source: Source, archive: Archive, mirror: str | None, offline: bool) 
     return [place for place in found if not (offline and scheme(place))]
 
 
+def mirror_of(place: str, archive: str) -> str:
+    """Return the mirror that a place is one of: what stands before the name of the archive."""
+    if scheme(place):
+        return place.partition("?")[0].removesuffix(quote(archive))
+    return place.removesuffix(archive)
+
+
 def scheme(place: str) -> str:
     """Return the scheme of an address; nothing for a folder."""
     return urlsplit(place).scheme

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -107,9 +107,12 @@ def document(source: Source, dataset: Dataset, inputs: Sequence[Input] = ()) -> 
         "distribution": [
             *(_archive(source, name) for name in archives),
             *(
-                _table(source, dataset, split, known.get(layout.table(dataset.name, split.name)))
-                for split in splits
+                _table(source, dataset, piece, known.get(path))
+                for piece in dataset.pieces
+                for path in [layout.table(dataset.name, piece.name)]
+                if path in known or not piece.is_part
             ),
+            *(_parts(dataset, split, known) for split in splits if split.divided),
         ],
         "recordSet": [
             _split_names(dataset),
@@ -178,6 +181,22 @@ def _table(source: Source, dataset: Dataset, split: Split, known: Input | None) 
     }
 
 
+def _parts(dataset: Dataset, split: Split, known: Collection[str]) -> Json:
+    """Return the tables of a split that comes in parts: however many of them are there."""
+    tables = [layout.table(dataset.name, piece.name) for piece in split.divided]
+    folder = f"{layout.tables(dataset.name)}{split.name}"
+    return {
+        "@type": "cr:FileSet",
+        "@id": quote(folder),
+        "name": folder,
+        "description": f"The {split.name} split in {len(split.divided):,} parts, a file each, one "
+        "row per record.",
+        "containedIn": [{"@id": quote(table)} for table in tables if table in known],
+        "includes": "*.parquet",
+        "encodingFormat": "application/x-parquet",
+    }
+
+
 def _split_names(dataset: Dataset) -> Json:
     """Return the record set of a dataset's splits, with what each is for where that is known."""
     kinds = {name: _SPLITS[name] for name in dataset.splits if name in _SPLITS}
@@ -234,6 +253,8 @@ def _records(dataset: Dataset, split: Split) -> Json:
     from ..records import label_type
 
     table = {"fileObject": {"@id": quote(layout.table(dataset.name, split.name))}}
+    if split.divided:
+        table = {"fileSet": {"@id": quote(f"{layout.tables(dataset.name)}{split.name}")}}
 
     def field(
         name: str, description: str, kinds: Sequence[str], means: str = "", **more: Any
@@ -252,8 +273,8 @@ def _records(dataset: Dataset, split: Split) -> Json:
     # mlcroissant applies the pattern twice where a field refers to another: to the name of the
     # file, and then to what that gave.
     pattern = {
-        "extract": {"fileProperty": "filename"},
-        "transform": {"regex": rf"^({split.name})\b"},
+        "extract": {"fileProperty": "fullpath" if split.divided else "filename"},
+        "transform": {"regex": rf".*/({split.name})/" if split.divided else rf"^({split.name})\b"},
     }
     fields = [
         field("split", "The split.", ["sc:Text"], "splits/name", source=table | pattern),
@@ -289,5 +310,6 @@ DESCRIPTION = Product(
     code_version="1",
     write=write,
     parameters=_parameters,
+    of_parts=True,
     kind="json",
 )

@@ -244,6 +244,7 @@ DESCRIPTION = Product(
     code_version="1",
     write=write,
     needs=("archives", "tables"),
+    of_parts=False,
     parameters=_parameters,
     room=lambda image: image,
     reproducible="same libraries",

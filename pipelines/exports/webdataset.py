@@ -69,7 +69,7 @@ def write(inputs: Inputs, goal: Path, chosen: Choices, advance: Advance) -> Fact
 
 
 def _stem(subject: Subject) -> str:
-    return f"{subject.dataset.name}-{subject.split.name}"
+    return f"{subject.dataset.name}-{subject.split.name.replace('/', '-')}"
 
 
 def _name(records: int) -> str:

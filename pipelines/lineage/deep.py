@@ -16,7 +16,7 @@ import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,13 +26,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .. import advice, statistics, tables
-from ..declarations import Dataset
+from ..declarations import Dataset, Split
 from ..errors import ArtefactError, ImagesetsError, StorageError
 from ..plan import Plan, Planned
 from ..products import Product, Subject
 from ..progress import Advance, silent
 from ..records import Batch
 from ..statistics.expectations import Finding
+from ..statistics.sums import FILE as SUMS
 from ..store import Artefact, Provenance, Store, hashing, layout, provenance, writing
 from ..tables import comparing
 from . import differences, status
@@ -77,16 +78,33 @@ def verify(
     subject = Subject(source, dataset, tuple(dataset.splits.values()))
     with _scratch(store) as scratch:
         work = _Work(store, scratch, plan.options, whole)
-        for split in subject.splits:
-            if any(split in one.subject.splits for one in there if one.subject):
-                _decode(work, replace(subject, splits=(split,)), advance)
-            # Otherwise its members may not even be those declared now.
-        for one in there:
-            if one.stage != "tables":
-                work.verdicts[one.path] = _compared(work, one)
+        of_parts = _by_part(there)
+        for piece in dataset.pieces:
+            mine = of_parts.pop(piece.name, [])
+            # Where nothing is made of it, its members may not even be those declared now.
+            if not mine and (piece.is_part or not any(_shows(one, piece) for one in there)):
+                continue
+            _decode(work, replace(subject, splits=(piece,)), advance)
+            if piece.is_part:  # one at a time: all of them may be more than the disk holds
+                _compare(work, mine)
+                work.forget(piece)
+        _compare(work, [one for one in there if not one.part])
     right = {path for path, verdict in work.verdicts.items() if verdict.is_whole}
     failing = status.failing(store, dataset, right, anew=True)
     return [*uncompared, *(_declared(work.verdicts[one.path], failing) for one in there)]
+
+
+def _by_part(there: Iterable[Planned]) -> dict[str, list[Planned]]:
+    """Return part of a split → what was made of it alone."""
+    found: dict[str, list[Planned]] = {}
+    for one in there:
+        if one.part and one.subject:
+            found.setdefault(one.subject.split.name, []).append(one)
+    return found
+
+
+def _shows(one: Planned, split: Split) -> bool:
+    return one.subject is not None and any(mine.name == split.name for mine in one.subject.splits)
 
 
 def of_catalogue(
@@ -129,6 +147,12 @@ class _Work:
     sums: dict[Path, statistics.Sums] = field(default_factory=dict)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
 
+    def forget(self, piece: Split) -> None:
+        """Remove the table of a part that was made again."""
+        again = self.tables.pop(piece.name)
+        del self.sums[again]
+        again.unlink()
+
     def known(self, path: str) -> Provenance:
         """Return the provenance of something whole."""
         found = provenance.latest(self.store, path)
@@ -140,7 +164,8 @@ class _Work:
 def _decode(work: _Work, subject: Subject, advance: Advance) -> None:
     """Make the table of a split again; hold the one there is, if whole, against the archives."""
     dataset, split = subject.dataset, subject.split
-    path, again = layout.table(dataset.name, split.name), work.scratch / f"{split.name}.parquet"
+    path = layout.table(dataset.name, split.name)
+    again = work.scratch / f"{split.name.replace('/', '-')}.parquet"
     sums = statistics.nothing(len(dataset.classes), dataset.image.shape)
     made = work.known(path) if path in work.whole else None
     level = tables.COMPRESSION_LEVEL
@@ -172,6 +197,13 @@ def _decode(work: _Work, subject: Subject, advance: Advance) -> None:
     work.verdicts[path] = _verdict(path, next(iter(wrong), None))
 
 
+def _compare(work: _Work, some: Iterable[Planned]) -> None:
+    """Hold what was made of tables against what it must be."""
+    for one in some:
+        if one.stage != "tables":
+            work.verdicts[one.path] = _compared(work, one)
+
+
 def _compared(work: _Work, planned: Planned) -> Verdict:
     """Hold statistics, an export or a description against what it must be, if that can be done."""
     try:
@@ -185,7 +217,7 @@ def _held(work: _Work, planned: Planned) -> Verdict:
     if verdict := _by_its_inputs(work, planned, made):
         return verdict
     if product is None:
-        return _verdict(planned.path, _wrong_statistics(work, made))
+        return _verdict(planned.path, _wrong_statistics(work, planned, made))
     can_repeat = product.reproducible == "everywhere" or (
         product.reproducible == "same libraries"
         and _same_libraries(made)
@@ -235,7 +267,7 @@ def _made_again(work: _Work, planned: Planned, product: Product, made: Provenanc
     if product.is_folder:
         goal.mkdir()
     splits = planned.subject.splits if planned.subject else ()
-    of_splits = {split.name: work.tables[split.name] for split in splits}
+    of_splits = {split.name: work.tables[split.name] for split in splits if not split.divided}
     try:
         inputs = planned.opened(work.store, made.inputs, of_splits)
         product.write(inputs, goal, product.chosen(work.options), silent)
@@ -275,17 +307,41 @@ def _one(batch: Batch, at: int) -> Batch:
     return Batch(batch.images[at : at + 1], batch.labels[at : at + 1], coarse)
 
 
-def _wrong_statistics(work: _Work, made: Provenance) -> str | None:
-    """Return what is wrong with statistics; those of the tables made again are right."""
-    parts = [statistics.rows(tables.info(table), sums) for table, sums in work.sums.items()]
-    expected = pa.concat_tables(parts)
-    if why := _difference(partial(_differing_statistics, work.store.local(made.path), expected)):
-        return why
+def _wrong_statistics(work: _Work, planned: Planned, made: Provenance) -> str | None:
+    """Return what is wrong with statistics; those of the tables made again are right.
+
+    Those of a split in parts are made again of the sums of its parts, which are compared by now.
+    """
     again = work.scratch / "statistics.parquet"
     artefact = Artefact(made.path, made.stage, made.code_version, made.parameters, made.inputs)
-    statistics.write(work.sums, again, known=work.sums, made_from=artefact)
+    subject = planned.subject
+    if subject and subject.dataset.is_in_parts:
+        here = {made_from.path for made_from in made.inputs}
+        statistics.write_of_parts(_sums(work, subject, here), again, made_from=artefact)
+        expected = pq.read_table(again)
+    else:
+        expected = _expected_statistics(work)
+        statistics.write(work.sums, again, known=work.sums, made_from=artefact)
+    if why := _difference(partial(_differing_statistics, work.store.local(made.path), expected)):
+        return why
     is_right = not _same_libraries(made) or hashing.sha256(again) == made.sha256
     return None if is_right else OTHER_BYTES
+
+
+def _sums(
+    work: _Work, subject: Subject, here: Collection[str]
+) -> Iterator[tuple[tables.Info, list[Path]]]:
+    """Yield what there is to know of each split, and the sums of those of its parts that count."""
+    for split in subject.splits:
+        paths = [layout.sums(subject.dataset.name, piece.name) for piece in split.pieces]
+        found = [work.store.local(path) / SUMS for path in paths if path in here]
+        if found:
+            yield tables.declared(subject.source, subject.dataset, split), found
+
+
+def _expected_statistics(work: _Work) -> pa.Table:
+    parts = [statistics.rows(tables.info(table), sums) for table, sums in work.sums.items()]
+    return pa.concat_tables(parts)
 
 
 def _differing_statistics(path: Path, expected: pa.Table) -> str | None:

@@ -103,7 +103,8 @@ class Way:
     def leads_over_tables(self) -> bool:
         """Whether what is traced was made from tables, not straight from archives."""
         planned = self.target.planned
-        return planned.product is None or not all(map(layout.is_archive, planned.needs))
+        needs_more = not all(map(layout.is_archive, planned.needs))
+        return planned.product is None or planned.is_of_whole or needs_more
 
     @property
     def needed_archives(self) -> list[str]:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pyarrow.parquet as pq
 
@@ -169,8 +169,8 @@ def _named(making: Making, found: Input) -> tuple[str, str]:
     scheme, colon, rest = found.path.partition(":")
     if rest.startswith("//"):
         url = urlsplit(without_secrets(found.path))
-        is_bucket = scheme not in ("http", "https")
-        name = url.path.removeprefix("/") if is_bucket else url.path
+        is_bucket = scheme not in ("http", "https")  # where a name is a key, as it is
+        name = unquote(url.path).removeprefix("/") if is_bucket else url.path
         return f"{scheme}://{url.netloc}", name
     if colon and scheme in ("apt", "npm"):
         return scheme, rest

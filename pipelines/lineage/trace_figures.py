@@ -6,7 +6,7 @@ Not here: computing the figures (`pipelines.statistics`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +24,7 @@ from ..errors import (
 )
 from ..records import Batch, Pixels
 from .hops import Facts, Found, Way, blamed, hop_of, number_of
-from .trace_whole import table_and_members, whole_file
+from .trace_whole import table_and_members, there, whole_file
 
 
 def figures(way: Way, row: str | None) -> Found:
@@ -44,15 +44,16 @@ def figures(way: Way, row: str | None) -> Found:
         found, problems = [], [f"not readable as Parquet: {error}"]
     split_rows = {split.name: [n for n in wanted if layout[n][0] is split] for split in splits}
     needed = [split for split in splits if split_rows[split.name]]
-    sources = way.archives(name for split in needed for name in split.archives)
+    pieces = {split.name: there(way, split) for split in needed}
+    names = [name for split in needed for piece in pieces[split.name] for name in piece.archives]
+    sources = way.archives(names)
     for split in needed:
-        table, *stored = table_and_members(way, split)
+        parts = {piece.name: table_and_members(way, piece) for piece in pieces[split.name]}
+        [*others, (table, *stored)] = parts.values()
         try:
-            if table.holds or not all(source.holds for source in sources):
-                batches = tables.batches(way.table(split).at(way.store))
-            else:
-                batches = tables.decoded(way.source, way.dataset, split, way.folder)
-            with contextlib.closing(batches):
+            holding = [part[0].holds for part in parts.values()]
+            from_tables = all(holding) or not all(source.holds for source in sources)
+            with contextlib.closing(_records(way, pieces[split.name], from_tables)) as batches:
                 rows, spans = _added_up(way, split, batches)
         except (TableError, MemberError, FormatError, IndexError) as error:
             problems.append(f"the records of {split.name} can't be added up again: {error}")
@@ -65,26 +66,43 @@ def figures(way: Way, row: str | None) -> Found:
                     hop = replace(hop, facts=_some_figures(found, number))
                     facts = {k: rows[at][k] for k in ("split", "label", "class", "records")}
                     image = _mean_image(way.dataset, rows[at])
-        hops += [table, *stored]
+        hops += [*(hop for part in others for hop in part), table, *stored]
     return facts, image, (blamed(hop, *problems), *hops, *sources)
 
 
-def _added_up(way: Way, split: Split, batches: Iterable[Batch]) -> tuple[list[Facts], list[Facts]]:
+def _records(way: Way, pieces: Iterable[Split], from_tables: bool) -> Generator[tuple[int, Batch]]:
+    """Yield the batches of a split, or its parts, each with the index of its first record."""
+    for piece in pieces:
+        if from_tables:
+            batches = tables.batches(way.table(piece).at(way.store))
+        else:
+            batches = tables.decoded(way.source, way.dataset, piece, way.folder)
+        index = piece.first
+        with contextlib.closing(batches):
+            for batch in batches:
+                yield index, batch
+                index += len(batch)
+
+
+def _added_up(
+    way: Way, split: Split, batches: Iterable[tuple[int, Batch]]
+) -> tuple[list[Facts], list[Facts]]:
     """Return the rows of a split's statistics, and of which records each of them tells."""
     dataset = way.dataset
-    shape, records = dataset.image.shape, 0
+    shape, first, last = dataset.image.shape, None, -1
     sums = statistics.nothing(len(dataset.classes), shape)
     spans: list[Facts] = [{} for _ in dataset.classes]
-    for batch in batches:
+    for index, batch in batches:
         statistics.add(sums, batch)
         for label in np.unique(batch.labels):
             [at] = np.nonzero(batch.labels == label)
-            spans[label].setdefault("first", records + int(at[0]))
-            spans[label]["last"] = records + int(at[-1])
-        records += len(batch)
+            spans[label].setdefault("first", index + int(at[0]))
+            spans[label]["last"] = index + int(at[-1])
+        first = index if first is None else first
+        last = index + len(batch) - 1
     about = tables.declared(way.source, dataset, split)
     rows = statistics.rows(about, sums).to_pylist()
-    spans.append({"first": 0, "last": records - 1})
+    spans.append({"first": first or 0, "last": last})
     return rows, [{"records": r["records"]} | span for r, span in zip(rows, spans, strict=True)]
 
 

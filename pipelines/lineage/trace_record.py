@@ -25,8 +25,10 @@ from ..errors import (
 )
 from ..products import Subject
 from ..records import Batch, ByteStream, Members, Place, label_type
+from ..store import layout
 from . import differences
 from .hops import Facts, Found, Hop, Way, blamed, hop_of, number_of
+from .targets import Target
 from .trace_whole import member_hop, mistaken
 
 
@@ -43,6 +45,8 @@ def record(way: Way, row: str) -> Found:
     """Trace one record of a split: `INDEX`, or `SPLIT/INDEX` where an artefact holds several."""
     dataset, (split, text) = way.dataset, _split_of(way, row)
     index = number_of(text, f"{dataset.name}/{split.name} has records", split.records)
+    if split.divided:
+        return _in_part(way, split, index)
     one = _Record(way, split, index)
     exported = [_exported(one)] if way.target.planned.product else []
     rows = [_row(one)] if way.leads_over_tables else []
@@ -53,19 +57,39 @@ def record(way: Way, row: str) -> Found:
         order.insert(0, whole)
     found = next((record for record in order if record is not None), None)
     hops = (_held(copy, found) for copy in [*exported, *rows, *parts])
-    facts = {"split": split.name, "index": index}
+    facts = {"split": split.split, "index": split.first + index}
+    if split.is_part:
+        facts["part"] = split.key
     if found is None:
         return facts, None, (*hops, *sources)
     return facts | _meaning(dataset, found), found.images[0], (*hops, *sources)
 
 
+def _in_part(way: Way, split: Split, index: int) -> Found:
+    """Trace a record of a split that comes in parts: it stands in the table of one of them."""
+    part = next(one for one in split.divided if one.first <= index < one.first + one.records)
+    table = Target(way.plan.artefacts[layout.table(way.dataset.name, part.name)])
+    return record(replace(way, target=table, splits=(part,)), str(index - part.first))
+
+
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """Which record is traced."""
+    """Which record is traced.
+
+    index: of its row in the table; of a part of a split, counted from the part's first record.
+    """
 
     way: Way
     split: Split
     index: int
+
+    @property
+    def whole(self) -> tuple[Split, int]:
+        """The split whose members hold it, and its index among their records."""
+        split = self.split
+        if split.is_part and self.way.dataset.splits[split.whole].parts != "members":
+            return self.way.dataset.splits[split.whole], split.skip + self.index
+        return split, self.index
 
 
 def _split_of(way: Way, row: str) -> tuple[Split, str]:
@@ -139,7 +163,7 @@ def _row(one: _Record) -> _Copy:
         return _Copy(blamed(hop, str(error)))
     except (LookupError, TypeError, ValueError, pa.ArrowException) as error:
         return _Copy(blamed(hop, f"damaged ({type(error).__name__}: {error})"))
-    expected = {"index": index} | _meaning(way.dataset, record)
+    expected = {"index": one.split.first + index} | _meaning(way.dataset, record)
     problems = [
         f"{name}: expected {wanted!r}, found {columns.get(name)!r}"
         for name, wanted in expected.items()
@@ -150,7 +174,7 @@ def _row(one: _Record) -> _Copy:
 
 def _stored(one: _Record) -> tuple[list[_Copy], Batch | None, list[str]]:
     """Read a record in its members: the parts, the record if they are all there, the archives."""
-    way, split, dataset = one.way, one.split, one.way.dataset
+    way, (split, index), dataset = one.way, one.whole, one.way.dataset
     form = formats.named(dataset.format)
     asked: list[Member] = []
     try:
@@ -161,7 +185,7 @@ def _stored(one: _Record) -> tuple[list[_Copy], Batch | None, list[str]]:
                 return open_member(member)
 
             known = Members(asking, partial(members.size_bytes, asking))
-            places = form.locate(dataset, split, one.index, known)
+            places = form.locate(dataset, split, index, known)
     except (MemberError, FormatError) as error:  # where the record begins can't be told
         roles = {member: role for role, part in split.members.items() for member in part}
         guilty = asked[-1] if asked else next(iter(roles))

@@ -25,13 +25,28 @@ def whole(way: Way) -> Found:
     """Trace a table, an export or a description as a whole."""
     is_table = way.target.planned.stage == "tables"
     made = [] if is_table else [whole_file(way.plan, way.store, way.target)]
-    tables = [hop for split in way.splits for hop in table_and_members(way, split)]
-    names = [name for split in way.splits for name in split.archives]
+    pieces = [piece for split in way.splits for piece in there(way, split)]
+    tables = [hop for piece in pieces for hop in table_and_members(way, piece)]
+    names = [name for piece in pieces for name in piece.archives]
     sources = way.archives([*names, *way.needed_archives])
-    facts: Facts = {"records": sum(split.records for split in way.splits)}
+    facts: Facts = {"records": sum(piece.records for piece in pieces)}
     if len(way.splits) == 1:
         facts = {"split": way.splits[0].name} | facts
     return facts, None, (*made, *tables, *sources)
+
+
+def there(way: Way, split: Split) -> list[Split]:
+    """Return the parts of a split that what is traced was made from; of one in one, itself."""
+    known = provenance.latest(way.store, way.target.planned.path)
+    if known is None or not split.divided:
+        return list(split.pieces)
+    paths = {made_from.path for made_from in known.inputs}
+
+    def is_in(piece: Split) -> bool:
+        name = way.dataset.name
+        return bool(paths & {layout.table(name, piece.name), layout.sums(name, piece.name)})
+
+    return [piece for piece in split.divided if is_in(piece)]
 
 
 def table_and_members(way: Way, split: Split) -> list[Hop]:

@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from .. import tables
+from ..errors import ArtefactError
 from ..products import Choices, Inputs, Product, Subject
 from ..progress import Advance
 from ..reading import parts
@@ -20,6 +21,7 @@ def write(inputs: Inputs, goal: Path, _chosen: Choices, _advance: Advance) -> Fa
     """Write the manifest of the parts that are here.
 
     Raises:
+        ArtefactError: none is.
         StorageError: it can't be written.
     """
     subject = inputs.subject
@@ -37,6 +39,8 @@ def write(inputs: Inputs, goal: Path, _chosen: Choices, _advance: Advance) -> Fa
                 "sha256": known.sha256,
             }
             found.append(part)
+    if not found:
+        raise ArtefactError(parts.none_of(subject.dataset.name))
     about = _about(subject) | {"parts_declared": len(subject.split.divided), "parts": found}
     text = json.dumps({"format": parts.FORMAT, **about}, indent=1, ensure_ascii=False)
     with writing.storage_errors(goal):

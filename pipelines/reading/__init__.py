@@ -14,7 +14,7 @@ from .opening import (
     opened,
     types,
 )
-from .parts import Whole, info, whole
+from .parts import Whole, info, is_whole, whole
 from .rows import batches, labels, numbers, read, to_arrow
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "batch_records",
     "batches",
     "info",
+    "is_whole",
     "labels",
     "numbers",
     "opened",

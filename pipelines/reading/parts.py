@@ -25,12 +25,13 @@ FORMAT = "imagesets-parts/1"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part that is here: its table, and which records of the split that has."""
+    """One part that is here: its table, as it was listed, and which records of the split it has."""
 
     path: Path
     key: str
     first: int
     records: int
+    size_bytes: int
     sha256: str
 
     @property
@@ -81,6 +82,11 @@ class Whole:
         return found
 
 
+def none_of(dataset: str) -> str:
+    """Return what to say where a whole is asked for, and none of its parts is here."""
+    return f"None of the parts of {dataset} is here. Build some of them first."
+
+
 def is_whole(path: Path) -> bool:
     """Return whether a path is that of a split in parts: of its manifest, or its parts' folder."""
     return path.suffix == ".json" or (path.suffix != ".parquet" and path.is_dir())
@@ -99,6 +105,8 @@ def whole(path: Path) -> Whole:
             raise ValueError(f"expected format {FORMAT}, found {said['format']!r:.40}")
         about = _about(said)
         parts = tuple(_part(path.parent, part) for part in said["parts"])
+        if not parts:
+            raise ValueError("it lists none")
         ends = [0, *(part.stop for part in parts)]
         if any(part.first < end for part, end in zip(parts, ends, strict=False)):
             raise ValueError("its parts overlap")
@@ -130,12 +138,13 @@ def opened(whole: Whole, part: Part) -> opening.Opened:
     """
     table = opening.opened(part.path)
     about = table.about
-    expected = (whole.about.dataset, whole.about.shape, part.first, part.records)
-    found = (about.dataset, about.shape, about.first, about.records)
+    about_it = "(dataset, shape, first index, records, bytes)"
+    expected = (whole.about.dataset, whole.about.shape, part.first, part.records, part.size_bytes)
+    found = (about.dataset, about.shape, about.first, about.records, table.source.size())
     if found != expected:
         raise TableError(
-            f"{part.path} is not the part that {whole.path} lists: expected (dataset, shape, first "
-            f"index, records) {expected}, found {found}. {TABLE_AGAIN}"
+            f"{part.path} is not the part that {whole.path} lists: expected {about_it} {expected}, "
+            f"found {found}. {TABLE_AGAIN}"
         )
     return table
 
@@ -159,5 +168,6 @@ def _part(folder: Path, said: dict[str, Any]) -> Part:
         str(said["key"]),
         int(said["first"]),
         int(said["records"]),
+        int(said["bytes"]),
         str(said["sha256"]),
     )

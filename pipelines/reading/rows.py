@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from ..advice import TABLE_AGAIN
 from ..errors import TableError
-from ..records import Batch, Labels, Pixels, label_type
+from ..records import Batch, Labels, Pixels
 from ..threads import WORKERS, prefetched, side_by_side
 from . import pages, parts
 from .opening import Group, Info, Opened, batch_records, opened, types
@@ -37,11 +37,17 @@ def read(path: Path, start: int = 0, stop: int | None = None) -> Batch:
     Raises:
         TableError: no table of ours, or it has no such rows.
     """
-    if parts.is_whole(path):
-        return _read_of_parts(path, start, stop)
-    table = opened(path)
-    start, stop = _range(table.about, start, stop)
-    return _read(table, start, stop, _room((stop - start, *table.about.shape)))
+    about, start, stop, tables = _tables(path, start, stop)
+    images = _room((stop - start, *about.shape))
+    found, at = list[Batch](), 0
+    for table, low, high in tables:
+        found.append(_read(table, low, high, images[at : at + high - low]))
+        at += high - low
+    if len(found) == 1:
+        return found[0]
+    coarse = [part.coarse_labels for part in found if part.coarse_labels is not None]
+    labels = np.concatenate([part.labels for part in found])
+    return Batch(images, labels, np.concatenate(coarse) if coarse else None)
 
 
 def _read(table: Opened, start: int, stop: int, images: Pixels) -> Batch:
@@ -64,36 +70,19 @@ def _read(table: Opened, start: int, stop: int, images: Pixels) -> Batch:
     return Batch(images, *labels)
 
 
-def _read_of_parts(path: Path, start: int, stop: int | None) -> Batch:
-    whole = parts.whole(path)
-    start, stop = _range(whole.about, start, stop)
-    images, labels, at = _room((stop - start, *whole.about.shape)), list[list[Labels]](), 0
-    for part, low, high in whole.between(start, stop):
-        found = _read(parts.opened(whole, part), low, high, images[at : at + high - low])
-        labels.append([one for one in (found.labels, found.coarse_labels) if one is not None])
-        at += high - low
-    if not labels:
-        kinds = (label_type(len(one)) for one in (whole.about.classes, whole.about.coarse_classes))
-        wanted = len(_label_columns(whole.about))
-        return Batch(images, *[np.empty(0, kind) for kind in kinds][:wanted])
-    return Batch(images, *map(np.concatenate, zip(*labels, strict=True)))
-
-
 def labels(path: Path) -> dict[str, Labels]:
     """Read the labels of all records without their pixels: `label`, `coarse_label` if there is one.
 
     Raises:
         TableError: no table of ours.
     """
-    if parts.is_whole(path):
-        whole = parts.whole(path)
-        found = [labels(part.path) for part, _, _ in whole.between(0, whole.about.records)]
-        return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
-    table = opened(path)
-    start, stop = _range(table.about, 0, None)
-    names = _label_columns(table.about)
-    rows = _rows(table, _groups(table, start, stop), start, stop, names)
-    return {name: numbers(rows[name]) for name in names}
+    about, _, _, tables = _tables(path, 0, None)
+    names = _label_columns(about)
+    found = [
+        _rows(table, _groups(table, start, stop), start, stop, names)
+        for table, start, stop in tables
+    ]
+    return {name: np.concatenate([numbers(rows[name]) for rows in found]) for name in names}
 
 
 def numbers(column: pa.ChunkedArray) -> npt.NDArray[Any]:
@@ -117,15 +106,7 @@ def batches(path: Path, start: int = 0, stop: int | None = None) -> Generator[Ba
     Raises:
         TableError: no table of ours, or it has no such rows.
     """
-    if not parts.is_whole(path):
-        table = opened(path)
-        start, stop = _range(table.about, start, stop)
-        yield from prefetched(_batches(table, _groups(table, start, stop), start, stop))
-        return
-    whole = parts.whole(path)
-    start, stop = _range(whole.about, start, stop)
-    for part, low, high in whole.between(start, stop):
-        table = parts.opened(whole, part)
+    for table, low, high in _tables(path, start, stop)[-1]:
         yield from prefetched(_batches(table, _groups(table, low, high), low, high))
 
 
@@ -138,13 +119,13 @@ def to_arrow(path: Path, start: int = 0, stop: int | None = None) -> pa.Table:
     Raises:
         TableError: no table of ours, or it has no such rows.
     """
-    if parts.is_whole(path):
-        whole = parts.whole(path)
-        start, stop = _range(whole.about, start, stop)
-        found = [to_arrow(part.path, low, high) for part, low, high in whole.between(start, stop)]
-        return pa.concat_tables(found) if found else to_arrow(whole.parts[0].path, 0, 0)
-    table = opened(path)
-    start, stop = _range(table.about, start, stop)
+    found = [_to_arrow(*one) for one in _tables(path, start, stop)[-1]]
+    if len(found) == 1:
+        return found[0]
+    return pa.concat_tables([rows.replace_schema_metadata(None) for rows in found])
+
+
+def _to_arrow(table: Opened, start: int, stop: int) -> pa.Table:
     rows = _rows(table, _groups(table, start, stop), start, stop)
     tensor, width = pa.fixed_shape_tensor(pa.uint8(), table.about.shape), table.about.record_bytes
     images = pa.chunked_array(
@@ -152,6 +133,29 @@ def to_arrow(path: Path, start: int = 0, stop: int | None = None) -> pa.Table:
     )
     at = rows.schema.get_field_index("pixels")
     return rows.set_column(at, pa.field("image", tensor, nullable=False), images)
+
+
+def _tables(
+    path: Path, start: int, stop: int | None
+) -> tuple[Info, int, int, Iterator[tuple[Opened, int, int]]]:
+    """Return what there is to know of a split, and the tables that hold some of its records.
+
+    Returns:
+        about, start, stop; and of each table that is opened, which of its rows are wanted: of one
+        at least, be it none of them.
+
+    Raises:
+        TableError: no table of ours, or it has no such rows.
+    """
+    if not parts.is_whole(path):
+        table = opened(path)
+        start, stop = _range(table.about, start, stop)
+        return table.about, start, stop, iter([(table, start, stop)])
+    whole = parts.whole(path)
+    start, stop = _range(whole.about, start, stop)
+    wanted = whole.between(start, stop) or [(part, 0, 0) for part in whole.parts[:1]]
+    tables = ((parts.opened(whole, part), low, high) for part, low, high in wanted)
+    return whole.about, start, stop, tables
 
 
 def _range(about: Info, start: int, stop: int | None) -> tuple[int, int]:

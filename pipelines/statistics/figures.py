@@ -22,8 +22,9 @@ import pyarrow.parquet as pq
 
 from .. import tables
 from ..declarations import Dataset, Source
-from ..errors import TableError
+from ..errors import ArtefactError, TableError
 from ..progress import Advance, silent
+from ..reading import parts
 from ..records import Pixels, label_type
 from ..store import Artefact, Input, layout, writing
 from .sums import Counters, Sums, load, summarise
@@ -100,13 +101,13 @@ def write(
         TableError: a path holds no table of ours.
         StorageError: `goal` can't be written.
     """
-    parts = []
+    found = []
     for path in paths:
         about = tables.info(path)
         if path in known:
             advance(about.records)
-        parts.append(rows(about, known[path] if path in known else summarise(path, advance)))
-    return _write(pa.concat_tables(parts), goal, made_from)
+        found.append(rows(about, known[path] if path in known else summarise(path, advance)))
+    return _write(pa.concat_tables(found), goal, made_from)
 
 
 def write_of_parts(
@@ -125,7 +126,7 @@ def write_of_parts(
         made_from: as of `write`.
 
     Raises:
-        ArtefactError: a file holds no sums of ours.
+        ArtefactError: a file holds no sums of ours, or there is none.
         StorageError: `goal` can't be written.
     """
     found = []
@@ -133,6 +134,8 @@ def write_of_parts(
         total = load(paths, len(about.classes), about.shape)
         advance(int(total.records.sum()))
         found.append(rows(about, total))
+    if not found:
+        raise ArtefactError(parts.none_of("this dataset"))
     return _write(pa.concat_tables(found), goal, made_from)
 
 

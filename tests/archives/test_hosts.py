@@ -20,9 +20,9 @@ from pipelines.archives.hosts import CONNECTIONS
 from pipelines.errors import ArchiveUnavailable
 from tests.archives.test_resuming import ARCHIVE, DATA, HASTE, obtain
 from tests.servers import Handler, good, serving, status
-from tests.waiting import within
+from tests.waiting import until, within
 
-PATIENT = replace(HASTE, read_s=60)
+PATIENT = replace(HASTE, read_s=within(60))
 Start = Callable[..., BaseProcess]
 
 
@@ -58,9 +58,9 @@ class Counting:
             self.most = max(self.most, self.open)
             self._lock.notify_all()
         self.goes_on.wait(within(30))
-        good()(handler, data)
-        with self._lock:
+        with self._lock:  # before the client can know, and another one come in its place
             self.open -= 1
+        good()(handler, data)
 
     def wait_for(self, count: int) -> None:
         with self._lock:
@@ -92,21 +92,25 @@ def test_one_who_waits_for_a_host_says_so_once_and_a_killed_process_blocks_nobod
         killed = [start(server.url, f"killed {number}") for number in range(CONNECTIONS)]
         counting.wait_for(CONNECTIONS)
 
+        def waits() -> list[str]:
+            return [text for text in caplog.messages if text.startswith("waiting")]
+
         def kill() -> None:
+            until(waits)
+            time.sleep(3 * hosts.POLL_S)  # in which it might say so again
             for process in killed:
                 os.kill(process.pid or 0, signal.SIGKILL)
 
-        timer = threading.Timer(1, kill)
-        timer.start()
+        killing = threading.Thread(target=kill)
+        killing.start()
         obtain(tmp_path / "file.gz", server.url)
         counting.goes_on.set()
-        timer.join()
+        killing.join()
         for process in killed:
             process.join(within(30))
         host = server.url.split("/")[2]
 
-    waits = [text for text in caplog.messages if text.startswith("waiting")]
-    assert waits == [f"waiting for {host}: 2 connections of other processes are open"]
+    assert waits() == [f"waiting for {host}: 2 connections of other processes are open"]
 
 
 def test_a_host_that_told_one_process_to_wait_is_left_alone_by_all(

@@ -33,10 +33,11 @@ from tests.servers import (
     serving,
     status,
 )
+from tests.waiting import within
 
 DATA = bytes(range(256)) * 100
 ARCHIVE = Archive(name="file.gz", size_bytes=len(DATA), md5="0" * 32, sha256="0" * 64)
-HASTE = Patience(connect_s=2, read_s=0.5)
+HASTE = Patience(connect_s=within(2), read_s=within(0.5))
 DATED = "Tue, 01 Aug 2017 00:00:00 GMT"
 
 
@@ -66,7 +67,7 @@ def test_a_look_asks_for_the_head_alone_and_says_who_asks() -> None:
     assert (found.status, found.size_bytes, found.etag) == ("alive", len(DATA), '"v7"')
     assert found.version == f'bytes {len(DATA)}, etag "v7"'
     assert found.problem is None
-    assert 0 < found.seconds < 5
+    assert 0 < found.seconds < within(5)
 
 
 def test_the_date_of_a_file_is_part_of_its_version() -> None:
@@ -148,7 +149,7 @@ def test_a_server_that_does_not_answer_costs_its_own_patience_and_not_once_per_f
     release = threading.Event()
 
     def silent(_handler: Handler, _data: bytes) -> None:
-        release.wait(20)
+        release.wait(within(20))
 
     with serving(DATA, silent) as server:
         start = time.perf_counter()
@@ -169,7 +170,7 @@ def test_at_most_two_looks_at_a_time_go_to_one_host_and_hosts_are_looked_at_side
         with lock:
             under_way[0] += 1
             most[0] = max(most[0], under_way[0])
-        both.wait(10)  # the second look comes while the first is under way, or this breaks
+        both.wait(within(10))  # the second look comes while the first is under way, or this breaks
         with lock:
             under_way[0] -= 1
         good()(handler, data)

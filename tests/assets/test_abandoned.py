@@ -256,6 +256,7 @@ def test_a_daemon_that_is_killed_comes_back_and_so_does_a_code_server_whose_runs
 ) -> None:
     ui, project, log = revived.ui, revived.project, revived.log
     until(lambda: _members(ui, "dagster._daemon run"))
+    until(lambda: "was closed: its process is gone" in log.read_text())
     closed_before = log.read_text().count("was closed: its process is gone")
     project.build("tiny_letters")
     shutil.rmtree(project.data / "archives")

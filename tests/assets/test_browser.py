@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -23,8 +22,9 @@ from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 
 from assets.settings import ROOT
 from tests.assets.project import Project, environment
+from tests.assets.ui import free_port
 from tests.browsing import QUIET, SCREENSHOTS, installed
-from tests.waiting import within
+from tests.waiting import until, within
 
 PATIENCE_S = within(60)
 
@@ -83,9 +83,7 @@ def ui(
     numbers = [int(number) for number in counts.partition("[")[2].rstrip("]").split(",")]
     wrong = [numbers[0] + 1, numbers[1] - 1, *numbers[2:]]
     project.redeclare("tiny_letters", counts, f"counts = {wrong}")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     variables = {
         "IMAGESETS_DATA": str(project.data),
         "IMAGESETS_CATALOGUE": str(project.publisher.catalogue),
@@ -147,11 +145,13 @@ def test_a_table_shows_its_columns_examples_at_once_and_more_on_a_click(ui: Ui) 
     expect(ui.page.get_by_text("fixed_size_binary[12]")).to_be_visible()
     strip = ui.page.locator("img[src^='data:image/svg']").first
     expect(strip).to_be_visible()
+    expect(strip).to_have_js_property("complete", True)
     assert strip.evaluate("image => image.naturalHeight") >= 30
     ui.keep("table")
     ui.page.get_by_text("[Show Markdown]").first.click()
     image = ui.page.locator("img[src^='data:image/png']").first
     expect(image).to_be_visible()
+    expect(image).to_have_js_property("complete", True)
     width, height = image.evaluate("image => [image.naturalWidth, image.naturalHeight]")
     assert width > 100
     assert height > 50
@@ -163,6 +163,7 @@ def test_statistics_show_the_classes_and_a_chart(ui: Ui) -> None:
     expect(ui.page.get_by_text("category", exact=True).first).to_be_visible()
     chart = ui.page.locator("img[src^='data:image/svg']").first
     expect(chart).to_be_visible()
+    expect(chart).to_have_js_property("complete", True)
     assert chart.evaluate("image => image.naturalWidth") > 100
     means = ui.page.get_by_alt_text("mean image of each class, in train and test").first
     expect(means).to_be_visible()
@@ -189,7 +190,7 @@ def test_what_an_asset_tells_is_not_cut_off_on_a_small_screen(
             "part.getBoundingClientRect().right > "
             "part.closest('table').parentElement.getBoundingClientRect().right"
         )
-        assert [parts.nth(at).evaluate(cut) for at in range(2)] == [False, False]
+        until(lambda: not any(parts.nth(at).evaluate(cut) for at in range(2)))
         expect(ui.page.get_by_text("made because")).to_be_visible()
         if asset == "train_csv":
             expect(ui.page.get_by_text("csv_header")).to_be_visible()
@@ -212,7 +213,7 @@ def test_the_overview_stands_on_a_small_screen_and_archives_have_no_check_unansw
         expect(cells).to_have_count(6)
         right = "cell => cell.getBoundingClientRect().right"
         panel = "cell => cell.closest('table').parentElement.getBoundingClientRect().right"
-        assert cells.last.evaluate(right) <= cells.last.evaluate(panel)
+        until(lambda: cells.last.evaluate(right) <= cells.last.evaluate(panel))
         expect(ui.page.get_by_text("Fails if more than 9 days").first).to_be_visible()
         ui.keep(f"overview-{theme}")
         ui.open("/assets/tiny_digits/archives?view=checks")

@@ -72,6 +72,7 @@ def test_a_page_breaks_no_rule_of_accessibility_and_asks_nobody_else(
 def test_what_stands_beside_a_card_hides_nothing_of_it(browser: Browser, served: str) -> None:
     for width in (1440, 1600, 1920, 1200, 390):
         page = browser.new_page(viewport={"width": width, "height": 900})
+        page.set_default_timeout(1000 * within(30))
         page.goto(f"{served}{PAGES['card']}")
         card, aside = page.locator("main").bounding_box(), page.locator("aside").bounding_box()
         assert card is not None

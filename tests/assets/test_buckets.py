@@ -28,6 +28,7 @@ from tests import builders, object_stores
 from tests.assets import records
 from tests.assets.conftest import Command
 from tests.assets.project import DATASETS, Project
+from tests.waiting import until
 
 ADDRESS = "s3://bucket/team"
 SECRET = object_stores.KEYS["AWS_SECRET_ACCESS_KEY"]
@@ -309,9 +310,11 @@ def test_writers_of_two_versions_that_are_killed_again_and_again_never_contradic
     path, looks, chance = "tables/digits/train.parquet", 0, random.Random(0)
     writers = [start() for _ in range(4)]
     try:
+        until(lambda: _look(store, objects, path))
         for _ in range(12):
-            until = time.monotonic() + chance.uniform(0.02, 0.4)
-            while time.monotonic() < until:
+            end = time.monotonic() + chance.uniform(0.02, 0.4)
+            looks += _look(store, objects, path)
+            while time.monotonic() < end:
                 looks += _look(store, objects, path)
             victim = writers.pop(chance.randrange(4))
             victim.send_signal(signal.SIGKILL)

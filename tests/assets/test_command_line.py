@@ -24,7 +24,7 @@ from tests import builders
 from tests.assets.conftest import Command, Start
 from tests.assets.project import Project, environment, made, serving, states
 from tests.contributing import COMMAND
-from tests.waiting import within
+from tests.waiting import until, within
 
 COMMANDS = [module.__name__.rpartition(".")[2].replace("_", "-") for module in declared()]
 
@@ -400,6 +400,7 @@ def test_ctrl_c_ends_a_build_in_the_middle_and_nothing_is_half_made(
     with serving(project.publisher.mirror, stall=True) as server:
         process = forked("build", "tiny_digits", *project.options, "--mirror", server.url)
         assert server.stalled.wait(within(30)), "nothing was fetched"
+        until(lambda: any(path.stat().st_size for path in project.data.rglob(".*.partial")))
         process.send_signal(signal.SIGINT)
         done = process.communicate(timeout=20)
     out, err = done.stdout, done.stderr

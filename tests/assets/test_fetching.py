@@ -291,7 +291,7 @@ def test_archives_of_a_source_come_in_parallel_with_a_progress_each(
     two_at_once = threading.Barrier(2)
 
     def in_pairs(handler: Handler, data: bytes) -> None:
-        two_at_once.wait(30)
+        two_at_once.wait(within(30))
         servers.folder(publisher.mirror)(handler, data)
 
     display = Recorder()

@@ -20,6 +20,7 @@ from pipelines.statistics import expectations
 from pipelines.store import Folder, hashing
 from tests.assets.conftest import Command
 from tests.assets.project import Project, environment, made
+from tests.waiting import within
 
 pytestmark = pytest.mark.sources("tiny_digits")
 
@@ -62,7 +63,7 @@ def test_where_nothing_is_to_do_neither_dagster_nor_polars_is_loaded(
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=within(60),
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -94,7 +94,7 @@ def test_a_webhook_that_does_not_answer_is_given_up(
     monkeypatch.setattr(notifications, "TIMEOUT_S", 0.2)
     release = threading.Event()
     with serving(b"", lambda _handler, _data: None) as silent:
-        silent.RequestHandlerClass.do_POST = lambda _self: release.wait(10)  # type: ignore[attr-defined]
+        silent.RequestHandlerClass.do_POST = lambda _self: release.wait(60)  # type: ignore[attr-defined]
         try:
             assert not notifications.post(silent.url, "the text", {})
         finally:

@@ -20,11 +20,14 @@ import os, pathlib, signal, subprocess, sys, time
 name, folder, kind = sys.argv[1:]
 if kind == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(120)"])
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 path = pathlib.Path(folder, name)
 path.with_suffix(".new").write_text(f"{os.getpid()} {child.pid}")
 path.with_suffix(".new").rename(path)
-time.sleep(1 if kind == "short" else 120)
+while kind == "short" and not path.with_suffix(".ends").exists():
+    time.sleep(0.01)
+if kind != "short":
+    time.sleep(600)
 """
 PARENT = """
 import sys
@@ -82,6 +85,8 @@ def test_told_to_stop_all_end(tmp_path: Path, number: signal.Signals) -> None:
 
 def test_when_the_first_ends_all_end(tmp_path: Path) -> None:
     family = Family(tmp_path, "short", "long")
+
+    (tmp_path / "0.ends").touch()
 
     assert family.process.communicate(timeout=within(30))[0] == "0 ended\n"
     assert family.none_left()

@@ -15,6 +15,7 @@ from assets.settings import ROOT
 from tests.assets.conftest import Command, Said
 from tests.assets.project import Project, Site, environment
 from tests.assets.test_verify import ARCHIVE, CSV, TABLE, _other_kind, flip, rerecord
+from tests.waiting import within
 
 DATASETS = ["tiny_colours", "tiny_digits", "tiny_letters"]
 
@@ -107,7 +108,7 @@ def test_it_needs_no_dagster_nor_polars(built: Project) -> None:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=within(60),
         check=False,
     )
     assert done.returncode == 0, done.stderr

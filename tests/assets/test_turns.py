@@ -110,7 +110,7 @@ def test_a_build_waits_for_its_turn_and_makes_nothing_twice(
 def test_one_who_was_killed_blocks_nobody(project: Project, forked: Start) -> None:
     with serving(project.publisher.mirror, stall=True) as stalled:
         killed = forked("fetch", "tiny_letters", *project.options, "--mirror", stalled.url)
-        assert stalled.stalled.wait(60)
+        assert stalled.stalled.wait(within(60))
         waiting = forked("build", "tiny_letters", *project.options, *project.mirror)
         until(lambda: "waiting for tiny_letters: a build, process " in _stderr(waiting))
         killed.send_signal(signal.SIGKILL)

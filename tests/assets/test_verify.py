@@ -36,6 +36,7 @@ from pipelines.stages import DEFAULT
 from pipelines.store import layout
 from tests.assets.conftest import Command
 from tests.assets.project import Project, environment, moved, of_all
+from tests.waiting import within
 
 pytestmark = pytest.mark.sources("tiny_digits")
 
@@ -835,7 +836,7 @@ def test_where_there_are_no_records_of_dagster_it_is_not_loaded_and_none_are_mad
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=within(60),
         check=False,
     )
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "False"), done.stderr

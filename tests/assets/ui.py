@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import socket
 import subprocess
 import sys
@@ -110,10 +111,15 @@ def served(command: Sequence[str], port: int, cwd: Path, **variables: str) -> It
 
 
 def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-    return port
+    """A port that nobody listens at, nor takes meanwhile.
+
+    Systems give ports from 32768 on to whoever asks for any, and to every connection.
+    """
+    while True:
+        port = random.SystemRandom().randrange(10_000, 32_768)
+        with socket.socket() as found, contextlib.suppress(OSError):
+            found.bind(("127.0.0.1", port))
+            return port
 
 
 def without_daemon(port: int) -> list[str]:

@@ -31,7 +31,7 @@ from pipelines.store import hashing
 from tests import builders
 from tests.builders import Array
 from tests.descriptions.showing import published
-from tests.waiting import until
+from tests.waiting import until, within
 
 FIRST = {"tier": "first"}
 QUICK = (
@@ -327,7 +327,7 @@ def test_a_build_that_is_killed_in_the_middle_leaves_no_process(
             scratch = tmp_path / "goal/scratch"
             until(lambda: all(map(has_read(scratch), processes_of(tmp_path))))
             build.send_signal(number)
-            assert build.wait(60) != 0
+            assert build.wait(within(60)) != 0
             until(lambda: not processes_of(tmp_path))
         finally:
             build.kill()

@@ -18,6 +18,7 @@ from tests import browsing
 from tests.browsing import SCREENSHOTS, Theme
 from tests.builders import Array
 from tests.descriptions.showing import published
+from tests.waiting import within
 
 LONG = "Vehicles over 3.5 metric tons prohibited, number"
 DATASETS = {
@@ -81,6 +82,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     with browser.new_context() as context:
+        context.set_default_timeout(1000 * within(30))
         yield context.new_page()
 
 

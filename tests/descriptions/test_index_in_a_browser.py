@@ -15,6 +15,7 @@ from tests import browsing
 from tests.browsing import SCREENSHOTS, Theme
 from tests.builders import Array
 from tests.descriptions.catalogues import Shown, catalogue, ran
+from tests.waiting import within
 
 WIDTHS = (1440, 768, 390)
 ROWS = {
@@ -92,6 +93,7 @@ def context(browser: Browser, width: int, theme: Theme) -> Iterator[BrowserConte
 
 @pytest.fixture
 def page(context: BrowserContext) -> Page:
+    context.set_default_timeout(1000 * within(30))
     return context.new_page()
 
 
@@ -155,7 +157,7 @@ def test_a_link_leads_to_the_page_that_was_made_and_the_best_is_starred(
     ]
     assert "★" in best.first.evaluate("one => getComputedStyle(one, '::before').content")
     page.get_by_role("link", name="All records of test of A dataset of 10 digits").click()
-    assert page.url == (pages["all"].parent / "digits/test_records/index.html").as_uri()
+    page.wait_for_url((pages["all"].parent / "digits/test_records/index.html").as_uri())
 
 
 @pytest.mark.slow

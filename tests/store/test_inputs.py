@@ -28,6 +28,7 @@ from pipelines.store import (
     state,
     writing,
 )
+from tests.waiting import within
 
 TABLE, CSV, COPY = "tables/digits/train.parquet", "exports/digits/train.csv", "exports/digits/copy"
 
@@ -192,11 +193,11 @@ def test_whoever_interrupts_a_build_does_not_wait_for_hashes(data: Path) -> None
     def interrupt(_: Path) -> dict[str, Any]:
         raise KeyboardInterrupt
 
-    os.truncate(data / "archives/digits/a.gz", 1 << 36)  # a hole of 64 GiB: minutes to hash
+    os.truncate(data / "archives/digits/a.gz", 1 << 39)  # a hole of 512 GiB: minutes to hash
     begun = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         making.make(Folder(data), replace(THE_TABLE, code_version="2"), interrupt)
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < within(20)
 
 
 # --- doubt ----------------------------------------------------------------------------------------
@@ -317,7 +318,7 @@ def test_doubt_waits_for_a_build_under_way_and_spares_what_that_made(data: Path)
         makers: list[Future[Any]] = []
         wanted = replace(THE_CSV, code_version="2", inputs=OTHER.inputs)
         making.make(Folder(data), wanted, build)
-        makers[0].result(10)
+        makers[0].result(within(10))
     assert state.decide(Folder(data), wanted).is_up_to_date
 
 
@@ -338,7 +339,7 @@ def test_distrust_beside_builds_makes_none_of_them_fail(data: Path) -> None:
                 assert known.parameters == {"number": number}
         finally:
             over.set()
-        doubting.result(60)
+        doubting.result(within(60))
     making.make(Folder(data), THE_TABLE, write(b"table"))
     assert state.decide(Folder(data), THE_TABLE).is_up_to_date
 

@@ -33,6 +33,7 @@ from pipelines.store import (
     writing,
 )
 from tests import builders
+from tests.waiting import within
 
 ARCHIVES = {"archives/digits/images.gz": b"images", "archives/digits/labels.gz": b"labels"}
 
@@ -454,7 +455,7 @@ def test_two_makers_with_other_options_never_vouch_for_each_others_bytes(tmp_pat
             with writing.atomic(goal) as partial:
                 partial.write_text(text)
                 begun.set()
-                assert not wait or go_on.wait(10)
+                assert not wait or go_on.wait(within(10))
             return {"records": 1}
 
         return build
@@ -463,10 +464,10 @@ def test_two_makers_with_other_options_never_vouch_for_each_others_bytes(tmp_pat
     second = replace(ARTEFACT, parameters={"header": True})
     with ThreadPoolExecutor(2) as pool:
         slow = pool.submit(making.make, Folder(tmp_path), first, write("plain", wait=True))
-        assert begun.wait(10)
+        assert begun.wait(within(10))
         quick = pool.submit(making.make, Folder(tmp_path), second, write("header", wait=False))
         go_on.set()
-        both = [slow.result(10)[0], quick.result(10)[0]]
+        both = [slow.result(within(10))[0], quick.result(within(10))[0]]
     digests = [hashlib.sha256(text.encode()).hexdigest() for text in ("plain", "header")]
     assert [known.sha256 for known in both] == digests
     assert state.decide(Folder(tmp_path), second).is_up_to_date
