@@ -100,12 +100,18 @@ def materialized_now(plan: Plan, made: Sequence[Made]) -> dg.MaterializeResult[A
     which their bytes follow from.
     """
     planned = plan.artefacts[made[0].provenance.path]
+    context, key = dg.AssetExecutionContext.get(), dg.AssetKey(planned.asset)
     if not planned.part:
-        return materialized(planned, made)
+        told = materialized(planned, made)
+        specs = context.assets_def.check_specs
+        return dg.MaterializeResult(
+            metadata=told.metadata,
+            data_version=told.data_version,
+            check_results=checks.with_unjudged(specs, told.check_results),
+        )
     parts: dict[str, list[Made]] = {}
     for one in made:
         parts.setdefault(plan.artefacts[one.provenance.path].part, []).append(one)
-    context, key = dg.AssetExecutionContext.get(), dg.AssetKey(planned.asset)
     for part, of_part in parts.items():
         facts = materialized(plan.artefacts[of_part[0].provenance.path], of_part).metadata
         context.add_asset_metadata(facts or {}, partition_key=part)
@@ -328,7 +334,8 @@ def product_columns(
     product: Product, datasets: Sequence[Dataset], needs: Sequence[Planned]
 ) -> dict[str, Any]:
     """Return the columns of an export or a description, and the tables' that each comes from."""
-    keys = [dg.AssetKey(needed.asset) for needed in needs if needed.stage == "tables"]
+    tables_ = dict.fromkeys(needed.asset for needed in needs if needed.stage == "tables")
+    keys = [dg.AssetKey(asset) for asset in tables_]  # of all parts of a split, one
     of_each = (column for dataset in datasets for column in product.columns_of(dataset))
     if not (columns := list(dict.fromkeys(of_each))):
         return {}

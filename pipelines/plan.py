@@ -519,14 +519,18 @@ def _made(
     )
 
 
-def room_bytes(source: Source) -> int:
-    """Return the bytes that all of a default build of a source's archives may take, or more."""
+def room_bytes(source: Source, names: Collection[str] | None = None) -> int:
+    """Return the bytes that all of a default build of a source's archives may take, or more.
+
+    Or those of the parts of a split that are made from the archives of some names.
+    """
     made = [products.known()[name] for name in DEFAULT if name in products.known()]
     return sum(
-        split.records * sum((size, *(product.room(size) for product in made)))
+        piece.records * sum((size, *(product.room(size) for product in made)))
         for dataset in source.datasets.values()
-        for split in dataset.splits.values()
+        for piece in dataset.pieces
         for size in [dataset.image.size_bytes]
+        if names is None or not {*piece.archives}.isdisjoint(names)
     )
 
 
