@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
 
-from assets import metadata
+from assets import metadata, partitions
 from assets.resources import Options, Store, Work
 from pipelines import archives
 from pipelines.declarations import Source
@@ -19,8 +19,16 @@ def key(source: str) -> dg.AssetKey:
     return dg.AssetKey([source, "archives"])
 
 
-def asset(source: Source, stage: str, retries: dg.RetryPolicy | None) -> dg.AssetsDefinition:
-    """Return the asset of a source's archives: of those that all need, or of the optional ones."""
+def asset(
+    source: Source,
+    stage: str,
+    retries: dg.RetryPolicy | None,
+    parts: Sequence[str] = (),
+) -> dg.AssetsDefinition:
+    """Return the asset of a source's archives: of those that all need, or of the optional ones.
+
+    `parts` are those of a split, where each archive is of one of them.
+    """
 
     @dg.asset(
         key=[source.name, stage],
@@ -31,6 +39,7 @@ def asset(source: Source, stage: str, retries: dg.RetryPolicy | None) -> dg.Asse
         owners=metadata.OWNERS,
         tags=metadata.tags(stage, source),
         output_required=stage in DEFAULT and not source.on_request,
+        partitions_def=partitions.definition(tuple(parts)),
     )
     def publishers_archives(
         store: Store, options: Options, work: dg.ResourceParam[Work]

@@ -18,6 +18,7 @@ import dagster as dg
 from pipelines.building import Made
 from pipelines.declarations import Dataset
 from pipelines.statistics.expectations import (
+    COUNTS,
     DUPLICATES,
     LEAKS,
     PUBLISHED,
@@ -29,6 +30,7 @@ from pipelines.store import clock
 
 BYTES, RECORDS = "bytes_as_recorded", "records_as_archived"
 LAST_READ = "bytes last read"
+SHOWN = 10  # parts that did not pass a check
 
 
 def results(findings: Iterable[Finding]) -> list[dg.AssetCheckResult]:
@@ -45,16 +47,74 @@ def results(findings: Iterable[Finding]) -> list[dg.AssetCheckResult]:
     ]
 
 
-def table_specs(key: dg.AssetKey) -> list[dg.AssetCheckSpec]:
-    """Return the checks of a split's table."""
-    promise = "No two records have the very same pixels. Only a warning."
+def of_parts(parts: Mapping[str, Sequence[Made]]) -> list[dg.AssetCheckResult]:
+    """Return what was found of the parts of an asset: a result of each check, whatever the parts.
+
+    It fails where one of them fails, and says which. A whole asset is its one part, called "".
+    """
+    found: dict[str, dict[str, Finding]] = {}
+    for part, made in parts.items():
+        for finding in (finding for one in made for finding in one.findings):
+            found.setdefault(finding.check_name, {})[part] = finding
+    if [*parts] == [""]:
+        return results(one[""] for one in found.values())
+    return [_of_parts(name, findings) for name, findings in found.items()]
+
+
+def _of_parts(name: str, findings: Mapping[str, Finding]) -> dg.AssetCheckResult:
+    failed = {part: finding for part, finding in findings.items() if not finding.passed}
+    blocks = any(finding.blocks for finding in failed.values()) or not failed
+    lines = [f"{part}: {finding}" for part, finding in failed.items()]
+    if len(lines) > SHOWN:
+        lines[SHOWN:] = [f"and {len(lines) - SHOWN} more parts"]
+    shown = _metadata(next(iter(failed.values()))) if len(failed) == 1 else {}
+    return dg.AssetCheckResult(
+        check_name=name,
+        passed=not failed,
+        severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
+        description=in_lines("\n".join(lines)) or None,
+        metadata={"parts": len(findings), "parts that failed": len(failed), **shown},
+    )
+
+
+def with_unjudged(
+    specs: Iterable[dg.AssetCheckSpec], found: Sequence[dg.AssetCheckResult]
+) -> list[dg.AssetCheckResult]:
+    """Return results, and one of each check that can't be judged yet: Dagster waits for all.
+
+    While parts of a split are missing, figures that were published of the whole say nothing.
+    """
+    judged = {result.check_name for result in found}
     return [
+        *found,
         *(
-            dg.AssetCheckSpec(name, asset=key, description=promise, blocking=True)
-            for name, promise in TABLE_CHECKS.items()
+            dg.AssetCheckResult(
+                check_name=spec.name,
+                passed=True,
+                severity=dg.AssetCheckSeverity.WARN,
+                description="Not judged while parts are missing.",
+            )
+            for spec in specs
+            if spec.name not in judged
         ),
-        dg.AssetCheckSpec(DUPLICATES, asset=key, description=promise),
     ]
+
+
+def table_specs(key: dg.AssetKey, *, in_parts: bool = False) -> list[dg.AssetCheckSpec]:
+    """Return the checks of a split's table; duplicates are looked for in all of its parts at once.
+
+    So that is a check of the statistics where it comes in parts.
+    """
+    specs = [
+        dg.AssetCheckSpec(name, asset=key, description=promise, blocking=True)
+        for name, promise in TABLE_CHECKS.items()
+    ]
+    return specs if in_parts else [*specs, _duplicates(key)]
+
+
+def _duplicates(key: dg.AssetKey) -> dg.AssetCheckSpec:
+    promise = "No two records have the very same pixels. Only a warning."
+    return dg.AssetCheckSpec(DUPLICATES, asset=key, description=promise)
 
 
 def statistics_specs(key: dg.AssetKey, dataset: Dataset) -> list[dg.AssetCheckSpec]:
@@ -66,6 +126,10 @@ def statistics_specs(key: dg.AssetKey, dataset: Dataset) -> list[dg.AssetCheckSp
             "published."
         )
         specs.append(dg.AssetCheckSpec(PUBLISHED, asset=key, description=promise, blocking=True))
+    if dataset.is_in_parts:
+        promise = f"{TABLE_CHECKS[COUNTS]} Judged once all parts are there."
+        specs.append(dg.AssetCheckSpec(COUNTS, asset=key, description=promise, blocking=True))
+        specs.append(_duplicates(key))
     if len(dataset.splits) > 1:
         promise = "No record has the very same pixels as one of another split. Only a warning."
         specs.append(dg.AssetCheckSpec(LEAKS, asset=key, description=promise))
@@ -135,7 +199,7 @@ def _metadata(finding: Finding) -> dict[str, Any]:
             {"class": name, "expected": number, "found": finding.found[name]}
             for name, number in finding.expected.items()
         ]
-        return {"expected and found": as_table(rows)}
+        return {"expected and found": as_table(rows)} if rows else {}
     if isinstance(finding.expected, Sequence) and not isinstance(finding.expected, str):
         figures = zip(("mean", "std"), finding.expected, finding.found, strict=True)
         rows = [

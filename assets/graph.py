@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import dagster as dg
 
-from assets import archives, products, statistics, tables
+from assets import archives, partitions, products, statistics, tables
 from assets.resources import Options, Store, Work
 from assets.settings import Settings
 from pipelines.building import Ahead
@@ -54,7 +54,10 @@ EXECUTORS = {
 
 
 def assets_of(
-    plan: Plan, retries: dg.RetryPolicy | None = None, wanted: Collection[AssetPath] = ()
+    plan: Plan,
+    retries: dg.RetryPolicy | None = None,
+    wanted: Collection[AssetPath] = (),
+    workers: int = 1,
 ) -> list[dg.AssetsDefinition]:
     """Return the assets of a plan, each with the version of its code and its declaration.
 
@@ -62,13 +65,15 @@ def assets_of(
         plan: all there can be of a catalogue.
         retries: of archives that could not be had.
         wanted: those that are returned, with all that they are made from or show; all, if empty.
+        workers: how many share the parts of what comes in parts; one where everything is done here.
     """
     versions = {dg.AssetKey(asset): version for asset, version in status.versions(plan).items()}
 
     def versioned(spec: dg.AssetSpec) -> dg.AssetSpec:
         return spec.replace_attributes(code_version=versions[spec.key])
 
-    return list(dg.map_asset_specs(versioned, _assets(plan, retries, wanted)))
+    made = [partitions.shared(one, workers) for one in _assets(plan, retries, wanted)]
+    return list(dg.map_asset_specs(versioned, made))
 
 
 def _assets(
@@ -78,10 +83,13 @@ def _assets(
     for source in plan.declared.sources.values():
         for stage in dict.fromkeys(one.stage for one in plan.archives_of(source)):
             if (source.name, stage) in among:
-                yield archives.asset(source, stage, retries)
-        for planned in plan.of(source.datasets.values()):
-            if planned.subject and planned.asset in among:
-                yield _asset(plan, planned, planned.subject)
+                parts = plan.parts((source.name, stage))
+                yield archives.asset(source, stage, retries, parts)
+        of_source = plan.of(source.datasets.values())
+        firsts = {one.asset: one for one in reversed(of_source)}  # of the parts of an asset
+        for asset in plan.assets(of_source):
+            if (subject := firsts[asset].subject) and asset in among:
+                yield _asset(plan, firsts[asset], subject)
     for planned in plan.of_catalogue():
         if planned.product and planned.asset in among:
             yield products.of_catalogue(plan, planned, planned.product)
@@ -97,11 +105,15 @@ def _with_what_they_need(plan: Plan, wanted: Collection[AssetPath]) -> set[Asset
 
 
 def _asset(plan: Plan, planned: Planned, subject: Subject) -> dg.AssetsDefinition:
+    """Return an asset; where it comes in parts, `planned` is the first."""
+    source, dataset = subject.source, subject.dataset
+    if parts := plan.parts(planned.asset):
+        subject = Subject(source, dataset, (dataset.splits[subject.split.split],))
     if planned.product:
-        return products.asset(plan, planned, planned.product, subject)
+        return products.asset(plan, planned, planned.product, subject, parts)
     if planned.stage == "tables":
-        return tables.asset(subject.source, subject.dataset, subject.split)
-    return statistics.asset(subject.source, subject.dataset)
+        return tables.asset(source, dataset, subject.split, parts)
+    return statistics.asset(plan, planned, source, dataset)
 
 
 def define(

@@ -21,7 +21,7 @@ from assets.settings import PAGES_PORT
 from pipelines import formats, statistics, tables
 from pipelines.building import Made
 from pipelines.declarations import Archive, Dataset, Source, Split
-from pipelines.plan import Planned
+from pipelines.plan import Plan, Planned
 from pipelines.products import Product
 from pipelines.stages import DEFAULT, OPTIONAL
 from pipelines.store import Provenance, clock, layout
@@ -93,6 +93,34 @@ def about(lead: str, source: Source, dataset: Dataset) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def materialized_now(plan: Plan, made: Sequence[Made]) -> dg.MaterializeResult[Any]:
+    """Return what the step under way made; of each part of an asset in parts, Dagster is told.
+
+    Dagster knows one version of the data for all parts that a run makes: that of what makes them,
+    which their bytes follow from.
+    """
+    planned = plan.artefacts[made[0].provenance.path]
+    context, key = dg.AssetExecutionContext.get(), dg.AssetKey(planned.asset)
+    if not planned.part:
+        told = materialized(planned, made)
+        specs = context.assets_def.check_specs
+        return dg.MaterializeResult(
+            metadata=told.metadata,
+            data_version=told.data_version,
+            check_results=checks.with_unjudged(specs, told.check_results),
+        )
+    parts: dict[str, list[Made]] = {}
+    for one in made:
+        parts.setdefault(plan.artefacts[one.provenance.path].part, []).append(one)
+    for part, of_part in parts.items():
+        facts = materialized(plan.artefacts[of_part[0].provenance.path], of_part).metadata
+        context.add_asset_metadata(facts or {}, partition_key=part)
+    version = context.assets_def.specs_by_key[key].code_version
+    return dg.MaterializeResult(
+        data_version=dg.DataVersion(str(version)), check_results=checks.of_parts(parts)
+    )
+
+
 def materialized(planned: Planned, made: Sequence[Made]) -> dg.MaterializeResult[Any]:
     """Return what Dagster and people want to know of an asset's artefacts; `planned` is one."""
     rebuilt = [m for m in made if m.because]
@@ -140,10 +168,14 @@ def _uri(made: Sequence[Made]) -> str:
 
 
 def _shown(planned: Planned, made: Sequence[Made]) -> dict[str, Any]:
-    """Return what an asset shows, by its stage."""
+    """Return what an asset shows, by its stage; pictures would be dear for each part of one."""
     if planned.is_archive:
+        names = [Path(m.provenance.path).name for m in made]
         declared = _archives(planned.source, planned.stage)
-        return _of_archives(planned.source, declared, (m.provenance for m in made))
+        some = {name: declared[name] for name in names}
+        return _of_archives(planned.source, some, (m.provenance for m in made))
+    if planned.part:
+        return {}
     if planned.stage == "tables":
         return _of_table(made[0].path)
     return _of_statistics(made[0].path) if planned.stage == "statistics" else {}
@@ -302,7 +334,8 @@ def product_columns(
     product: Product, datasets: Sequence[Dataset], needs: Sequence[Planned]
 ) -> dict[str, Any]:
     """Return the columns of an export or a description, and the tables' that each comes from."""
-    keys = [dg.AssetKey(needed.asset) for needed in needs if needed.stage == "tables"]
+    tables_ = dict.fromkeys(needed.asset for needed in needs if needed.stage == "tables")
+    keys = [dg.AssetKey(asset) for asset in tables_]  # of all parts of a split, one
     of_each = (column for dataset in datasets for column in product.columns_of(dataset))
     if not (columns := list(dict.fromkeys(of_each))):
         return {}

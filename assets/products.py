@@ -5,22 +5,28 @@ Not here: what there is of these (`pipelines.exports`, `pipelines.descriptions`)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
 
-from assets import metadata
+from assets import metadata, partitions
 from assets.resources import Options, Store, Work
 from pipelines.plan import Plan, Planned
 from pipelines.products import Product, Subject, room_of
 from pipelines.stages import DEFAULT
 
 
-def asset(plan: Plan, planned: Planned, product: Product, subject: Subject) -> dg.AssetsDefinition:
-    """Return the asset of an export or a description of a dataset, or of a split of it."""
+def asset(
+    plan: Plan,
+    planned: Planned,
+    product: Product,
+    subject: Subject,
+    parts: Sequence[str] = (),
+) -> dg.AssetsDefinition:
+    """Return the asset of what is made of a dataset, or of a split of it, or of its `parts`."""
     source, dataset = subject.source, subject.dataset
-    split = subject.split if product.scope == "split" else None
+    split = subject.split if product.scope in ("split", "whole") else None
     return _asset(
         plan,
         planned,
@@ -28,6 +34,7 @@ def asset(plan: Plan, planned: Planned, product: Product, subject: Subject) -> d
         description=metadata.about(_lead(product, subject), source, dataset),
         group=metadata.group(product.name, source, dataset),
         tags=metadata.tags(product.name, source, dataset, split),
+        parts=parts,
     )
 
 
@@ -50,6 +57,7 @@ def _asset(
     description: str,
     group: str,
     tags: Mapping[str, str],
+    parts: Sequence[str] = (),
 ) -> dg.AssetsDefinition:
     needs = [plan.artefacts[path] for path in (*planned.needs, *planned.uses)]
     datasets = [subject.dataset for subject in planned.subjects]
@@ -65,6 +73,7 @@ def _asset(
         owners=metadata.OWNERS,
         tags=tags,
         output_required=product.name in DEFAULT and room_of(product.name) != "exports",
+        partitions_def=partitions.definition(tuple(parts)),
     )
     def made_for_others(
         store: Store, options: Options, work: dg.ResourceParam[Work]
@@ -78,6 +87,6 @@ def _asset(
 def _lead(product: Product, subject: Subject) -> str:
     """Return what an export or a description is of, and what it is."""
     title = subject.dataset.title
-    if product.scope == "split":
+    if product.scope in ("split", "whole"):
         title += f", {subject.split.name},"
     return f"{title} {product.title}"

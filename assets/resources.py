@@ -15,7 +15,7 @@ import dagster as dg
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import Field, PrivateAttr, create_model
 
-from assets import checks, metadata
+from assets import checks, metadata, partitions
 from assets.settings import Settings, folder_or_bucket
 from pipelines import plan, stages
 from pipelines.building import Ahead, Known, Web, Workshop
@@ -235,17 +235,19 @@ class Work:
     ) -> Iterator[Any]:
         """Bring an asset up to date; yield what Dagster and people want to know of it.
 
+        Of one that comes in parts, that is of those parts that the run is of.
+
         Raises:
             Failure: it can't be made.
             RetryRequested: not now, but it may help to try again, as the policy says.
         """
+        parts = partitions.asked()
         with refusals(retries):
             workshop = store.workshop(self._plan(options), self._web, self._display, self._known)
-            made = self._ahead.take(asset) if self._ahead else None
-            made = workshop.make(asset) if made is None else made
+            made = self._ahead.take(asset, parts) if self._ahead else None
+            made = workshop.make(asset, parts) if made is None else made
             with workshop.doubting(made):
-                planned = workshop.plan.artefacts[made[0].provenance.path]
-                yield metadata.materialized(planned, made)
+                yield metadata.materialized_now(workshop.plan, made)
             yield checks.as_made(asset, made)
 
     def _plan(self, options: Options) -> Plan:

@@ -11,6 +11,7 @@ from assets import checks, metadata, tables
 from assets.resources import Options, Store, Work
 from pipelines import statistics
 from pipelines.declarations import Dataset, Source
+from pipelines.plan import Plan, Planned
 
 
 def key(dataset: Dataset) -> dg.AssetKey:
@@ -18,13 +19,14 @@ def key(dataset: Dataset) -> dg.AssetKey:
     return dg.AssetKey([dataset.name, "statistics"])
 
 
-def asset(source: Source, dataset: Dataset) -> dg.AssetsDefinition:
+def asset(plan: Plan, planned: Planned, source: Source, dataset: Dataset) -> dg.AssetsDefinition:
     """Return the asset of a dataset's statistics."""
     keys = [tables.key(dataset, split) for split in dataset.splits.values()]
+    above = (plan.artefacts[path].asset for path in (*planned.needs, *planned.uses))
 
     @dg.asset(
         key=key(dataset),
-        deps=keys,
+        deps=[dg.AssetKey(asset) for asset in dict.fromkeys(above)],
         kinds={"parquet", "numpy"},
         code_version=statistics.CODE_VERSION,
         check_specs=checks.statistics_specs(key(dataset), dataset),

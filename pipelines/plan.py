@@ -256,6 +256,24 @@ class Plan:
         some = self.artefacts.values() if wanted is None else wanted
         return list(dict.fromkeys(one.asset for one in some))
 
+    def parts(self, asset: AssetPath) -> tuple[str, ...]:
+        """Return what the parts of an asset are called, in order; none where it comes in one."""
+        return tuple(dict.fromkeys(one.part for one in self.of_asset(asset) if one.part))
+
+    def steps(self, wanted: Iterable[Planned] | None = None) -> list[Step]:
+        """Return what some artefacts (all, by default) are made in one go with, in their order."""
+        some = self.artefacts.values() if wanted is None else wanted
+        return list(dict.fromkeys(one.step for one in some))
+
+    def steps_before(self, steps: Iterable[Step]) -> dict[Step, set[Step]]:
+        """Return step → those of `steps` that what it makes is made from, or shows."""
+        found: dict[Step, set[Step]] = {step: set() for step in steps}
+        for one in self.artefacts.values():
+            if one.step in found:
+                needed = {self.artefacts[path].step for path in (*one.needs, *one.uses)}
+                found[one.step] |= needed & found.keys()
+        return found
+
     def named(self) -> dict[str, Planned]:
         """Return every artefact by its path and, where it is a whole asset, by the asset's name.
 
@@ -312,11 +330,16 @@ def _archives(source: Source) -> Iterator[Planned]:
 
 
 def parts_of_archives(source: Source) -> dict[str, str]:
-    """Return archive → the part of a split that it is of; nothing, unless each is of one alone."""
-    pieces = [piece for dataset in source.datasets.values() for piece in dataset.pieces]
+    """Return archive → the part of a split that it is of.
+
+    Nothing, unless each is of one part alone, and all are of one split: Dagster calls parts of
+    archives and of that split the same.
+    """
+    splits = [split for dataset in source.datasets.values() for split in dataset.splits.values()]
+    pieces = splits[0].divided if len(splits) == 1 else ()
     found = {name: piece.key for piece in pieces for name in piece.archives}
     is_of_one = sum(len(piece.archives) for piece in pieces) == len(found) == len(source.archives)
-    return found if is_of_one and all(found.values()) else {}
+    return found if is_of_one else {}
 
 
 def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) -> list[Planned]:
@@ -496,14 +519,18 @@ def _made(
     )
 
 
-def room_bytes(source: Source) -> int:
-    """Return the bytes that all of a default build of a source's archives may take, or more."""
+def room_bytes(source: Source, names: Collection[str] | None = None) -> int:
+    """Return the bytes that all of a default build of a source's archives may take, or more.
+
+    Or those of the parts of a split that are made from the archives of some names.
+    """
     made = [products.known()[name] for name in DEFAULT if name in products.known()]
     return sum(
-        split.records * sum((size, *(product.room(size) for product in made)))
+        piece.records * sum((size, *(product.room(size) for product in made)))
         for dataset in source.datasets.values()
-        for split in dataset.splits.values()
+        for piece in dataset.pieces
         for size in [dataset.image.size_bytes]
+        if names is None or not {*piece.archives}.isdisjoint(names)
     )
 
 

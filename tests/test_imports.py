@@ -36,7 +36,7 @@ RANKS = {
         {"torch", "tensorflow", "grain"},
     ],
     "assets": [
-        {"settings", "checks"},
+        {"settings", "checks", "partitions"},
         {"metadata"},
         {"resources"},
         {"archives"},

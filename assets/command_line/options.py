@@ -110,6 +110,18 @@ def add_only(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
+def add_parts(parser: argparse.ArgumentParser) -> None:
+    """Add the parts that a command is about, of a dataset that comes in parts."""
+    parser.add_argument(
+        "--parts",
+        nargs="+",
+        action="extend",
+        metavar="PART",
+        help="only these parts of a dataset that comes in parts, as its classes are called, or "
+        "00000, 00001, …",
+    )
+
+
 def add_page(parser: argparse.ArgumentParser, port: int, more: str = "") -> None:
     """Add where a page is served, by default at a port, and whether a browser is opened."""
     parser.add_argument("--host", default="127.0.0.1", help="address to serve on (%(default)s)")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from assets.settings import Settings
 from pipelines import progress
 from pipelines.declarations import Catalogue, Dataset
-from pipelines.errors import TableError, UnknownName
+from pipelines.errors import TableError, UnknownName, did_you_mean
 
 if TYPE_CHECKING:  # numpy and Arrow take long to import
     from pipelines.plan import Plan, Planned
@@ -63,6 +63,32 @@ def planned(
         f"{', '.join(dataset.name for dataset in datasets)}. "
         f"Datasets that have one: {', '.join(having) or 'none of this catalogue'}."
     )
+
+
+def parts(datasets: Sequence[Dataset], names: Sequence[str] | None) -> frozenset[str] | None:
+    """Return the parts of datasets that are named; None, for all, where no names are given.
+
+    Raises:
+        UnknownName: there is no such part, or a dataset does not come in parts.
+    """
+    if names is None:
+        return None
+    if whole := [dataset.name for dataset in datasets if not dataset.is_in_parts]:
+        more = f" and {len(whole) - 1} more" if len(whole) > 1 else ""
+        raise UnknownName(
+            f"{whole[0]}{more} does not come in parts: leave --parts out, or name a dataset that "
+            "does before it."
+        )
+    known = dict.fromkeys(piece.key for dataset in datasets for piece in dataset.pieces)
+    for name in names:
+        if name not in known:
+            some = [*known][:3]
+            raise UnknownName(
+                f"There is no part {name!r} of {', '.join(dataset.name for dataset in datasets)}."
+                f"{did_you_mean(name, known)} There are {len(known):,}: {', '.join(some)}"
+                f"{', …' if len(known) > len(some) else ''}. Names of datasets come before --parts."
+            )
+    return frozenset(names)
 
 
 def not_built(settings: Settings, names: Sequence[str]) -> TableError:

@@ -48,5 +48,5 @@ def _show_table(outcomes: Sequence[Outcome]) -> None:
         records = f"{outcome.records:,}" if outcome.records else ""
         size = progress.size(outcome.size_bytes) if outcome.size_bytes else ""
         took = f"{outcome.seconds:.2f}" if outcome.state == "made" else ""
-        rows.append((outcome.asset, records, size, took, outcome.state))
+        rows.append((outcome.asset, records, size, took, outcome.in_words or outcome.state))
     say(display.columns(rows, right={"records", "size", "seconds"}))

@@ -10,7 +10,7 @@ from assets.command_line import display, options
 from assets.command_line.declaring import Commands
 from assets.command_line.display import say
 from assets.commands import _outcomes
-from assets.commands._datasets import left_out, planned, to_make
+from assets.commands._datasets import left_out, parts, planned, to_make
 from assets.settings import Settings
 from pipelines import stages
 
@@ -38,24 +38,33 @@ def add(commands: Commands) -> None:
     options.add_openlineage(parser)
     options.add_datasets(parser)
     options.add_only(parser, "only this stage and what it needs")
+    options.add_parts(parser)
 
 
 def run(settings: Settings, given: argparse.Namespace) -> int:
     """Build the stages that were asked for."""
-    return build(settings, given.datasets, given.only)
+    return build(settings, given.datasets, given.only, given.parts)
 
 
 def build(
-    settings: Settings, names: Sequence[str], only: Sequence[str], command: str = "build"
+    settings: Settings,
+    names: Sequence[str],
+    only: Sequence[str],
+    some_parts: Sequence[str] | None = None,
+    command: str = "build",
 ) -> int:
-    """Build some stages of some datasets, or all, as a command asked; return the exit code."""
+    """Build some stages of some datasets, or all, or some parts, as a command asked.
+
+    Return the exit code.
+    """
     start = time.perf_counter()
     from assets.running import building
 
     plan = settings.plan()
     datasets, wanted = to_make(plan.declared, names), stages.selected(only, settings.exports)
+    chosen = parts(datasets, some_parts)
     planned(plan, datasets, wanted)
-    outcomes = building.build(settings, plan, datasets, wanted, display.chosen())
+    outcomes = building.build(settings, plan, datasets, wanted, display.chosen(), chosen)
     code = _outcomes.show(outcomes, settings, start)
     if said := left_out(plan.declared, names, f"python -m assets {command}"):
         say(said)

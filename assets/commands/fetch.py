@@ -29,13 +29,14 @@ def add(commands: Commands) -> None:
     options.add_openlineage(parser)
     options.add_sources(parser)
     options.add_only(parser, "the archives that this stage needs")
+    options.add_parts(parser)
 
 
 def run(settings: Settings, given: argparse.Namespace) -> int:
     """Build nothing but archives."""
     if not given.only:
-        return build(settings, given.datasets, ["archives"], "fetch")
+        return build(settings, given.datasets, ["archives"], given.parts, "fetch")
     plan, wanted = settings.plan(), stages.selected(given.only, settings.exports)
     needed = planned(plan, to_make(plan.declared, given.datasets), wanted)
     archives = {one.stage for one in needed if one.is_archive}
-    return build(settings, given.datasets, sorted(archives), "fetch")
+    return build(settings, given.datasets, sorted(archives), given.parts, "fetch")

@@ -39,12 +39,14 @@ def run(settings: Settings, _given: argparse.Namespace) -> int:
     read = []
     for dataset in declared.datasets.values():
         source = declared.source_of(dataset)
-        wanted, here = plan.of([dataset], DEFAULT), "on request"
+        wanted, here = status.asked_for(settings.store, plan, [dataset], DEFAULT), "on request"
         if not source.on_request or status.ever_made(settings.store, wanted):
             states = status.states(settings.store, wanted)
             read += [s.sight.looked for s in states.values() if s.is_up_to_date and s.sight]
             here = status.in_words(settings.store, dataset, states)
             here = f"on request: {here}" if source.on_request else here
+        if parts := status.parts_in_words(wanted, dataset):
+            here = f"{here}, {parts}"
         rows.append(
             (
                 dataset.name,

@@ -28,7 +28,8 @@ def add(commands: Commands) -> None:
         description="Print one SHA-256 for the whole set of artefacts of each named dataset (all "
         "that are built, if none is named). It is the same wherever and whenever they were made "
         "from the same bytes by the same code and libraries. Keep the line, and hold later builds "
-        "against it with --check.",
+        "against it with --check. Of a dataset that comes in parts, it is of those that were made "
+        "here: it is the same where the same parts are.",
         examples={"lock mnist > data.lock": "pin the very bytes of a dataset"},
     )
     options.add_folders(parser)
@@ -69,7 +70,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
 
 def _is_begun(store: Store, dataset: Dataset) -> bool:
     """Return whether a table of the dataset was ever made."""
-    tables = (layout.table(dataset.name, split) for split in dataset.splits)
+    tables = (layout.table(dataset.name, piece.name) for piece in dataset.pieces)
     return any(store.stat(layout.lineage(table)) for table in tables)
 
 

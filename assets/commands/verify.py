@@ -16,7 +16,7 @@ from assets.command_line import display, options
 from assets.command_line.declaring import Commands
 from assets.command_line.display import say
 from assets.commands import _outcomes
-from assets.commands._datasets import not_built, selected
+from assets.commands._datasets import not_built, parts, selected
 from assets.settings import Settings
 from pipelines.progress import Display
 from pipelines.store import making
@@ -48,6 +48,7 @@ def add(commands: Commands) -> None:
     options.add_contents(parser)
     options.add_mirrors(parser)
     options.add_datasets(parser)
+    options.add_parts(parser)
     parser.add_argument(
         "--deep",
         action="store_true",
@@ -68,10 +69,13 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     telling = _Telling(settings)
     plan = settings.plan()
     datasets = selected(plan.declared, given.datasets)
+    some = parts(datasets, given.parts)
     screen, repaired, code = display.chosen(), set[tuple[str, str]](), 0
     while True:  # what was repaired is verified again, since that may bring more to light
         start = time.perf_counter()
-        verdicts = verify.verify(settings.store, plan, datasets, screen, deep=given.deep)
+        verdicts = verify.verify(
+            settings.store, plan, datasets, screen, deep=given.deep, parts=some
+        )
         if not verdicts:
             raise not_built(settings, given.datasets)
         _show(verdicts, start)
@@ -125,15 +129,16 @@ def _loaded(module: str) -> ModuleType:
 
 def _repair(settings: Settings, plan: Plan, verdicts: Sequence[Verdict], screen: Display) -> int:
     """Make again what is not whole, and print what became of it; return the exit code."""
-    from assets.running import runs
+    from assets.running import outcomes, runs
     from pipelines.lineage import verify
 
     say("\nRepairing.\n", flush=True)
     start = time.perf_counter()
     wanted = verify.to_mend(settings.store, plan, verdicts)
     making.distrust_changed(settings.store, verdicts)
-    outcomes = runs.materialize(settings, plan, wanted, screen)
-    code = _outcomes.show(outcomes, settings, start)
+    made = runs.materialize(settings, plan, wanted, screen)
+    whole = outcomes.of_assets(plan, dict(zip(wanted, made, strict=True)))
+    code = _outcomes.show(whole, settings, start)
     say(flush=True)
     return code
 

@@ -28,6 +28,9 @@ def adding(settings: Settings, plan: Plan) -> Callable[[dg.AssetSpec], dg.AssetS
     which Dagster knows a table are kept up to date: that is asked at each tick, since a dataset may
     be made for the first time at any. Archives and tables ask; everything else waits for tables.
     Of a source that is made on request, what is missing is none of anybody's business then.
+
+    Of a split in parts only those are kept up to date of which Dagster knows a table, whoever is
+    named; what is made of all of them is made of those that are there.
     """
     cron, timezone = settings.refresh_cron, settings.refresh_timezone
     condition = dg.AutomationCondition
@@ -37,7 +40,9 @@ def adding(settings: Settings, plan: Plan) -> Callable[[dg.AssetSpec], dg.AssetS
     news = condition.any_deps_match(condition.data_version_changed())
     busy = condition.any_deps_in_progress() | condition.in_progress()
     named = jobs.kept(settings, plan) if settings.datasets else ()
-    sound = ~condition.any_deps_missing() & condition.all_deps_blocking_checks_passed()
+    passed = condition.all_deps_blocking_checks_passed()
+    sound = ~condition.any_deps_missing() & passed
+    some_there = condition.any_deps_match(~condition.missing()) & passed
 
     def conditioned(spec: dg.AssetSpec) -> dg.AssetSpec:
         if spec.tags["stage"] not in DEFAULT:
@@ -48,17 +53,26 @@ def adding(settings: Settings, plan: Plan) -> Callable[[dg.AssetSpec], dg.AssetS
         wanted: dg.AutomationCondition = cause.since_last_handled() | missing
         if not named and plan.declared.sources[spec.tags["source"]].on_request:
             wanted = cause.since_last_handled() & ~condition.missing()
-        if not named and spec.tags["stage"] in ("archives", "tables"):
+        if spec.tags["stage"] in ("archives", "tables") and (spec.partitions_def or not named):
             wanted &= known(spec)
-        return spec.replace_attributes(automation_condition=wanted & sound & ~busy)
+        enough = some_there if is_of_parts(spec) else sound
+        return spec.replace_attributes(automation_condition=wanted & enough & ~busy)
 
     def known(spec: dg.AssetSpec) -> dg.AutomationCondition:
-        tables = [
-            condition.asset_matches(dg.AssetKey(one.asset), ~condition.missing())
+        tables = dict.fromkeys(
+            one.asset
             for one in plan.artefacts.values()
             if one.stage == "tables" and is_of(spec, one.source.name, one.asset[0])
-        ]
-        return functools.reduce(operator.or_, tables)
+        )
+        if spec.partitions_def and spec.tags["stage"] == "tables":
+            tables = {(spec.key.path[0], spec.key.path[1]): None}  # those of other splits differ
+        there = (condition.asset_matches(dg.AssetKey(x), ~condition.missing()) for x in tables)
+        return functools.reduce(operator.or_, there)
+
+    def is_of_parts(spec: dg.AssetSpec) -> bool:
+        """Whether it is made of all parts of a split together."""
+        above = ((dep.asset_key.path[0], dep.asset_key.path[1]) for dep in spec.deps)
+        return spec.partitions_def is None and any(map(plan.parts, above))
 
     def is_of(spec: dg.AssetSpec, source: str, dataset: str) -> bool:
         return spec.tags["source"] == source and spec.tags.get("dataset", dataset) == dataset

@@ -43,7 +43,8 @@ def of_assets(plan: Plan, exports: Collection[str]) -> Iterator[dg.JobDefinition
         for source in (*declared.sources.values(), None)
         for spec in integrity.specs(plan, source)
     ]
-    everything = declared.by_default
+    # Dagster has jobs of parts of one split at most, and then of parts that somebody names.
+    everything = tuple(one for one in declared.by_default if not one.is_in_parts)
 
     def job(name: str, keys: Sequence[dg.AssetKey], description: str) -> dg.JobDefinition:
         selection = dg.AssetSelection.assets(*keys) - dg.AssetSelection.checks(*apart)
@@ -54,7 +55,8 @@ def of_assets(plan: Plan, exports: Collection[str]) -> Iterator[dg.JobDefinition
         yield job("everything", keys_of(plan, everything, default), said)
     for source in declared.sources.values():
         keys = keys_of(plan, source.datasets.values(), default)
-        yield job(f"everything_of_{source.name}", keys, f"{source.title}: {said}")
+        if len({parts for key in keys if (parts := plan.parts((key.path[0], key.path[1])))}) <= 1:
+            yield job(f"everything_of_{source.name}", keys, f"{source.title}: {said}")
     for name, description in (
         ("archives", "The publishers' archives."),
         ("tables", "The tables, and the archives."),
@@ -94,26 +96,33 @@ def kept(settings: Settings, plan: Plan) -> tuple[Dataset, ...]:
     return tuple(
         dataset
         for dataset in plan.declared.datasets.values()
-        if any(_ever_made(settings.store, dataset, split) for split in dataset.splits)
+        if _ever_made(settings.store, plan, dataset)
     )
 
 
 def to_keep(settings: Settings, plan: Plan) -> list[Planned]:
     """Return what is kept up to date of the datasets that are: what a build makes by default.
 
-    Of a source that is made on request, and that the settings do not name, it is no more than was
-    ever made: who had a part of it wants no other fetched.
+    Of splits in parts, it is those that were ever made. Of a source that is made on request, and
+    that the settings do not name, it is no more than was ever made: who had a part of it wants no
+    other fetched.
     """
-    wanted = plan.of(kept(settings, plan), DEFAULT)
+    wanted = status.asked_for(settings.store, plan, kept(settings, plan), DEFAULT)
     on_request = [one for one in wanted if not settings.datasets and one.source.on_request]
     asked = status.ever_made(settings.store, on_request) if on_request else []
     paths = {one.path for one in on_request} - {one.path for one in asked}
     return [one for one in wanted if one.path not in paths]
 
 
-def _ever_made(store: Store, dataset: Dataset, split: str) -> bool:
+def _ever_made(store: Store, plan: Plan, dataset: Dataset) -> bool:
     """Whether a table has provenance, be it that of the past: rotten bytes leave nothing else."""
-    table = layout.table(dataset.name, split)
+    if dataset.is_in_parts:  # one look at all of them
+        tables = (one for s in dataset.splits for one in plan.of_asset((dataset.name, s)))
+        return bool(status.ever_made(store, tables))
+    return any(_was_made(store, layout.table(dataset.name, split)) for split in dataset.splits)
+
+
+def _was_made(store: Store, table: str) -> bool:
     past = layout.past_lineage(table, "any").rpartition("/")[0]
     return store.stat(layout.lineage(table)) is not None or bool(store.names(past))
 

@@ -6,24 +6,27 @@ Not here: making anything (`building`, `runs`), or whether one artefact is up to
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipelines.errors import ImagesetsError, MadeByNewer
 from pipelines.lineage import findings, status
-from pipelines.plan import AssetPath, Plan, Planned
+from pipelines.plan import AssetPath, Plan, Planned, Step
 from pipelines.statistics.expectations import Finding
 from pipelines.store import Provenance, Store, clock, layout
 from pipelines.store.hashing import Sight
 
+STATES = ("failed", "blocked", "made", "up to date")  # of an asset, the worst first
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an asset.
+    """What became of an asset, or of a part of one.
 
     state: `made`, `up to date`, `failed`, or `blocked` by a failure before it.
     read_s: when the bytes were last read or written, in seconds since 1970.
     warnings: what its checks found that stops nobody.
+    in_words: what people are told became of it, where it comes in parts.
     """
 
     asset: str
@@ -34,6 +37,7 @@ class Outcome:
     read_s: float = 0.0
     error: str = ""
     warnings: tuple[str, ...] = ()
+    in_words: str = ""
 
     @property
     def is_good(self) -> bool:
@@ -43,7 +47,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """An asset that is up to date and passed its checks.
+    """An asset, or a part of one, that is up to date and passed its checks.
 
     planned, known, sights: its artefacts, how each was made, and what was seen of its file.
     found: what its checks found.
@@ -72,8 +76,36 @@ def warning(check_name: str, found: object) -> str:
     return f"{check_name}: {found}."
 
 
-def sound(store: Store, plan: Plan, wanted: Iterable[Planned]) -> dict[AssetPath, Sound]:
-    """Return the assets that need nothing done, of artefacts in the order of a plan.
+def of_assets(plan: Plan, found: Mapping[Step, Outcome]) -> list[Outcome]:
+    """Return what became of whole assets, in the order of their steps."""
+    by_asset: dict[AssetPath, list[Outcome]] = {}
+    for (asset, _), outcome in found.items():
+        by_asset.setdefault(asset, []).append(outcome)
+    return [
+        _of_parts(outcomes, len(parts)) if (parts := plan.parts(asset)) else outcomes[0]
+        for asset, outcomes in by_asset.items()
+    ]
+
+
+def _of_parts(outcomes: Sequence[Outcome], declared: int) -> Outcome:
+    """Return what became of an asset of parts: the worst that became of one."""
+    states = [outcome.state for outcome in outcomes]
+    counts = [f"{state} {states.count(state):,}" for state in STATES if state in states]
+    return Outcome(
+        outcomes[0].asset,
+        min(states, key=STATES.index),
+        records=sum(one.records for one in outcomes),
+        size_bytes=sum(one.size_bytes for one in outcomes),
+        seconds=sum(one.seconds for one in outcomes if one.state == "made"),
+        read_s=min(one.read_s for one in outcomes),
+        error="\n".join(dict.fromkeys(one.error for one in outcomes if one.error)),
+        warnings=tuple(dict.fromkeys(said for one in outcomes for said in one.warnings)),
+        in_words=f"{', '.join(counts)} of {declared:,} parts",
+    )
+
+
+def sound(store: Store, plan: Plan, wanted: Iterable[Planned]) -> dict[Step, Sound]:
+    """Return what needs nothing done, asset by asset, or part by part, of artefacts in their order.
 
     What is made from an asset that is not sound is not so either: its checks block what follows.
     """
@@ -82,23 +114,23 @@ def sound(store: Store, plan: Plan, wanted: Iterable[Planned]) -> dict[AssetPath
         states = status.states(store, plan.with_shown(wanted))
     except MadeByNewer:
         return {}  # each step says of its own what it can't read
-    assets: dict[AssetPath, list[Planned]] = {}
+    steps: dict[Step, list[Planned]] = {}
     for planned in wanted:
-        assets.setdefault(planned.asset, []).append(planned)
-    good: dict[AssetPath, Sound] = {}
-    for asset, parts in assets.items():
-        needed = {plan.artefacts[path].asset for one in parts for path in (*one.needs, *one.uses)}
-        if (needed & assets.keys()) <= good.keys():
-            held = [states[one.path] for one in parts]
+        steps.setdefault(planned.step, []).append(planned)
+    good: dict[Step, Sound] = {}
+    for step, needed in plan.steps_before(steps).items():
+        if needed <= good.keys():
+            artefacts = steps[step]
+            held = [states[one.path] for one in artefacts]
             known = tuple(state.provenance for state in held if state.provenance)
             sights = tuple(state.sight for state in held if state.sight)
             if all(state.is_up_to_date for state in held) and not any(
                 store.is_folder and store.stat(layout.pending_lineage(one.path))  # to be settled
-                for one in parts
+                for one in artefacts
             ):
-                found = _found(store, parts[0], known)
+                found = _found(store, artefacts[0], known)
                 if found is not None and not any(finding.blocks for finding in found):
-                    good[asset] = Sound(tuple(parts), known, sights, tuple(found))
+                    good[step] = Sound(tuple(artefacts), known, sights, tuple(found))
     return good
 
 

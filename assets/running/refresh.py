@@ -19,12 +19,12 @@ import dagster as dg
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG
 
 from assets import graph
-from assets.running import integrity, jobs, mirrors, runs, turns
+from assets.running import batches, integrity, jobs, mirrors, outcomes, runs, turns
 from assets.running.outcomes import Outcome
 from assets.settings import Settings
 from pipelines import stages
 from pipelines.lineage import status
-from pipelines.plan import Plan
+from pipelines.plan import Plan, Step
 from pipelines.stages import DEFAULT
 from pipelines.store import making
 
@@ -82,41 +82,46 @@ def job(settings: Settings, plan: Plan) -> dg.JobDefinition:
         sources = [source.name for source in jobs.sources_kept(settings, plan)]
         who = f"run {context.run_id[:8]} (refresh)"
         with turns.taken(settings, sources, who, context.log.info):
-            outcomes = brought_up_to_date(context)
+            done = brought_up_to_date(context)
         beyond = _broken_beyond(settings, plan)
-        outcome = _in_words(outcomes, len(beyond))
-        made = [found.asset for found in outcomes if found.state == "made"]
+        outcome = _in_words(done, len(beyond))
+        made = [found.asset for found in done if found.state == "made"]
         context.instance.add_run_tags(context.run_id, {OUTCOME: outcome})
         context.add_output_metadata({"outcome": outcome, "made": made})
         context.log.info(outcome)
-        if beyond or not all(found.is_good for found in outcomes):
-            told = [f"{found.asset}: {found.error}" for found in outcomes if found.error]
+        if beyond or not all(found.is_good for found in done):
+            told = [f"{found.asset}: {found.error}" for found in done if found.error]
             errors = "\n".join([*told, *beyond])
             raise dg.Failure(f"{outcome}.\n{errors}", allow_retries=False)
 
     def brought_up_to_date(context: dg.OpExecutionContext) -> list[Outcome]:
-        """Start a run of what is out of date, if anything is; return what became of that."""
-        outcomes = []
-        if keys := _out_of_date(context.log, settings, plan):
-            wanted = [(key.path[0], key.path[1]) for key in keys]
-            assets = graph.assets_of(plan, graph.RETRIES, wanted)
-            definitions = graph.define(settings, plan, assets, exports=stages.named())
-            links = {PART_OF: context.run_id}
-            links |= dict.fromkeys((PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG), context.run_id)
+        """Start runs of what is out of date, if anything is; return what became of that.
+
+        It is one run, but where parts that do not lie next to each other are out of date.
+        """
+        steps, found = _out_of_date(context.log, settings, plan), dict[Step, Outcome]()
+        if not steps:
+            return []
+        assets = graph.assets_of(plan, graph.RETRIES, [asset for asset, _ in steps])
+        definitions = graph.define(settings, plan, assets, exports=stages.named())
+        links = {PART_OF: context.run_id}
+        links |= dict.fromkeys((PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG), context.run_id)
+        for batch in runs.in_turn(plan, batches.of(plan, steps), found):
             child = str(uuid.uuid4())
             context.instance.add_run_tags(context.run_id, {STARTED: child})
-            context.log.info(f"run {child} makes {len(keys)} assets: /runs/{child}")
+            of = f", {len(batch.parts)} parts" if batch.parts else ""
+            context.log.info(f"run {child} makes {len(batch.assets)} assets{of}: /runs/{child}")
             with _its_own_log(context.log):
-                outcomes = runs.execute(
+                found |= runs.execute_batch(
                     context.instance,
                     definitions,
-                    keys,
+                    batch,
                     "refresh_makes",
                     f"refresh {context.run_id[:8]}",
                     links,
                     child,
                 )
-        return outcomes
+        return outcomes.of_assets(plan, found)
 
     @dg.job(
         name="refresh",
@@ -140,8 +145,8 @@ def weekly(refresh: dg.JobDefinition, cron: str, timezone: str) -> dg.ScheduleDe
     )
 
 
-def _out_of_date(log: dg.DagsterLogManager, settings: Settings, plan: Plan) -> list[dg.AssetKey]:
-    """Return the assets that are not as they should be, and no others; log what is not.
+def _out_of_date(log: dg.DagsterLogManager, settings: Settings, plan: Plan) -> list[Step]:
+    """Return what is not as it should be, by asset or part, and nothing else; log what is not.
 
     What is made from something that is out of date is so too, and what was made from bytes that
     changed since is in doubt. Everything else is left alone: Dagster would record it as
@@ -161,14 +166,14 @@ def _out_of_date(log: dg.DagsterLogManager, settings: Settings, plan: Plan) -> l
                 reasons.setdefault(doubtful.path, f"it was made from {path}, whose bytes changed")
     for path, reason in reasons.items():
         log.info(f"{path}: {reason}")
-    return [dg.AssetKey(one) for one in plan.assets(o for o in wanted if o.path in reasons)]
+    return plan.steps(one for one in wanted if one.path in reasons)
 
 
 def _broken_beyond(settings: Settings, plan: Plan) -> list[str]:
     """Return what a refresh leaves broken: what was made on request, and is not as it was made."""
     kept = jobs.kept(settings, plan)
     default = {one.path for one in plan.of(kept, DEFAULT)}
-    states = status.states(settings.store, plan.of(kept))
+    states = status.states(settings.store, status.asked_for(settings.store, plan, kept))
     return [
         f"{path}: {state.condition}: {state.reason}; a refresh does not make what was made on "
         "request, python -m assets verify --repair does"

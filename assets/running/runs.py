@@ -6,12 +6,14 @@ Not here: the command line, or what an asset does. Dagster's own chatter is kept
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import os
 import sys
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
@@ -24,13 +26,15 @@ from dagster._core.instance import types as event_log  # which prints what it ra
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
-from assets import checks, graph, metadata
-from assets.running import abandoned, databases, outcomes, overview, passwords, retention
+from assets import checks, graph, metadata, partitions
+from assets.running import abandoned, batches, databases, outcomes, overview, passwords, retention
+from assets.running.batches import Batch
 from assets.running.outcomes import Outcome, Sound
 from assets.settings import ROOT, Settings
 from pipelines import errors, stages
 from pipelines.building import Ahead, Made
-from pipelines.plan import AssetPath, Plan
+from pipelines.lineage import status
+from pipelines.plan import AssetPath, Plan, Step
 from pipelines.progress import Display
 from pipelines.redaction import without_secrets
 from pipelines.store import writing
@@ -62,14 +66,14 @@ def home(settings: Settings) -> Path:
 def materialize(
     settings: Settings,
     plan: Plan,
-    wanted: Sequence[AssetPath],
+    wanted: Sequence[Step],
     display: Display,
-    untold: Mapping[AssetPath, Sound] = MappingProxyType({}),
-    ahead: Ahead | None = None,
+    untold: Mapping[Step, Sound] = MappingProxyType({}),
+    ahead: Callable[[Sequence[Step]], AbstractContextManager[Ahead]] | None = None,
 ) -> list[Outcome]:
-    """Materialize some assets; return what became of each. Tell Dagster of others that are there.
+    """Materialize some assets, or parts of one; return what became of each.
 
-    What is made `ahead` is made in the run of its workshop.
+    Tell Dagster of others that are there. What is made `ahead` is made in the run of its workshop.
 
     Raises:
         StorageError: the data folder can't be written to.
@@ -78,38 +82,72 @@ def materialize(
     os.environ["DAGSTER_HOME"] = str(home(settings))
     with records(settings) as instance:
         retention.once_a_day(instance, settings)
-        _tell(instance, settings, untold)
+        _tell(instance, settings, plan, untold)
         if not wanted:
             overview.tell(instance, settings, plan)
             return []
-        assets = graph.assets_of(plan, wanted=wanted)
-        definitions = graph.define(settings, plan, assets, display, ahead, stages.named())
-        keys = [dg.AssetKey(asset) for asset in wanted]
-        run_id = ahead.run_id if ahead else None
+        assets = graph.assets_of(plan, wanted=[asset for asset, _ in wanted])
+        define = functools.partial(graph.define, settings, plan, assets, display)
         try:
-            return execute(instance, definitions, keys, "build", "the command line", run_id=run_id)
+            found = dict[Step, Outcome]()
+            for batch in in_turn(plan, batches.of(plan, wanted), found):
+                made_ahead = ahead(batch.steps) if ahead else contextlib.nullcontext()
+                with made_ahead as begun:
+                    found |= execute_batch(
+                        instance,
+                        define(begun, stages.named()),
+                        batch,
+                        "build",
+                        "the command line",
+                        run_id=begun.run_id if begun else None,
+                    )
+            return [found[step] for step in wanted]
         finally:
             overview.tell(instance, settings, plan)
 
 
+def in_turn(
+    plan: Plan, wanted: Iterable[Batch], found: MutableMapping[Step, Outcome]
+) -> Iterator[Batch]:
+    """Yield batches to be executed one by one, without what needs what went wrong in one before.
+
+    Who executes them notes in `found` what became of each step; what is left out is noted here.
+    """
+    for batch in wanted:
+        bad = [step for step, outcome in found.items() if not outcome.is_good]
+        left_out = batches.blocked(plan, batch.steps, bad)
+        found.update((step, Outcome("/".join(step[0]), "blocked")) for step in left_out)
+        if (rest := batch.without(left_out)).steps:
+            yield rest
+
+
 def _tell(
-    instance: dg.DagsterInstance, settings: Settings, sound: Mapping[AssetPath, Sound]
+    instance: dg.DagsterInstance, settings: Settings, plan: Plan, sound: Mapping[Step, Sound]
 ) -> None:
-    """Tell Dagster of assets that are there, where it does not know them so."""
-    for asset, one in sound.items():
-        key = dg.AssetKey(asset)
-        made = [
+    """Tell Dagster of assets that are there, or of parts of one, where it does not know them so."""
+    by_asset: dict[AssetPath, dict[str, list[Made]]] = {}
+    for (asset, part), one in sound.items():
+        by_asset.setdefault(asset, {})[part] = [
             Made(settings.store, known, None, sight.looked, 0.0, 0.0, one.found)
             for known, sight in zip(one.known, one.sights, strict=True)
         ]
-        result = metadata.materialized(one.planned[0], made)
-        version = {"dagster/data_version": result.data_version.value} if result.data_version else {}
-        last = instance.get_latest_materialization_event(key)
-        if not (last and last.asset_materialization and _says(last.asset_materialization, version)):
-            event = dg.AssetMaterialization(key, metadata=result.metadata, tags=version)
-            instance.report_runless_asset_event(event)
-        instance.report_runless_asset_event(checks.as_made(asset, made))
-        for check in result.check_results:
+    versions = status.versions(plan) if any(part for _, part in sound) else {}
+    for asset, parts in by_asset.items():
+        key = dg.AssetKey(asset)
+        for part, made in parts.items():
+            result = metadata.materialized(sound[asset, part].planned[0], made)
+            of_bytes = result.data_version.value if result.data_version else ""
+            event = dg.AssetMaterialization(
+                key,
+                metadata=result.metadata,
+                tags={"dagster/data_version": versions[asset] if part else of_bytes},
+                partition=part or None,
+            )
+            if not _knows(instance, event):
+                instance.report_runless_asset_event(event)
+        of_all = [one for made in parts.values() for one in made]
+        instance.report_runless_asset_event(checks.as_made(asset, of_all))
+        for check in checks.of_parts(parts):
             instance.report_runless_asset_event(
                 dg.AssetCheckEvaluation(
                     asset_key=key,
@@ -123,8 +161,31 @@ def _tell(
             )
 
 
-def _says(known: dg.AssetMaterialization, tags: Mapping[str, str]) -> bool:
-    return tags.items() <= (known.tags or {}).items()
+def _knows(instance: dg.DagsterInstance, event: dg.AssetMaterialization) -> bool:
+    """Return whether Dagster was told last that an asset, or a part of one, is as an event says."""
+    part = event.partition
+    last = instance.get_latest_data_version_record(event.asset_key, partition_key=part)
+    told = last.asset_materialization if last else None
+    if not told or not (event.tags or {}).items() <= (told.tags or {}).items():
+        return False
+    return part is None or told.metadata.get("sha256") == event.metadata.get("sha256")
+
+
+def execute_batch(
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    batch: Batch,
+    name: str,
+    launched_by: str,
+    tags: Mapping[str, str] | None = None,
+    run_id: str | None = None,
+) -> dict[Step, Outcome]:
+    """Execute a batch as `execute` does whole assets; return what became of each step."""
+    keys = [dg.AssetKey(asset) for asset in batch.assets]
+    of_range = dict(tags or {}) | partitions.of_range(batch.parts)
+    result = _executed(instance, definitions, keys, name, launched_by, of_range, run_id)
+    found = _outcomes(result, [(dg.AssetKey(asset), part) for asset, part in batch.steps])
+    return dict(zip(batch.steps, found, strict=True))
 
 
 def execute(
@@ -136,9 +197,27 @@ def execute(
     tags: Mapping[str, str] | None = None,
     run_id: str | None = None,
 ) -> list[Outcome]:
-    """Materialize some assets in this process, recorded in `instance`; tell what became of each.
+    """Materialize some whole assets in this process, recorded in `instance`; tell what became.
 
     The run is shown under the `name` of a job, and as launched by somebody or something.
+
+    Raises:
+        KeyboardInterrupt: the run was told to stop.
+    """
+    result = _executed(instance, definitions, selection, name, launched_by, tags, run_id)
+    return _outcomes(result, [(key, "") for key in selection])
+
+
+def _executed(
+    instance: dg.DagsterInstance,
+    definitions: dg.Definitions,
+    selection: Sequence[dg.AssetKey],
+    name: str,
+    launched_by: str,
+    tags: Mapping[str, str] | None,
+    run_id: str | None,
+) -> dg.ExecuteInProcessResult:
+    """Execute a run of some assets in this process.
 
     Raises:
         KeyboardInterrupt: the run was told to stop.
@@ -163,7 +242,7 @@ def execute(
         stopped = f"Stopped, because {launched_by} was told to stop. What was finished is kept."
         instance.report_run_canceled(result.dagster_run, stopped)
         raise KeyboardInterrupt
-    return _outcomes(result, selection)
+    return result
 
 
 @contextlib.contextmanager
@@ -242,16 +321,18 @@ def _is_interruption(event: dg.DagsterEvent) -> bool:
     return bool(why and why.value == INTERRUPTED)
 
 
-def _outcomes(result: dg.ExecuteInProcessResult, selection: Sequence[dg.AssetKey]) -> list[Outcome]:
-    good: dict[dg.AssetKey, Outcome] = {}
+def _outcomes(
+    result: dg.ExecuteInProcessResult, selection: Sequence[tuple[dg.AssetKey, str]]
+) -> list[Outcome]:
+    good: dict[tuple[dg.AssetKey, str], Outcome] = {}
     bad: dict[dg.AssetKey, str] = {}
     warnings: defaultdict[dg.AssetKey, list[str]] = defaultdict(list)
-    by_step = {"__".join(key.path): key for key in selection}  # as Dagster names their steps
+    by_step = {"__".join(key.path): key for key, _ in selection}  # as Dagster names their steps
     for event in result.all_events:
         match event.event_type:
             case DagsterEventType.ASSET_MATERIALIZATION:
                 found = event.step_materialization_data.materialization
-                good[found.asset_key] = _materialized(found)
+                good[found.asset_key, found.partition or ""] = _materialized(found)
             case DagsterEventType.ASSET_CHECK_EVALUATION:
                 check = event.asset_check_evaluation_data
                 if not check.passed and check.severity is dg.AssetCheckSeverity.WARN:
@@ -265,13 +346,14 @@ def _outcomes(result: dg.ExecuteInProcessResult, selection: Sequence[dg.AssetKey
             case DagsterEventType.STEP_FAILURE:
                 bad.setdefault(by_step[str(event.step_key)], reason(event))
 
-    def outcome(key: dg.AssetKey) -> Outcome:
+    def outcome(key: dg.AssetKey, part: str) -> Outcome:
         name = key.to_user_string()
         if key in bad:
             return Outcome(name, "failed", error=bad[key], warnings=tuple(warnings[key]))
-        return replace(good.get(key, Outcome(name, "blocked")), warnings=tuple(warnings[key]))
+        made = good.get((key, part), Outcome(name, "blocked"))
+        return replace(made, warnings=tuple(warnings[key]))
 
-    return [outcome(key) for key in selection]
+    return [outcome(key, part) for key, part in selection]
 
 
 def _materialized(found: dg.AssetMaterialization) -> Outcome:

@@ -23,7 +23,7 @@ from typing import Any
 from assets.running.outcomes import Sound
 from assets.settings import Settings
 from pipelines.errors import StorageError
-from pipelines.plan import AssetPath
+from pipelines.plan import Step
 from pipelines.redaction import without_secrets
 from pipelines.store import hashing, writing
 
@@ -31,15 +31,15 @@ PASSWORDS = "looked_for_passwords.json"  # what `passwords` notes
 DATABASES = ("history/runs.db", "history/runs/index.db")
 
 
-def lacking(settings: Settings, sound: Mapping[AssetPath, Sound]) -> dict[AssetPath, Sound]:
-    """Return those assets that Dagster was not told of as they are."""
+def lacking(settings: Settings, sound: Mapping[Step, Sound]) -> dict[Step, Sound]:
+    """Return those assets, or parts of one, that Dagster was not told of as they are."""
     before = {} if _hold_passwords(settings) else _read(settings)
-    return {asset: one for asset, one in sound.items() if before.get(_name(asset)) != _digest(one)}
+    return {step: one for step, one in sound.items() if before.get(_name(step)) != _digest(one)}
 
 
-def note(settings: Settings, sound: Mapping[AssetPath, Sound]) -> None:
-    """Note that Dagster was told of assets."""
-    told = _read(settings) | {_name(asset): _digest(one) for asset, one in sound.items()}
+def note(settings: Settings, sound: Mapping[Step, Sound]) -> None:
+    """Note that Dagster was told of assets, or parts of one."""
+    told = _read(settings) | {_name(step): _digest(one) for step, one in sound.items()}
     with (
         contextlib.suppress(OSError, StorageError),  # without, it is just told again
         writing.atomic(_place(settings), lasting=False) as partial,
@@ -60,7 +60,7 @@ def can_be_told(settings: Settings) -> bool:
 
 
 def _read(settings: Settings) -> dict[str, str]:
-    """Return asset → what was told of it to the databases that are there; {} if nothing is sure."""
+    """Return asset or part → what was told of it to these databases; {} if nothing is sure."""
     try:
         with hashing.opened(_place(settings)) as file:
             said: Any = json.loads(file.read())
@@ -91,8 +91,9 @@ def _databases(settings: Settings) -> list[Any]:
     return [(settings.dagster_home / name).stat().st_ino for name in DATABASES]
 
 
-def _name(asset: AssetPath) -> str:
-    return "/".join(asset)
+def _name(step: Step) -> str:
+    asset, part = step
+    return "/".join((*asset, part) if part else asset)
 
 
 def _digest(sound: Sound) -> str:

@@ -39,16 +39,10 @@ class Ahead:
         self._futures: dict[Step, Future[list[Made]]] = {}
         self._lock = threading.Lock()
         self._sound = set[Step]()
-        self._needed: dict[Step, set[Step]] = {step: set() for step in wanted}
+        self._needed = workshop.plan.steps_before(wanted)
         self._waiting: dict[Step, list[Step]] = {}  # step → those that need it
-        self._fetched = set[Step]()
-        artefacts = workshop.plan.artefacts
-        for one in artefacts.values():
-            if one.step in self._needed:
-                needed = {artefacts[path].step for path in (*one.needs, *one.uses)}
-                self._needed[one.step] |= needed & self._needed.keys()
-                if one.is_archive:
-                    self._fetched.add(one.step)
+        archives = (one for one in workshop.plan.artefacts.values() if one.is_archive)
+        self._fetched = {one.step for one in archives}
         for step, needed in self._needed.items():
             for before in needed:
                 self._waiting.setdefault(before, []).append(step)

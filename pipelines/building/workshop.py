@@ -49,10 +49,12 @@ class Known:
 
     sums: of those written just now.
     fingerprints: of those looked through for duplicates.
+    warned: the sources of which people were told that they may not fit; once is enough.
     """
 
     sums: dict[str, Sums] = field(default_factory=dict)
     fingerprints: dict[str, Fingerprints] = field(default_factory=dict)
+    warned: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,7 @@ class Workshop:
             return self._make(artefact, archive.size_bytes, "bytes", obtain)
 
         if parts[0].stage in DEFAULT:
-            self._warn_of_little_space(source)
+            self._warn_of_little_space(source, by_name if parts[0].part else None)
         return side_by_side(make, map(source.archive, by_name))
 
     def _table(self, planned: Planned, subject: Subject) -> Made:
@@ -286,14 +288,21 @@ class Workshop:
         footer = pq.read_metadata(path) if path.suffix == ".parquet" else None
         return openlineage.completed(begun, known, footer)
 
-    def _warn_of_little_space(self, source: Source) -> None:
-        """Tell the person when everything that can be made of a source may not fit."""
-        missing = [a for a in source.archives.values() if not self._has(source, a)]
-        needed = sum(a.size_bytes for a in missing) + plan.room_bytes(source)
+    def _warn_of_little_space(self, source: Source, names: Collection[str] | None) -> None:
+        """Tell the person when everything that can be made of a source may not fit.
+
+        Or all that is made from some archives, where each is of a part of a split.
+        """
+        if source.name in self.known.warned:
+            return
+        some = source.archives.values() if names is None else map(source.archive, names)
+        missing = [a for a in some if not self._has(source, a)]
+        needed = sum(a.size_bytes for a in missing) + plan.room_bytes(source, names)
         data = self.store.place("")
         folder = next(path for path in (data, *data.parents) if path.exists())
         free = shutil.disk_usage(folder).free
         if missing and free < needed:
+            self.known.warned.add(source.name)
             logger.warning(
                 "%s: %s are free; archives, tables and exports of %s may take up to %s",
                 data,

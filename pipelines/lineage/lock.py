@@ -12,14 +12,18 @@ from ..plan import Plan, Planned
 from ..progress import Advance, silent
 from ..stages import DEFAULT
 from ..store import Store, state
+from . import status
 from .shallow import hash_files
 
 
-def locked(plan: Plan, dataset: Dataset) -> list[Planned]:
-    """Return what a lock is of: the default set, but for what comes out otherwise elsewhere."""
+def locked(store: Store, plan: Plan, dataset: Dataset) -> list[Planned]:
+    """Return what a lock is of: the default set, but for what comes out otherwise elsewhere.
+
+    Of a dataset that comes in parts, that is of those that were ever made here.
+    """
     return [
         one
-        for one in plan.of([dataset], DEFAULT)
+        for one in status.asked_for(store, plan, [dataset], DEFAULT)
         if one.product is None or one.product.reproducible in ("everywhere", "same libraries")
     ]
 
@@ -35,7 +39,7 @@ def lock(plan: Plan, store: Store, dataset: Dataset, advance: Advance = silent) 
     Raises:
         StaleInput: an artefact is not up to date.
     """
-    wanted = locked(plan, dataset)
+    wanted = locked(store, plan, dataset)
     hash_files(store, [one.path for one in wanted], advance)
     found: dict[str, str] = {}
     for planned in wanted:

@@ -57,6 +57,7 @@ class Overview:
     making_s: how long it took to make what is here, one thing after the other.
     mirrors: of its source, at the last look; None where nobody knows.
     trouble: what is not as it should be, of what was ever made.
+    parts: where it comes in parts, how many of them were ever asked for, and there are.
     """
 
     dataset: str
@@ -70,6 +71,7 @@ class Overview:
     making_s: float
     mirrors: Look | None
     trouble: tuple[Trouble, ...]
+    parts: str = ""
 
     @property
     def is_built(self) -> bool:
@@ -94,7 +96,7 @@ class Overview:
         is_there = self.is_built or self.trouble
         return {
             "dataset": self.dataset,
-            "state": self.standing,
+            "state": f"{self.standing}, {self.parts}" if is_there and self.parts else self.standing,
             "artefacts": f"{self.up_to_date} of {self.artefacts}" if is_there else "",
             "size": size(self.size_bytes) if is_there else "",
             "last read": self.last_read[:10] if self.last_read else "",
@@ -135,8 +137,9 @@ def archives_bytes(store: Store, plan: Plan, sources: Iterable[Source]) -> int:
 def _of(store: Store, plan: Plan, dataset: Dataset, stages: Collection[str]) -> Overview:
     all_there_can_be = [one for one in plan.of([dataset]) if not one.is_of_catalogue]
     made = {one.path for one in status.ever_made(store, all_there_can_be)}
-    should_be = set() if plan.declared.source_of(dataset).on_request else plan.of([dataset], stages)
-    wanted = _with_needs(all_there_can_be, made | {one.path for one in should_be})
+    on_request = plan.declared.source_of(dataset).on_request
+    asked = () if on_request else status.asked_for(store, plan, [dataset], stages)
+    wanted = _with_needs(all_there_can_be, made | {one.path for one in asked})
     own = {one.path for one in wanted if one.subject is not None}
     states = status.states(store, wanted)
     up_to_date = {path for path, state in states.items() if state.is_up_to_date}
@@ -165,6 +168,7 @@ def _of(store: Store, plan: Plan, dataset: Dataset, stages: Collection[str]) -> 
         sum(max(0.0, one.run.ended_s - clock.seconds(one.run.started)) for one in known),
         looks.last(store, dataset.source),
         (*broken, *failing),
+        status.parts_in_words(asked, dataset),
     )
 
 

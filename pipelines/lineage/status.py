@@ -58,6 +58,46 @@ def ever_made(store: Store, wanted: Iterable[Planned]) -> list[Planned]:
     ]
 
 
+def asked_for(
+    store: Store, plan: Plan, datasets: Iterable[Dataset], stages: Collection[str] | None = None
+) -> tuple[Planned, ...]:
+    """Return what there can be of datasets, of some stages (or all), with all that it needs.
+
+    Of a split that comes in parts, that is of those of which anything was ever made here: that
+    nobody asked for the others is no trouble.
+    """
+    datasets = list(datasets)
+    wanted = plan.of(datasets, stages)
+    if not any(one.part for one in wanted):
+        return wanted
+    in_parts = [one for one in plan.of(datasets) if one.part]
+    there = {one.path for one in ever_made(store, in_parts)}
+    asked, archives = set[tuple[str, str]](), set[str]()
+    for one in in_parts:
+        own = {path for path in one.needs if plan.artefacts[path].is_archive} & there
+        if one.subject and (one.path in there or own):
+            asked.add((one.subject.dataset.name, one.subject.split.name))
+            archives.update(one.needs)
+    return tuple(
+        one
+        for one in wanted
+        if not one.part
+        or one.path in archives
+        or (one.subject and (one.subject.dataset.name, one.subject.split.name) in asked)
+    )
+
+
+def parts_in_words(wanted: Iterable[Planned], dataset: Dataset) -> str:
+    """Return how many of its parts a dataset has among artefacts; nothing if it comes in none."""
+    here = {
+        one.subject.split.name
+        for one in wanted
+        if one.part and one.subject and one.subject.dataset is dataset
+    }
+    declared = sum(len(split.divided) for split in dataset.splits.values())
+    return f"{len(here):,} of {declared:,} parts" if dataset.is_in_parts else ""
+
+
 def inputs(
     store: Store, plan: Plan, planned: Planned, right: Mapping[str, Input] = MappingProxyType({})
 ) -> tuple[Input, ...]:
@@ -117,7 +157,7 @@ def failing(
 
 def reasons(store: Store, plan: Plan, dataset: Dataset) -> dict[str, str]:
     """Return what is not as it should be of a dataset, path or check → why; empty if all is."""
-    found = states(store, plan.of([dataset], DEFAULT))
+    found = states(store, asked_for(store, plan, [dataset], DEFAULT))
     up_to_date = {path for path, state in found.items() if state.is_up_to_date}
     names = names_of(failing(store, dataset, up_to_date))
     return {path: state.reason for path, state in found.items() if state.reason} | {
@@ -145,11 +185,13 @@ def names_of(failing: Mapping[str, Sequence[Finding]]) -> list[str]:
 def versions(plan: Plan) -> dict[AssetPath, str]:
     """Return asset → the version of what makes it: its code, and what is declared of its artefacts.
 
-    Dagster is told so of a change in the catalogue or an option, as of a change of the code.
+    Dagster is told so of a change in the catalogue or an option, as of a change of the code. Of an
+    asset that comes in thousands of parts the first stands for all, but for what is declared.
     """
     made: dict[AssetPath, list[Artefact]] = {}
     for planned in plan.artefacts.values():
-        made.setdefault(planned.asset, []).append(planned.artefact())
+        if planned.asset not in made or isinstance(planned.declared, Artefact):
+            made.setdefault(planned.asset, []).append(planned.artefact())
 
     def version(found: list[Artefact]) -> str:
         facts = sorted({a.path: [a.code_version, a.parameters] for a in found}.items())

@@ -6,11 +6,11 @@ returns).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from ..declarations import Dataset
-from ..plan import AssetPath, Plan
+from ..plan import Plan, Step
 from ..progress import Display
 from ..store import Store, making, provenance
 from . import deep as deeply
@@ -19,15 +19,28 @@ from .shallow import Verdict
 
 
 def verify(
-    store: Store, plan: Plan, datasets: Sequence[Dataset], display: Display, *, deep: bool = False
+    store: Store,
+    plan: Plan,
+    datasets: Sequence[Dataset],
+    display: Display,
+    *,
+    deep: bool = False,
+    parts: Collection[str] | None = None,
 ) -> list[Verdict]:
     """Return what became of those artefacts of some datasets that were ever made, all hashed anew.
+
+    Of datasets that come in parts, of those `parts` alone, where any are named: what is made of
+    others as well is left out.
 
     With `deep`, all that was made from whole archives is compared with them, record by record, but
     for what comes out otherwise elsewhere (`Planned.can_be_compared`). What
     is of all datasets is verified with all of them, since it shows whatever there is.
     """
-    wanted = status.ever_made(store, plan.of(datasets))
+    some = plan.of(datasets, parts=parts)
+    if parts is not None:
+        paths = {one.path for one in some}
+        some = tuple(one for one in some if {*one.needs, *one.uses} <= paths)
+    wanted = status.ever_made(store, some)
     there = [identity for one in wanted if (identity := store.stat(one.path))]
     total = sum(identity.size_bytes for identity in there)
     with (display if there else Display()).task("verify", total, "bytes") as advance:
@@ -49,8 +62,8 @@ def verify(
     return list(found.values())
 
 
-def to_mend(store: Store, plan: Plan, verdicts: Iterable[Verdict]) -> list[AssetPath]:
-    """Return the assets to make so that all is whole again, in the order in which they are made.
+def to_mend(store: Store, plan: Plan, verdicts: Iterable[Verdict]) -> list[Step]:
+    """Return what to make so that all is whole again, in the order in which it is made.
 
     Those with artefacts that are not whole; what was made from bytes that have changed since; and,
     back to what is whole, what all of these are made from.
@@ -61,8 +74,8 @@ def to_mend(store: Store, plan: Plan, verdicts: Iterable[Verdict]) -> list[Asset
     for verdict in verdicts:
         if verdict.condition == "changed" and (known := provenance.latest(store, verdict.path)):
             paths |= {one.path for one in making.made_since(store, known)} & plan.artefacts.keys()
-    needed = {plan.artefacts[path].asset for path in paths}
+    needed = {plan.artefacts[path].step for path in paths}
     for planned in reversed(plan.artefacts.values()):  # exports before tables before archives
-        if planned.asset in needed:
-            needed |= {plan.artefacts[path].asset for path in planned.needs if path not in whole}
-    return [asset for asset in plan.assets() if asset in needed]
+        if planned.step in needed:
+            needed |= {plan.artefacts[path].step for path in planned.needs if path not in whole}
+    return [step for step in plan.steps() if step in needed]

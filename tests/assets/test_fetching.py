@@ -298,7 +298,7 @@ def test_archives_of_a_source_come_in_parallel_with_a_progress_each(
     with serving(b"", in_pairs) as server:
         settings = Settings(tmp_path / "data", publisher.catalogue, server.url)
         plan = settings.plan()
-        [outcome] = runs.materialize(settings, plan, [("tiny_digits", "archives")], display)
+        [outcome] = runs.materialize(settings, plan, [(("tiny_digits", "archives"), "")], display)
 
     assert outcome.state == "made"
     sizes = {

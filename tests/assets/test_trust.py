@@ -47,7 +47,7 @@ tiny_letters  sha256:7c8d288ecde1c1b62278c419c6b28f5b9676b000fb221f2e25dbd59435a
 def materialize(project: Project, *assets: str) -> dict[str, Outcome]:
     """Make some assets and nothing else, as a person does in the UI."""
     settings = Settings(project.data, project.publisher.catalogue, str(project.publisher.mirror))
-    wanted = [(dataset, name) for dataset, _, name in (asset.partition("/") for asset in assets)]
+    wanted = [((one, name), "") for one, _, name in (asset.partition("/") for asset in assets)]
     made = runs.materialize(settings, settings.plan(), wanted, Display())
     return {o.asset: o for o in made}
 
