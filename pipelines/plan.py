@@ -346,6 +346,7 @@ def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) ->
     """Return what is made of a dataset, split by split, or part by part; then of all splits."""
     known = (one for one in products.known().values() if one.scope != "catalogue")
     made = [one for one in known if stages.applies(one, source, dataset)]
+    in_parts = dataset.is_in_parts
     whole = Subject(source, dataset, tuple(dataset.splits.values()))
     pieces = [Subject(source, dataset, (piece,)) for piece in dataset.pieces]
     paths = _paths(whole, pieces, made)
@@ -358,7 +359,7 @@ def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) ->
     def planned(product: Product, subject: Subject) -> Planned:
         prefix = "" if product.scope == "dataset" else f"{subject.split.split}_"
         needs, uses = product.needs, product.uses
-        if dataset.is_in_parts and product.scope == "dataset":
+        if product.scope == "dataset" and in_parts:
             needs, uses = (), (*needs, *uses)  # it is of those parts that are there
         return Planned(
             product.name,
@@ -390,9 +391,7 @@ def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) ->
     )
     [path] = of(["statistics"], whole)
     # Of a split in parts there are statistics of those parts that are there.
-    needs, uses = (), of(["sums"], whole) if dataset.is_in_parts else ()
-    if not dataset.is_in_parts:
-        needs = of(["tables"], whole)
+    needs, uses = ((), of(["sums"], whole)) if in_parts else (of(["tables"], whole), ())
     found.append(
         Planned("statistics", asset, path, (source,), (whole,), needs, uses, None, declare)
     )
