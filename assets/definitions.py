@@ -90,6 +90,8 @@ def automated(settings: Settings) -> dg.Definitions:
             retention.sensor(settings),
         ],
     )
+    if settings.broker:
+        conditioned = list(turns.queueing(plan, conditioned))
     assets = linked(conditioned, repository())
     executor = executors.around(
         graph.EXECUTORS[settings.executor],

@@ -1,0 +1,89 @@
+"""`worker`: does runs that the UI on another machine asks for, until it is asked to stop."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from functools import partial
+
+from assets.command_line import options
+from assets.command_line.declaring import Commands
+from assets.command_line.display import say
+from assets.settings import Settings, positive
+from pipelines.errors import ImagesetsError
+from pipelines.redaction import named
+
+ORDER = 11
+
+
+def add(commands: Commands) -> None:
+    """Declare the command."""
+    parser = commands.add(
+        "worker",
+        run,
+        help="do runs for a UI on another machine",
+        description="Take runs from the broker and do them, until Ctrl-C: on as many machines as "
+        "there are, each with the settings of the UI in its environment, among them "
+        "IMAGESETS_BROKER (redis://…), IMAGESETS_POSTGRES and data in an object store. What is made "
+        "meanwhile lies in IMAGESETS_SCRATCH of the machine. A worker that stops interrupts its "
+        "runs; others do them again, and go on with what is missing. docs/deployment.md tells the "
+        "rest.",
+        examples={"worker": "do runs for a UI on another machine"},
+    )
+    options.add_folders(parser)
+    parser.add_argument(
+        "--runs",
+        type=options.explained(positive),
+        default=1,
+        metavar="N",
+        help="how many runs to do at a time, each in a process of its own (%(default)s); "
+        "IMAGESETS_RUNS_AT_ONCE of the UI counts those of all workers",
+    )
+
+
+def run(settings: Settings, given: argparse.Namespace) -> int:
+    """Work until told to stop."""
+    if not settings.broker:
+        raise ImagesetsError(
+            "A worker takes runs from a broker: set IMAGESETS_BROKER to redis://host:port/0, as "
+            "for the UI, and IMAGESETS_POSTGRES and IMAGESETS_DATA=s3://… with it."
+        )
+    from assets.running import deployment, runs
+
+    deployment.check(settings)
+    settings.plan()  # what is wrong with the catalogue is said before anything starts
+    os.environ.update(settings.as_environment(), DAGSTER_HOME=str(runs.home(settings)))
+    _close_dead(settings)  # also says if PostgreSQL can't be asked
+    return _work(settings, given.runs)
+
+
+def _work(settings: Settings, runs_at_a_time: int) -> int:
+    from assets.serving import processes
+
+    broker = named(settings.broker or "")
+    say(f"worker on {socket.gethostname()}: {runs_at_a_time} run(s) at a time from {broker}")
+    say(f"It works in {settings.here} for {settings.shown_data} (stop with Ctrl-C)", flush=True)
+    command = [sys.executable, "-m", "assets.serving.worker", str(runs_at_a_time)]
+    ended = processes.together(command, now_and_then=partial(_look, settings))
+    if ended is None:
+        return 0
+    say("error: the worker ended by itself; its messages are above", error=True)
+    return 1
+
+
+def _close_dead(settings: Settings) -> None:
+    from assets.running import abandoned, runs
+
+    with runs.records(settings, warning=False) as instance:
+        for text in abandoned.close(instance):
+            say(f"warning: {text}", error=True, flush=True)
+
+
+def _look(settings: Settings) -> None:
+    """Close the runs of this machine whose process is gone; that it can't be done stops nobody."""
+    try:
+        _close_dead(settings)
+    except ImagesetsError as error:
+        say(f"warning: {error}", error=True, flush=True)
