@@ -9,10 +9,16 @@ Not here: how it is configured (`deployment`), or the worker (`serving.worker`).
 
 from __future__ import annotations
 
+import warnings
+
+from celery.exceptions import DuplicateTaskNameWarning
 from dagster import DagsterRun
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
+
+# Dagster's launcher declares the same task anew for each run.
+warnings.filterwarnings("ignore", category=DuplicateTaskNameWarning)
 
 
 class Launcher(CeleryRunLauncher):

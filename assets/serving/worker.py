@@ -20,10 +20,12 @@ import os
 import signal
 import socket
 import sys
+import warnings
 from typing import Any
 
 from celery import Celery, signals
 from celery.exceptions import WorkerShutdown
+from celery.exceptions import SecurityWarning
 from celery.worker import state
 from dagster._utils.interrupts import setup_interrupt_handlers
 from dagster_celery.make_app import make_app
@@ -66,6 +68,8 @@ def main(runs: int) -> int:
         sys.stderr.write(f"error: {without_secrets(str(error))}\n")
         return 1
     app = application(settings)
+    warnings.simplefilter("ignore", SecurityWarning)  # of root: messages are JSON, and run nothing
+    signals.setup_logging.connect(_say_nothing_twice, weak=False)
     signals.worker_process_init.connect(_begin, weak=False)
     signals.worker_shutting_down.connect(_interrupt, weak=False)
     worker = app.Worker(
@@ -81,6 +85,10 @@ def main(runs: int) -> int:
     with contextlib.suppress(WorkerShutdown):
         worker.start()
     return int(worker.exitcode or 0)
+
+
+def _say_nothing_twice(**_: Any) -> None:
+    """Leave logging as it is: warnings are printed, and runs print their own log."""
 
 
 def _begin(**_: Any) -> None:
