@@ -135,6 +135,11 @@ class Settings:
             return self.data / "dagster"
         return platformdirs.user_data_path("imagesets") / "dagster" / name_of(self.data)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several machines may work on the same data, and record it in one database."""
+        return bool(self.postgres) and not isinstance(self.data, Path)
+
     def plan(self) -> Plan:
         """Return all there can be of the catalogue, made as it was chosen.
 

@@ -782,6 +782,7 @@ def main() -> int:
     if given.serve:
         serve(given.serve)
         return 0
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended
     if lacking := missing():
         print(lacking)
         return 1

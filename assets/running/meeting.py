@@ -75,6 +75,22 @@ def held(
         yield said
 
 
+def politely(
+    settings: Settings,
+) -> Callable[[object, object], contextlib.AbstractContextManager[None]]:
+    """Return what has a run that Dagster executes be polite to hosts together with all others."""
+
+    @contextlib.contextmanager
+    def meeting(_run: object, _plan: object) -> Iterator[None]:
+        before, hosts.beyond = hosts.beyond, Beyond(settings)
+        try:
+            yield
+        finally:
+            hosts.beyond = before
+
+    return meeting
+
+
 class Beyond:
     """Hosts, as the processes of all machines know them: see `pipelines.archives.hosts`."""
 

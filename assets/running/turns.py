@@ -5,13 +5,13 @@ other is about to replace, and fail. So a run has each source that it works on t
 start to its end: a build from the command line, a run from the UI or of a condition, a refresh from
 when it decides. Runs on other sources go on beside it. Looking, as `verify` does, waits for nobody.
 
-A turn is a lock that the system lifts when its process ends, however it ends; where workers on
-several machines do the runs, PostgreSQL does. Dagster's pools are none of that: the slot of a
+A turn is a lock that the system lifts when its process ends, however it ends; where several machines
+may work on the same data, PostgreSQL does. Dagster's pools are none of that: the slot of a
 process that was killed stays taken until a daemon frees it, and what a build makes ahead of its
 steps asks for none. They only have runs wait in the queue instead of in a worker (`queueing`).
 
-Runs of some partitions of a source go on beside one another where workers do them, since each makes
-parts of its own; they and a run that makes the whole wait for one another.
+There, runs of some partitions of a source go on beside one another, since each makes parts of its
+own; they and a run that makes the whole wait for one another.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def taken(
     folder = settings.dagster_home / "turns"
 
     def turn(name: str) -> contextlib.AbstractContextManager[bool]:
-        if not settings.broker:
+        if not settings.is_shared:
             return _turn(folder / name, who, say)
         from assets.running import meeting  # which a machine by itself can do without
 
@@ -73,7 +73,7 @@ def taken(
 
 
 def queueing(plan: Plan, assets: Iterable[dg.AssetsDefinition]) -> Iterator[dg.AssetsDefinition]:
-    """Yield assets whose runs wait in the queue of workers while one works on their source.
+    """Yield assets whose runs wait in the queue, where there is one, while one has their source.
 
     Partitions are made side by side. Runs on several sources may be let go too early: they wait in
     their worker.

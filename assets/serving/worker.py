@@ -31,9 +31,7 @@ from dagster._utils.interrupts import setup_interrupt_handlers
 from dagster_celery.make_app import make_app
 from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
 
-from assets.running import meeting
 from assets.settings import Settings
-from pipelines.archives import hosts
 from pipelines.errors import ImagesetsError
 from pipelines.redaction import without_secrets
 
@@ -94,7 +92,6 @@ def _say_nothing_twice(**_: Any) -> None:
 def _begin(**_: Any) -> None:
     """Prepare a process that will do one run: it is interrupted as any other run is."""
     setup_interrupt_handlers()
-    hosts.beyond = meeting.Beyond(Settings.from_environment())
 
 
 def _interrupt(**_: Any) -> None:
