@@ -193,7 +193,8 @@ def running(command: Sequence[str], log: Path, **given: Any) -> Iterator[subproc
 
 
 def end(process: subprocess.Popen[bytes], patience_s: float = 40.0) -> None:
-    process.terminate()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
     try:
         process.wait(patience_s)
     except subprocess.TimeoutExpired:
