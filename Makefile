@@ -60,7 +60,7 @@ lock: ## compile the locks anew from pyproject.toml (needs uv)
 	$(LOCKED) --all-extras --group build --group ui --group postgres --group workers --group dev \
 	  --constraint requirements.lock --output-file requirements-dev.lock
 	$(LOCKED) --extra s3 --group build --group ui --group postgres --group workers \
-	  --constraint requirements-dev.lock --output-file deploy/requirements.lock
+	  --group kubernetes --constraint requirements-dev.lock --output-file deploy/requirements.lock
 
 clean: ## remove the environment and caches; data/ stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

@@ -52,8 +52,7 @@ if str(ROOT) not in sys.path:
 import numpy as np
 
 from assets.settings import Settings
-from pipelines.lineage import lock
-from pipelines.store import hashing, layout, provenance
+from pipelines.store import provenance
 from pipelines.store.bucket import stored
 
 SOURCES = 16
@@ -72,6 +71,8 @@ SECRETS = {
 LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) {
     __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
 } }"""
+SERVED = """{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } }
+    instance { daemonHealth { allDaemonStatuses { daemonType lastHeartbeatTime } } } }"""
 RUNS = """{ runsOrError(limit: 1000) { ... on Runs { results {
     runId rootRunId jobName status startTime endTime creationTime tags { key value }
 } } } }"""
@@ -319,12 +320,16 @@ class Deployment:
         self.port = free_port()
         command = [sys.executable, "-m", "assets", "ui", "--no-browser", "--port", str(self.port)]
         self.ui = self._start(command, "ui", IMAGESETS_HOME=str(self.folder / "home-ui"))
-        until("the UI", self._is_served, 120)
+        until("the UI", self._is_served, 300)
 
     def _is_served(self) -> bool:
         with contextlib.suppress(OSError, KeyError, TypeError):
-            asked = "{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }"
-            return bool(self.ask(asked)["repositoriesOrError"]["nodes"])
+            asked = self.ask(SERVED)
+            # The daemon retries what failed since it first looked, and nothing before.
+            daemons = asked["instance"]["daemonHealth"]["allDaemonStatuses"]
+            beats = {one["daemonType"] for one in daemons if one["lastHeartbeatTime"]}
+            nodes = asked["repositoriesOrError"]["nodes"]
+            return bool(nodes) and "EVENT_LOG_CONSUMER" in beats
         return False
 
     def start_worker(self, name: str, runs: int = 1) -> None:
@@ -439,8 +444,7 @@ class Reader:
                 known = provenance.latest(store, path)
                 if known is None or known.files is not None:
                     continue
-                key = path if layout.is_archive(path) else stored(path, known.sha256)
-                content, _ = store.objects.small(key)
+                content, _ = store.objects.small(stored(path, known.sha256))
                 found = hashlib.sha256(content or b"").hexdigest()
                 self.looks += 1
                 if found != known.sha256:
@@ -580,16 +584,29 @@ class Killer:
         self.random.shuffle(self.kills)
 
     def go_on(self) -> None:
-        """Do all kills, some seconds apart."""
+        """Do all kills, each at a random moment while some run goes on."""
         for what in self.kills:
-            time.sleep(self.random.uniform(2, 12))
+            until("a run that goes on", self._going_on, PATIENCE_S)
+            time.sleep(self.random.uniform(0.5, 10))
             killed = getattr(self, f"_{what}")()
             self.done.append(f"{what}{'' if killed else ' (none was there)'}")
 
+    def _going_on(self) -> list[int]:
+        """Return the processes that do runs."""
+        found = []
+        for run in self.made.runs():
+            tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+            host, _, rest = tags.get("imagesets/process", "").partition(":")
+            if run["status"] == "STARTED" and host:
+                inside = rest.split(":")[-3]
+                workers = self.made.workers
+                among = [workers[host]] if host in workers else workers.values()
+                found += [pid for one in among for pid in below(one.pid) if numbered(pid, inside)]
+        return found
+
     def _run(self) -> bool:
         """Kill the process of a run."""
-        found = [pid for worker in self.made.workers.values() for pid in runs_of(worker)]
-        if found:
+        if found := self._going_on():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.random.choice(found), signal.SIGKILL)
         return bool(found)
@@ -627,6 +644,14 @@ def below(pid: int) -> dict[int, list[str]]:
     while new := {one for one, parent in parents.items() if parent in new and one not in found}:
         found |= {one: words[one] for one in new}
     return found
+
+
+def numbered(pid: int, inside: str) -> bool:
+    """Whether a process has a number, as it sees itself on a machine of its own."""
+    with contextlib.suppress(OSError):
+        text = Path(f"/proc/{pid}/status").read_text().partition("NSpid:")[2]
+        return text.partition("\n")[0].split()[-1:] == [inside]
+    return False
 
 
 def runs_of(worker: subprocess.Popen[bytes]) -> list[int]:
@@ -763,7 +788,7 @@ def kills(
             print(f"{len(runs)} runs for {len(launched)} launched, {again} of them again")
             print(f"complete after {took_s:.0f} s; {reader.looks} looks of a reader, "
                   f"{len(reader.torn)} torn; secrets found: {len(leaked)}")  # fmt: skip
-            for line in wrong:
+            for line in wrong[:20]:
                 print(f"WRONG: {line}")
             if wrong and (kept := os.environ.get("IMAGESETS_TEST_KEEP")):
                 shutil.copytree(folder, kept, ignore=shutil.ignore_patterns("postgres", "store"))

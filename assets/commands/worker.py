@@ -13,9 +13,10 @@ from assets.command_line.declaring import Commands
 from assets.command_line.display import say
 from assets.settings import Settings, positive
 from pipelines.errors import ImagesetsError
-from pipelines.redaction import named
+from pipelines.redaction import named, without_secrets
 
 ORDER = 11
+PATIENCE_S = 3.0  # for an answer
 
 
 def add(commands: Commands) -> None:
@@ -41,6 +42,11 @@ def add(commands: Commands) -> None:
         help="how many runs to do at a time, each in a process of its own (%(default)s); "
         "IMAGESETS_RUNS_AT_ONCE of the UI counts those of all workers",
     )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="take no runs, but ask whether a worker of this machine answers: exit code 0 if so",
+    )
 
 
 def run(settings: Settings, given: argparse.Namespace) -> int:
@@ -53,10 +59,30 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     from assets.running import deployment, runs
 
     deployment.check(settings)
+    if given.check:
+        return _is_there(settings)
     settings.plan()  # what is wrong with the catalogue is said before anything starts
     os.environ.update(settings.as_environment(), DAGSTER_HOME=str(runs.home(settings)))
     _close_dead(settings)  # also says if PostgreSQL can't be asked
     return _work(settings, given.runs)
+
+
+def _is_there(settings: Settings) -> int:
+    """Say whether a worker of this machine answers; return the exit code."""
+    from celery import Celery
+    from kombu.exceptions import KombuError
+
+    here = socket.gethostname()
+    try:
+        answers = Celery(broker=settings.broker).control.ping(timeout=PATIENCE_S)
+    except KombuError as error:
+        problem = without_secrets(str(error), settings.broker or "")
+        raise ImagesetsError(
+            f"The broker can't be asked: {problem} Start it, or correct IMAGESETS_BROKER."
+        ) from error
+    found = [name for answer in answers for name in answer if name.endswith(f"@{here}")]
+    say(f"{len(found)} worker(s) answer on {here}", error=not found)
+    return 0 if found else 1
 
 
 def _work(settings: Settings, runs_at_a_time: int) -> int:

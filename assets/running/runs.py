@@ -25,7 +25,15 @@ from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from assets import checks, graph, metadata
-from assets.running import abandoned, databases, deployment, outcomes, overview, passwords, retention
+from assets.running import (
+    abandoned,
+    databases,
+    deployment,
+    outcomes,
+    overview,
+    passwords,
+    retention,
+)
 from assets.running.outcomes import Outcome, Sound
 from assets.settings import Settings
 from pipelines import errors, stages
