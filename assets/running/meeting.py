@@ -137,10 +137,10 @@ def _refused(settings: Settings) -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        why = str(getattr(error, "orig", None) or error)
+        why = " ".join(str(getattr(error, "orig", None) or error).split())
         raise StorageError(
             "PostgreSQL, where runs of several machines take turns, can't be asked: "
-            f"{without_secrets(why, settings.postgres or '')}. Start the server, or correct "
+            f"{without_secrets(why, settings.postgres or '')} Start the server, or correct "
             "IMAGESETS_POSTGRES."
         ) from None
 
