@@ -591,33 +591,35 @@ class Killer:
             killed = getattr(self, f"_{what}")()
             self.done.append(f"{what}{'' if killed else ' (none was there)'}")
 
-    def _going_on(self) -> list[int]:
-        """Return the processes that do runs."""
+    def _going_on(self) -> list[tuple[str, int]]:
+        """Return the processes that do runs, each with its worker."""
         found = []
         for run in self.made.runs():
             tags = {tag["key"]: tag["value"] for tag in run["tags"]}
             host, _, rest = tags.get("imagesets/process", "").partition(":")
             if run["status"] == "STARTED" and host:
                 inside = rest.split(":")[-3]
-                workers = self.made.workers
-                among = [workers[host]] if host in workers else workers.values()
-                found += [pid for one in among for pid in below(one.pid) if numbered(pid, inside)]
+                for name, worker in self.made.workers.items():
+                    if host == name or host not in self.made.workers:
+                        pids = [pid for pid in below(worker.pid) if numbered(pid, inside)]
+                        found += [(name, pid) for pid in pids]
         return found
 
     def _run(self) -> bool:
         """Kill the process of a run."""
         if found := self._going_on():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.random.choice(found), signal.SIGKILL)
+                os.kill(self.random.choice(found)[1], signal.SIGKILL)
         return bool(found)
 
     def _worker(self) -> bool:
-        """Kill a whole machine; another one of that name comes up a little later."""
-        name = self.random.choice(sorted(self.made.workers))
-        kill(self.made.workers[name])
-        time.sleep(self.random.uniform(1, 5))
-        self.made.start_worker(name)
-        return True
+        """Kill a whole machine that does a run; another of that name comes up a little later."""
+        if found := self._going_on():
+            name = self.random.choice(found)[0]
+            kill(self.made.workers[name])
+            time.sleep(self.random.uniform(1, 5))
+            self.made.start_worker(name)
+        return bool(found)
 
     def _daemon(self) -> bool:
         """Kill Dagster's daemon."""
@@ -685,12 +687,15 @@ class Measured:
 
     wall_s: from the first launch to the end of the last run; busy_s: of a run, on average.
     daemon_s: of the processor, that UI, code server and daemon took for each.
+    grown_bytes: by which PostgreSQL has grown, for each.
     """
 
     workers: int
+    runs: int
     wall_s: float
     busy_s: float
     daemon_s: float
+    grown_bytes: float
 
 
 def measured(folder: Path, sources: int, workers: int, transfer_s: float) -> Measured:
@@ -702,16 +707,24 @@ def measured(folder: Path, sources: int, workers: int, transfer_s: float) -> Mea
             made.start_worker(f"worker{number}")
         until("workers", lambda: all(runs_of(one) for one in made.workers.values()), 120)
         assert made.ui
-        before = seconds_of([*below(made.ui.pid)])
+        before, size = seconds_of([*below(made.ui.pid)]), size_of_database(made)
         began = time.time()
         launched = [made.launch(f"everything_of_{name}") for name in names]
         until("the runs", lambda: made.finished(launched), PATIENCE_S)
         daemon_s = (seconds_of([*below(made.ui.pid)]) - before) / sources
-        runs = made.runs()
+        runs, grown = made.runs(), (size_of_database(made) - size) / sources
     wall_s = max(run["endTime"] for run in runs) - began
-    return Measured(
-        workers, wall_s, mean(run["endTime"] - run["startTime"] for run in runs), daemon_s
-    )
+    busy_s = mean(run["endTime"] - run["startTime"] for run in runs)
+    return Measured(workers, sources, wall_s, busy_s, daemon_s, grown)
+
+
+def size_of_database(made: Deployment) -> int:
+    import psycopg2
+
+    with psycopg2.connect(made.variables["IMAGESETS_POSTGRES"].replace("+psycopg2", "")) as found:
+        cursor = found.cursor()
+        cursor.execute("SELECT pg_database_size(current_database())")
+        return int(cursor.fetchone()[0])
 
 
 def restart_ui_for(made: Deployment, workers: int) -> None:
@@ -729,7 +742,7 @@ def modelled(one: Measured, runs: int, workers: int) -> float:
     Each worker does its share one after the other, and between two runs waits for the next; and
     runs leave the queue no faster than the daemon has time for each.
     """
-    between_s = one.wall_s / SOURCES - one.busy_s
+    between_s = one.wall_s / one.runs - one.busy_s
     share_s = math.ceil(runs / workers) * (one.busy_s + max(between_s, 0.0))
     return max(share_s, runs * one.daemon_s)
 
@@ -743,12 +756,14 @@ def speed(sources: int, transfer_s: float) -> None:
             found.append(measured(Path(folder), sources, workers, transfer_s))
     one = found[0]
     print(f"{sources} runs, each with a transfer of {transfer_s:.0f} s\n")
-    print("| workers | seconds, measured | busy a run | UI and daemon a run | × |")
-    print("|---|---|---|---|---|")
+    load = ", ".join(f"{one:.0f}" for one in os.getloadavg())
+    print(f"{os.cpu_count()} cores, load {load}, all servers on them\n")
+    print("| workers | measured | busy a run | UI and daemon a run | PostgreSQL a run | × |")
+    print("|---|---|---|---|---|---|")
     for each in found:
         print(
-            f"| {each.workers} | {each.wall_s:.1f} | {each.busy_s:.1f} s | {each.daemon_s:.2f} s "
-            f"of a core | {one.wall_s / each.wall_s:.2f} |"
+            f"| {each.workers} | {each.wall_s:.1f} s | {each.busy_s:.1f} s | {each.daemon_s:.2f} s "
+            f"of a core | {each.grown_bytes / 1000:.0f} kB | {one.wall_s / each.wall_s:.2f} |"
         )
     print("\nThe model, by what one worker took:\n")
     print("| workers | 1 | 2 | 8 | 16 | 32 | 64 |\n|---|---|---|---|---|---|---|")
