@@ -45,15 +45,13 @@ from statistics import mean
 from typing import Any
 from urllib.parse import quote
 
-ROOT = Path(__file__).resolve().parent.parent
-if str(ROOT) not in sys.path:
-    sys.path.insert(0, str(ROOT))
-
 import numpy as np
 
 from assets.settings import Settings
 from pipelines.store import provenance
 from pipelines.store.bucket import stored
+
+ROOT = Path(__file__).resolve().parent.parent
 
 SOURCES = 16
 TRANSFER_S = 6.0  # that a publisher takes for a file
@@ -301,7 +299,8 @@ def as_a_machine(name: str) -> list[str]:
     It has a host's name of its own and sees no other processes, as in a container.
     """
     apart = ["unshare", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    if shutil.which("unshare") and subprocess.run([*apart, "true"], capture_output=True).returncode == 0:  # fmt: skip  # noqa: E501
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        subprocess.run([*apart, "true"], check=True, capture_output=True)
         return [*apart, "sh", "-c", f'hostname {name}; exec "$@"', "sh"]
     return []
 
@@ -573,9 +572,9 @@ def leaks(made: Deployment, known: Mapping[str, str]) -> list[str]:
 
 
 class Killer:
-    """Kills a run, a worker or the daemon now and then; workers come back, as an orchestrator has it.
+    """Kills a run, a worker or the daemon now and then.
 
-    Nothing else is mended by hand.
+    Workers come back, as an orchestrator has it; nothing else is mended by hand.
     """
 
     def __init__(self, made: Deployment, seed: int, kills: Sequence[str]) -> None:
@@ -701,7 +700,7 @@ class Measured:
 def measured(folder: Path, sources: int, workers: int, transfer_s: float) -> Measured:
     """Run a run per source on some workers."""
     names = declare(folder, sources)
-    with deployed(folder, transfer_s) as made:
+    with deployed(folder, transfer_s, 3600) as made:
         restart_ui_for(made, workers)
         for number in range(workers):
             made.start_worker(f"worker{number}")

@@ -1,4 +1,4 @@
-"""What gives runs to workers: Dagster's launcher for Celery, which knows that not every run has one.
+"""What gives runs to workers: Dagster's launcher for Celery, where not every run has one.
 
 A build from the command line, and what a refresh makes, are runs in a process that is there
 already. They have no task in Celery, and are looked after by the machine that they run on

@@ -6,8 +6,8 @@ artefacts that were replaced long ago. Whatever Dagster, the UI and conditions g
 old it is: the latest materialization, observation and check of each asset, or of each partition
 of one, with its run. No artefact is touched.
 
-It happens once a day at most (where thousands of runs are past, 500 at a time): as a build begins that records a run, as the UI starts, and by the
-sensor `retention`.
+It happens once a day at most (where thousands of runs are past, 500 at a time, until all are
+forgotten): as a build begins that records a run, as the UI starts, and by the sensor `retention`.
 
 Not here: what is recorded. How long it is kept stands in docs/operations.md too.
 
@@ -123,7 +123,7 @@ def _runs(instance: dg.DagsterInstance, before: datetime) -> int:
 
 
 def _held(storage: EventLogStorage) -> set[str]:
-    """Return the runs that Dagster goes by: the last for each asset or partition, and its checks."""
+    """Return the runs that Dagster goes by: the last of each asset, partition and check."""
     if not isinstance(storage, SqlEventLogStorage):
         return set()
     with storage.index_connection() as connection:

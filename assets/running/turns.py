@@ -5,8 +5,8 @@ other is about to replace, and fail. So a run has each source that it works on t
 start to its end: a build from the command line, a run from the UI or of a condition, a refresh from
 when it decides. Runs on other sources go on beside it. Looking, as `verify` does, waits for nobody.
 
-A turn is a lock that the system lifts when its process ends, however it ends; where several machines
-may work on the same data, PostgreSQL does. Dagster's pools are none of that: the slot of a
+A turn is a lock that the system lifts when its process ends, however it ends; where several
+machines may work on the same data, PostgreSQL does. Dagster's pools are none of that: the slot of a
 process that was killed stays taken until a daemon frees it, and what a build makes ahead of its
 steps asks for none. They only have runs wait in the queue instead of in a worker (`queueing`).
 
@@ -69,7 +69,8 @@ def taken(
         return meeting.held(settings, [f"turn/{name}"], who, wait, shared=parts)
 
     with contextlib.ExitStack() as held:
-        yield any([held.enter_context(turn(name)) for name in sorted(sources)])
+        waited = [held.enter_context(turn(name)) for name in sorted(sources)]
+        yield any(waited)
 
 
 def queueing(plan: Plan, assets: Iterable[dg.AssetsDefinition]) -> Iterator[dg.AssetsDefinition]:

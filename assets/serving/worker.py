@@ -2,8 +2,9 @@
 
     python -m assets.serving.worker RUNS
 
-It is Celery's, as Dagster's launcher for it expects one. The definitions are loaded before the first
-run comes, and each run's process is forked off that: it begins at once, and leaves nothing behind.
+It is Celery's, as Dagster's launcher for it expects one. The definitions are loaded before the
+first run comes, and each run's process is forked off that: it begins at once, and leaves nothing
+behind.
 One that is killed takes nobody along; Celery notes that it failed, and Dagster has it done again.
 
 Told to stop, a worker takes no more runs and interrupts those that it does: they end as failed
@@ -24,8 +25,7 @@ import warnings
 from typing import Any
 
 from celery import Celery, signals
-from celery.exceptions import WorkerShutdown
-from celery.exceptions import SecurityWarning
+from celery.exceptions import SecurityWarning, WorkerShutdown
 from celery.worker import state
 from dagster._utils.interrupts import setup_interrupt_handlers
 from dagster_celery.make_app import make_app

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 import yaml
 
 from assets.command_line._main import _parser
@@ -144,7 +144,7 @@ def test_every_image_is_pinned_to_a_version() -> None:
     ours = {text for text in texts(VALUES) if text == __version__}
     assert ours == {__version__}
     assert {image for image in images if image.startswith("imagesets:")} == {OURS}
-    tags = [text for text in re.findall(r"tag: ([\w.]+)", (DEPLOY / "values.yaml").read_text())]
+    tags = re.findall(r"tag: ([\w.]+)", (DEPLOY / "values.yaml").read_text())
     assert {*tags} == {__version__}
 
 

@@ -152,9 +152,9 @@ def test_a_database_that_is_gone_is_told_without_its_password(tmp_path: Path) ->
     url = f"postgresql+psycopg2://me:s3cret-word@127.0.0.1:{free_port()}/runs"
     shared = Settings("s3://bucket/team", postgres=url, home=tmp_path)
 
-    with pytest.raises(StorageError, match=r"can't be asked.*IMAGESETS_POSTGRES") as error:
-        with turns.taken(shared, ["mnist"], "a run", print):
-            pass
+    turn = turns.taken(shared, ["mnist"], "a run", print)
+    with pytest.raises(StorageError, match=r"can't be asked.*IMAGESETS_POSTGRES") as error, turn:
+        pass
 
     assert "s3cret" not in str(error.value)
 

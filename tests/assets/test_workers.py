@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
-import tomllib
 import yaml
 from dagster._core.launcher import WorkerStatus
 
