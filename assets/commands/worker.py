@@ -28,9 +28,9 @@ def add(commands: Commands) -> None:
         description="Take runs from the broker and do them, until Ctrl-C: on as many machines as "
         "there are, each with the settings of the UI in its environment, among them "
         "IMAGESETS_BROKER (redis://…), IMAGESETS_POSTGRES and data in an object store. What is "
-        "made meanwhile lies in IMAGESETS_SCRATCH of the machine. A worker that stops interrupts its "
-        "runs; others do them again, and go on with what is missing. docs/deployment.md tells the "
-        "rest.",
+        "made meanwhile lies in IMAGESETS_SCRATCH of the machine. A worker that stops interrupts "
+        "its runs; others do them again, and go on with what is missing. docs/deployment.md tells "
+        "the rest.",
         examples={"worker": "do runs for a UI on another machine"},
     )
     options.add_folders(parser)

@@ -41,7 +41,8 @@ def configuration(settings: Settings) -> bytes:
     check(settings)
     import yaml
 
-    return yaml.safe_dump(yaml.safe_load(alone) | _with_workers(settings)).encode()
+    text: str = yaml.safe_dump(yaml.safe_load(alone) | _with_workers(settings))
+    return text.encode()
 
 
 def check(settings: Settings) -> None:

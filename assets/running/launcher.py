@@ -32,7 +32,7 @@ class Launcher(CeleryRunLauncher):
         """
         if DAGSTER_CELERY_TASK_ID_TAG not in run.tags:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        found = super().check_run_worker_health(run)
+        found: CheckRunHealthResult = super().check_run_worker_health(run)
         if found.status is WorkerStatus.UNKNOWN:
             return CheckRunHealthResult(WorkerStatus.RUNNING, found.msg)
         return found
@@ -40,4 +40,6 @@ class Launcher(CeleryRunLauncher):
     def terminate(self, run_id: str) -> bool:
         """Interrupt a run, where a worker does it; return whether that was asked for."""
         run = self._instance.get_run_by_id(run_id)
-        return bool(run and DAGSTER_CELERY_TASK_ID_TAG in run.tags) and super().terminate(run_id)
+        if run is None or DAGSTER_CELERY_TASK_ID_TAG not in run.tags:
+            return False
+        return bool(super().terminate(run_id))

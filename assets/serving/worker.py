@@ -28,7 +28,7 @@ from celery import Celery, signals
 from celery.exceptions import SecurityWarning, WorkerShutdown
 from celery.worker import state
 from dagster._utils.interrupts import setup_interrupt_handlers
-from dagster_celery.make_app import make_app
+from dagster_celery import make_app as making
 from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
 
 from assets.settings import Settings
@@ -50,7 +50,8 @@ _CHOSEN = {
 
 def application(settings: Settings) -> Celery:
     """Return the application that Dagster's launcher sends runs to."""
-    app: Celery = make_app({"broker": settings.broker, "backend": settings.broker})
+    make: Any = making.make_app
+    app: Celery = make({"broker": settings.broker, "backend": settings.broker})
     app.conf.update(_CHOSEN, task_default_queue=QUEUE)
     create_execute_job_task(app)
     create_resume_job_task(app)
