@@ -15,7 +15,7 @@ from assets.settings import Settings, positive
 from pipelines.errors import ImagesetsError
 from pipelines.redaction import named, without_secrets
 
-ORDER = 11
+ORDER = 9
 PATIENCE_S = 3.0  # for an answer
 
 
@@ -25,13 +25,12 @@ def add(commands: Commands) -> None:
         "worker",
         run,
         help="do runs for a UI on another machine",
-        description="Take runs from the broker and do them, until Ctrl-C: on as many machines as "
-        "there are, each with the settings of the UI in its environment, among them "
+        description="Take runs from the broker and do them until Ctrl-C, on as many machines as "
+        "there are. Each has the settings of the UI in its environment, among them "
         "IMAGESETS_BROKER (redis://…), IMAGESETS_POSTGRES and data in an object store. What is "
         "made meanwhile lies in IMAGESETS_SCRATCH of the machine. A worker that stops interrupts "
         "its runs; others do them again, and go on with what is missing. docs/deployment.md tells "
         "the rest.",
-        examples={"worker": "do runs for a UI on another machine"},
     )
     options.add_folders(parser)
     parser.add_argument(
