@@ -31,6 +31,7 @@ from assets.running import (
     executors,
     integrity,
     jobs,
+    meeting,
     mirrors,
     overview,
     refresh,
@@ -90,10 +91,13 @@ def automated(settings: Settings) -> dg.Definitions:
             retention.sensor(settings),
         ],
     )
+    if settings.is_shared:
+        conditioned = list(turns.queueing(plan, conditioned))
     assets = linked(conditioned, repository())
     executor = executors.around(
         graph.EXECUTORS[settings.executor],
         abandoned.noting_process,
+        *([meeting.politely(settings)] if settings.is_shared else []),
         turns.of_run(settings, plan),
         overview.telling(settings, plan),
     )
