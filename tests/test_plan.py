@@ -25,7 +25,7 @@ def test_the_default_set_is_the_one_written_down(built_in: plan.Plan) -> None:
     of_parts = ("sums", "manifest")  # of splits that come in parts alone
     expected = ("archives", "tables", "statistics", *of_parts, "croissant", "csv", "lmdb")
     assert expected == stages.DEFAULT
-    made = built_in.of(built_in.declared.datasets.values(), stages.DEFAULT)
+    made = built_in.of(built_in.declared.by_default, stages.DEFAULT)
     golden = (ROOT / "tests/assets/graph.txt").read_text("utf-8").splitlines()
     default = {line.partition(" ")[0] for line in golden}
     assert {"/".join(one.asset) for one in made} <= default
@@ -60,7 +60,7 @@ def test_asking_for_a_stage_gives_what_it_needs_too(built_in: plan.Plan) -> None
 def test_what_is_of_all_datasets_is_planned_where_it_is_named_or_all_of_them_are(
     built_in: plan.Plan,
 ) -> None:
-    everything = tuple(built_in.declared.datasets.values())
+    everything = built_in.declared.by_default
     [index] = built_in.of_catalogue()
     assert (index.asset, index.path) == (("catalogue", "index"), "descriptions/index.html")
     assert built_in.of(everything[:1], ["index"]) == (index,), "it needs nothing"

@@ -48,7 +48,8 @@ class Trouble:
 class Overview:
     """What is known of a dataset.
 
-    artefacts: how many there should be: what a build makes, and what else was ever made.
+    artefacts: how many there should be: what a build makes, and what else was ever made; of a
+        source that is made on request, no more than what was ever made.
     up_to_date: how many of them are.
     size_bytes: of what was made of it, without the archives of its source.
     last_read: when the bytes that were last read longest ago were; None where there are none.
@@ -136,7 +137,8 @@ def archives_bytes(store: Store, plan: Plan, sources: Iterable[Source]) -> int:
 def _of(store: Store, plan: Plan, dataset: Dataset, stages: Collection[str]) -> Overview:
     all_there_can_be = [one for one in plan.of([dataset]) if not one.is_of_catalogue]
     made = {one.path for one in status.ever_made(store, all_there_can_be)}
-    asked = status.asked_for(store, plan, [dataset], stages)
+    on_request = plan.declared.source_of(dataset).on_request
+    asked = () if on_request else status.asked_for(store, plan, [dataset], stages)
     wanted = _with_needs(all_there_can_be, made | {one.path for one in asked})
     own = {one.path for one in wanted if one.subject is not None}
     states = status.states(store, wanted)

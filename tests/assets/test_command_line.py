@@ -177,7 +177,9 @@ class TestList:
         assert here["tiny_digits"] == "11 of 12 artefacts up to date"
         assert here["tiny_letters"] == "1 of 9 artefacts up to date", "the archive"
 
-    def test_the_built_in_catalogue_has_ten_datasets(self, command: Command) -> None:
+    def test_the_built_in_catalogue_has_ten_datasets_and_one_on_request(
+        self, command: Command
+    ) -> None:
         here = _here(command("list", "--data", "/nowhere/at/all").stdout)
         assert set(here) == {
             "cifar10",
@@ -190,7 +192,9 @@ class TestList:
             "emnist_mnist",
             "fashion_mnist",
             "mnist",
+            "quickdraw",
         }
+        assert here.pop("quickdraw") == "on request"
         assert set(here.values()) == {"nothing yet"}
 
 

@@ -212,6 +212,20 @@ def test_who_looks_at_what_is_here_looks_at_what_was_made_of_it(
     assert command("status", *seen).code == 0
 
 
+def test_a_part_of_it_is_all_that_there_should_be(large: Project, command: Command) -> None:
+    large.build(SMALL)
+    large.build(LARGE, stages=["tables"])
+
+    said = command("status", *large.options)
+
+    assert said.code == 0, "nobody asked for its exports"
+    [row] = [line for line in said.stdout.splitlines() if line.startswith(LARGE)]
+    assert "up to date" in row
+    assert "  3 of 3  " in row
+    (large.data / "archives" / LARGE / "letters.zip").unlink()
+    assert command("status", *large.options).code == 1, "what was made of it should be here"
+
+
 # --- runs of Dagster ------------------------------------------------------------------------------
 
 

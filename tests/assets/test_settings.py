@@ -23,6 +23,7 @@ def test_without_a_setting_everything_is_in_the_project() -> None:
         "emnist",
         "fashion_mnist",
         "mnist",
+        "quickdraw",
     ]
     assert (found.mirror, found.offline, found.chosen["csv_header"]) == (None, False, False)
 

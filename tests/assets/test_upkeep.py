@@ -89,7 +89,9 @@ def test_the_archives_alone_are_backup_enough(built: Project, command: Command) 
     assert command("lock", *built.options).stdout == lock
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "emnist"])
+@pytest.mark.parametrize(
+    "name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "emnist", "quickdraw"]
+)
 def test_sizes_are_those_that_a_build_warns_by(name: str) -> None:
     from assets.settings import Settings
     from pipelines import plan
