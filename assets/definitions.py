@@ -53,7 +53,8 @@ def automated(settings: Settings) -> dg.Definitions:
     plan = settings.plan()
     declared = plan.declared
     when = settings.refresh_cron, settings.refresh_timezone
-    made = graph.assets_of(plan, graph.RETRIES)
+    workers = settings.runs_at_once if settings.broker else 1
+    made = graph.assets_of(plan, graph.RETRIES, workers=workers)
     conditioned = list(dg.map_asset_specs(conditions.adding(settings, plan), made))
     refreshing, verifying = refresh.job(settings, plan), jobs.verify(settings.store, plan)
     starting = dg.Definitions(
