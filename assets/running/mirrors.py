@@ -294,7 +294,7 @@ def look(
 
 
 def _asked_for(settings: Settings, source: Source) -> list[Archive]:
-    """Return the archives that anybody asked for, where hundreds are of one part of a split each."""
+    """Return the archives that anybody asked for, where each is of one part of a split."""
     every = list(source.archives.values())
     if not parts_of_archives(source):
         return every
