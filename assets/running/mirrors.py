@@ -29,7 +29,9 @@ from pipelines.archives import Identify, looks, probes
 from pipelines.archives.probes import Probe, Standing
 from pipelines.declarations import Archive, Catalogue, Source
 from pipelines.errors import DownloadFailed
+from pipelines.plan import parts_of_archives
 from pipelines.redaction import without_secrets
+from pipelines.store import layout
 
 CHECK = "mirrors_serve_the_declared_bytes"
 DATA_VERSION = "dagster/data_version"
@@ -246,6 +248,8 @@ def look(
 ) -> list[Mirrors]:
     """Look at every mirror of some sources, all side by side; return what is known then.
 
+    Of archives that are each of a part of a split, at those that were ever fetched, if any were.
+
     Args:
         declared: the catalogue.
         sources: those to look at.
@@ -257,7 +261,7 @@ def look(
     places = {
         source.name: {
             place: archive
-            for archive in source.archives.values()
+            for archive in _asked_for(settings, source)
             for place in archives.places(
                 source, archive, _mirror(settings, source), settings.offline
             )
@@ -287,6 +291,16 @@ def look(
         alive = sum(one.alive.values())
         looks.note(settings.store, one.source, len(one.alive), alive, len(one.wrong))
     return looked
+
+
+def _asked_for(settings: Settings, source: Source) -> list[Archive]:
+    """Return the archives that anybody asked for, where each is of one part of a split."""
+    every = list(source.archives.values())
+    if not parts_of_archives(source):
+        return every
+    there = settings.store.names(f"{layout.LINEAGE}/{layout.archives(source.name)}")
+    known = {layout.lineage(layout.archive(source.name, one.name)): one for one in every}
+    return [one for path, one in known.items() if path in there] or every
 
 
 def _mirror(settings: Settings, source: Source) -> str | None:

@@ -20,7 +20,7 @@ import pytest
 from assets import checks, graph, partitions
 from assets.command_line import main
 from assets.definitions import automated
-from assets.running import batches, building, runs
+from assets.running import batches, building, mirrors, runs
 from assets.running.outcomes import Outcome
 from assets.running.refresh import PART_OF
 from assets.settings import Settings
@@ -342,6 +342,15 @@ def test_a_refresh_asks_for_one_range_of_the_parts_that_were_ever_made(begun: Pr
             (begun.folder / f"data/exports/drawings/train/part-{number:05}.csv").unlink()
         assert refresh() == [(ANT, BEE)]
         assert refresh() == []
+
+
+def test_only_mirrors_of_parts_that_were_fetched_are_looked_at(begun: Project) -> None:
+    declared = begun.plan.declared
+    sources = [declared.sources["drawings"]]
+
+    [found] = mirrors.look(declared, sources, begun.settings, {"drawings": {}}, fetch=False)
+
+    assert {*found.archives} == {"ant.npy", "bee.npy"}
 
 
 def test_conditions_ask_for_parts_that_were_made_and_for_no_others(begun: Project) -> None:
