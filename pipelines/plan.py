@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import heapq
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -121,16 +122,19 @@ class Planned:
         if self.stage == OPTIONAL:
             return f"Fetch it: python -m assets build {self.source.name} --only {OPTIONAL}"
         if self.is_archive:
-            return f"Fetch it: python -m assets fetch {self.source.name}"
+            of_part = f" --parts {shlex.quote(self.part)}" if self.part else ""
+            return f"Fetch it: python -m assets fetch {self.source.name}{of_part}"
         of_one = f" {self.subject.dataset.name}" if self.subject else ""
-        return f"Build it: python -m assets build{of_one} --only {self.stage}"
+        of_part = f" --parts {shlex.quote(self.part)}" if self.part else ""
+        return f"Build it: python -m assets build{of_one}{of_part} --only {self.stage}"
 
     @property
     def _call(self) -> str:
         """How to have it by the library, which makes no more than what it gives."""
         calls = {"tables": "load", "npy": "arrays"}
         if self.subject and self.stage in calls:
-            name, split = self.subject.dataset.name, self.subject.split.name
+            name, one = self.subject.dataset.name, self.subject.split
+            split = f"{one.split}/{one.key}" if one.is_part else one.name
             return f'Make it: imagesets.{calls[self.stage]}("{name}", "{split}")'
         for dataset in self.source.datasets.values() if self.is_archive else ():
             for part in dataset.splits.values():
