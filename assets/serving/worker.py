@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import multiprocessing
 import os
 import signal
 import socket
@@ -94,8 +93,6 @@ def _say_nothing_twice(**_: Any) -> None:
 def _begin(**_: Any) -> None:
     """Prepare a process that will do one run: it is interrupted as any other run is."""
     setup_interrupt_handlers()
-    # Celery's processes count as daemons, which may start none: the executor `multiprocess` does.
-    multiprocessing.current_process().daemon = False
 
 
 def _interrupt(**_: Any) -> None:

@@ -88,6 +88,7 @@ def test_dagster_takes_that_configuration(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lacks", "says"),
     [
+        ({"executor": "multiprocess"}, "and IMAGESETS_EXECUTOR is multiprocess.*--runs"),
         ({"postgres": None}, "but not IMAGESETS_POSTGRES.*one database.*unset IMAGESETS_BROKER"),
         (
             {"data": Path("/srv/data")},
