@@ -67,9 +67,9 @@ def check(settings: Settings) -> None:
         )
     if settings.executor != "in_process":  # Celery's processes may start none
         raise ImagesetsError(
-            f"IMAGESETS_BROKER is set, and IMAGESETS_EXECUTOR is {settings.executor}: a worker does "
-            "each run in one process. Unset IMAGESETS_EXECUTOR; more workers, or more --runs of "
-            "each, use more cores."
+            f"IMAGESETS_BROKER is set, and IMAGESETS_EXECUTOR is {settings.executor}: a worker "
+            "does each run in one process. Unset IMAGESETS_EXECUTOR; more workers, or more --runs "
+            "of each, use more cores."
         )
     for module in ("dagster_celery", "redis"):
         if find_spec(module) is None:
