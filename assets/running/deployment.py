@@ -65,6 +65,12 @@ def check(settings: Settings) -> None:
             "workers on others would not see it. Set IMAGESETS_DATA to s3://bucket/prefix (gs://…, "
             "az://…), or unset IMAGESETS_BROKER to run everything on this machine."
         )
+    if settings.executor != "in_process":  # Celery's processes may start none
+        raise ImagesetsError(
+            f"IMAGESETS_BROKER is set, and IMAGESETS_EXECUTOR is {settings.executor}: a worker "
+            "does each run in one process. Unset IMAGESETS_EXECUTOR; more workers, or more --runs "
+            "of each, use more cores."
+        )
     for module in ("dagster_celery", "redis"):
         if find_spec(module) is None:
             raise ImagesetsError(

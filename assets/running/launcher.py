@@ -12,8 +12,9 @@ from __future__ import annotations
 import warnings
 
 from celery.exceptions import DuplicateTaskNameWarning
-from dagster import DagsterRun
+from dagster import DagsterRun, DagsterRunStatus
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster._core.storage.dagster_run import FINISHED_STATUSES
 from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 
@@ -38,8 +39,14 @@ class Launcher(CeleryRunLauncher):
         return found
 
     def terminate(self, run_id: str) -> bool:
-        """Interrupt a run, where a worker does it; return whether that was asked for."""
+        """Interrupt a run, where a worker does it; return whether that was asked for.
+
+        It is noted first that somebody wants it so: the run would be a failure otherwise, and be
+        started again.
+        """
         run = self._instance.get_run_by_id(run_id)
         if run is None or DAGSTER_CELERY_TASK_ID_TAG not in run.tags:
             return False
+        if run.status not in (DagsterRunStatus.CANCELING, *FINISHED_STATUSES):
+            self._instance.report_run_canceling(run)
         return bool(super().terminate(run_id))

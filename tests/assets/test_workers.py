@@ -88,6 +88,7 @@ def test_dagster_takes_that_configuration(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lacks", "says"),
     [
+        ({"executor": "multiprocess"}, "and IMAGESETS_EXECUTOR is multiprocess.*--runs"),
         ({"postgres": None}, "but not IMAGESETS_POSTGRES.*one database.*unset IMAGESETS_BROKER"),
         (
             {"data": Path("/srv/data")},
@@ -243,6 +244,23 @@ def test_a_run_without_a_worker_and_one_the_broker_forgot_count_as_going_on() ->
         assert launcher.check_run_worker_health(run).status is WorkerStatus.RUNNING
     launcher.celery.backend.store_result("forgotten", OSError("killed"), "FAILURE")
     assert launcher.check_run_worker_health(run).status is WorkerStatus.FAILED
+
+
+def test_a_run_that_somebody_cancels_is_no_failure_which_would_be_started_again() -> None:
+    pytest.importorskip("dagster_celery", reason="the group `workers`")
+    from assets.running.launcher import Launcher
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        launcher = Launcher("dagster", "memory://", "cache+memory://")
+        launcher.register_instance(instance)
+        started, tags = dg.DagsterRunStatus.STARTED, {"dagster-celery/task_id": "some"}
+        instance.add_run(dg.DagsterRun("job", "0", status=started, tags=tags))
+        instance.add_run(dg.DagsterRun("build", "1", status=started))
+
+        assert [launcher.terminate(run_id) for run_id in "01"] == [True, False]
+
+        states = [run.status for run in map(instance.get_run_by_id, "01") if run]
+        assert states == [dg.DagsterRunStatus.CANCELING, started]
 
 
 # --- Real ones ----------------------------------------------------------------------------------
