@@ -8,7 +8,7 @@ DEVELOPED := .venv/developed
 READERS := .venv-readers
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-quick test-wheel test-readers check ui bench bench-peers lock clean
+.PHONY: help run test test-quick test-wheel test-workers test-readers check ui bench bench-peers lock clean
 # Empty is off: dozens of processes that tests start need not compile the same modules again.
 export PYTHONDONTWRITEBYTECODE :=
 # Tests of a file stay together, and share what they have built. Many wait for servers and other
@@ -31,6 +31,9 @@ test-quick: $(DEVELOPED) ## run what needs no build, no server and no other proc
 test-wheel: $(DEVELOPED) ## try the wheel in an empty environment of every Python there is
 	IMAGESETS_TEST_REGISTRIES=1 $(BIN)/python -m pytest tests/api/test_interpreters.py \
 	  -n auto --dist load
+
+test-workers: $(DEVELOPED) ## kill real workers (needs PostgreSQL and redis-server here)
+	IMAGESETS_TEST_WORKERS=1 $(BIN)/python -m pytest tests/assets/test_workers.py
 
 test-readers: $(DEVELOPED) $(READERS)/installed ## read every export with its real readers
 	@echo "Small sets take about 4 minutes; the official ones, where IMAGESETS_MIRROR is set, several" \

@@ -270,6 +270,8 @@ def test_a_run_that_somebody_cancels_is_no_failure_which_would_be_started_again(
 @pytest.mark.timeout(900)
 def test_what_is_killed_or_stopped_is_done_again_and_all_is_as_one_machine_makes_it() -> None:
     """PostgreSQL, Redis, an object store, the UI and two workers; benchmarks.workers does more."""
+    if not os.environ.get("IMAGESETS_TEST_WORKERS"):
+        pytest.skip("two real workers, which take minutes: make test-workers")
     if lacking := workers.missing():
         pytest.skip(lacking)
     with tempfile.TemporaryDirectory(prefix="imagesets-workers-") as folder:
