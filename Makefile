@@ -52,13 +52,15 @@ bench: $(DEVELOPED) ## measure speed and memory (set IMAGESETS_MIRROR to a folde
 bench-peers: $(READERS)/installed ## measure the library beside its peers, as docs/library.md shows it
 	$(READERS)/bin/python -m benchmarks.peers --markdown
 
-# Both name the same version of what both name.
+# All name the same version of what several name.
 LOCKED := uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
   --no-strip-extras --no-emit-index-url --no-annotate --no-header
-lock: ## compile both locks anew from pyproject.toml (needs uv)
+lock: ## compile the locks anew from pyproject.toml (needs uv)
 	$(LOCKED) --group build --group ui --output-file requirements.lock
-	$(LOCKED) --all-extras --group build --group ui --group postgres --group dev \
+	$(LOCKED) --all-extras --group build --group ui --group postgres --group workers --group dev \
 	  --constraint requirements.lock --output-file requirements-dev.lock
+	$(LOCKED) --extra s3 --group build --group ui --group postgres --group workers \
+	  --group kubernetes --constraint requirements-dev.lock --output-file deploy/requirements.lock
 
 clean: ## remove the environment and caches; data/ stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

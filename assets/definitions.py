@@ -31,6 +31,7 @@ from assets.running import (
     executors,
     integrity,
     jobs,
+    meeting,
     mirrors,
     overview,
     refresh,
@@ -52,7 +53,8 @@ def automated(settings: Settings) -> dg.Definitions:
     plan = settings.plan()
     declared = plan.declared
     when = settings.refresh_cron, settings.refresh_timezone
-    made = graph.assets_of(plan, graph.RETRIES)
+    workers = settings.runs_at_once if settings.broker else 1
+    made = graph.assets_of(plan, graph.RETRIES, workers=workers)
     conditioned = list(dg.map_asset_specs(conditions.adding(settings, plan), made))
     refreshing, verifying = refresh.job(settings, plan), jobs.verify(settings.store, plan)
     starting = dg.Definitions(
@@ -90,10 +92,13 @@ def automated(settings: Settings) -> dg.Definitions:
             retention.sensor(settings),
         ],
     )
+    if settings.is_shared:
+        conditioned = list(turns.queueing(plan, conditioned))
     assets = linked(conditioned, repository())
     executor = executors.around(
         graph.EXECUTORS[settings.executor],
         abandoned.noting_process,
+        *([meeting.politely(settings)] if settings.is_shared else []),
         turns.of_run(settings, plan),
         overview.telling(settings, plan),
     )

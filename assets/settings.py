@@ -45,7 +45,8 @@ class Settings:
         object store (IMAGESETS_DATA).
     catalogue: folder of TOML declarations (IMAGESETS_CATALOGUE).
     mirror: folder or URL, laid out `<source>/<file>`, tried first (IMAGESETS_MIRROR).
-    offline: never open a connection, but to IMAGESETS_POSTGRES (IMAGESETS_OFFLINE).
+    offline: never open a connection, but to IMAGESETS_POSTGRES and IMAGESETS_BROKER
+        (IMAGESETS_OFFLINE).
     openlineage: file, or URL of an endpoint, for events about what is made (IMAGESETS_OPENLINEAGE).
     options: what exports and tables leave to choose, as `csv_header` (IMAGESETS_CSV_HEADER): those
         of `pipelines.stages.options`; what is left out is as it is by default.
@@ -69,6 +70,12 @@ class Settings:
         each step (IMAGESETS_EXECUTOR).
     postgres: `postgresql+psycopg2://…`, where Dagster keeps its records of runs instead of in
         SQLite under the data folder; for more than one machine (IMAGESETS_POSTGRES).
+    broker: `redis://…`, where runs wait for workers on several machines; with PostgreSQL and data
+        in an object store (IMAGESETS_BROKER). Without one, runs start where they are asked for.
+    runs_at_once: with a broker, how many runs all workers together do at a time: their number, or
+        that times their `--runs` (IMAGESETS_RUNS_AT_ONCE).
+    longest_run_s: with a broker, seconds after which a run is ended, since its machine may be gone
+        (IMAGESETS_LONGEST_RUN_S).
     webhook: URL that is told of runs that failed and mirrors that died, by the sensors `run_failed`
         and `mirror_died`, once they are on (IMAGESETS_WEBHOOK).
     """
@@ -89,6 +96,9 @@ class Settings:
     refresh_timezone: str = "UTC"
     executor: str = "in_process"
     postgres: str | None = field(default=None, repr=False)
+    broker: str | None = field(default=None, repr=False)
+    runs_at_once: int = 2
+    longest_run_s: int = 3600
     webhook: str | None = field(default=None, repr=False)
 
     @property
@@ -124,6 +134,11 @@ class Settings:
         if isinstance(self.data, Path):
             return self.data / "dagster"
         return platformdirs.user_data_path("imagesets") / "dagster" / name_of(self.data)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several machines may work on the same data, and record it in one database."""
+        return bool(self.postgres) and not isinstance(self.data, Path)
 
     def plan(self) -> Plan:
         """Return all there can be of the catalogue, made as it was chosen.
@@ -202,6 +217,9 @@ class Settings:
             "refresh_timezone": self.refresh_timezone,
             "executor": self.executor,
             "postgres": self.postgres or "",
+            "broker": self.broker or "",
+            "runs_at_once": str(self.runs_at_once),
+            "longest_run_s": str(self.longest_run_s),
             "webhook": self.webhook or "",
         }
         said |= {
@@ -252,6 +270,9 @@ _OWN = (
     "refresh_timezone",
     "executor",
     "postgres",
+    "broker",
+    "runs_at_once",
+    "longest_run_s",
     "webhook",
 )
 
@@ -354,6 +375,17 @@ def file_or_endpoint(text: str) -> str:
     return found
 
 
+def positive(text: str) -> int:
+    """Return a whole number, 1 or more.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not text.isascii() or not text.isdecimal() or not int(text):
+        raise ValueError("write a whole number, 1 or more")
+    return int(text)
+
+
 def _switch(text: str) -> bool:
     if text.lower() in ("1", "true", "yes", "on"):
         return True
@@ -414,13 +446,20 @@ def _postgres(text: str) -> str:
     return text
 
 
+def _broker(text: str) -> str:
+    if not re.match("rediss?://", text):  # results are kept there as well, which others can't
+        raise ValueError("it must begin with redis:// or rediss://")
+    redaction.check(text)
+    return text
+
+
 def _web_address(text: str) -> str:
     if not re.match(r"https?://[^/?#\s]", text, re.IGNORECASE):
         raise ValueError("write an address that begins with https://")
     return text
 
 
-_SECRET = {"postgres", "webhook"}  # what these hold is not repeated in messages
+_SECRET = {"postgres", "broker", "webhook"}  # what these hold is not repeated in messages
 
 _READ: dict[str, Callable[[str], Any]] = {
     "data": folder_or_bucket,
@@ -438,5 +477,8 @@ _READ: dict[str, Callable[[str], Any]] = {
     "refresh_timezone": _timezone,
     "executor": _executor,
     "postgres": _postgres,
+    "broker": _broker,
+    "runs_at_once": positive,
+    "longest_run_s": positive,
     "webhook": _web_address,
 }

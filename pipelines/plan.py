@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import heapq
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -121,16 +122,19 @@ class Planned:
         if self.stage == OPTIONAL:
             return f"Fetch it: python -m assets build {self.source.name} --only {OPTIONAL}"
         if self.is_archive:
-            return f"Fetch it: python -m assets fetch {self.source.name}"
+            of_part = f" --parts {shlex.quote(self.part)}" if self.part else ""
+            return f"Fetch it: python -m assets fetch {self.source.name}{of_part}"
         of_one = f" {self.subject.dataset.name}" if self.subject else ""
-        return f"Build it: python -m assets build{of_one} --only {self.stage}"
+        of_part = f" --parts {shlex.quote(self.part)}" if self.part else ""
+        return f"Build it: python -m assets build{of_one}{of_part} --only {self.stage}"
 
     @property
     def _call(self) -> str:
         """How to have it by the library, which makes no more than what it gives."""
         calls = {"tables": "load", "npy": "arrays"}
         if self.subject and self.stage in calls:
-            name, split = self.subject.dataset.name, self.subject.split.name
+            name, one = self.subject.dataset.name, self.subject.split
+            split = f"{one.split}/{one.key}" if one.is_part else one.name
             return f'Make it: imagesets.{calls[self.stage]}("{name}", "{split}")'
         for dataset in self.source.datasets.values() if self.is_archive else ():
             for part in dataset.splits.values():
@@ -346,6 +350,7 @@ def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) ->
     """Return what is made of a dataset, split by split, or part by part; then of all splits."""
     known = (one for one in products.known().values() if one.scope != "catalogue")
     made = [one for one in known if stages.applies(one, source, dataset)]
+    in_parts = dataset.is_in_parts
     whole = Subject(source, dataset, tuple(dataset.splits.values()))
     pieces = [Subject(source, dataset, (piece,)) for piece in dataset.pieces]
     paths = _paths(whole, pieces, made)
@@ -358,7 +363,7 @@ def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) ->
     def planned(product: Product, subject: Subject) -> Planned:
         prefix = "" if product.scope == "dataset" else f"{subject.split.split}_"
         needs, uses = product.needs, product.uses
-        if dataset.is_in_parts and product.scope == "dataset":
+        if product.scope == "dataset" and in_parts:
             needs, uses = (), (*needs, *uses)  # it is of those parts that are there
         return Planned(
             product.name,
@@ -390,9 +395,7 @@ def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) ->
     )
     [path] = of(["statistics"], whole)
     # Of a split in parts there are statistics of those parts that are there.
-    needs, uses = (), of(["sums"], whole) if dataset.is_in_parts else ()
-    if not dataset.is_in_parts:
-        needs = of(["tables"], whole)
+    needs, uses = ((), of(["sums"], whole)) if in_parts else (of(["tables"], whole), ())
     found.append(
         Planned("statistics", asset, path, (source,), (whole,), needs, uses, None, declare)
     )

@@ -78,6 +78,14 @@ def publish(
     if len(images) > 3 and min(counts) > 2:
         images[3][1] = images[0][2]  # of two parts
         images[1][2] = images[1][0]  # of one
+    return publish_images(folder, images, classes, parts)
+
+
+def publish_images(
+    folder: Path, images: Sequence[npt.NDArray[np.uint8]], classes: Sequence[str], parts: str
+) -> Drawings:
+    """Publish images of 784 bytes each: an array for each class."""
+    counts = [len(array) for array in images]
     mirror, catalogue = folder / "mirror" / "drawings", folder / "catalogue"
     mirror.mkdir(parents=True)
     catalogue.mkdir()
@@ -112,9 +120,9 @@ classes = [{names}]
 
 [datasets.drawings.splits.train]
 records = {sum(counts)}
-counts = {list(counts)}
+counts = {counts}
 parts = {parts}
 arrays = [{arrays}]
 """
     )
-    return Drawings(folder / "mirror", catalogue, images)
+    return Drawings(folder / "mirror", catalogue, tuple(images))

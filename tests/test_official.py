@@ -25,7 +25,7 @@ from pipelines.errors import WrongBytes
 from pipelines.lineage import trace
 from pipelines.statistics import duplicates
 from pipelines.store import Folder, clock, layout, making
-from tests import builders, caffe
+from tests import builders, caffe, parts
 from tests.builders import Array
 from tests.exports import exporting
 
@@ -519,3 +519,25 @@ def test_the_duplicates_of_cifar100_are_the_known_ones(
         groups = duplicates.across_splits(found) if len(paths) > 1 else found
         assert {tuple(group) for group in groups.group_by("group").agg("index")["index"]} == pairs
         assert (~duplicates.by_group(groups)["is_consistent"]).sum() == in_two_ways
+
+
+@pytest.mark.parametrize("by", ['"members"', "7000"])
+def test_a_split_in_parts_of_its_pixels_has_the_figures_of_mnist(
+    data: Path, tmp_path: Path, by: str
+) -> None:
+    """A source in parts whose bytes others know: MNIST's digits, an NPY file for each."""
+    whole = tables.read(data / "mnist_train.parquet")
+    digits = [whole.images[whole.labels == digit].reshape(-1, 784) for digit in range(10)]
+    published = parts.publish_images(tmp_path, digits, [str(digit) for digit in range(10)], by)
+    store = Folder(tmp_path / "data")
+    made = published.build(store)
+
+    in_order = np.concatenate(digits)
+    found = tables.read(store.local("tables/drawings/train.json"))
+    assert np.array_equal(found.images.reshape(-1, 784), in_order)
+    rows = pl.read_parquet(store.local("statistics/drawings.parquet"))
+    assert rows["records"].to_list() == [*COUNTS["mnist", "train"], 60_000]
+    mean, std = rows.select("mean_intensity", "std_intensity").row(-1)
+    assert (mean / 255, std / 255) == pytest.approx(MOMENTS["mnist", "train"], rel=1e-12)
+    assert all(finding.passed for one in made.values() for finding in one.findings)
+    assert trace.trace(published.plan, store, "drawings/train:54321").holds

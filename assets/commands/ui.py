@@ -49,6 +49,10 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     # Before a second daemon disturbs a first.
     sites.check_port("The UI", given.host, given.port, "--port (make ui PORT=…)")
     settings.plan()  # what is wrong with the catalogue is said before anything is made
+    if settings.broker:
+        from assets.running import deployment
+
+        deployment.check(settings)
     os.environ.update(settings.as_environment(), DAGSTER_HOME=str(settings.dagster_home))
     with tempfile.TemporaryDirectory(prefix="imagesets-") as folder:  # short, as for a socket
         return _serve(settings, given, Path(folder))

@@ -65,15 +65,17 @@ def close(instance: dg.DagsterInstance) -> list[str]:
     """Close the runs of this host whose process is gone; return a sentence for each.
 
     So are those that never said which process works on them, and have been silent for long: they
-    were killed while they were being launched.
+    were killed while they were being launched. Where workers do the runs, that is left to Dagster:
+    they may be waiting for one on another host.
     """
     said = []
+    launched_here = not instance.run_monitoring_enabled
     for record in instance.get_run_records(dg.RunsFilter(statuses=list(UNDER_WAY))):
         run = record.dagster_run
         tag = _tag(run)
         if tag and _is_gone(tag):
             where = f", {tag.split(':')[-3]} on {socket.gethostname()},"
-        elif not tag and datetime.now(UTC) - record.update_timestamp > SILENCE:
+        elif launched_here and not tag and _is_silent(record):
             where = ""
         else:
             continue
@@ -91,6 +93,10 @@ def close(instance: dg.DagsterInstance) -> list[str]:
             instance.report_run_failed(now, why)
         said.append(f"run {run.run_id[:8]} of {run.job_name} was closed: its process is gone")
     return said
+
+
+def _is_silent(record: dg.RunRecord) -> bool:
+    return datetime.now(UTC) - record.update_timestamp > SILENCE
 
 
 def _tag(run: dg.DagsterRun) -> str:

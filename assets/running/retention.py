@@ -3,11 +3,11 @@
 Dagster forgets ticks by itself (`retention` in dagster.yaml). Here it is runs with their event
 logs, what was told without a run, and evaluations of conditions; and beside them the provenance of
 artefacts that were replaced long ago. Whatever Dagster, the UI and conditions go by is kept however
-old it is: the latest materialization, observation and check of each asset, with its run. No
-artefact is touched.
+old it is: the latest materialization, observation and check of each asset, or of each partition
+of one, with its run. No artefact is touched.
 
-It happens once a day at most: as a build begins that records a run, as the UI starts, and by the
-sensor `retention`.
+It happens once a day at most (where thousands of runs are past, 500 at a time, until all are
+forgotten): as a build begins that records a run, as the UI starts, and by the sensor `retention`.
 
 Not here: what is recorded. How long it is kept stands in docs/operations.md too.
 
@@ -47,12 +47,15 @@ PAST_PROVENANCE_DAYS = 365
 AN_HOUR_S = 60 * 60
 A_DAY_S = 24 * AN_HOUR_S
 AT_ONCE = 500  # runs that are forgotten at a time, so that a first time does not take minutes
+_MORE = "There are more, for the next time."
 
 logger = logging.getLogger("pipelines.retention")
 
 
 def once_a_day(instance: dg.DagsterInstance, settings: Settings) -> str:
     """Forget what is long past, unless that was done within a day; return what was, in words.
+
+    Where there was more than is forgotten at a time, it goes on the next time.
 
     What can't be forgotten now is not worth failing for: it is logged, and tried again.
     """
@@ -62,7 +65,8 @@ def once_a_day(instance: dg.DagsterInstance, settings: Settings) -> str:
             return "It was done within a day."
     try:
         said = forget(instance, settings, datetime.now(UTC))
-        done.touch()
+        if _MORE not in said:
+            done.touch()
     except (SQLAlchemyError, OSError) as error:
         logger.warning("what is long past could not be forgotten: %s", error)
         return "It failed; the log says why."
@@ -76,7 +80,8 @@ def forget(instance: dg.DagsterInstance, settings: Settings, now: datetime) -> s
     evaluations = _evaluations(instance, now - timedelta(days=EVALUATIONS_DAYS))
     before = now - timedelta(days=PAST_PROVENANCE_DAYS)
     past = provenance.forget_past(settings.store, before.timestamp())
-    return f"Forgot {runs} runs, {evaluations} evaluations of conditions, provenance of {past}."
+    said = f"Forgot {runs} runs, {evaluations} evaluations of conditions, provenance of {past}."
+    return f"{said} {_MORE}" if runs == AT_ONCE else said
 
 
 def sensor(settings: Settings) -> dg.SensorDefinition:
@@ -100,7 +105,8 @@ def _runs(instance: dg.DagsterInstance, before: datetime) -> int:
     filters = dg.RunsFilter(statuses=FINISHED_STATUSES, updated_before=before)
     storage = instance.event_log_storage
     kept = _held(storage)
-    old = [run.run_id for run in instance.get_runs(filters) if run.run_id not in kept][-AT_ONCE:]
+    oldest = instance.get_runs(filters, limit=AT_ONCE + len(kept), ascending=True)
+    old = [run.run_id for run in oldest if run.run_id not in kept][:AT_ONCE]
     for run_id in old:  # each one's row goes last: what is interrupted is found again by it
         if isinstance(storage, SqlEventLogStorage):
             with storage.index_connection() as connection:
@@ -117,7 +123,7 @@ def _runs(instance: dg.DagsterInstance, before: datetime) -> int:
 
 
 def _held(storage: EventLogStorage) -> set[str]:
-    """Return the runs that Dagster goes by: the last one for each asset, and each of its checks."""
+    """Return the runs that Dagster goes by: the last of each asset, partition and check."""
     if not isinstance(storage, SqlEventLogStorage):
         return set()
     with storage.index_connection() as connection:
@@ -152,17 +158,18 @@ def _runless(instance: dg.DagsterInstance, before: datetime) -> None:
 
 
 def _latest_events() -> db.Select[tuple[int]]:
-    """Return a query of the last event of each asset, of each type."""
+    """Return a query of the last event of each asset or partition of one, of each type."""
     return (
         db.select(db.func.max(_EVENTS.c.id))
         .where(_EVENTS.c.asset_key.is_not(None))
-        .group_by(_EVENTS.c.asset_key, _EVENTS.c.dagster_event_type)
+        .group_by(_EVENTS.c.asset_key, _EVENTS.c.partition, _EVENTS.c.dagster_event_type)
     )
 
 
 def _latest_checks() -> db.Select[tuple[int]]:
-    """Return a query of the last execution of each check."""
-    return db.select(db.func.max(_CHECKS.c.id)).group_by(_CHECKS.c.asset_key, _CHECKS.c.check_name)
+    """Return a query of the last execution of each check, of each partition."""
+    of = _CHECKS.c.asset_key, _CHECKS.c.partition, _CHECKS.c.check_name
+    return db.select(db.func.max(_CHECKS.c.id)).group_by(*of)
 
 
 def _evaluations(instance: dg.DagsterInstance, before: datetime) -> int:

@@ -27,10 +27,19 @@ from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
 from assets import checks, graph, metadata, partitions
-from assets.running import abandoned, batches, databases, outcomes, overview, passwords, retention
+from assets.running import (
+    abandoned,
+    batches,
+    databases,
+    deployment,
+    outcomes,
+    overview,
+    passwords,
+    retention,
+)
 from assets.running.batches import Batch
 from assets.running.outcomes import Outcome, Sound
-from assets.settings import ROOT, Settings
+from assets.settings import Settings
 from pipelines import errors, stages
 from pipelines.building import Ahead, Made
 from pipelines.lineage import status
@@ -39,23 +48,18 @@ from pipelines.progress import Display
 from pipelines.redaction import without_secrets
 from pipelines.store import writing
 
-IN_POSTGRES = b"""
-storage:
-  postgres:
-    postgres_url:
-      env: IMAGESETS_POSTGRES
-"""
 LAUNCHED_BY = "imagesets/launched_by"  # tag of a run: what started it
 SHOWN = "user"  # tag that the UI shows as who launched a run; without, it says "Manually launched"
 INTERRUPTED = "UNEXPECTED_TERMINATION"  # what Dagster calls a run that was told to stop
 
 
 def home(settings: Settings) -> Path:
-    """Return Dagster's home under the data folder, with the project's `dagster.yaml` in it.
+    """Return Dagster's home under the data folder, with the `dagster.yaml` in it that is wanted.
 
-    Where runs are recorded in PostgreSQL, it says so; the address itself stays in the environment.
+    Raises:
+        ImagesetsError: there is a broker, and not what else workers need.
     """
-    wanted = (ROOT / "dagster.yaml").read_bytes() + (IN_POSTGRES if settings.postgres else b"")
+    wanted = deployment.configuration(settings)
     goal = settings.dagster_home / "dagster.yaml"
     if not goal.exists() or goal.read_bytes() != wanted:
         with writing.atomic(goal) as partial:

@@ -5,6 +5,8 @@ At most two connections to a host are open, and none is opened while it wants to
 for each connection, which the system lifts when its process ends, and a note of until when to wait.
 Where there is no such folder to write to, every process is polite for itself.
 
+Processes of several machines meet elsewhere besides, where somebody says so (`beyond`).
+
 Not here: how a host is asked (`web`), or what one process thinks of a host (`web.out_of_reach`).
 """
 
@@ -15,8 +17,9 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 import requests
@@ -32,6 +35,23 @@ POLL_S = 0.1
 
 logger = logging.getLogger(__name__)
 
+
+class Beyond(Protocol):
+    """What the processes of several machines know of hosts."""
+
+    def politely(
+        self, host: str, say: Callable[[], object]
+    ) -> contextlib.AbstractContextManager[None]:
+        """Be one of the two that are connected to a host at a time; `say` that we wait."""
+
+    def wait_until(self, host: str, at: float) -> None:
+        """Note until when a host wants to be left alone."""
+
+    def noted(self, host: str) -> float:
+        """Return until when a host wants to be left alone."""
+
+
+beyond: Beyond | None = None  # what a process sets that works for several machines
 _here: defaultdict[str, threading.BoundedSemaphore] = defaultdict(
     lambda: threading.BoundedSemaphore(CONNECTIONS)
 )
@@ -51,6 +71,9 @@ def politely(url: str) -> Iterator[None]:
                 break  # this disk knows no locks
             _say_once(url)
             time.sleep(POLL_S)
+        if beyond:
+            with contextlib.suppress(StorageError):  # then we are as polite as this machine can be
+                held.enter_context(beyond.politely(_name(url), lambda: _say_once(url)))
         yield
 
 
@@ -59,6 +82,9 @@ def retry_after_s(url: str, response: requests.Response) -> float | None:
     seconds = web.retry_after(response)
     if seconds:
         until = time.time() + min(seconds, LONGEST_S)
+        if beyond:
+            with contextlib.suppress(StorageError):
+                beyond.wait_until(_name(url), until)
         with (
             contextlib.suppress(OSError, StorageError),  # then nobody else knows
             writing.atomic(_note(url), lasting=False) as partial,
@@ -69,10 +95,13 @@ def retry_after_s(url: str, response: requests.Response) -> float | None:
 
 def still_to_wait_s(url: str) -> float:
     """Return for how many seconds the URL's host wants to be left alone from now on."""
-    try:
-        left = float(_note(url).read_text("ascii")) - time.time()
-    except (OSError, StorageError, ValueError):
-        return 0.0
+    until = 0.0
+    with contextlib.suppress(OSError, StorageError, ValueError):
+        until = float(_note(url).read_text("ascii"))
+    if beyond:
+        with contextlib.suppress(StorageError, ValueError):
+            until = max(until, beyond.noted(_name(url)))
+    left = until - time.time()
     return left if 0 < left <= LONGEST_S else 0.0  # the clock may have been set
 
 

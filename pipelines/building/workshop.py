@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from .. import plan, statistics, tables
 from ..declarations import Archive, Source
 from ..errors import Conflict
-from ..lineage import findings, openlineage, status
+from ..lineage import findings, openlineage, parts, status
 from ..lineage.openlineage import Making, Outbox
 from ..plan import AssetPath, Plan, Planned
 from ..products import Product, Subject
@@ -29,7 +29,6 @@ from ..progress import Advance, Display, Unit, Watch, size
 from ..stages import COMPRESSION, DEFAULT
 from ..statistics import Sums
 from ..statistics.expectations import Finding
-from ..statistics.sums import FILE as SUMS
 from ..store import Artefact, Facts, Input, Provenance, Store, clock, layout, making
 from .archives import Web, side_by_side
 
@@ -210,29 +209,23 @@ class Workshop:
         artefact = planned.made_from(inputs)
         sums = _taken(self.known.sums, (str(table.sha256) for table in inputs))
 
-        def build_of_parts(goal: Path, advance: Advance) -> Facts:
-            here = {made_from.path for made_from in inputs}
-            found = []
-            for split in subject.splits:
-                sums = [layout.sums(subject.dataset.name, piece.name) for piece in split.pieces]
-                paths = [self.store.local(path) / SUMS for path in sums if path in here]
-                if paths:
-                    found.append((tables.declared(subject.source, subject.dataset, split), paths))
-            return {"records": statistics.write_of_parts(found, goal, advance, artefact)}
+        here = {made_from.path for made_from in inputs}
 
         def build(goal: Path, advance: Advance) -> Facts:
             if subject.dataset.is_in_parts:
-                return build_of_parts(goal, advance)
+                found = parts.sums(self.store, subject, here)
+                return {"records": statistics.write_of_parts(found, goal, advance, artefact)}
             paths = {str(table.sha256): self.store.local(table.path) for table in inputs}
             known = {paths[sha256]: found for sha256, found in sums.items()}
             return {"records": statistics.write(paths.values(), goal, advance, known, artefact)}
 
-        return self._make(artefact, subject.records, "records", build)
+        return self._make(artefact, parts.records(subject, here), "records", build)
 
     def _product(self, planned: Planned, product: Product) -> Made:
         inputs = status.inputs(self.store, self.plan, planned, self.right)
         subject = planned.subject
-        records = sum(one.records for one in planned.subjects)
+        here = {made_from.path for made_from in inputs}
+        records = sum(parts.records(one, here) for one in planned.subjects)
 
         def build(goal: Path, advance: Advance) -> Facts:
             of_splits = {} if subject is None else self._tables(subject)

@@ -33,10 +33,9 @@ from ..products import Product, Subject
 from ..progress import Advance, silent
 from ..records import Batch
 from ..statistics.expectations import Finding
-from ..statistics.sums import FILE as SUMS
 from ..store import Artefact, Provenance, Store, hashing, layout, provenance, writing
 from ..tables import comparing
-from . import differences, status
+from . import differences, parts, status
 from .shallow import Verdict
 
 OTHER_BYTES = "its bytes are not those that the same libraries make of the archive"
@@ -317,7 +316,8 @@ def _wrong_statistics(work: _Work, planned: Planned, made: Provenance) -> str | 
     subject = planned.subject
     if subject and subject.dataset.is_in_parts:
         here = {made_from.path for made_from in made.inputs}
-        statistics.write_of_parts(_sums(work, subject, here), again, made_from=artefact)
+        found = parts.sums(work.store, subject, here)
+        statistics.write_of_parts(found, again, made_from=artefact)
         expected = pq.read_table(again)
     else:
         expected = _expected_statistics(work)
@@ -328,20 +328,9 @@ def _wrong_statistics(work: _Work, planned: Planned, made: Provenance) -> str | 
     return None if is_right else OTHER_BYTES
 
 
-def _sums(
-    work: _Work, subject: Subject, here: Collection[str]
-) -> Iterator[tuple[tables.Info, list[Path]]]:
-    """Yield what there is to know of each split, and the sums of those of its parts that count."""
-    for split in subject.splits:
-        paths = [layout.sums(subject.dataset.name, piece.name) for piece in split.pieces]
-        found = [work.store.local(path) / SUMS for path in paths if path in here]
-        if found:
-            yield tables.declared(subject.source, subject.dataset, split), found
-
-
 def _expected_statistics(work: _Work) -> pa.Table:
-    parts = [statistics.rows(tables.info(table), sums) for table, sums in work.sums.items()]
-    return pa.concat_tables(parts)
+    found = [statistics.rows(tables.info(table), sums) for table, sums in work.sums.items()]
+    return pa.concat_tables(found)
 
 
 def _differing_statistics(path: Path, expected: pa.Table) -> str | None:

@@ -16,7 +16,7 @@ from ..errors import (
 )
 from ..plan import Plan
 from ..store import Store, hashing, layout, provenance
-from . import targets
+from . import parts, targets
 from .hops import Facts, Found, Hop, Way, blamed, hop_of
 from .targets import Target
 
@@ -40,13 +40,7 @@ def there(way: Way, split: Split) -> list[Split]:
     known = provenance.latest(way.store, way.target.planned.path)
     if known is None or not split.divided:
         return list(split.pieces)
-    paths = {made_from.path for made_from in known.inputs}
-
-    def is_in(piece: Split) -> bool:
-        name = way.dataset.name
-        return bool(paths & {layout.table(name, piece.name), layout.sums(name, piece.name)})
-
-    return [piece for piece in split.divided if is_in(piece)]
+    return parts.among(way.dataset, split, {made_from.path for made_from in known.inputs})
 
 
 def table_and_members(way: Way, split: Split) -> list[Hop]:

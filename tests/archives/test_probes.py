@@ -37,7 +37,7 @@ from tests.waiting import within
 
 DATA = bytes(range(256)) * 100
 ARCHIVE = Archive(name="file.gz", size_bytes=len(DATA), md5="0" * 32, sha256="0" * 64)
-HASTE = Patience(connect_s=within(2), read_s=within(0.5))
+HASTE = Patience(connect_s=within(2), read_s=within(0.3))
 DATED = "Tue, 01 Aug 2017 00:00:00 GMT"
 
 

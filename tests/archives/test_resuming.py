@@ -53,7 +53,7 @@ ARCHIVE = Archive(
 )
 HASTE = Patience(
     connect_s=within(5),
-    read_s=within(0.6),
+    read_s=within(0.4),
     tries=3,
     backoff_s=0.001,
     longest_wait_s=2,

@@ -177,7 +177,7 @@ DROPS: dict[str, Behaviour] = {
     "100 Continue for ever": continuing,
     "the size of a chunk": dripping_chunk(0),
 }
-HASTE_TO_BEGIN = replace(HASTE, answer_s=within(0.5))
+HASTE_TO_BEGIN = replace(HASTE, answer_s=within(0.3))
 
 
 @pytest.mark.parametrize("behaviour", DROPS.values(), ids=DROPS)
@@ -188,7 +188,7 @@ def test_a_server_that_talks_and_gives_nothing_is_left_for_the_next(
     with serving(DATA, behaviour) as bad, serving(DATA) as fine:
         assert obtain(goal, bad.url, fine.url, patience=HASTE_TO_BEGIN).startswith(fine.url)
         with pytest.raises(
-            ArchiveUnavailable, match=f"nothing of the file .* within {within(0.5):g} s\n"
+            ArchiveUnavailable, match=f"nothing of the file .* within {within(0.3):g} s\n"
         ):
             obtain(tmp_path / "other.gz", bad.url, patience=HASTE_TO_BEGIN)
     assert goal.read_bytes() == DATA
@@ -228,7 +228,7 @@ def test_what_came_before_a_server_fell_to_dripping_is_gone_on_with(tmp_path: Pa
 
 def test_a_long_download_is_not_hung_up_on_while_its_bytes_arrive(tmp_path: Path) -> None:
     patience = replace(HASTE, tries=1, answer_s=within(0.3))
-    with serving(DATA, slow(round(len(DATA) / within(1)))) as server:
+    with serving(DATA, slow(round(len(DATA) / within(0.5)))) as server:
         obtain(tmp_path / "file.gz", server.url, patience=patience)
     assert len(server.requests) == 1
 

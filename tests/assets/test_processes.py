@@ -119,6 +119,39 @@ def test_one_that_does_not_want_to_end_is_forced_to(tmp_path: Path) -> None:
     assert family.none_left()
 
 
+# Told to stop when a member has begun, and nobody but who starts it can know of it.
+TOLD_EARLY = """
+import os, pathlib, signal, time
+from assets.serving import processes
+start = processes._start
+
+def start_and_be_told(command, stdin=None):
+    process = start(command, stdin)
+    while not pathlib.Path(command[-2], command[-3]).exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGTERM)
+    return process
+
+processes._start = start_and_be_told
+"""
+
+
+def test_one_that_is_just_being_started_is_ended_too(tmp_path: Path) -> None:
+    program = TOLD_EARLY + PARENT.format(member=MEMBER)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path), "long"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=within(30),
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("stopped\n", "")
+    member, its_child = map(int, (tmp_path / "0").read_text().split())
+    assert not alive(member)
+    assert not alive(its_child)
+
+
 def test_when_the_parent_is_killed_its_members_are_told_to_end(tmp_path: Path) -> None:
     family = Family(tmp_path, "long", "long")
     members = family.pids[::2]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 
 import dagster as dg
@@ -16,14 +16,23 @@ from sqlalchemy import func, select
 from assets import checks
 from assets.archives import key
 from assets.running import mirrors, retention, runs
-from assets.settings import ROOT
+from assets.settings import ROOT, Settings
 from tests.assets.conftest import Command
 from tests.assets.project import Project, made, moved
 
 pytestmark = pytest.mark.sources("tiny_digits")
 
+SUCCESS = dg.DagsterRunStatus.SUCCESS
 CSV = "tiny_digits/train_csv"
 TABLES = AssetDaemonAssetEvaluationsTable
+
+
+class LongAfter(datetime):
+    """The clock when all that is recorded now is long past."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return datetime.now(tz) + timedelta(days=retention.RUNS_DAYS + 1)
 
 
 def forget(project: Project, days: int) -> str:
@@ -223,6 +232,46 @@ def test_it_happens_once_a_day_at_most_and_a_build_does_it(
     os.utime(note, (yesterday, yesterday))
     assert build() == 1
     assert build() == 1
+
+
+def test_more_than_is_forgotten_at_a_time_goes_on_the_next_time(
+    rebuilt: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "AT_ONCE", 1)
+    note = rebuilt.data / "dagster/retention"
+    with runs.records(rebuilt.settings()) as instance:
+        for number in range(2):  # of no asset: nothing goes by them
+            instance.add_run(dg.DagsterRun(f"{number}", f"{number}", status=SUCCESS))
+    note.unlink()
+    left = []
+    for _ in range(4):
+        with runs.records(rebuilt.settings()) as instance, monkeypatch.context() as patch:
+            patch.setattr(retention, "datetime", LongAfter)
+            said = retention.once_a_day(instance, rebuilt.settings())
+        left.append((len(of_runs(rebuilt)), note.exists(), "There are more" in said))
+
+    assert left == [(4, False, True), (3, False, True), (2, False, True), (2, True, False)]
+
+
+def test_of_an_asset_with_partitions_the_last_run_of_each_stays(tmp_path: Path) -> None:
+    parts = dg.StaticPartitionsDefinition(["a", "b"])
+
+    @dg.asset(partitions_def=parts, check_specs=[dg.AssetCheckSpec("good", asset="many")])
+    def many() -> dg.MaterializeResult:
+        return dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=True)])
+
+    settings = Settings(tmp_path)
+    runs.home(settings)
+    with runs.records(settings) as instance:
+        made = [
+            dg.materialize([many], partition_key=part, instance=instance).run_id
+            for part in ("a", "b", "a")
+        ]
+        now = datetime.now(UTC) + timedelta(days=retention.RUNS_DAYS + 1)
+        assert retention.forget(instance, settings, now).startswith("Forgot 1 runs,")
+
+        assert {run.run_id for run in instance.get_runs()} == {*made[1:]}
+        assert instance.get_materialized_partitions(dg.AssetKey("many")) == {"a", "b"}
 
 
 def test_how_long_things_are_kept_is_documented() -> None:

@@ -36,16 +36,16 @@ TRAIN, TEST = 2300, 20
 DATASETS = ("tiny_digits", "tiny_letters", "tiny_colours")
 WIDE, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 
-# Scrolls by some pixels in each of many frames; how long the slowest but for 1 % takes, in ms.
+# Scrolls from the start by some pixels in each of many frames; how long each took, in ms.
 FRAMES = """async ([step, count]) => {
   const list = document.getElementById("records"), times = [];
+  list.scrollTop = 0;
   await new Promise((done) => requestAnimationFrame(function frame(now) {
     times.push(now);
     list.scrollTop = (list.scrollTop + step) % (list.scrollHeight - list.clientHeight);
     if (times.length < count) requestAnimationFrame(frame); else done();
   }));
-  const took = times.slice(1).map((time, at) => time - times[at]).sort((a, b) => a - b);
-  return took[Math.floor(took.length * 0.99)];
+  return times.slice(1).map((time, at) => time - times[at]);
 }"""
 
 
@@ -509,6 +509,20 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Array, Array]:
     return written(folder, images.astype(np.uint8), labels, classes), images, labels
 
 
+def scrolls_smoothly(view: View, step: int) -> None:
+    """Hold the slowest frame, but for 1 %, against two of sixty in a second.
+
+    What else runs on this machine takes frames, too: each is as long as the quickest of many tries.
+    """
+    quickest = np.full(149, np.inf)
+
+    def is_smooth() -> bool:
+        quickest[:] = np.minimum(quickest, view.page.evaluate(FRAMES, [step, 150]))
+        return bool(np.sort(quickest)[147] <= 34)
+
+    until(is_smooth, 30)
+
+
 def test_60000_records_scroll_at_60_frames_a_second(
     browser: Browser, many: tuple[Path, Array, Array]
 ) -> None:
@@ -516,8 +530,7 @@ def test_60000_records_scroll_at_60_frames_a_second(
     view = opened(browser, (folder / "index.html").as_uri())
     view.says("60,000 records, by index")
     for step in (40, 700):  # as a wheel scrolls, and thrown over the whole split
-        # What else runs on this machine takes frames, too: of many tries, one has it to itself.
-        until(lambda step=step: view.page.evaluate(FRAMES, [step, 150]) <= 34, 30)  # type: ignore
+        scrolls_smoothly(view, step)
     drawn(view)
     view.jump("59,999")
     drawn(view)
