@@ -428,6 +428,15 @@ def test_parts_of_a_dataset_that_comes_in_one_are_refused(command: Command, tmp_
     assert "mnist does not come in parts" in said.stderr
 
 
+def test_who_verifies_a_part_that_is_not_built_is_told_how_to_build_it_alone(
+    project: Project, command: Command
+) -> None:
+    said = command("verify", "drawings", "--parts", TOWER, *project.options)
+    assert said.code == 1
+    expected = f"python -m assets build drawings --parts '{TOWER}'"
+    assert said.stderr.rstrip().endswith(expected), said
+
+
 def test_what_is_broken_of_a_part_is_mended_and_nothing_else(
     begun: Project, command: Command
 ) -> None:
