@@ -321,6 +321,9 @@ def test_batches_are_stretches_of_parts_of_which_the_same_is_to_be_made(project:
     assert of((table, ANT), (table, BEE), whole) == [((ANT, BEE), 3)]
     assert of((table, ANT), (csv, ANT), (csv, BEE), whole) == [((ANT,), 2), ((BEE,), 2)]
     assert of((table, ANT), (table, TOWER)) == [((ANT,), 1), ((TOWER,), 1)]
+    [batch] = batches.of(plan, [(table, ANT), whole])
+    assert batch.without({(table, ANT)}) == batches.Batch((whole,)), "a run of no part"
+    assert batches.blocked(plan, batch.steps, [(("drawings", "archives"), ANT)]) == [(table, ANT)]
 
 
 # --- the refresh, and conditions ------------------------------------------------------------------
