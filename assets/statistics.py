@@ -36,7 +36,7 @@ def asset(plan: Plan, planned: Planned, source: Source, dataset: Dataset) -> dg.
             source,
             dataset,
         ),
-        metadata=metadata.statistics_columns(dataset, keys),
+        metadata=metadata.statistics_columns(dataset, [] if dataset.is_in_parts else keys),
         group_name=metadata.group("statistics", source, dataset),
         owners=metadata.OWNERS,
         tags=metadata.tags("statistics", source, dataset),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
@@ -74,10 +75,11 @@ def parts(datasets: Sequence[Dataset], names: Sequence[str] | None) -> frozenset
     if names is None:
         return None
     if whole := [dataset.name for dataset in datasets if not dataset.is_in_parts]:
-        more = f" and {len(whole) - 1} more" if len(whole) > 1 else ""
+        named = f"{whole[0]} does"
+        if len(whole) > 1:
+            named = f"{whole[0]} and {len(whole) - 1} more do"
         raise UnknownName(
-            f"{whole[0]}{more} does not come in parts: leave --parts out, or name a dataset that "
-            "does before it."
+            f"{named} not come in parts: leave --parts out, or name a dataset that does before it."
         )
     known = dict.fromkeys(piece.key for dataset in datasets for piece in dataset.pieces)
     for name in names:
@@ -91,8 +93,12 @@ def parts(datasets: Sequence[Dataset], names: Sequence[str] | None) -> frozenset
     return frozenset(names)
 
 
-def not_built(settings: Settings, names: Sequence[str]) -> TableError:
-    """Return the refusal to tell of what was never made."""
+def not_built(
+    settings: Settings, names: Sequence[str], parts: Sequence[str] | None = None
+) -> TableError:
+    """Return the refusal to tell of what was never made, or of no such parts."""
     what = f"of {', '.join(names)} " if names else ""
-    run = " ".join(["python -m assets build", *names])
+    some = ["--parts", *map(shlex.quote, parts)] if parts else []
+    what = f"of {', '.join(parts)} {what}" if parts else what
+    run = " ".join(["python -m assets build", *names, *some])
     return TableError(f"Nothing {what}is built in {settings.shown_data} yet. Run: {run}")

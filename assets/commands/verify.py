@@ -77,7 +77,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
             settings.store, plan, datasets, screen, deep=given.deep, parts=some
         )
         if not verdicts:
-            raise not_built(settings, given.datasets)
+            raise not_built(settings, given.datasets, given.parts)
         _show(verdicts, start)
         telling.tell(plan, verdicts)
         broken = {(verdict.path, verdict.condition) for verdict in verdicts if not verdict.is_whole}

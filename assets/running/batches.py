@@ -35,7 +35,8 @@ class Batch:
 
     def without(self, steps: Collection[Step]) -> Batch:
         """Return the same without some steps."""
-        return Batch(tuple(step for step in self.steps if step not in steps), self.parts)
+        rest = tuple(step for step in self.steps if step not in steps)
+        return Batch(rest, self.parts if any(part for _, part in rest) else ())
 
 
 def of(plan: Plan, steps: Sequence[Step]) -> list[Batch]:

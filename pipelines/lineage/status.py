@@ -88,14 +88,14 @@ def asked_for(
 
 
 def parts_in_words(wanted: Iterable[Planned], dataset: Dataset) -> str:
-    """Return how many of its parts a dataset has among artefacts; nothing if it comes in none."""
+    """Return how many parts of a dataset some artefacts are of; nothing if of none."""
     here = {
         one.subject.split.name
         for one in wanted
         if one.part and one.subject and one.subject.dataset is dataset
     }
     declared = sum(len(split.divided) for split in dataset.splits.values())
-    return f"{len(here):,} of {declared:,} parts" if dataset.is_in_parts else ""
+    return f"{len(here):,} of {declared:,} parts" if here else ""
 
 
 def inputs(

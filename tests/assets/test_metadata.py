@@ -162,7 +162,7 @@ def test_descriptions_tell_what_a_dataset_shows_its_quirks_and_its_licence(
         text = specs[f"{source.name}/archives"].description
         assert text is not None
         assert source.citation.strip() in text
-        assert all(f"`{archive}`" in text for archive in source.archives)
+        assert all(f"`{archive}`" in text for archive in [*source.archives][:10])
 
 
 def test_a_dataset_without_description_is_described_by_what_is_declared(project: Project) -> None:

@@ -321,6 +321,9 @@ def test_batches_are_stretches_of_parts_of_which_the_same_is_to_be_made(project:
     assert of((table, ANT), (table, BEE), whole) == [((ANT, BEE), 3)]
     assert of((table, ANT), (csv, ANT), (csv, BEE), whole) == [((ANT,), 2), ((BEE,), 2)]
     assert of((table, ANT), (table, TOWER)) == [((ANT,), 1), ((TOWER,), 1)]
+    [batch] = batches.of(plan, [(table, ANT), whole])
+    assert batch.without({(table, ANT)}) == batches.Batch((whole,)), "a run of no part"
+    assert batches.blocked(plan, batch.steps, [(("drawings", "archives"), ANT)]) == [(table, ANT)]
 
 
 # --- the refresh, and conditions ------------------------------------------------------------------
@@ -426,6 +429,15 @@ def test_parts_of_a_dataset_that_comes_in_one_are_refused(command: Command, tmp_
     said = command("fetch", "mnist", "--parts", "00000", "--data", str(tmp_path))
     assert said.code == 2
     assert "mnist does not come in parts" in said.stderr
+
+
+def test_who_verifies_a_part_that_is_not_built_is_told_how_to_build_it_alone(
+    project: Project, command: Command
+) -> None:
+    said = command("verify", "drawings", "--parts", TOWER, *project.options)
+    assert said.code == 1
+    expected = f"python -m assets build drawings --parts '{TOWER}'"
+    assert said.stderr.rstrip().endswith(expected), said
 
 
 def test_what_is_broken_of_a_part_is_mended_and_nothing_else(
