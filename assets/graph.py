@@ -142,7 +142,7 @@ def define(
             "store": Store.telling(settings, begun=ahead is not None),
             "options": Options.by(settings, exports or settings.exports),
             "work": Work(
-                plan.declared,
+                plan,
                 settings.web(),
                 display or Display(),
                 ahead,

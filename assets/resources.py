@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -17,9 +17,10 @@ from pydantic import Field, PrivateAttr, create_model
 
 from assets import checks, metadata, partitions
 from assets.settings import Settings, folder_or_bucket
-from pipelines import plan, stages
+from pipelines import plan as plans
+from pipelines import stages
 from pipelines.building import Ahead, Known, Web, Workshop
-from pipelines.declarations import Catalogue, Source
+from pipelines.declarations import Source
 from pipelines.errors import ArchiveUnavailable, ImagesetsError
 from pipelines.lineage import openlineage
 from pipelines.lineage.openlineage import Outbox
@@ -182,7 +183,7 @@ class Work:
 
     def __init__(
         self,
-        declared: Catalogue,
+        plan: Plan,
         web: Web,
         display: Display,
         ahead: Ahead | None = None,
@@ -194,10 +195,10 @@ class Work:
         Where whoever started the run named all that it is to make (`is_named`), it is none of
         everything, however much it makes.
         """
-        self._declared, self._web, self._display, self._ahead = declared, web, display, ahead
+        self._plan_by_settings, self._web, self._display, self._ahead = plan, web, display, ahead
         self._is_named = is_named
         self._known = Known()
-        self._plans: dict[str, Plan] = {}
+        self._plans = {_key(plan.options): plan}
 
     def is_wanted(
         self, store: Store, options: Options, stage: str, source: Source | None = None
@@ -223,7 +224,7 @@ class Work:
         if self._is_named:
             return False
         plan = self._plan(options)
-        default = plan.of(self._declared.by_default, stages.DEFAULT)
+        default = plan.of(plan.declared.by_default, stages.DEFAULT)
         return store.is_asked(plan.assets(default or None))
 
     def do(
@@ -251,7 +252,11 @@ class Work:
             yield checks.as_made(asset, made)
 
     def _plan(self, options: Options) -> Plan:
-        key = repr(sorted(options.chosen.items()))
+        key, mine = _key(options.chosen), self._plan_by_settings
         if key not in self._plans:
-            self._plans[key] = plan.of(self._declared, options.chosen)
+            self._plans[key] = plans.of(mine.declared, options.chosen, left_out=mine.left_out)
         return self._plans[key]
+
+
+def _key(options: Mapping[str, Any]) -> str:
+    return repr(sorted(options.items()))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -140,15 +140,24 @@ class Settings:
         """Whether several machines may work on the same data, and record it in one database."""
         return bool(self.postgres) and not isinstance(self.data, Path)
 
-    def plan(self) -> Plan:
+    def plan(self, named: Collection[str] | None = None) -> Plan:
         """Return all there can be of the catalogue, made as it was chosen.
+
+        Where no more than some sources or datasets are `named`, it is without those that are made
+        on request part by part and that nobody ever asked for.
 
         Raises:
             CatalogueError: listing every problem of every file.
         """
         from pipelines import plan  # which imports what --help need not wait for
 
-        return plan.of(plan.load(self.catalogue), self.chosen)
+        declared = plan.load(self.catalogue)
+        if named is None:
+            return plan.of(declared, self.chosen)
+        from pipelines.lineage import status
+
+        left_out = status.never_asked(self.store, declared, named)
+        return plan.of(declared, self.chosen, left_out=left_out)
 
     def web(self) -> Web:
         """Return where archives come from."""

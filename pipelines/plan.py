@@ -174,11 +174,13 @@ class Plan:
 
     artefacts: path → artefact.
     options: what was chosen of `stages.options()`.
+    left_out: sources of which it has nothing, though there can be something.
     """
 
     declared: Catalogue
     artefacts: dict[str, Planned]
     options: Mapping[str, Any]
+    left_out: frozenset[str] = frozenset()
 
     def of(
         self,
@@ -299,12 +301,19 @@ class Plan:
         return found
 
 
-def of(declared: Catalogue, options: Mapping[str, Any], dataset: Dataset | None = None) -> Plan:
+def of(
+    declared: Catalogue,
+    options: Mapping[str, Any],
+    dataset: Dataset | None = None,
+    left_out: Collection[str] = (),
+) -> Plan:
     """Return the plan for a catalogue; `options` say what was chosen of `stages.options()`.
 
-    For who wants no more than one `dataset`, it has what there can be of that alone.
+    For who wants no more than one `dataset`, it has what there can be of that alone. Sources that
+    are `left_out`, since nobody asks for them, cost no time: one may come in hundreds of parts.
     """
-    datasets = declared.datasets.values() if dataset is None else [dataset]
+    wanted = (one for one in declared.datasets.values() if one.source not in left_out)
+    datasets = list(wanted) if dataset is None else [dataset]
     sources = {declared.source_of(one).name: declared.source_of(one) for one in datasets}
     found: dict[str, Planned] = {}
     for source in sources.values():
@@ -320,7 +329,7 @@ def of(declared: Catalogue, options: Mapping[str, Any], dataset: Dataset | None 
             if product.scope == "catalogue"
         ]
         found |= {one.path: one for one in of_all if one.subjects}
-    return Plan(declared, found, options)
+    return Plan(declared, found, options, frozenset(left_out))
 
 
 def _archives(source: Source) -> Iterator[Planned]:

@@ -60,7 +60,7 @@ def build(
     start = time.perf_counter()
     from assets.running import building
 
-    plan = settings.plan()
+    plan = settings.plan(names)
     datasets, wanted = to_make(plan.declared, names), stages.selected(only, settings.exports)
     chosen = parts(datasets, some_parts)
     planned(plan, datasets, wanted)

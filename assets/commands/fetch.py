@@ -36,7 +36,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     """Build nothing but archives."""
     if not given.only:
         return build(settings, given.datasets, ["archives"], given.parts, "fetch")
-    plan, wanted = settings.plan(), stages.selected(given.only, settings.exports)
+    plan, wanted = settings.plan(given.datasets), stages.selected(given.only, settings.exports)
     needed = planned(plan, to_make(plan.declared, given.datasets), wanted)
     archives = {one.stage for one in needed if one.is_archive}
     return build(settings, given.datasets, sorted(archives), given.parts, "fetch")

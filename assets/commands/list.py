@@ -33,7 +33,7 @@ def run(settings: Settings, _given: argparse.Namespace) -> int:
     """Print a row for each dataset."""
     from pipelines.lineage import status
 
-    plan = settings.plan()
+    plan = settings.plan(())
     declared = plan.declared
     rows = [("dataset", "records", "classes", "image", "archives", "here")]
     read = []

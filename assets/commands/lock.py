@@ -47,7 +47,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     """Print a line for each dataset, or whether it is as locked."""
     from pipelines.lineage.lock import lock
 
-    plan = settings.plan()
+    plan = settings.plan(given.datasets)
     declared = plan.declared
     if given.check is None:
         chosen = selected(declared, given.datasets)

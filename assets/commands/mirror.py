@@ -40,7 +40,7 @@ def add(commands: Commands) -> None:
 
 def run(settings: Settings, given: argparse.Namespace) -> int:
     """Put the archives into the folder; what can't be had is named, and the rest goes on."""
-    declared = settings.plan().declared
+    declared = settings.plan(()).declared
     if not given.datasets:
         _refuse_a_name_for_a_folder(given.folder, declared)
     sources = dict.fromkeys(dataset.source for dataset in to_make(declared, given.datasets))

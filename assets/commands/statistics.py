@@ -33,7 +33,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     """Print a table for each dataset."""
     from pipelines import statistics
 
-    declared = settings.plan().declared
+    declared = settings.plan(()).declared
     printed = 0
     for dataset in selected(declared, given.datasets):
         path = settings.store.local(layout.statistics(dataset.name))

@@ -59,7 +59,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     """Print the overview; return 0 only if all is well."""
     from pipelines.lineage import metrics, overview
 
-    plan = settings.plan()
+    plan = settings.plan(given.datasets)
     datasets = selected(plan.declared, given.datasets)
     wanted = stages.selected(given.only, settings.exports)
     found = overview.of(settings.store, plan, datasets, wanted)

@@ -41,7 +41,9 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     from assets.command_line import tracing
     from pipelines.lineage import trace
 
-    chain = trace.trace(settings.plan(), settings.store, given.artefact)
+    chain = trace.trace(
+        settings.plan([given.artefact.partition("/")[0]]), settings.store, given.artefact
+    )
     if given.json:
         say(tracing.as_json(chain))
         return 0 if chain.holds else 1

@@ -48,7 +48,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     """Serve until Ctrl-C."""
     # Before a second daemon disturbs a first.
     sites.check_port("The UI", given.host, given.port, "--port (make ui PORT=…)")
-    settings.plan()  # what is wrong with the catalogue is said before anything is made
+    settings.plan(())  # what is wrong with the catalogue is said before anything is made
     if settings.broker:
         from assets.running import deployment
 

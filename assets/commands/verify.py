@@ -67,7 +67,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     from pipelines.lineage import verify
 
     telling = _Telling(settings)
-    plan = settings.plan()
+    plan = settings.plan(given.datasets)
     datasets = selected(plan.declared, given.datasets)
     some = parts(datasets, given.parts)
     screen, repaired, code = display.chosen(), set[tuple[str, str]](), 0

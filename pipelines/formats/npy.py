@@ -104,14 +104,14 @@ def assemble(
 
 def by_member(dataset: Dataset, split: Split) -> list[Split]:
     """Return what each member holds: the records of its class."""
+    nothing = (0,) * len(dataset.classes)
     return [
         replace(
             split,
             records=split.counts[label],
-            counts=tuple(split.counts[label] if at == label else 0 for at in range(classes)),
+            counts=(*nothing[:label], split.counts[label], *nothing[label + 1 :]),
             members={"arrays": (member,)},
         )
-        for classes in [len(dataset.classes)]
         for label, member in zip(_labels(split), split.members["arrays"], strict=True)
         if split.counts[label]
     ]

@@ -12,7 +12,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from ..declarations import Dataset
+from ..declarations import Catalogue, Dataset, Source
 from ..errors import StaleInput, TableError
 from ..plan import AssetPath, Plan, Planned
 from ..stages import DEFAULT
@@ -56,6 +56,26 @@ def ever_made(store: Store, wanted: Iterable[Planned]) -> list[Planned]:
         or one.path in were
         or (store.is_folder and store.stat(one.path))
     ]
+
+
+def never_asked(store: Store, declared: Catalogue, named: Collection[str]) -> set[str]:
+    """Return the sources in parts that are made on request, and that nobody ever asked for.
+
+    That is neither now, where it or one of its datasets is `named`, nor before, where an archive or
+    a table of it has provenance.
+    """
+    return {
+        source.name
+        for source in declared.sources.values()
+        if source.on_request
+        and any(dataset.is_in_parts for dataset in source.datasets.values())
+        and not {source.name, *source.datasets} & {*named}
+        and not any(store.names(f"{layout.LINEAGE}/{path}") for path in _folders(source))
+    }
+
+
+def _folders(source: Source) -> list[str]:
+    return [layout.archives(source.name), *map(layout.tables, source.datasets)]
 
 
 def asked_for(

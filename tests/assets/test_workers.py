@@ -24,6 +24,7 @@ from tests.assets.project import Project, environment
 
 POSTGRES = "postgresql+psycopg2://me:p0stgres-s3cret@127.0.0.1:1/runs"
 BROKER = "redis://:br0ker-s3cret@127.0.0.1:1/0"
+ASKED = os.environ.get("IMAGESETS_TEST_WORKERS")  # tests begin without such variables
 HEAVY = ("celery", "dagster_celery", "dagster_postgres", "kombu", "obstore", "psycopg2", "redis")
 
 
@@ -270,7 +271,7 @@ def test_a_run_that_somebody_cancels_is_no_failure_which_would_be_started_again(
 @pytest.mark.timeout(900)
 def test_what_is_killed_or_stopped_is_done_again_and_all_is_as_one_machine_makes_it() -> None:
     """PostgreSQL, Redis, an object store, the UI and two workers; benchmarks.workers does more."""
-    if not os.environ.get("IMAGESETS_TEST_WORKERS"):
+    if not ASKED:
         pytest.skip("two real workers, which take minutes: make test-workers")
     if lacking := workers.missing():
         pytest.skip(lacking)
