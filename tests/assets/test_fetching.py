@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import shutil
 import signal
 import socket
@@ -83,7 +84,7 @@ def test_a_mirror_is_laid_out_by_source_and_file(
     assert right(folder, publisher) == ARCHIVES
     for name in ARCHIVES:
         assert f"{folder / name}  from {publisher.mirror / name}\n" in said.stdout
-    assert f"Use it with --mirror {folder}" in said.stdout
+    assert f"Use it with --mirror {shlex.quote(str(folder))}" in said.stdout
 
 
 def test_only_the_named_sources_are_mirrored(run: Run, publisher: Publisher, folder: Path) -> None:

@@ -253,9 +253,9 @@ def test_all_records_are_told_of_as_done_one_classifier_after_another(tmp_path: 
 
 def test_only_what_has_train_and_test_and_two_classes_can_be_tried() -> None:
     applies = products.known()["benchmark"].applies
-    declared = catalogue.load(Settings().catalogue).datasets
-    assert all(map(applies, declared.values()))
-    one = declared["mnist"]
+    declared = catalogue.load(Settings().catalogue)
+    assert all(map(applies, declared.by_default))
+    one = declared.datasets["mnist"]
     train, test = one.splits["train"], one.splits["test"]
     alike = replace(train, counts=(60_000, *[0] * 9))
     assert not applies(replace(one, splits={"train": train}))

@@ -243,7 +243,7 @@ def test_a_declaration_is_complete(product: Product) -> None:
     assert product.title.endswith(".")
     assert product.code_version
     assert ("{dataset}" in product.files) is (product.scope != "catalogue")
-    assert ("{split}" in product.files) == (product.scope == "split")
+    assert ("{split}" in product.files) == (product.scope in ("split", "whole"))
     known = {*stages.BASIC, stages.OPTIONAL, *products.known()}
     assert {*product.needs, *product.uses} <= known - {product.name}
     columns = [column.name for column in product.columns]
