@@ -36,9 +36,11 @@ there. What is no default is made where it is named:
     python -m assets build mnist --only lmdb      # and what it is made from
     IMAGESETS_EXPORTS=csv,lmdb make run           # in place of the default
 
-Options are variables as well: `--csv-header` is `IMAGESETS_CSV_HEADER=1`. `python -m assets exports
-NAME` says what stands here in a terminal, with the paths of your data folder. This page is made
-from the declarations by `python -m assets exports --markdown > docs/exports.md`.
+Of a split that comes in [parts](parts.md) there is one of each part; what is one of each dataset
+is not made of such a one. Options are variables as well: `--csv-header` is
+`IMAGESETS_CSV_HEADER=1`. `python -m assets exports NAME` says what stands here in a terminal, with
+the paths of your data folder. This page is made from the declarations by `python -m assets exports
+--markdown > docs/exports.md`.
 """
 
 WARNING = """\
@@ -80,7 +82,7 @@ class Export:
     """An export, and the places where it can be in a catalogue.
 
     planned: each artefact that there can be.
-    is_everywhere: whether there is one of every dataset.
+    is_everywhere: whether there is one of every dataset that it can be of.
     """
 
     product: Product
@@ -119,7 +121,9 @@ def found(plan: Plan, names: Iterable[str]) -> list[Export]:
         some = tuple(one for one in plan.artefacts.values() if one.stage == name)
         if some and (product := some[0].product):
             datasets = {Export.dataset(one).name for one in some}
-            exports.append(Export(product, some, datasets == plan.declared.datasets.keys()))
+            known = plan.declared.datasets.values()
+            others = [one for one in known if product.is_made_of_parts or not one.is_in_parts]
+            exports.append(Export(product, some, datasets == {one.name for one in others}))
     return exports
 
 

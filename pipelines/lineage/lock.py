@@ -16,7 +16,7 @@ from . import status
 from .shallow import hash_files
 
 
-def locked(store: Store, plan: Plan, dataset: Dataset) -> list[Planned]:
+def locked(plan: Plan, store: Store, dataset: Dataset) -> list[Planned]:
     """Return what a lock is of: the default set, but for what comes out otherwise elsewhere.
 
     Of a dataset that comes in parts, that is of those that were ever made here.
@@ -39,7 +39,7 @@ def lock(plan: Plan, store: Store, dataset: Dataset, advance: Advance = silent) 
     Raises:
         StaleInput: an artefact is not up to date.
     """
-    wanted = locked(store, plan, dataset)
+    wanted = locked(plan, store, dataset)
     hash_files(store, [one.path for one in wanted], advance)
     found: dict[str, str] = {}
     for planned in wanted:

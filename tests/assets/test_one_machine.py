@@ -11,7 +11,7 @@ from assets.running import integrity
 from pipelines.descriptions import _classifiers, benchmark
 from pipelines.lineage import lock, verify
 from pipelines.progress import Display
-from pipelines.stages import DEFAULT
+from pipelines.stages import DEFAULT, PARTS
 from pipelines.store import Folder, layout
 from tests import builders
 from tests.assets.conftest import Command
@@ -36,8 +36,8 @@ def test_a_lock_and_deep_verification_leave_it_out(
 
     assert lock.lock(plan, Folder(built.data), digits) == before
     monkeypatch.setattr(lock, "DEFAULT", (*DEFAULT, "embedding", "pictures"))
-    locked = {one.stage for one in lock.locked(plan, digits)}
-    assert {*DEFAULT} <= locked
+    locked = {one.stage for one in lock.locked(plan, settings.store, digits)}
+    assert {*DEFAULT} - {*PARTS} <= locked
     assert ("pictures" in locked, "embedding" in locked) == (True, False)
     found = verify.verify(Folder(built.data), plan, (digits,), Display(), deep=True)
     assert all(one.is_whole for one in found), "nothing is held against it"
