@@ -71,6 +71,7 @@ LONGEST = (
     *("test_random_walk", "test_official", "test_secrets", "test_hostile", "test_turns"),
     *("test_browsing_in_a_browser", "test_fetching", "test_nothing_to_do", "test_postgres"),
     *("test_kills", "test_killed_builds", "test_bombs", "test_reproducible", "test_tables"),
+    *("test_parts", "test_on_request"),
 )
 
 
