@@ -48,6 +48,8 @@ def publish(folder: Path, parts: int) -> None:
     for part in range(parts):
         images = strokes[random.integers(0, 4096, PART_RECORDS)]
         images[:, ::2] |= strokes[random.integers(0, 4096, PART_RECORDS), ::2]
+        numbers = np.arange(part * PART_RECORDS, (part + 1) * PART_RECORDS, dtype="<u4")
+        images[:, :4] = numbers.view(np.uint8).reshape(-1, 4)
         np.save(mirror / f"{part:03}.npy", images)
         data = (mirror / f"{part:03}.npy").read_bytes()
         hashes = hashlib.md5(data).hexdigest(), hashlib.sha256(data).hexdigest()

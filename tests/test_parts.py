@@ -289,7 +289,7 @@ def test_fingerprints_are_compared_some_at_a_time_and_none_is_missed(at_once: in
         order = np.argsort(some, kind="stable")
         made.append(fingerprints.Sorted(some[order], (order + first).astype(np.uint32)))
 
-    found = {index for _, index in fingerprints.repeated(made, at_once)}
+    found = {index for _, some in fingerprints.repeated(made, at_once) for index in some.tolist()}
 
     assert found == {3, 7, 200, 399, 11, 12, 250, 251}
 

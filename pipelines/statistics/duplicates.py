@@ -10,10 +10,9 @@ fingerprints is reported, and what is found does not depend on how they are comp
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -44,17 +43,16 @@ def find(
     """
     prints = {path: known[path] if path in known else fingerprints.of_table(path) for path in paths}
     repeated = pl.Series(np.concatenate([np.empty(0, np.uint64), *prints.values()])).is_duplicated()
-    rows: list[tuple[Any, ...]] = []
-    start = 0
+    found, start = [], 0
     for path, part in prints.items():
         suspects = repeated.slice(start, len(part)).arg_true().to_numpy()
-        rows += _digests(path, suspects)
+        found.append(_digests(path, suspects))
         start += len(part)
-    return _grouped(rows)
+    return _grouped(found)
 
 
 def find_in_parts(parts: Sequence[tuple[Path, Path]]) -> pl.DataFrame:
-    """Return what `find` does of splits that come in parts, in memory that does not grow.
+    """Return what `find` does of splits that come in parts; memory grows with what it finds alone.
 
     Args:
         parts: (table, fingerprints) of each part, in the order of the splits.
@@ -63,21 +61,21 @@ def find_in_parts(parts: Sequence[tuple[Path, Path]]) -> pl.DataFrame:
         TableError, ArtefactError: a path holds nothing of ours.
     """
     mapped = [fingerprints.mapped(prints) for _, prints in parts]
-    suspects: dict[int, list[int]] = {}
-    for number, index in fingerprints.repeated(mapped):
-        suspects.setdefault(number, []).append(index)
-    rows: list[tuple[Any, ...]] = []
-    for number, indices in sorted(suspects.items()):
+    suspects: dict[int, list[npt.NDArray[np.uint32]]] = {}
+    for number, indices in fingerprints.repeated(mapped):
+        suspects.setdefault(number, []).append(indices)
+    found = []
+    for number, some in sorted(suspects.items()):
         table = parts[number][0]
-        here = np.sort(np.array(indices, np.uint32)) - np.uint32(tables.info(table).first)
-        rows += _digests(table, here)
-    return _grouped(rows)
+        here = np.sort(np.concatenate(some)) - np.uint32(tables.info(table).first)
+        found.append(_digests(table, here))
+    return _grouped(found)
 
 
-def _grouped(rows: Sequence[tuple[Any, ...]]) -> pl.DataFrame:
+def _grouped(found: Iterable[pl.DataFrame]) -> pl.DataFrame:
     """Return records whose digests are the same, in groups."""
     return (
-        pl.DataFrame(rows, schema=_COLUMNS, orient="row")
+        pl.concat([pl.DataFrame(schema=_COLUMNS), *found])
         .filter(pl.col("digest").is_duplicated())
         .with_row_index("met")
         .with_columns(group=pl.col("met").first().over("digest").rank("dense") - 1)
@@ -104,15 +102,24 @@ def by_group(found: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _digests(path: Path, suspects: npt.NDArray[np.uint32]) -> Iterator[tuple[Any, ...]]:
-    """Yield (split, index, class, digest of all pixels) of some records of a table."""
-    if not len(suspects):
-        return
+def _digests(path: Path, suspects: npt.NDArray[np.uint32]) -> pl.DataFrame:
+    """Return split, index, class and a digest of all pixels of some records of a table."""
     about = tables.info(path)
-    first, split = 0, about.split.partition("/")[0]
-    for batch in tables.batches(path):
+    labels: list[int] = []
+    digests: list[bytes] = []
+    first = 0
+    for batch in tables.batches(path) if len(suspects) else ():
         low, high = np.searchsorted(suspects, (first, first + len(batch)))
-        for row in suspects[low:high].tolist():
-            digest = hashlib.blake2b(batch.images[row - first].tobytes(), digest_size=16).digest()
-            yield split, about.first + row, about.classes[batch.labels[row - first]], digest
+        rows = suspects[low:high] - np.uint32(first)
+        labels += batch.labels[rows].tolist()
+        for row in rows.tolist():
+            pixels = batch.images[row].tobytes()
+            digests.append(hashlib.blake2b(pixels, digest_size=16).digest())
         first += len(batch)
+    columns = {
+        "split": [about.split.partition("/")[0]] * len(digests),
+        "index": suspects.astype(np.uint32) + np.uint32(about.first),
+        "class": [about.classes[label] for label in labels],
+        "digest": digests,
+    }
+    return pl.DataFrame(columns, schema=_COLUMNS)

@@ -95,8 +95,10 @@ def _one(column: pa.ChunkedArray) -> npt.NDArray[Any]:
     return np.from_dlpack(chunk)
 
 
-def repeated(parts: Sequence[Sorted], at_once: int = AT_ONCE) -> Iterator[tuple[int, int]]:
-    """Yield (part, index) of each record that shares its fingerprint with another one of any part.
+def repeated(
+    parts: Sequence[Sorted], at_once: int = AT_ONCE
+) -> Iterator[tuple[int, npt.NDArray[np.uint32]]]:
+    """Yield (part, indices) of records that share their fingerprints with others of any part.
 
     Fingerprints are spread evenly over all numbers: so those between two numbers are compared at a
     time, of all parts together, and memory does not grow with the records.
@@ -124,8 +126,8 @@ def repeated(parts: Sequence[Sorted], at_once: int = AT_ONCE) -> Iterator[tuple[
         ends = np.cumsum([0, *(some.stop - some.start for some in ranges)])
         for number, (part, some) in enumerate(both):
             low, high = np.searchsorted(met, (ends[number], ends[number + 1]))
-            of_part = part.indices[some][met[low:high] - ends[number]]
-            yield from ((number, index) for index in of_part.tolist())
+            if low < high:
+                yield number, part.indices[some][met[low:high] - ends[number]]
 
 
 def _as_words(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint64]:
