@@ -38,7 +38,7 @@ import time
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
@@ -48,6 +48,8 @@ from urllib.parse import quote
 import numpy as np
 
 from assets.settings import Settings
+from pipelines.plan import AssetPath
+from pipelines.stages import DEFAULT
 from pipelines.store import provenance
 from pipelines.store.bucket import stored
 
@@ -117,6 +119,46 @@ batches = ["{name}.bin.gz"]
 """
         )
     return names
+
+
+def declare_parts(folder: Path, parts: int, records: int = RECORDS) -> str:
+    """Publish one made-up source, whose one split comes in parts; return its name."""
+    name, made = "made_up", np.random.default_rng(0)
+    (folder / "catalogue").mkdir(parents=True)
+    (folder / "mirror" / name).mkdir(parents=True)
+    archives = []
+    for part in range(parts):
+        path = folder / "mirror" / name / f"{part:02}.npy"
+        np.save(path, made.integers(0, 64, (records, SIDE * SIDE), np.uint8))
+        data = path.read_bytes()
+        md5, sha256 = hashlib.md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
+        said = f'bytes = {len(data)}, md5 = "{md5}", sha256 = "{sha256}"'
+        archives.append(f'"{path.name}" = {{ {said} }}')
+    classes = [f"{part:02}" for part in range(parts)]
+    declared = "\n".join(archives)
+    (folder / "catalogue" / f"{name}.toml").write_text(
+        f"""title = "{name}"
+homepage = "https://example.org/"
+citation = "@misc{{{name}}}"
+licence = "MIT"
+acknowledgements = "Made up."
+mirrors = ["https://example.org/{name}/"]
+[archives]
+{declared}
+[datasets.{name}]
+title = "{name}"
+description = "Noise."
+format = "npy"
+image = {{ height = {SIDE}, width = {SIDE}, channels = 1 }}
+classes = {classes}
+[datasets.{name}.splits.train]
+records = {parts * records}
+counts = {[records] * parts}
+parts = "members"
+arrays = {[f"{one}.npy" for one in classes]}
+"""
+    )
+    return name
 
 
 def built_here(folder: Path) -> Path:
@@ -363,10 +405,16 @@ class Deployment:
         with urllib.request.urlopen(request, timeout=60) as response:
             return json.load(response)["data"]
 
-    def launch(self, job: str) -> str:
-        """Ask for a run, as the UI does; a job per source, until sources have partitions."""
+    def launch(self, job: str, assets: Iterable[AssetPath] = (), part: str = "") -> str:
+        """Ask for a run of a job, as the UI does: of some of its assets, or a part of these."""
         where = {"repositoryLocationName": "imagesets", "repositoryName": "__repository__"}
-        params = {"selector": {**where, "pipelineName": job}, "mode": "default"}
+        selector: dict[str, Any] = {**where, "pipelineName": job}
+        if chosen := [{"path": list(asset)} for asset in assets]:
+            selector["assetSelection"] = chosen
+        params: dict[str, Any] = {"selector": selector, "mode": "default"}
+        if part:
+            tags = [{"key": "dagster/partition", "value": part}]
+            params["executionMetadata"] = {"tags": tags}
         found = self.ask(LAUNCH, params=params)["launchRun"]
         if "run" not in found:
             raise RuntimeError(found)
@@ -467,7 +515,7 @@ def differences(local: Path, there: Settings) -> list[str]:
         known = provenance.latest(here.store, path)
         if known is None:
             continue
-        names = [path] if known.files is None else [f"{path}/{file.name}" for file in known.files]
+        names = [path] if known.files is None else [f"{path}/{one.path}" for one in known.files]
         if provenance.latest(store, path) is None:
             found.append(f"{path} is not there ({planned.stage})")
             continue
@@ -782,24 +830,44 @@ def speed(sources: int, transfer_s: float) -> None:
 
 
 def kills(
-    sources: int, transfer_s: float, longest_run_s: int, seed: int, which: Sequence[str]
+    sources: int,
+    transfer_s: float,
+    longest_run_s: int,
+    seed: int,
+    which: Sequence[str],
+    *,
+    in_parts: bool = False,
 ) -> list[str]:
-    """Kill while runs go on; return what is wrong afterwards, and print what was seen."""
+    """Kill while runs go on; return what is wrong afterwards, and print what was seen.
+
+    Each run is of a source or, `in_parts`, of a part of the one split of one source; what is made
+    of all its parts is made by a last run.
+    """
     with tempfile.TemporaryDirectory(prefix="imagesets-workers-") as name:
         folder = Path(name)
         os.chmod(folder, 0o755)
-        names = declare(folder, sources)
+        names = [declare_parts(folder, sources)] if in_parts else declare(folder, sources)
         local = built_here(folder)
         with deployed(folder, transfer_s, longest_run_s) as made:
             for number in range(2):
                 made.start_worker(f"worker{number}")
             here = made.settings("scratch-reader")
-            paths = list(here.plan().artefacts)
-            launched = [made.launch(f"everything_of_{name}") for name in names]
+            plan = here.plan()
+            paths = list(plan.artefacts)
+            default = plan.of(plan.declared.by_default, DEFAULT)
+            of_parts = {one.asset for one in default if one.part}
+            keys = dict.fromkeys(one.part for one in default if one.part)
+            launched = [
+                made.launch(f"everything_of_{names[0]}", of_parts, key) for key in keys
+            ] or [made.launch(f"everything_of_{name}") for name in names]
             began, killer = time.time(), Killer(made, seed, which)
             with Reader(here, paths) as reader:
                 killer.go_on()
                 until("the runs", lambda: made.finished(launched), PATIENCE_S, LOOK_S)
+                if in_parts:
+                    wholes = {one.asset for one in default} - of_parts
+                    launched.append(made.launch(f"everything_of_{names[0]}", wholes))
+                    until("the last", lambda: made.finished(launched), PATIENCE_S, LOOK_S)
             took_s, runs = time.time() - began, made.runs()
             wrong = [*reader.torn, *differences(local, made.settings("scratch-compared"))]
             going = ("QUEUED", "STARTING", "STARTED", "CANCELING")
@@ -825,6 +893,9 @@ def main() -> int:
     parser.add_argument("--transfer", type=float, default=TRANSFER_S, metavar="SECONDS")
     parser.add_argument("--longest", type=int, default=LONGEST_RUN_S, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=random.randrange(1000))
+    parser.add_argument(
+        "--parts", action="store_true", help="kill runs of so many parts of one source instead"
+    )
     parser.add_argument("--kill", default="run,run,worker,worker,daemon,daemon")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -840,7 +911,8 @@ def main() -> int:
         speed(given.sources, given.transfer)
     if given.only != "speed":
         which = given.kill.split(",")
-        wrong = kills(given.sources, given.transfer, given.longest, given.seed, which)
+        times = given.sources, given.transfer, given.longest
+        wrong = kills(*times, given.seed, which, in_parts=given.parts)
     return bool(wrong)
 
 
