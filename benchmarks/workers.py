@@ -96,12 +96,8 @@ def declare(folder: Path, sources: int, records: int = RECORDS) -> list[str]:
         (folder / "mirror" / name / f"{name}.bin.gz").write_bytes(data)
         md5, sha256 = hashlib.md5(data).hexdigest(), hashlib.sha256(data).hexdigest()
         (folder / "catalogue" / f"{name}.toml").write_text(
-            f"""title = "{name}"
-homepage = "https://example.org/"
-citation = "@misc{{{name}}}"
-licence = "MIT"
-acknowledgements = "Made up."
-mirrors = ["https://example.org/{name}/"]
+            _head(name)
+            + f"""\
 [archives."{name}.bin.gz"]
 bytes = {len(data)}
 md5 = "{md5}"
@@ -121,6 +117,17 @@ batches = ["{name}.bin.gz"]
     return names
 
 
+def _head(name: str) -> str:
+    """Return how the declaration of a made-up source begins."""
+    return f"""title = "{name}"
+homepage = "https://example.org/"
+citation = "@misc{{{name}}}"
+licence = "MIT"
+acknowledgements = "Made up."
+mirrors = ["https://example.org/{name}/"]
+"""
+
+
 def declare_parts(folder: Path, parts: int, records: int = RECORDS) -> str:
     """Publish one made-up source, whose one split comes in parts; return its name."""
     name, made = "made_up", np.random.default_rng(0)
@@ -137,12 +144,8 @@ def declare_parts(folder: Path, parts: int, records: int = RECORDS) -> str:
     classes = [f"{part:02}" for part in range(parts)]
     declared = "\n".join(archives)
     (folder / "catalogue" / f"{name}.toml").write_text(
-        f"""title = "{name}"
-homepage = "https://example.org/"
-citation = "@misc{{{name}}}"
-licence = "MIT"
-acknowledgements = "Made up."
-mirrors = ["https://example.org/{name}/"]
+        _head(name)
+        + f"""\
 [archives]
 {declared}
 [datasets.{name}]

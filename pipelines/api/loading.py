@@ -163,11 +163,7 @@ def table(dataset: str, split: str = "train") -> pa.Table:
         >>> records.num_rows, records.column_names
         (10000, ['index', 'label', 'class', 'pixels'])
     """
-    place = path(dataset, split)
-    tables = (
-        [part.path for part in reading.whole(place).parts] if reading.is_whole(place) else [place]
-    )
-    found = [reading.opened(table).file.read() for table in tables]
+    found = [table.file.read() for table in reading.tables(path(dataset, split))]
     return found[0] if len(found) == 1 else _joined(found)
 
 
@@ -216,9 +212,9 @@ def _regrouped(stream: Generator[Batch], records: int) -> Generator[Batch]:
         parts, missing = [], count
         while missing:
             batch = waiting.pop(0)
-            parts.append(_part(batch, 0, missing))
+            parts.append(batch.between(0, missing))
             if len(batch) > missing:
-                waiting.insert(0, _part(batch, missing, len(batch)))
+                waiting.insert(0, batch.between(missing, len(batch)))
             missing -= len(parts[-1])
         held -= count
         if len(parts) == 1:
@@ -238,15 +234,6 @@ def _regrouped(stream: Generator[Batch], records: int) -> Generator[Batch]:
                 yield taken(records)
         if held:
             yield taken(held)
-
-
-def _part(batch: Batch, start: int, stop: int) -> Batch:
-    coarse = batch.coarse_labels
-    return Batch(
-        batch.images[start:stop],
-        batch.labels[start:stop],
-        None if coarse is None else coarse[start:stop],
-    )
 
 
 # --- what was decided -----------------------------------------------------------------------------

@@ -52,10 +52,9 @@ def shuffled(dataset: str, split: str, *, buffer: int, seed: int) -> Iterator[tu
 
 def _groups(path: Path) -> list[tuple[int, int]]:
     """Return the first record of each row group, and the one after its last."""
-    whole = reading.is_whole(path)
     sizes = []
-    for table in [part.path for part in reading.whole(path).parts] if whole else [path]:
-        footer = reading.opened(table).file.metadata
+    for table in reading.tables(path):
+        footer = table.file.metadata
         sizes += [footer.row_group(number).num_rows for number in range(footer.num_row_groups)]
     ends = np.cumsum(sizes)
     return [(int(end) - size, int(end)) for end, size in zip(ends, sizes, strict=True)]

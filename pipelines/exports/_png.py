@@ -141,7 +141,7 @@ def of_table(table: Path, *, transposed: bool = False) -> Generator[tuple[Batch,
     with ThreadPoolExecutor(threads.WORKERS, thread_name_prefix="png") as pool:
         for batch in tables.batches(table):
             for start in range(0, len(batch), RUN):
-                run = _part(batch, slice(start, start + RUN))
+                run = batch.between(start, start + RUN)
                 shown = run.images.transpose(0, 2, 1, 3) if transposed else run.images
                 waiting.append((run, pool.submit(encode, shown)))
                 if len(waiting) > 2 * threads.WORKERS:
@@ -150,8 +150,3 @@ def of_table(table: Path, *, transposed: bool = False) -> Generator[tuple[Batch,
         while waiting:
             first, encoded = waiting.popleft()
             yield first, encoded.result()
-
-
-def _part(batch: Batch, rows: slice) -> Batch:
-    coarse = None if batch.coarse_labels is None else batch.coarse_labels[rows]
-    return Batch(batch.images[rows], batch.labels[rows], coarse)

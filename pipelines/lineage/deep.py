@@ -292,18 +292,13 @@ def _first_difference(work: _Work, planned: Planned, product: Product) -> str | 
             for at in range(len(batch)):
                 if (stored := next(found, None)) is None:
                     return f"record {index + at:,} is missing"
-                for _, why in differences.of_record(stored.record, _one(batch, at)):
+                for _, why in differences.of_record(stored.record, batch.between(at, at + 1)):
                     return f"record {index + at:,}: {why}"
             index += len(batch)
         with contextlib.suppress(ArtefactError):
             if next(product.read(path, one, index, index + 1), None):
                 return "it goes on after the last record"
     return None
-
-
-def _one(batch: Batch, at: int) -> Batch:
-    coarse = None if batch.coarse_labels is None else batch.coarse_labels[at : at + 1]
-    return Batch(batch.images[at : at + 1], batch.labels[at : at + 1], coarse)
 
 
 def _wrong_statistics(work: _Work, planned: Planned, made: Provenance) -> str | None:

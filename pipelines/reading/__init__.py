@@ -15,7 +15,7 @@ from .opening import (
     types,
 )
 from .parts import Whole, info, is_whole, whole
-from .rows import batches, labels, numbers, read, to_arrow
+from .rows import batches, labels, numbers, read, tables, to_arrow
 
 __all__ = [
     "BATCH_BYTES",
@@ -31,6 +31,7 @@ __all__ = [
     "numbers",
     "opened",
     "read",
+    "tables",
     "to_arrow",
     "types",
     "whole",

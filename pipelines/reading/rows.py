@@ -135,6 +135,15 @@ def _to_arrow(table: Opened, start: int, stop: int) -> pa.Table:
     return rows.set_column(at, pa.field("image", tensor, nullable=False), images)
 
 
+def tables(path: Path) -> Iterator[Opened]:
+    """Yield the table at a path, opened; of a split in parts, that of each part in turn.
+
+    Raises:
+        TableError: no table of ours, or a part is missing, or another than the one that is listed.
+    """
+    return (table for table, _, _ in _tables(path, 0, None)[-1])
+
+
 def _tables(
     path: Path, start: int, stop: int | None
 ) -> tuple[Info, int, int, Iterator[tuple[Opened, int, int]]]:

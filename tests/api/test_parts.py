@@ -71,3 +71,17 @@ def test_a_stream_of_parts_gives_every_record_once(drawings: Drawings) -> None:
 def test_it_is_traced_and_verified(drawings: Drawings) -> None:
     assert imagesets.trace("drawings", "train", 20).holds
     assert all(verdict.is_whole for verdict in imagesets.verify("drawings", deep=True))
+
+
+def test_a_table_of_parts_is_held_against_their_list(
+    drawings: Drawings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "data/tables/drawings"
+    imagesets.load("drawings")
+    (folder / "train/part-00002.parquet").write_bytes(
+        (folder / "train/part-00001.parquet").read_bytes()
+    )
+    monkeypatch.setattr("pipelines.api.loading.path", lambda *_: folder / "train.json")
+
+    with pytest.raises(TableError, match="lists"):
+        imagesets.table("drawings")
