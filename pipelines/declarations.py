@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -359,6 +359,12 @@ class Dataset:
     def pieces(self) -> tuple[Split, ...]:
         """Return what has a table of its own: every split, or its parts where it comes in parts."""
         return tuple(piece for split in self.splits.values() for piece in split.pieces)
+
+    @property
+    def with_labels(self) -> Dataset:
+        """The dataset of those splits alone that have labels."""
+        splits = {name: split for name, split in self.splits.items() if split.labelled}
+        return self if len(splits) == len(self.splits) else replace(self, splits=splits)
 
     @property
     def apart(self) -> tuple[Split, ...]:

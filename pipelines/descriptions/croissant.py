@@ -308,6 +308,7 @@ DESCRIPTION = Product(
     name="croissant",
     title="as Croissant 1.0: words, files and record sets, for machine-learning catalogues.",
     scope="dataset",
+    needs_labels=False,
     files="lineage/{dataset}/croissant.json",
     code_version="1",
     write=write,
