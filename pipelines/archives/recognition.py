@@ -24,8 +24,16 @@ HEAD_BYTES = 4096  # of a file's start: enough to say what it is instead
 Identify = Callable[[str], str | None]
 """MD5 → what else has it: `source/file` of the catalogue, or a release that was superseded."""
 
-_MAGIC = {b"\x1f\x8b": "gzip", b"PK": "zip", b"\xfd7zXZ": "xz", b"\x00\x00\x08": "unpacked IDX"}
-_SUFFIXES = {".gz": "gzip", ".tgz": "gzip", ".zip": "zip"}
+_MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"PK": "zip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x93NUMPY": "NPY",
+    b"\x00\x00\x08": "unpacked IDX",
+}
+_SUFFIXES = {".gz": "gzip", ".tgz": "gzip", ".zip": "zip", ".npz": "zip"}
+_SUFFIXES |= {".bz2": "bzip2", ".xz": "xz"}
 
 
 def unknown(_md5: str) -> None:
@@ -84,8 +92,14 @@ def require_declared(found: Digests, archive: Archive, head: bytes, identify: Id
 
 def instead(md5: str, head: bytes, archive: Archive, identify: Identify) -> str:
     """Return a clause that says what a wrong file is, or nothing where that can't be known."""
-    other = identify(md5)
-    return f". Those bytes are {other}" if other else unlike(archive.name, head)
+    if other := identify(md5):
+        return f". Those bytes are {other}"
+    return unlike(archive.name, head) if _expected(archive.name) else _looks(head)
+
+
+def _expected(name: str) -> str | None:
+    """Return what a file of this name is, where its name says so."""
+    return _SUFFIXES.get(Path(name).suffix)
 
 
 def unlike(name: str, head: bytes) -> str:
@@ -93,9 +107,10 @@ def unlike(name: str, head: bytes) -> str:
 
     Nothing where they may be.
     """
-    expected = _SUFFIXES.get(Path(name).suffix)
+    expected = _expected(name)
     if expected is None or any(
-        kind == expected and head.startswith(magic) for magic, kind in _MAGIC.items()
+        kind == expected and head[: len(magic)] == magic[: max(len(head), 1)]
+        for magic, kind in _MAGIC.items()
     ):
         return ""
     return _looks(head) or f": no {expected} file begins with {head[:4].hex()}"
