@@ -47,21 +47,15 @@ def splits(form: Format) -> st.SearchStrategy[Publish]:
 
 def same(found: Batch, expected: Batch) -> None:
     np.testing.assert_array_equal(found.images, expected.images, strict=True)
-    np.testing.assert_array_equal(found.labels, expected.labels, strict=True)
-    if expected.coarse_labels is None:
-        assert found.coarse_labels is None
-    else:
-        assert found.coarse_labels is not None
-        np.testing.assert_array_equal(found.coarse_labels, expected.coarse_labels, strict=True)
-
-
-def joined(batches: list[Batch]) -> Batch:
-    coarse = [b.coarse_labels for b in batches if b.coarse_labels is not None]
-    return Batch(
-        np.concatenate([b.images for b in batches]),
-        np.concatenate([b.labels for b in batches]),
-        np.concatenate(coarse) if coarse else None,
-    )
+    assert {*found.extras} == {*expected.extras}
+    for one, other in (
+        (found.known_labels, expected.known_labels),
+        (found.coarse_labels, expected.coarse_labels),
+        *((found.extras[name], expected.extras[name]) for name in found.extras),
+    ):
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            np.testing.assert_array_equal(one, other, strict=True)
 
 
 def decoded(tiny: Tiny, members: Mapping[str, bytes], batch: int, piece: int) -> list[Batch]:
@@ -131,7 +125,7 @@ def test_decoding_gives_back_what_was_published_whatever_the_batch_size(
 
     assert all(0 < len(part) <= batch for part in batches)
     assert all(part.images.flags.c_contiguous for part in batches)
-    same(joined(batches), expected)
+    same(Batch.joined(batches), expected)
 
 
 @every_format
