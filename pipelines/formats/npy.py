@@ -21,7 +21,7 @@ from ..declarations import Dataset, Split
 from ..errors import FormatError
 from ..records import Batch, Members, OpenMember, Place, label_type
 from . import Format, Role
-from ._bytes import expect_end, fill
+from ._bytes import expect_end, fill, unasked
 from ._npy import read_images_header
 
 
@@ -110,6 +110,7 @@ def refuses(dataset: Dataset) -> Iterator[str]:
     """Yield what arrays of images, one for each class, can't hold of such a dataset."""
     if dataset.coarse_classes or dataset.orientation != "upright" or dataset.first_label:
         yield "format npy has upright images, labels from 0, and no coarse_classes"
+    yield from unasked("npy", dataset, "coarse_classes", "orientation")
     for split in dataset.splits.values():
         if not split.counts or split.rows:
             yield f"splits.{split.name}: format npy needs counts, and takes no rows"

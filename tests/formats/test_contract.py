@@ -155,6 +155,45 @@ def test_a_member_that_ends_early_or_goes_on_too_long_is_never_cut_to_fit(
         decoded(tiny, {**tiny.members, name: wrong}, batch, piece=1 << 20)
 
 
+@every_format
+@given(data=st.data())
+@settings(deadline=None, max_examples=60)
+def test_a_member_that_is_cut_anywhere_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, form: Format, data: st.DataObject
+) -> None:
+    tiny, _ = data.draw(splits(form))(tmp_path_factory.mktemp("tiny"))
+    name = data.draw(st.sampled_from([name for name, held in tiny.members.items() if held]))
+    whole = tiny.members[name]
+    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
+
+    with pytest.raises(FormatError, match="."):
+        decoded(tiny, {**tiny.members, name: cut}, batch=5, piece=1 << 20)
+
+
+@every_format
+@given(data=st.data())
+@settings(deadline=None, max_examples=200)
+def test_a_member_with_other_bytes_gives_records_as_declared_or_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, form: Format, data: st.DataObject
+) -> None:
+    tiny, expected = data.draw(splits(form))(tmp_path_factory.mktemp("tiny"))
+    name = data.draw(st.sampled_from([name for name, held in tiny.members.items() if held]))
+    damaged = bytearray(tiny.members[name])
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+
+    try:
+        batches = decoded(tiny, {**tiny.members, name: bytes(damaged)}, batch=5, piece=1 << 20)
+    except FormatError:
+        return
+
+    found = Batch.joined(batches)
+    assert found.images.shape == expected.images.shape
+    if found.known_labels is not None:
+        assert found.known_labels.shape == expected.labels.shape
+        assert found.known_labels.max() < len(tiny.dataset.classes)
+
+
 # --- What is added --------------------------------------------------------------------------------
 
 SHEETS = '''
