@@ -291,11 +291,12 @@ def table_columns(
             "coarse_class": f"one of {len(dataset.coarse_classes)}",
             "pixels": f"{dataset.image.size_bytes:,} bytes",
         }
-        return dg.TableColumnConstraints(field.nullable, field.name == "index", [other[field.name]])
+        others = [other[field.name]] if field.name in other else []
+        return dg.TableColumnConstraints(field.nullable, field.name == "index", others)
 
     def above(name: str) -> list[dg.TableColumnDep]:
         roles = formats.named(dataset.format).roles_of(name)
-        read = [member for role in roles for member in split.members[role]]
+        read = [member for role in roles for member in split.members.get(role, ())]
         return [dg.TableColumnDep(archives, str(member)) for member in read]
 
     shape = {"pixels": f" As an array, uint8 of shape {dataset.image.shape}."}
@@ -305,7 +306,7 @@ def table_columns(
             dg.TableColumn(
                 field.name,
                 _type(field.type),
-                tables.COLUMNS[field.name] + shape.get(field.name, ""),
+                tables.meaning(field.name, dataset) + shape.get(field.name, ""),
                 constraints(field),
             )
             for field in schema

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -235,11 +235,32 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """Which records of its members a split has, where these hold more.
+
+    of: how many records the members hold.
+    first: the split's records follow one another, and this is the first, counted from 0.
+    listed: a member with lines of numbers, counted from 0: the split has those of one line.
+    line: which line, from 1.
+    """
+
+    __pydantic_config__ = STRICT
+
+    of: Records
+    first: Count | None = None
+    listed: Text | None = None
+    line: Positive | None = None
+    member: Annotated[Member | None, _NO_KEY] = None
+
+
+@dataclass(frozen=True, slots=True)
 class Split:
     """One split of a dataset, or one part of a split that is too large for one file.
 
-    counts: records of each class, in the order of `classes`; coarse_counts likewise. Of a part
-        they may be unknown: then there are none.
+    counts: records of each class, in the order of `classes`; coarse_counts likewise. None where
+        they are not known, and of a split without labels.
+    labelled: whether its records have labels.
+    rows: which records of its members it has, where that is not all of them.
     parts: whether it comes in parts: one for each of its `members`, or of so many records each.
     members: role → members, as its format has them. In TOML, every role is a key of its own.
     divided: its parts, in order; none where it comes in one.
@@ -252,8 +273,10 @@ class Split:
     __pydantic_config__ = STRICT
 
     records: Records
-    counts: tuple[Count, ...]
+    counts: tuple[Count, ...] = ()
     coarse_counts: tuple[Count, ...] = ()
+    labelled: Annotated[bool, Strict()] = True
+    rows: Rows | None = None
     parts: Literal["members"] | Positive | None = None
     name: FilledIn = ""
     members: Annotated[Mapping[str, tuple[Member, ...]], _NO_KEY] = field(default_factory=dict)
@@ -281,7 +304,9 @@ class Split:
     @property
     def archives(self) -> tuple[str, ...]:
         """Names of the archives that hold this split, each once, in the order they are read."""
-        return tuple(dict.fromkeys(m.archive for part in self.members.values() for m in part))
+        listed = [self.rows.member] if self.rows and self.rows.member else []
+        read = (*(m for part in self.members.values() for m in part), *listed)
+        return tuple(dict.fromkeys(member.archive for member in read))
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +353,10 @@ class Dataset:
     description: what the images show, for people who never saw them; may hold markdown.
     quirks: what surprises people who use them, a sentence or two each; likewise.
     orientation: "transposed" where images are stored column by column.
-    first_label: the publisher's label of `classes[0]`.
+    first_label: the publisher's label of `classes[0]`, where labels count up from there.
+    class_labels: the publisher's label of each class, where they do not count up.
+    columns: what else stands beside each label, as its format has it: name → meaning, in the order
+        of the publisher's columns, `label` among them. A table has them as int32.
     mean, std: published constants of the training split, per channel, intensities scaled to 0–1.
     reported: what others say that classifiers reach on test, each with its source.
     readers: export → what its readers insist on, by the keys that the export knows
@@ -346,6 +374,8 @@ class Dataset:
     quirks: tuple[Prose, ...] = ()
     orientation: Literal["upright", "transposed"] = "upright"
     first_label: Label = 0
+    class_labels: tuple[Label, ...] = ()
+    columns: Mapping[Text, Prose] = field(default_factory=dict)
     coarse_classes: tuple[Text, ...] = ()
     mean: tuple[Share, ...] = ()
     std: tuple[Share, ...] = ()
@@ -355,9 +385,27 @@ class Dataset:
     source: FilledIn = ""
 
     @property
+    def extras(self) -> tuple[str, ...]:
+        """Names of the columns that a table has beside labels and pixels."""
+        return tuple(name for name in self.columns if name != "label")
+
+    @property
     def pieces(self) -> tuple[Split, ...]:
         """Return what has a table of its own: every split, or its parts where it comes in parts."""
         return tuple(piece for split in self.splits.values() for piece in split.pieces)
+
+    @property
+    def with_labels(self) -> Dataset:
+        """The dataset of those splits alone that have labels."""
+        splits = {name: split for name, split in self.splits.items() if split.labelled}
+        return self if len(splits) == len(self.splits) else replace(self, splits=splits)
+
+    @property
+    def apart(self) -> tuple[Split, ...]:
+        """The splits that should share no record: not those that are rows of another, declared."""
+        wholes = [split.members for split in self.splits.values() if split.rows is None]
+        every = self.splits.values()
+        return tuple(one for one in every if one.rows is None or one.members not in wholes)
 
     @property
     def is_in_parts(self) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from assets.settings import Settings
-from pipelines import progress
+from pipelines import products, progress
 from pipelines.declarations import Catalogue, Dataset, Source
 from pipelines.errors import TableError, UnknownName, did_you_mean
 
@@ -69,6 +69,23 @@ def planned(
         f"{', '.join(dataset.name for dataset in datasets)}. "
         f"Datasets that have one: {', '.join(having) or 'none of this catalogue'}."
     )
+
+
+def without_labels(datasets: Sequence[Dataset], wanted: Collection[str]) -> str:
+    """Return what is said of stages that there are not of splits without labels; "" of none."""
+    bare = [
+        f"{dataset.name}/{split.name}"
+        for dataset in datasets
+        for split in dataset.splits.values()
+        if not split.labelled
+    ]
+    known = products.known()
+    lacking = [name for name in sorted(wanted) if name in known and known[name].needs_labels]
+    if not bare or not lacking:
+        return ""
+    have = "has" if len(bare) == 1 else "have"
+    need = "needs" if len(lacking) == 1 else "need"
+    return f"{' and '.join(bare)} {have} no labels, which {', '.join(lacking)} {need}."
 
 
 def parts(datasets: Sequence[Dataset], names: Sequence[str] | None) -> frozenset[str] | None:

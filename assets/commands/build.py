@@ -10,7 +10,7 @@ from assets.command_line import display, options
 from assets.command_line.declaring import Commands
 from assets.command_line.display import say
 from assets.commands import _outcomes
-from assets.commands._datasets import left_out, parts, planned, to_make
+from assets.commands._datasets import left_out, parts, planned, to_make, without_labels
 from assets.settings import Settings
 from pipelines import stages
 
@@ -71,5 +71,7 @@ def build(
         outcomes, {source.name: source for source in sources}.values(), settings
     )
     if said := left_out(plan.declared, names, f"python -m assets {command}"):
+        say(said)
+    if said := without_labels(datasets, wanted):
         say(said)
     return code

@@ -188,14 +188,15 @@ class Workshop:
     def _table(self, planned: Planned, subject: Subject) -> Made:
         """Bring a table up to date; keep what was added up on the way, for its statistics."""
         source, dataset, split = subject.source, subject.dataset, subject.split
-        found = statistics.nothing(len(dataset.classes), dataset.image.shape)
+        about = tables.declared(source, dataset, split)
+        found = statistics.nothing_of(about)
         # Of a part, what is added up lies beside it (`pipelines.parts.sums`).
         is_counted = not split.is_part and self._is_wanted(layout.statistics(dataset.name))
 
         def build(goal: Path, advance: Advance) -> Facts:
             nonlocal found
             # It may be called again, where another machine was faster.
-            found = statistics.nothing(len(dataset.classes), dataset.image.shape)
+            found = statistics.nothing_of(about)
             add = partial(statistics.add, found) if is_counted else None
             status.inputs(self.store, self.plan, planned)
             folder = self.store.local(layout.archives(source.name))

@@ -289,6 +289,8 @@ def _records(dataset: Dataset, split: Split) -> Json:
                 field(label, tables.COLUMNS[label], number, f"{prefix}classes/label"),
                 field(name, tables.COLUMNS[name], ["sc:Text"], f"{prefix}classes/name"),
             ]
+    number = ["sc:Integer", "cr:Int32"]
+    fields += [field(name, tables.meaning(name, dataset), number) for name in dataset.extras]
     height, width, channels = dataset.image.shape
     shape = f" Here {height} rows of {width} pixels of {channels} channel(s)."
     pixels = tables.COLUMNS["pixels"] + shape
@@ -307,6 +309,7 @@ DESCRIPTION = Product(
     name="croissant",
     title="as Croissant 1.0: words, files and record sets, for machine-learning catalogues.",
     scope="dataset",
+    needs_labels=False,
     files="lineage/{dataset}/croissant.json",
     code_version="1",
     write=write,

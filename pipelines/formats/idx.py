@@ -18,7 +18,7 @@ from ..declarations import Dataset, Split
 from ..errors import FormatError
 from ..records import Batch, ByteStream, Members, OpenMember, Place
 from . import Format, Role
-from ._bytes import expect_end, fill, shifted_labels, too_many_for_a_byte
+from ._bytes import expect_end, fill, labels_from_0, too_many_for_a_byte
 
 UNSIGNED_BYTE = 0x08
 TYPES = {
@@ -58,13 +58,7 @@ def decode(
             pixels = np.ascontiguousarray(pixels.transpose(0, 2, 1))
         yield Batch(
             pixels[..., np.newaxis],
-            shifted_labels(
-                raw_labels[start : start + records],
-                dataset.first_label,
-                len(dataset.classes),
-                labels.name,
-                start,
-            ),
+            labels_from_0(raw_labels[start : start + records], dataset, labels.name, start),
         )
     expect_end(images, promised)
 
@@ -98,7 +92,7 @@ def assemble(
         pixels = np.ascontiguousarray(pixels.reshape(width, height).T)
     return Batch(
         pixels.reshape(1, height, width, channels),
-        shifted_labels(label, dataset.first_label, len(dataset.classes), "its label", 0),
+        labels_from_0(label, dataset, "its label", 0),
     )
 
 

@@ -129,6 +129,8 @@ def refuses(dataset: Dataset) -> Iterator[str]:
     if dataset.coarse_classes or dataset.orientation != "upright" or dataset.first_label:
         yield "format npy has upright images, labels from 0, and no coarse_classes"
     for split in dataset.splits.values():
+        if not split.counts or split.rows:
+            yield f"splits.{split.name}: format npy needs counts, and takes no rows"
         for problem in _wrong_members(dataset, split):
             yield f"splits.{split.name}.{problem}"
 

@@ -34,6 +34,8 @@ class Info:
     shape: (height, width, channels) of one image.
     inputs: path of each archive → its MD5, or its SHA-256 where no MD5 is declared.
     first: the index of its first record: of a part of a split, how many stand before it.
+    labelled: whether its records have labels; where not, `label` and `class` are null throughout.
+    extras: the columns that it has beside labels and pixels, int32.
     """
 
     dataset: str
@@ -44,6 +46,8 @@ class Info:
     coarse_classes: tuple[str, ...]
     inputs: Mapping[str, str] = field(default_factory=dict)
     first: int = 0
+    labelled: bool = True
+    extras: tuple[str, ...] = ()
 
     @property
     def record_bytes(self) -> int:
@@ -144,10 +148,17 @@ def _said(text: bytes) -> dict[str, Any]:
         texts = [found for found in hashes if isinstance(found, str)]
         _hold(bool(texts), f"inputs.{path}", "it has neither md5 nor sha256")
         inputs[path] = texts[0]
+    columns = said.get("columns", {})
+    _hold(isinstance(columns, dict) and "label" in columns, "columns", "they name no label") if (
+        columns
+    ) else None
+    _hold(type(said.get("labelled", True)) is bool, "labelled", "it is neither true nor false")
     first = said.get("part", {}).get("first", 0)
     _hold(type(first) is int and 0 <= first < 1 << 32, "part.first", "it is no index")
     return {
         "first": first,
+        "labelled": said.get("labelled", True),
+        "extras": tuple(name for name in columns if name != "label"),
         "dataset": said["dataset"],
         "split": said["split"],
         "shape": tuple(shape),
@@ -169,6 +180,7 @@ def types(about: Info) -> dict[str, pa.DataType]:
         if classes:
             found[f"{prefix}label"] = pa.from_numpy_dtype(label_type(len(classes)))
             found[f"{prefix}class"] = pa.dictionary(pa.int32(), pa.string())
+    found |= dict.fromkeys(about.extras, pa.int32())
     return {**found, "pixels": pa.binary(about.record_bytes)}
 
 
