@@ -57,8 +57,7 @@ def dataset_of(known: Catalogue, name: str) -> Dataset:
     """
     datasets = known.datasets
     if name not in datasets:
-        near = did_you_mean(name, datasets)
-        raise UnknownName(f"There is no dataset {name!r}.{near} Known: {', '.join(datasets)}.")
+        raise known.unknown(name, is_dataset=True)
     return datasets[name]
 
 
