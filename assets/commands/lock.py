@@ -86,17 +86,18 @@ def _locked(path: Path, declared: Catalogue) -> dict[str, str]:
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
-        if not re.fullmatch("[a-z0-9_]+  sha256:[0-9a-f]{64}", line):
+        if not re.fullmatch("[a-z0-9_@.-]+  sha256:[0-9a-f]{64}", line):
             raise ArtefactError(
                 f"{path}, line {number}: expected `DATASET  sha256:…` as `lock` prints it, found "
                 f"{line!r:.60}. {MAKE_ONE}"
             )
         name = line.partition(" ")[0]
         if name not in declared.datasets:
-            raise UnknownName(
-                f"{path}, line {number}: there is no dataset {name!r}."
-                f"{did_you_mean(name, declared.datasets)}"
-            )
+            near = did_you_mean(name, declared.datasets)
+            said = f"there is no dataset {name!r}.{near}"
+            if versions := declared.versions(name):
+                said += f" Known of it: {', '.join(versions)}."
+            raise UnknownName(f"{path}, line {number}: {said}")
         if found.setdefault(name, line) != line:
             raise ArtefactError(
                 f"{path}, line {number}: another line says otherwise of {name}. Keep the one that "
