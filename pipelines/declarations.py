@@ -425,6 +425,16 @@ class Catalogue:
                 raise self.unknown(name)
         return tuple(chosen.values())
 
+    def dataset(self, name: str) -> Dataset:
+        """Return the dataset called so.
+
+        Raises:
+            UnknownName: there is none; with the nearest name that exists.
+        """
+        if found := self.datasets.get(name):
+            return found
+        raise self.unknown(name, is_dataset=True)
+
     def versions(self, name: str) -> tuple[str, ...]:
         """Return what the versions of a dataset or a source are called, the current one last."""
         known = dict.fromkeys([*self.datasets, *self.sources])

@@ -55,10 +55,7 @@ def dataset_of(known: Catalogue, name: str) -> Dataset:
     Raises:
         UnknownName: there is none; with the nearest name that exists.
     """
-    datasets = known.datasets
-    if name not in datasets:
-        raise known.unknown(name, is_dataset=True)
-    return datasets[name]
+    return known.dataset(name)
 
 
 def _subject(everything: Plan, dataset: str, split: str) -> Subject:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -251,3 +252,110 @@ def test_versions_that_are_named_are_kept_up_to_date(both: Project) -> None:
 
     assert graph.get(dg.AssetKey([OLDER, "train"])).automation_condition is not None
     assert graph.get(dg.AssetKey(["tiny_digits", "train"])).automation_condition is None
+
+
+# --- diff -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def corrected(project: Project) -> Project:
+    """Both versions built: the current one left a record out, and corrected a label."""
+    splits = project.publisher.splits
+    images, labels, _ = splits["tiny_digits", "train"]
+    test_images, test_labels, _ = splits["tiny_digits", "test"]
+    wrong = labels.copy()
+    wrong[3] = (labels[3] + 1) % 3
+    extra = builders.images(1, seed=99)
+    older = {
+        "train": (np.concatenate([images, extra]), np.append(wrong, np.uint8(1))),
+        "test": (test_images[::-1].copy(), test_labels[::-1].copy()),
+    }
+    builders.add_version(project.publisher, "1", older)
+    project.build("tiny_digits", "tiny_digits@1", stages=("tables",))
+    return project
+
+
+def test_diff_says_what_changed_since_an_older_version(
+    corrected: Project, command: Command
+) -> None:
+    said = command("diff", "tiny_digits@1", "tiny_digits", *corrected.options)
+
+    assert said.code == 1
+    rows = [line.split() for line in said.stdout.splitlines()[:5]]
+    assert rows == [
+        [
+            "split",
+            "tiny_digits@1",
+            "tiny_digits",
+            *["unchanged", "moved", "relabelled", "removed", "added"],
+        ],
+        ["train", "31", "30", "29", "0", "1", "1", "0"],
+        ["test", "12", "12", "0", "12", "0", "0", "0"],
+        [*rows[3]],
+        ["total", "43", "42", "29", "12", "1", "1", "0"],
+    ]
+    names = ("zero", "one", "two")
+    right = int(corrected.publisher.splits["tiny_digits", "train"][1][3])
+    assert "\nremoved:\n  train 30 (one)\n" in said.stdout
+    assert f"train 3 ({names[(right + 1) % 3]}) → train 3 ({names[right]})\n" in said.stdout
+    assert "\n  and 7 more; --show N names N of them\n" in said.stdout
+
+
+def test_diff_says_the_same_as_json_and_of_one_split(corrected: Project, command: Command) -> None:
+    words = ("diff", "tiny_digits@1", "tiny_digits", "--json", "--show", "1", "--split", "test")
+
+    said = command(*words, *corrected.options)
+
+    told = json.loads(said.stdout)
+    assert (said.code, told["format"], told["are_equal"]) == (1, "imagesets-diff/1", False)
+    assert told["totals"] == {"removed": 0, "added": 0, "relabelled": 0, "moved": 12}
+    assert [one["split"] for one in told["splits"]] == ["test"]
+    [moved] = told["first"]["moved"]
+    assert (moved["before"]["index"], moved["after"]["index"]) == (0, 11)
+
+
+def test_diff_of_the_same_records_is_nothing(corrected: Project, command: Command) -> None:
+    said = command("diff", "tiny_digits", "tiny_digits", *corrected.options)
+
+    assert said.code == 0
+    assert "Both hold the same records in the same order." in said.stdout
+
+
+def test_what_diff_can_not_tell_is_no_difference(project: Project, command: Command) -> None:
+    builders.add_version(project.publisher, "1", older_splits())
+
+    said = command("diff", "tiny_digits@1", "tiny_digits", *project.options)
+
+    assert said.code == 2
+    assert said.stderr == (
+        "error: tables/tiny_digits@1/train.parquet can't be compared: it is not there. Build it: "
+        "python -m assets build tiny_digits@1 --only tables\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("tiny_digits@9", "tiny_digits"), "There is no version 'tiny_digits@9'."),
+        (("tiny_digits", "tiny_letters"), "only datasets of images of one shape can be compared."),
+        (("tiny_digits", "tiny_digits", "--split", "tets"), "Did you mean 'test'? Known: train"),
+    ],
+)
+@pytest.mark.sources("tiny_digits", "tiny_letters")
+def test_diff_of_what_can_not_be_compared_is_refused(
+    project: Project, command: Command, words: tuple[str, ...], why: str
+) -> None:
+    said = command("diff", *words, *project.options)
+
+    assert (said.code, why in said.stderr) == (2, True), said
+
+
+def test_diff_does_not_compare_what_is_out_of_date(corrected: Project, command: Command) -> None:
+    corrected.redeclare(
+        "tiny_digits@1", "[datasets.tiny_digits]", '[datasets.tiny_digits]\ntitle = "Other"'
+    )
+
+    said = command("diff", "tiny_digits@1", "tiny_digits", *corrected.options)
+
+    assert said.code == 2
+    assert "can't be compared: its declaration or options changed: title" in said.stderr
