@@ -359,3 +359,56 @@ def test_diff_does_not_compare_what_is_out_of_date(corrected: Project, command: 
 
     assert said.code == 2
     assert "can't be compared: its declaration or options changed: title" in said.stderr
+
+
+# --- locks that were made before ------------------------------------------------------------------
+
+
+def release(project: Project) -> None:
+    """Let the publisher release other bytes: what was current is version 1 from now on."""
+    publisher = project.publisher
+    current, older = publisher.toml("tiny_digits"), publisher.toml("tiny_digits@1")
+    of_bytes = current.read_text()
+    older.write_text(of_bytes[of_bytes.index("mirrors") :])
+    shutil.copytree(publisher.mirror / "tiny_digits", publisher.mirror / "tiny_digits@1")
+    labels = builders.gz(builders.idx(publisher.splits["tiny_digits", "test"][1][::-1].copy()))
+    project.republish("tiny_digits", "test-labels.gz", labels)
+
+
+def test_an_old_lock_names_what_it_named_after_another_version_became_current(
+    built: Project, command: Command, tmp_path: Path
+) -> None:
+    file = tmp_path / "data.lock"
+    file.write_text(command("lock", "tiny_digits", *built.options).stdout)
+    check = ("lock", "--check", str(file), *built.options)
+    release(built)
+
+    before = command(*check)
+    assert command("build", "tiny_digits", "tiny_digits@1", *options(built)).code == 0
+    after = command(*check)
+
+    told = (
+        "  The lock is of tiny_digits@1, which was the current version when it was made; its paths "
+        "hold another one by now. It is locked by: python -m assets lock tiny_digits@1\n"
+    )
+    assert (before.code, after.code) == (1, 1)
+    assert before.stdout.startswith("tiny_digits: can not be locked: archives/tiny_digits/")
+    assert before.stdout.endswith(told)
+    assert after.stdout.startswith("tiny_digits: differs: tiny_digits  sha256:")
+    assert after.stdout.endswith(told)
+
+
+def test_a_lock_of_nothing_that_was_ever_here_is_said_to_be_unknown(
+    built: Project, command: Command, tmp_path: Path
+) -> None:
+    file = tmp_path / "data.lock"
+    file.write_text(f"tiny_digits  sha256:{'0' * 64}\n")
+    release(built)
+    assert command("build", "tiny_digits", *options(built)).code == 0
+
+    said = command("lock", "--check", str(file), *built.options)
+
+    assert said.code == 1
+    assert said.stdout.endswith(
+        "  If it is of another version (tiny_digits@1), nothing here knows it.\n"
+    )
