@@ -90,7 +90,7 @@ def _held_against(plan: Plan, store: Store, dataset: Dataset, line: str) -> str:
     said = f"can not be locked: {refused}" if refused else f"differs: {found}"
     if other := version_of(plan, store, dataset, line):
         return (
-            f"{said}\n  The lock is of {other}, which was the current version when it was made; its "
+            f"{said}\n  The lock is of {other}, current when it was made; its "
             f"paths hold another one by now. It is locked by: python -m assets lock {other}"
         )
     if refused:

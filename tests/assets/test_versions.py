@@ -388,7 +388,7 @@ def test_an_old_lock_names_what_it_named_after_another_version_became_current(
     after = command(*check)
 
     told = (
-        "  The lock is of tiny_digits@1, which was the current version when it was made; its paths "
+        "  The lock is of tiny_digits@1, current when it was made; its paths "
         "hold another one by now. It is locked by: python -m assets lock tiny_digits@1\n"
     )
     assert (before.code, after.code) == (1, 1)
