@@ -130,7 +130,7 @@ def statistics_specs(key: dg.AssetKey, dataset: Dataset) -> list[dg.AssetCheckSp
         promise = f"{TABLE_CHECKS[COUNTS]} Judged once all parts are there."
         specs.append(dg.AssetCheckSpec(COUNTS, asset=key, description=promise, blocking=True))
         specs.append(_duplicates(key))
-    if len(dataset.splits) > 1:
+    if len(dataset.apart) > 1:
         promise = "No record has the very same pixels as one of another split. Only a warning."
         specs.append(dg.AssetCheckSpec(LEAKS, asset=key, description=promise))
     return specs

@@ -33,6 +33,7 @@ from .declarations import (
     Listed,
     Member,
     Reported,
+    Rows,
     Source,
     Split,
     Text,
@@ -55,6 +56,7 @@ _OF_ONE_VERSIONS_RECORDS = ("mean", "quirks", "reported", "std")
 _NO_NAME_FOR_A_SPLIT = (
     "a split is called train, test or the like; this name is taken or not allowed"
 )
+_TAKEN = ("index", "class", "coarse_label", "coarse_class", "pixels", "image")
 NOTHING = re.compile("(?!)")
 
 
@@ -232,16 +234,28 @@ def _titled(said: Mapping[str, Any], its_version: str) -> dict[str, Any]:
 
 
 def _with_defaults(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the file's data with `[defaults]` put under every dataset: shallow, no nesting."""
+    """Return the file's data with `[defaults]` under every dataset, and `each_split` under splits.
+
+    Shallow, no nesting: what says a key itself has it as it says.
+    """
     data = dict(data)
-    defaults = data.pop("defaults", {})
-    datasets = data.get("datasets")
-    if isinstance(defaults, dict) and isinstance(datasets, dict):
-        data["datasets"] = {
-            name: {**defaults, **dataset} if isinstance(dataset, dict) else dataset
-            for name, dataset in datasets.items()
-        }
+    data["datasets"] = datasets = _under(data.pop("defaults", {}), data.get("datasets"))
+    for dataset in datasets.values() if isinstance(datasets, dict) else ():
+        if isinstance(dataset, dict) and isinstance(dataset.get("each_split"), dict):
+            dataset["splits"] = _under(dataset.pop("each_split"), dataset.get("splits"))
+    if datasets is None:
+        del data["datasets"]
     return data
+
+
+def _under(defaults: object, tables: Any) -> Any:
+    """Return tables with what all of them say that do not say otherwise."""
+    if not (isinstance(defaults, dict) and isinstance(tables, dict)):
+        return tables
+    return {
+        name: {**defaults, **table} if isinstance(table, dict) else table
+        for name, table in tables.items()
+    }
 
 
 @functools.cache
@@ -299,8 +313,9 @@ def _roles() -> set[str]:
 
 def _keys() -> set[str]:
     """Return all that may be a key; some fields are none, or are spelt otherwise."""
-    kinds = (Source, Dataset, Split, Image, Archive, GzipHeader, Listed, Reported)
-    found = {field.name for kind in kinds for field in fields(kind)} | {"bytes", "defaults"}
+    kinds = (Source, Dataset, Split, Rows, Image, Archive, GzipHeader, Listed, Reported)
+    found = {field.name for kind in kinds for field in fields(kind)}
+    found |= {"bytes", "defaults", "each_split"}
     return found - {"name", "source", "size_bytes"} | _roles()
 
 
@@ -318,7 +333,10 @@ def _named(source: Any, name: str) -> Source:
             for role, text in texts.items()
             if text
         }
-        return _declared(Split, found, name=key, members=members)
+        rows = found.rows
+        if rows and rows.listed:
+            rows = replace(rows, member=member(rows.listed))
+        return _declared(Split, found, name=key, members=members, rows=rows)
 
     def dataset(key: str, found: Any) -> Dataset:
         roles = dict.fromkeys([*formats.named(found.format).roles, *sorted(_roles())])
@@ -326,14 +344,23 @@ def _named(source: Any, name: str) -> Source:
         its_name = of_version(key, version(name))
         return _declared(Dataset, found, name=its_name, source=name, splits=splits)
 
-    named = {key: replace(archive, name=key) for key, archive in source.archives.items()}
+    its = {of_version(key, version(name)): dataset(key, d) for key, d in source.datasets.items()}
+    image_bytes = Counter[str]()
+    for one in its.values():
+        for part in one.splits.values():
+            for key in part.archives:
+                image_bytes[key] += part.records * one.image.size_bytes
+    named = {
+        key: replace(archive, name=key, image_bytes=image_bytes[key])
+        for key, archive in source.archives.items()
+    }
     return _declared(
         Source,
         source,
         name=name,
         archives={key: archive for key, archive in named.items() if not archive.optional},
         optional_archives={key: archive for key, archive in named.items() if archive.optional},
-        datasets={of_version(k, version(name)): dataset(k, d) for k, d in source.datasets.items()},
+        datasets=its,
     )
 
 
@@ -369,7 +396,7 @@ def _contradictions(source: Source) -> Iterator[str]:
         str(member)
         for dataset in source.datasets.values()
         for split in dataset.splits.values()
-        for part in split.members.values()
+        for part in (*split.members.values(), _lists(split))
         for member in part
     }
     for text in source.members:
@@ -390,6 +417,11 @@ def _contradictions(source: Source) -> Iterator[str]:
 
 def _archive_contradictions(source: Source) -> Iterator[str]:
     for name, archive in (*source.archives.items(), *source.optional_archives.items()):
+        if not archive.hashes:
+            yield (
+                f"archives.{name}: give md5 or sha256, or both; without a hash nobody could say "
+                "whether a file is the right one"
+            )
         if (
             not name.isprintable()
             or not name
@@ -413,6 +445,11 @@ def _is_plain(path: str) -> bool:
     return not {"", ".", ".."} & set(path.split("/"))
 
 
+def _lists(split: Split) -> tuple[Member, ...]:
+    """Return the member that lists the rows of a split, if there is one."""
+    return (split.rows.member,) if split.rows and split.rows.member else ()
+
+
 def _dataset_contradictions(dataset: Dataset) -> Iterator[str]:
     is_its_sources = dataset.name == of_version(base(dataset.name), version(dataset.source))
     if not (_NAME.fullmatch(base(dataset.name)) and is_its_sources):
@@ -427,6 +464,7 @@ def _dataset_contradictions(dataset: Dataset) -> Iterator[str]:
             yield f"{key}: a label is two bytes at most, so there can be {MOST_CLASSES:,} at most"
     if not dataset.classes:
         yield "classes: there must be at least one"
+    yield from _label_contradictions(dataset)
     yield from formats.named(dataset.format).refuses(dataset)
     for key in ("mean", "std"):
         if len(getattr(dataset, key)) not in (0, dataset.image.channels):
@@ -436,6 +474,24 @@ def _dataset_contradictions(dataset: Dataset) -> Iterator[str]:
     for at, one in enumerate(dataset.reported):
         for problem in _report_contradictions(one, dataset.reported[:at]):
             yield f"reported.{at}: {problem}"
+
+
+def _label_contradictions(dataset: Dataset) -> Iterator[str]:
+    published, classes = dataset.class_labels, len(dataset.classes)
+    if published and len(published) != classes:
+        yield f"class_labels: expected {classes}, one per class, found {len(published)}"
+    if len({*published}) != len(published):
+        yield "class_labels: two classes have the same label"
+    if published and dataset.first_label:
+        yield "give first_label or class_labels, not both"
+    if dataset.columns and "label" not in dataset.columns:
+        yield "columns: one of them has to be called label"
+    for name in dataset.extras:
+        if name in _TAKEN or not _NAME.fullmatch(name):
+            yield (
+                f"columns.{name}: a name is lower-case letters, digits and underscores, and none "
+                f"of {', '.join(_TAKEN)}"
+            )
 
 
 def _report_contradictions(one: Reported, before: Sequence[Reported]) -> Iterator[str]:
@@ -452,19 +508,18 @@ def _split_contradictions(source: Source, dataset: Dataset, split: Split) -> Ite
         ("counts", split.counts, dataset.classes),
         ("coarse_counts", split.coarse_counts, dataset.coarse_classes),
     ):
-        if len(counts) != len(classes):
+        if counts and not split.labelled:
+            yield f"{key}: a split without labels has none"
+        elif counts and len(counts) != len(classes):
             yield f"{key}: expected {len(classes)} numbers, one per class, found {len(counts)}"
         elif counts and sum(counts) != split.records:
             yield f"{key}: they add up to {sum(counts):,}, but records is {split.records:,}"
     form = formats.named(dataset.format)
     yield from _part_contradictions(form, split)
-    wanted = form.roles
-    for role in sorted({*wanted, *split.members}):
-        if role not in split.members:
-            yield f"{role}: missing key (format {dataset.format} reads {' and '.join(wanted)})"
-        elif role not in wanted:
-            yield f"{role}: format {dataset.format} reads {' and '.join(wanted)} only"
-        for member in split.members.get(role, ()):
+    yield from _row_contradictions(split)
+    yield from _role_contradictions(form, split)
+    for role, members in (*split.members.items(), ("rows.listed", _lists(split))):
+        for member in members:
             if member.path and not _is_plain(member.path):
                 yield f"{role}: {member} is no plain path inside an archive"
             if member.archive in source.optional_archives:
@@ -474,6 +529,34 @@ def _split_contradictions(source: Source, dataset: Dataset, split: Split) -> Ite
                     f"{role}: {member} is in no declared archive."
                     f"{did_you_mean(member.archive, source.archives)}"
                 )
+
+
+def _role_contradictions(form: formats.Format, split: Split) -> Iterator[str]:
+    wanted = form.roles
+    if not split.labelled and not form.label_roles:
+        yield f"labelled: format {form.name} holds labels with the images"
+    for role in sorted({*wanted, *split.members}):
+        if role in form.label_roles and not split.labelled:
+            if role in split.members:
+                yield f"{role}: a split without labels has none"
+        elif role not in split.members:
+            yield f"{role}: missing key (format {form.name} reads {' and '.join(wanted)})"
+        elif role not in wanted:
+            yield f"{role}: format {form.name} reads {' and '.join(wanted)} only"
+
+
+def _row_contradictions(split: Split) -> Iterator[str]:
+    if (rows := split.rows) is None:
+        return
+    if (rows.first is None) == (rows.listed is None):
+        yield "rows: give first, or listed and line"
+    if (rows.listed is None) != (rows.line is None):
+        yield "rows: listed names a member, and line which line of it"
+    if (rows.first or 0) + split.records > rows.of:
+        yield (
+            f"rows: {split.records:,} records from {rows.first or 0:,} on, but the members hold "
+            f"{rows.of:,}"
+        )
 
 
 def _part_contradictions(form: formats.Format, split: Split) -> Iterator[str]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -61,6 +61,8 @@ Percent = Annotated[float, Strict(), Field(ge=0, le=100)]
 Year = Annotated[int, Strict(), Field(ge=1950, le=2100)]
 MD5 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 SHA256 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+MOST_ARCHIVE_BYTES = 64 << 30  # of one whose size nobody declared: a server may send for ever
+_MOST_TIMES, _READMES_BYTES = 16, 64 << 20
 _NO_KEY = Field(validation_alias="(filled in while loading)")
 FilledIn = Annotated[str, _NO_KEY]
 
@@ -154,22 +156,54 @@ class Listed:
 class Archive:
     """One file as its publisher serves it.
 
+    size_bytes, md5, sha256: what is known of it: one of the hashes at least. What is declared must
+        hold of a file, and what is not is measured.
     package: where a package registry has it, `apt:PACKAGE/PATH` or `npm:PACKAGE/PATH`.
     gzip: the header to restore on a file that comes out of a package.
     optional: whether only what is made from it on request needs it; no split is read from it.
     members: of an optional archive, those that are taken out of it, by their paths inside.
+    image_bytes: how many bytes the images have that are read from it.
     """
 
     __pydantic_config__ = STRICT
 
-    size_bytes: Annotated[Positive, Field(validation_alias=AliasChoices("bytes"))]
-    md5: MD5
-    sha256: SHA256
+    size_bytes: Annotated[Positive | None, Field(validation_alias=AliasChoices("bytes"))] = None
+    md5: MD5 | None = None
+    sha256: SHA256 | None = None
     package: PackagePlace | None = None
     gzip: GzipHeader | None = None
     optional: Annotated[bool, Strict()] = False
     members: Mapping[Text, Listed] = field(default_factory=dict)
     name: FilledIn = ""
+    image_bytes: Annotated[int, _NO_KEY] = 0
+
+    @property
+    def declared(self) -> dict[str, int | str]:
+        """What is declared of its bytes, as TOML has it: of `bytes`, `md5` and `sha256`."""
+        facts = {"bytes": self.size_bytes, "md5": self.md5, "sha256": self.sha256}
+        return {key: fact for key, fact in facts.items() if fact is not None}
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Its declared hashes, `md5` and `sha256` or one of them."""
+        return {key: str(fact) for key, fact in self.declared.items() if key != "bytes"}
+
+    @property
+    def most_bytes(self) -> int:
+        """How many bytes it has; where that is not declared, how many it can have at most.
+
+        Images that are written as text take ten times their bytes and more.
+        """
+        if self.size_bytes is not None:
+            return self.size_bytes
+        of_images = _READMES_BYTES + _MOST_TIMES * self.image_bytes
+        return min(of_images, MOST_ARCHIVE_BYTES) if self.image_bytes else MOST_ARCHIVE_BYTES
+
+    def __str__(self) -> str:
+        """Return for example `train.gz (1,234 bytes, MD5 …)`."""
+        known = [f"{self.size_bytes:,} bytes"] if self.size_bytes is not None else []
+        known += [f"MD5 {self.md5}" if self.md5 else f"SHA-256 {self.sha256}"]
+        return f"{self.name} ({', '.join(known)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +255,32 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class Rows:
+    """Which records of its members a split has, where these hold more.
+
+    of: how many records the members hold.
+    first: the split's records follow one another, and this is the first, counted from 0.
+    listed: a member with lines of numbers, counted from 0: the split has those of one line.
+    line: which line, from 1.
+    """
+
+    __pydantic_config__ = STRICT
+
+    of: Records
+    first: Count | None = None
+    listed: Text | None = None
+    line: Positive | None = None
+    member: Annotated[Member | None, _NO_KEY] = None
+
+
+@dataclass(frozen=True, slots=True)
 class Split:
     """One split of a dataset, or one part of a split that is too large for one file.
 
-    counts: records of each class, in the order of `classes`; coarse_counts likewise. Of a part
-        they may be unknown: then there are none.
+    counts: records of each class, in the order of `classes`; coarse_counts likewise. None where
+        they are not known, and of a split without labels.
+    labelled: whether its records have labels.
+    rows: which records of its members it has, where that is not all of them.
     parts: whether it comes in parts: one for each of its `members`, or of so many records each.
     members: role → members, as its format has them. In TOML, every role is a key of its own.
     divided: its parts, in order; none where it comes in one.
@@ -238,8 +293,10 @@ class Split:
     __pydantic_config__ = STRICT
 
     records: Records
-    counts: tuple[Count, ...]
+    counts: tuple[Count, ...] = ()
     coarse_counts: tuple[Count, ...] = ()
+    labelled: Annotated[bool, Strict()] = True
+    rows: Rows | None = None
     parts: Literal["members"] | Positive | None = None
     name: FilledIn = ""
     members: Annotated[Mapping[str, tuple[Member, ...]], _NO_KEY] = field(default_factory=dict)
@@ -267,7 +324,9 @@ class Split:
     @property
     def archives(self) -> tuple[str, ...]:
         """Names of the archives that hold this split, each once, in the order they are read."""
-        return tuple(dict.fromkeys(m.archive for part in self.members.values() for m in part))
+        listed = [self.rows.member] if self.rows and self.rows.member else []
+        read = (*(m for part in self.members.values() for m in part), *listed)
+        return tuple(dict.fromkeys(member.archive for member in read))
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +373,10 @@ class Dataset:
     description: what the images show, for people who never saw them; may hold markdown.
     quirks: what surprises people who use them, a sentence or two each; likewise.
     orientation: "transposed" where images are stored column by column.
-    first_label: the publisher's label of `classes[0]`.
+    first_label: the publisher's label of `classes[0]`, where labels count up from there.
+    class_labels: the publisher's label of each class, where they do not count up.
+    columns: what else stands beside each label, as its format has it: name → meaning, in the order
+        of the publisher's columns, `label` among them. A table has them as int32.
     mean, std: published constants of the training split, per channel, intensities scaled to 0–1.
     reported: what others say that classifiers reach on test, each with its source.
     readers: export → what its readers insist on, by the keys that the export knows
@@ -332,6 +394,8 @@ class Dataset:
     quirks: tuple[Prose, ...] = ()
     orientation: Literal["upright", "transposed"] = "upright"
     first_label: Label = 0
+    class_labels: tuple[Label, ...] = ()
+    columns: Mapping[Text, Prose] = field(default_factory=dict)
     coarse_classes: tuple[Text, ...] = ()
     mean: tuple[Share, ...] = ()
     std: tuple[Share, ...] = ()
@@ -341,9 +405,27 @@ class Dataset:
     source: FilledIn = ""
 
     @property
+    def extras(self) -> tuple[str, ...]:
+        """Names of the columns that a table has beside labels and pixels."""
+        return tuple(name for name in self.columns if name != "label")
+
+    @property
     def pieces(self) -> tuple[Split, ...]:
         """Return what has a table of its own: every split, or its parts where it comes in parts."""
         return tuple(piece for split in self.splits.values() for piece in split.pieces)
+
+    @property
+    def with_labels(self) -> Dataset:
+        """The dataset of those splits alone that have labels."""
+        splits = {name: split for name, split in self.splits.items() if split.labelled}
+        return self if len(splits) == len(self.splits) else replace(self, splits=splits)
+
+    @property
+    def apart(self) -> tuple[Split, ...]:
+        """The splits that should share no record: not those that are rows of another, declared."""
+        wholes = [split.members for split in self.splits.values() if split.rows is None]
+        every = self.splits.values()
+        return tuple(one for one in every if one.rows is None or one.members not in wholes)
 
     @property
     def is_in_parts(self) -> bool:

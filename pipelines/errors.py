@@ -12,6 +12,7 @@ ImagesetsError
 │   │   └── WrongHash       it is whole: only its MD5 or SHA-256 is another
 │   └── MemberError         an archive lacks a member, or holds it damaged or unsafely
 ├── FormatError             a member's bytes break their format, or the declaration
+├── NoLabels                labels are asked for of a split whose publisher gives none
 ├── MadeByNewer             provenance in a format that only a newer Imagesets can read
 ├── StaleInput              what an artefact is made from is missing or out of date itself
 ├── TableError              a Parquet file is not a table of ours, or lacks the rows asked for
@@ -113,6 +114,10 @@ class MemberError(ArchiveError):
 
 class FormatError(ImagesetsError):
     """A member's bytes break the rules of their format, or differ from what the split declares."""
+
+
+class NoLabels(ImagesetsError):
+    """Labels are asked for of records that have none."""
 
 
 class MadeByNewer(ImagesetsError):

@@ -5,18 +5,21 @@ Not here: how either is read (`archives`, `formats`), or what is declared (`decl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from .errors import NoLabels
+
 if TYPE_CHECKING:  # pydantic takes long to import, and who reads tables needs none
     from .declarations import Member
 
 Pixels = npt.NDArray[np.uint8]
 Labels = npt.NDArray[np.uint8 | np.uint16]
+Integers = npt.NDArray[np.int32]
 
 MOST_CLASSES = 1 << 16  # that labels tell apart
 
@@ -31,22 +34,65 @@ class Batch:
     """Some consecutive records of a split.
 
     images: uint8 array of shape (records, height, width, channels), upright, 0–255.
-    labels: array of shape (records,), of `label_type`; 0 is `classes[0]`.
+    known_labels: array of shape (records,), of `label_type`; 0 is `classes[0]`. None where the
+        split has none; `labels` is for those who can do nothing without.
     coarse_labels: the same for `coarse_classes`, or None where a dataset has none.
+    extras: what else stands beside each label, by name: int32 arrays of shape (records,).
     """
 
     images: Pixels
-    labels: Labels
+    known_labels: Labels | None = None
     coarse_labels: Labels | None = None
+    extras: Mapping[str, Integers] = field(default_factory=dict, kw_only=True)
+
+    @property
+    def labels(self) -> Labels:
+        """Labels, array of shape (records,), of `label_type`; 0 is `classes[0]`.
+
+        Raises:
+            NoLabels: the split has none.
+        """
+        if self.known_labels is None:
+            raise NoLabels("These records have no labels: their publisher gives none.")
+        return self.known_labels
 
     def __len__(self) -> int:
         """Return the number of records."""
-        return len(self.labels)
+        return len(self.images)
 
     def between(self, start: int, stop: int) -> Batch:
         """Return records `start` to `stop`: views of these arrays."""
-        coarse = None if self.coarse_labels is None else self.coarse_labels[start:stop]
-        return Batch(self.images[start:stop], self.labels[start:stop], coarse)
+        return self._at(slice(start, stop))
+
+    def taken(self, rows: npt.NDArray[np.intp]) -> Batch:
+        """Return records in the order of some rows: copies."""
+        return self._at(rows)
+
+    def _at(self, rows: slice | npt.NDArray[np.intp]) -> Batch:
+        labels, coarse = self.known_labels, self.coarse_labels
+        return Batch(
+            self.images[rows],
+            None if labels is None else labels[rows],
+            None if coarse is None else coarse[rows],
+            extras={name: values[rows] for name, values in self.extras.items()},
+        )
+
+    @staticmethod
+    def joined(parts: Sequence[Batch], images: Pixels | None = None) -> Batch:
+        """Return batches as one, in their order; `images` where they are together already."""
+        if len(parts) == 1 and images is None:
+            return parts[0]
+        labels = [part.known_labels for part in parts if part.known_labels is not None]
+        coarse = [part.coarse_labels for part in parts if part.coarse_labels is not None]
+        return Batch(
+            np.concatenate([part.images for part in parts]) if images is None else images,
+            np.concatenate(labels) if labels else None,
+            np.concatenate(coarse) if coarse else None,
+            extras={
+                name: np.concatenate([part.extras[name] for part in parts])
+                for name in parts[0].extras
+            },
+        )
 
     def __repr__(self) -> str:
         """Return for example `<256 records of 28×28×1>`: no pixels, which would fill the screen."""
@@ -58,12 +104,14 @@ class Place:
     """Where a part of a record stands: bytes `start` to `stop` of a member, decompressed.
 
     role: what the member is to the format (`formats.Format.roles`).
+    kind: how the bytes are written, where only the member tells: `<i8`.
     """
 
     role: str
     member: Member
     start: int
     stop: int
+    kind: str = ""
 
 
 class ByteStream(Protocol):
@@ -85,9 +133,10 @@ class Members:
 
     open: gives a member's decompressed bytes, from its start.
     size_bytes: tells how many there are, by reading them where that is not declared.
-    noted: member → what a format found out about it, so that it need not ask for each record.
+    noted: what a format found out about members, by a key of its own, so that it need not ask for
+        each record.
     """
 
     open: OpenMember
     size_bytes: Callable[[Member], int]
-    noted: dict[Member, Any] = field(default_factory=dict)
+    noted: dict[object, Any] = field(default_factory=dict)

@@ -23,7 +23,10 @@ def summary(dataset: Dataset) -> str:
 
 def quirks(dataset: Dataset) -> Iterator[str]:
     """Yield what surprises people who use a dataset, a sentence or two each."""
-    if dataset.first_label:
+    if dataset.class_labels:
+        order = ", ".join(map(str, dataset.class_labels))
+        yield f"The publisher labels the classes, in this order, {order}."
+    elif dataset.first_label:
         yield f"The publisher counts labels from {dataset.first_label}."
     yield from (quirk.strip() for quirk in dataset.quirks)
 

@@ -324,7 +324,14 @@ def tiny(
     if coarse is not None:
         facts["coarse_classes"] = [f"group {number}" for number in range(coarse_classes)]
         split["coarse_counts"] = counts(coarse, coarse_classes)
-    toml = declare(members) + "[datasets.tiny]\n" + as_toml(facts | dataset)
+    return published(folder, members, facts | dataset, split)
+
+
+def published(
+    folder: Path, members: Mapping[str, bytes], dataset: Mapping[str, Any], split: Mapping[str, Any]
+) -> Tiny:
+    """Publish members, which lie about as plain files, and declare them as one split."""
+    toml = declare(members) + "[datasets.tiny]\n" + as_toml(dataset)
     toml += "[datasets.tiny.splits.train]\n" + as_toml(split)
     declared, archives = folder / "catalogue", folder / "archives"
     for place in (declared, archives):
@@ -344,6 +351,8 @@ def as_toml(facts: Mapping[str, Any]) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_value(part)}" for key, part in value.items()) + " }"
+    if isinstance(value, bool):
+        return str(value).lower()
     return repr(value)  # Python writes these numbers, texts and lists as TOML does
 
 

@@ -308,7 +308,10 @@ def _plain(text: str) -> str:
 def _applies(dataset: Dataset) -> bool:
     """Return whether there is something to learn, and records to try it on."""
     splits = dataset.splits
-    return {TRAIN, TEST} <= splits.keys() and sum(map(bool, splits[TRAIN].counts)) > 1
+    if not {TRAIN, TEST} <= splits.keys():
+        return False
+    counts = splits[TRAIN].counts or splits[TRAIN].records * (1,)  # not known: more than one class
+    return sum(map(bool, counts)) > 1
 
 
 def _parameters(subject: Subject, chosen: Choices) -> dict[str, Any]:

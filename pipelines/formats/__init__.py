@@ -19,6 +19,10 @@ from typing import Literal
 
 from ..declarations import Dataset, Split
 from ..records import Batch, Members, OpenMember, Place
+from . import _rows
+from ._rows import stored_at
+
+__all__ = ["Format", "Part", "Role", "decoded", "divided", "known", "named", "stored_at"]
 
 Part = Literal["label", "coarse_label", "pixels"]
 
@@ -42,13 +46,15 @@ class Format:
     """How the bytes of members encode records.
 
     name: what the catalogue calls it, and the name of its module.
-    roles: role → what its members hold. Every role is a key of a split in TOML.
+    roles: role → what its members hold. Every role is a key of a split in TOML. A split without
+        labels has no members of a role that holds nothing else.
     code_version: raise it when the records can change.
     decode: `(open_member, dataset, split, batch_records)` opens the members that the split
         declares, in order, holds what their headers promise against the declaration, and yields
         batches of at most `batch_records` records: upright, channels last, labels counted from 0.
-        Whatever the bytes break, it raises `FormatError`; a member that ends early or goes on too
-        long is never cut to fit.
+        Batches of a split that is not `labelled` have no labels, and those of a dataset with
+        `columns` have its `extras`. Whatever the bytes break, it raises `FormatError`; a member
+        that ends early or goes on too long is never cut to fit.
     locate: `(dataset, split, index, members)` says between which bytes of which members a record
         stands. It opens members, or asks for their sizes, only where no declaration says enough,
         because going through a compressed member takes time.
@@ -69,9 +75,18 @@ class Format:
     refuses: Callable[[Dataset], Iterable[str]] = lambda _dataset: ()
     by_member: Callable[[Dataset, Split], Sequence[Split]] | None = None
 
+    @property
+    def label_roles(self) -> set[str]:
+        """The roles of members that hold labels alone."""
+        return {name for name, role in self.roles.items() if "pixels" not in role.holds}
+
     def roles_of(self, column: str) -> tuple[str, ...]:
-        """Return the roles of the members that a column of a table comes from."""
+        """Return the roles of the members that a column of a table comes from.
+
+        What stands beside the labels comes with them.
+        """
         part = _MADE_FROM.get(column, column)
+        part = part if part in ("pixels", "coarse_label") else "label"
         return tuple(name for name, role in self.roles.items() if part in role.holds)
 
 
@@ -89,6 +104,20 @@ def known() -> Mapping[str, Format]:
 def named(name: str) -> Format:
     """Return the format of this name, which the catalogue checked."""
     return known()[name]
+
+
+def decoded(
+    open_member: OpenMember, dataset: Dataset, split: Split, batch_records: int
+) -> Generator[Batch]:
+    """Yield the records of a split, or of a part of one, in its order.
+
+    Those are what a format decodes, or the rows of it that the split has.
+
+    Raises:
+        MemberError, FormatError: the members don't hold what the catalogue declares.
+    """
+    decode = named(dataset.format).decode
+    return _rows.decoded(decode, open_member, dataset, split, batch_records)
 
 
 def divided(dataset: Dataset, split: Split) -> tuple[Split, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ..declarations import Dataset
 from ..errors import FormatError
-from ..records import ByteStream, Labels
+from ..records import ByteStream, Labels, label_type
 
 
 def fill(stream: ByteStream, array: npt.NDArray[np.uint8], promised: str) -> None:
@@ -35,16 +36,56 @@ def expect_end(stream: ByteStream, promised: str) -> None:
 
 def too_many_for_a_byte(dataset: Dataset) -> Iterator[str]:
     """Yield of which classes there are too many for a format whose labels are a byte each."""
-    for key, most in (("classes", 256 - dataset.first_label), ("coarse_classes", 256)):
+    first = 0 if dataset.class_labels else dataset.first_label
+    for key, most in (("classes", 256 - first), ("coarse_classes", 256)):
         if len(getattr(dataset, key)) > most:
             yield f"{key}: a label is one byte, so there can be at most {most}"
 
 
-def shifted_labels(raw: Labels, first: int, classes: int, where: str, start: int) -> Labels:
-    """Return labels counted from 0.
+def unasked(form: str, dataset: Dataset, *known: str) -> Iterator[str]:
+    """Yield what a dataset declares that a format has nothing of, but for what it knows."""
+    for key in ("coarse_classes", "columns", "orientation"):
+        said = dataset.orientation != "upright" if key == "orientation" else getattr(dataset, key)
+        if said and key not in known:
+            what = "images that are stored upright" if key == "orientation" else f"no {key}"
+            yield f"{key}: format {form} has {what}"
+
+
+def labels_from_0(raw: npt.NDArray[Any], dataset: Dataset, where: str, start: int) -> Labels:
+    """Return labels counted from 0, of `label_type`.
 
     Args:
-        raw: labels as the publisher counts them, uint8 of shape (records,).
+        raw: labels as the publisher counts them, any integers of shape (records,).
+        dataset: tells which class each stands for: by `class_labels`, or from `first_label` on.
+        where: the member, for the message.
+        start: index of the first of these records in the split.
+
+    Raises:
+        FormatError: a label stands for no class.
+    """
+    published = dataset.class_labels
+    if not published:
+        return shifted_labels(raw, dataset.first_label, len(dataset.classes), where, start)
+    meaning = np.full(max(published) + 2, -1)
+    meaning[list(published)] = range(len(published))
+    found = meaning[np.clip(raw.astype(np.int64), -1, max(published) + 1)]
+    if (outside := found < 0).any():
+        at = int(outside.argmax())
+        raise FormatError(
+            f"{where}: record {start + at:,} has label {raw[at]}, but the classes are labelled "
+            f"{', '.join(map(str, published))}. Check `class_labels` in the catalogue, or whether "
+            "these are another dataset's bytes."
+        )
+    return found.astype(label_type(len(dataset.classes)))
+
+
+def shifted_labels(
+    raw: npt.NDArray[Any], first: int, classes: int, where: str, start: int
+) -> Labels:
+    """Return labels counted from 0, of `label_type`, where the publisher counts from `first`.
+
+    Args:
+        raw: labels as the publisher counts them, any integers of shape (records,).
         first: the publisher's label of `classes[0]`.
         classes: how many classes there are.
         where: the member, for the message.
@@ -61,4 +102,5 @@ def shifted_labels(raw: Labels, first: int, classes: int, where: str, start: int
             f"classes are labelled {first} to {first + classes - 1}. Check `first_label` and "
             "`classes` in the catalogue, or whether these are another dataset's bytes."
         )
-    return raw - np.uint8(first) if first else raw
+    kind = label_type(classes)
+    return (raw - raw.dtype.type(first) if first else raw).astype(kind, copy=False)

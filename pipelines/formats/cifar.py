@@ -18,7 +18,7 @@ from ..declarations import Dataset, Split
 from ..errors import FormatError
 from ..records import Batch, ByteStream, Members, OpenMember, Place
 from . import Format, Role
-from ._bytes import shifted_labels, too_many_for_a_byte
+from ._bytes import labels_from_0, shifted_labels, too_many_for_a_byte, unasked
 
 
 def decode(
@@ -48,9 +48,7 @@ def decode(
             coarse = raw[:, 0] if dataset.coarse_classes else None
             yield Batch(
                 np.ascontiguousarray(planes.transpose(0, 2, 3, 1)),
-                shifted_labels(
-                    fine, dataset.first_label, len(dataset.classes), stream.name, start
-                ).copy(),
+                labels_from_0(fine, dataset, stream.name, start).copy(),
                 None
                 if coarse is None
                 else shifted_labels(
@@ -95,7 +93,7 @@ def assemble(
     red_green_blue = raw[_label_bytes(dataset) :].reshape(1, channels, height, width)
     return Batch(
         np.ascontiguousarray(np.moveaxis(red_green_blue, 1, -1)),
-        shifted_labels(fine, dataset.first_label, len(dataset.classes), "its label", 0),
+        labels_from_0(fine, dataset, "its label", 0),
         shifted_labels(coarse[0], 0, len(dataset.coarse_classes), "its coarse label", 0)
         if coarse
         else None,
@@ -107,6 +105,7 @@ def refuses(dataset: Dataset) -> Iterator[str]:
     yield from too_many_for_a_byte(dataset)
     if dataset.orientation != "upright":
         yield "format cifar is always upright"
+    yield from unasked("cifar", dataset, "coarse_classes", "orientation")
 
 
 def _label_bytes(dataset: Dataset) -> int:

@@ -165,7 +165,7 @@ def _decode(work: _Work, subject: Subject, advance: Advance) -> None:
     dataset, split = subject.dataset, subject.split
     path = layout.table(dataset.name, split.name)
     again = work.scratch / f"{split.name.replace('/', '-')}.parquet"
-    sums = statistics.nothing(len(dataset.classes), dataset.image.shape)
+    sums = statistics.nothing_of(tables.declared(subject.source, dataset, split))
     made = work.known(path) if path in work.whole else None
     level = tables.COMPRESSION_LEVEL
     if made is not None:

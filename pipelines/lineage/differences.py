@@ -15,14 +15,19 @@ from ..records import Batch
 def of_record(found: Batch, expected: Batch) -> Iterator[tuple[str, str]]:
     """Yield (part, what was expected and what was found) of a record that should be another.
 
-    Coarse labels are held against each other where both have them.
+    Labels, coarse labels and what stands beside them are held against each other where both have
+    them: an export may have fewer.
     """
     for part, one, other in (
-        ("label", found.labels, expected.labels),
+        ("label", found.known_labels, expected.known_labels),
         ("coarse_label", found.coarse_labels, expected.coarse_labels),
     ):
         if one is not None and other is not None and one[0] != other[0]:
             yield part, f"{part.replace('_', ' ')}: expected {other[0]}, found {one[0]}"
+    for name in found.extras.keys() & expected.extras.keys():
+        if found.extras[name][0] != expected.extras[name][0]:
+            wanted, there = expected.extras[name][0], found.extras[name][0]
+            yield "label", f"{name}: expected {wanted}, found {there}"
     wrong = found.images[0] != expected.images[0]
     if wrong.any():
         at = tuple(int(number) for number in np.argwhere(wrong)[0])

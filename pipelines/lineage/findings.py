@@ -118,7 +118,8 @@ def _judged(
     if is_table:
         [(table, its_prints)] = mine.items()
         return [*found, expectations.duplicates_within(table, its_prints)]
-    return [*found, *expectations.leaks(list(mine), mine)]
+    apart = {store.local(layout.table(dataset.name, split.name)) for split in dataset.apart}
+    return [*found, *expectations.leaks([path for path in mine if path in apart], mine)]
 
 
 def _judged_in_parts(store: Store, dataset: Dataset, known: Provenance) -> list[Finding]:
@@ -136,7 +137,7 @@ def _judged_in_parts(store: Store, dataset: Dataset, known: Provenance) -> list[
         if sums in here:
             _make_sure(store, sums, here[sums])
             parts.append((store.local(table), store.local(sums) / fingerprints.FILE))
-    return [*found, *expectations.duplicates_in_parts(parts, len(dataset.splits))]
+    return [*found, *expectations.duplicates_in_parts(parts, len(dataset.apart))]
 
 
 def _make_sure(store: Store, path: str, sha256: str) -> None:
@@ -169,6 +170,9 @@ def _judged_of(dataset: Dataset, known: Provenance) -> dict[str, Any]:
         split.name: _declared(split) for split in ([part] if part else dataset.splits.values())
     }
     del said["readers"], said["reported"]  # they decide nothing of a table
+    for name in ("class_labels", "columns"):  # of most datasets there are none
+        if not said[name]:
+            del said[name]
     declared = json.dumps(said, sort_keys=True, default=str)
     return {
         "path": known.path,
@@ -180,10 +184,11 @@ def _judged_of(dataset: Dataset, known: Provenance) -> dict[str, Any]:
 
 
 def _declared(split: Split) -> dict[str, Any]:
-    """Return what is declared of a split or a part; of one in one piece, nothing of parts."""
+    """Return what is declared of a split or a part, but for what is so of most of them."""
     said = asdict(replace(split, divided=()))
-    of_parts = {"parts": None, "divided": (), "whole": "", "key": "", "first": 0, "skip": 0}
-    return {key: said[key] for key in said if key not in of_parts or said[key] != of_parts[key]}
+    usual = {"parts": None, "divided": (), "whole": "", "key": "", "first": 0, "skip": 0}
+    usual |= {"labelled": True, "rows": None}
+    return {key: said[key] for key in said if key not in usual or said[key] != usual[key]}
 
 
 def _digest(*said: Any) -> str:

@@ -210,7 +210,8 @@ def _columns(
         column.name: column.meaning or tables.COLUMNS[str(column.of)] for column in columns
     }
     if footer is not None:
-        meanings = tables.COLUMNS if made.stage == "tables" else statistics.COLUMNS
+        besides = made.parameters.get("columns", {})
+        meanings = {**tables.COLUMNS, **besides} if made.stage == "tables" else statistics.COLUMNS
         schema = footer.schema.to_arrow_schema()
         types = {field.name: str(field.type) for field in schema}
     facets: dict[str, DatasetFacet] = {}

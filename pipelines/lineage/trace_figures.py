@@ -29,8 +29,8 @@ from .trace_whole import table_and_members, there, whole_file
 
 def figures(way: Way, row: str | None) -> Found:
     """Trace statistics, or a row of them, by adding up the records again."""
-    classes, splits = way.dataset.classes, way.splits
-    layout = [(split, at) for split in splits for at in range(len(classes) + 1)]
+    splits = way.splits
+    layout = [(split, at) for split in splits for at in range(_rows_of(way.dataset, split))]
     if row is None:
         wanted, hop = range(len(layout)), whole_file(way.plan, way.store, way.target)
     else:
@@ -89,21 +89,26 @@ def _added_up(
 ) -> tuple[list[Facts], list[Facts]]:
     """Return the rows of a split's statistics, and of which records each of them tells."""
     dataset = way.dataset
-    shape, first, last = dataset.image.shape, None, -1
-    sums = statistics.nothing(len(dataset.classes), shape)
-    spans: list[Facts] = [{} for _ in dataset.classes]
+    first, last = None, -1
+    about = tables.declared(way.source, dataset, split)
+    sums = statistics.nothing_of(about)
+    spans: list[Facts] = [{} for _ in range(_rows_of(dataset, split) - 1)]
     for index, batch in batches:
         statistics.add(sums, batch)
-        for label in np.unique(batch.labels):
+        for label in np.unique(batch.labels) if split.labelled else ():
             [at] = np.nonzero(batch.labels == label)
             spans[label].setdefault("first", index + int(at[0]))
             spans[label]["last"] = index + int(at[-1])
         first = index if first is None else first
         last = index + len(batch) - 1
-    about = tables.declared(way.source, dataset, split)
     rows = statistics.rows(about, sums).to_pylist()
     spans.append({"first": first or 0, "last": last})
     return rows, [{"records": r["records"]} | span for r, span in zip(rows, spans, strict=True)]
+
+
+def _rows_of(dataset: Dataset, split: Split) -> int:
+    """Return how many rows statistics have of a split: one for each class, one for all of them."""
+    return (len(dataset.classes) if split.labelled else 0) + 1
 
 
 def _some_figures(found: list[Facts], number: int) -> Facts:
@@ -129,24 +134,28 @@ def _rownumber_of(way: Way, text: str) -> int:
     """
     classes = way.dataset.classes
     splits = [split.name for split in way.splits]
-    size = len(classes) + 1
+    sizes = [_rows_of(way.dataset, split) for split in way.splits]
     name, slash, which = text.partition("/")
     if not slash and name not in splits:
-        return number_of(text, f"{way.dataset.name}/statistics has rows", len(splits) * size)
+        return number_of(text, f"{way.dataset.name}/statistics has rows", sum(sizes))
     if name not in splits:
         raise UnknownName(
             f"{way.dataset.name} has no split {name!r}.{did_you_mean(name, splits)} "
             f"Known: {', '.join(splits)}."
         )
+    at = splits.index(name)
+    if not way.splits[at].labelled:
+        classes = ()
     known = {str(label): label for label in range(len(classes))}
     known |= {name: label for label, name in enumerate(classes) if name not in known}
     known |= {"": len(classes), "total": len(classes)}
     if which not in known:
+        labels = f"one, its label 0 to {len(classes) - 1}, or " if classes else ""
         raise UnknownName(
-            f"{way.dataset.name} has no class {which!r}.{did_you_mean(which, known)} Name one, its "
-            f"label 0 to {len(classes) - 1}, or total."
+            f"{way.dataset.name} has no class {which!r}.{did_you_mean(which, known)} Name "
+            f"{labels}total."
         )
-    return splits.index(name) * size + known[which]
+    return sum(sizes[:at]) + known[which]
 
 
 def _figures(found: list[Facts], number: int, expected: Facts) -> str:

@@ -5,6 +5,7 @@ Not here: artefacts as wholes (`trace_whole`).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -83,14 +84,6 @@ class _Record:
     split: Split
     index: int
 
-    @property
-    def whole(self) -> tuple[Split, int]:
-        """The split whose members hold it, and its index among their records."""
-        split = self.split
-        if split.is_part and self.way.dataset.splits[split.whole].parts != "members":
-            return self.way.dataset.splits[split.whole], split.skip + self.index
-        return split, self.index
-
 
 def _split_of(way: Way, row: str) -> tuple[Split, str]:
     """Return the split that a row is of, and what is left of its name.
@@ -112,12 +105,14 @@ def _split_of(way: Way, row: str) -> tuple[Split, str]:
 
 def _meaning(dataset: Dataset, record: Batch) -> Facts:
     """Return the labels of a record and what they stand for."""
-    label = int(record.labels[0])
-    facts: Facts = {"label": label, "class": _class(dataset.classes, label)}
+    facts: Facts = {"label": None, "class": None}
+    if record.known_labels is not None:
+        label = int(record.labels[0])
+        facts = {"label": label, "class": _class(dataset.classes, label)}
     if record.coarse_labels is not None:
         label = int(record.coarse_labels[0])
         facts |= {"coarse_label": label, "coarse_class": _class(dataset.coarse_classes, label)}
-    return facts
+    return facts | {name: int(values[0]) for name, values in record.extras.items()}
 
 
 def _class(classes: Sequence[str], label: int) -> str | None:
@@ -157,8 +152,12 @@ def _row(one: _Record) -> _Copy:
         [columns] = found.drop_columns(["image"]).to_pylist()
         classes = {"label": way.dataset.classes, "coarse_label": way.dataset.coarse_classes}
         kinds = {name: label_type(len(known)) for name, known in classes.items() if known}
-        labels = (np.array([columns[name]], kind) for name, kind in kinds.items())
-        record = Batch(found["image"].chunk(0).to_numpy_ndarray(), *labels)
+        if not one.split.labelled:
+            kinds.clear()
+        labels = {name: np.array([columns[name]], kind) for name, kind in kinds.items()}
+        extras = {name: np.array([columns[name]], np.int32) for name in way.dataset.extras}
+        image = found["image"].chunk(0).to_numpy_ndarray()
+        record = Batch(image, labels.get("label"), labels.get("coarse_label"), extras=extras)
     except TableError as error:
         return _Copy(blamed(hop, str(error)))
     except (LookupError, TypeError, ValueError, pa.ArrowException) as error:
@@ -174,7 +173,7 @@ def _row(one: _Record) -> _Copy:
 
 def _stored(one: _Record) -> tuple[list[_Copy], Batch | None, list[str]]:
     """Read a record in its members: the parts, the record if they are all there, the archives."""
-    way, (split, index), dataset = one.way, one.whole, one.way.dataset
+    way, dataset, split = one.way, one.way.dataset, one.split
     form = formats.named(dataset.format)
     asked: list[Member] = []
     try:
@@ -185,9 +184,12 @@ def _stored(one: _Record) -> tuple[list[_Copy], Batch | None, list[str]]:
                 return open_member(member)
 
             known = Members(asking, partial(members.size_bytes, asking))
+            split, index = formats.stored_at(dataset, split, one.index, known)
             places = form.locate(dataset, split, index, known)
     except (MemberError, FormatError) as error:  # where the record begins can't be told
         roles = {member: role for role, part in split.members.items() for member in part}
+        if split.rows and split.rows.member:
+            roles[split.rows.member] = "rows"
         guilty = asked[-1] if asked else next(iter(roles))
         hop = blamed(member_hop(way, guilty, roles[guilty]), str(error))
         return (
@@ -198,7 +200,8 @@ def _stored(one: _Record) -> tuple[list[_Copy], Batch | None, list[str]]:
     read = [_part(way, place) for place in places]
     parts, problems = [part for part, _ in read], [problem for _, problem in read]
     # What can't be read is filled with something harmless, and never looked at.
-    fillers = [bytes([dataset.first_label]) * (place.stop - place.start) for place in places]
+    label = (dataset.class_labels or (dataset.first_label,))[0]
+    fillers = [bytes([label]) * (place.stop - place.start) for place in places]
     record = None
     if any(parts):
         try:
@@ -208,7 +211,8 @@ def _stored(one: _Record) -> tuple[list[_Copy], Batch | None, list[str]]:
             parts = [b"" if bad else part for part, bad in zip(parts, wrong, strict=True)]
             problems = [str(error) if bad else p for p, bad in zip(problems, wrong, strict=True)]
             if any(parts):
-                record = form.assemble(dataset, split, places, _filled(parts, fillers))
+                with contextlib.suppress(FormatError):  # labels of several bytes can't be filled in
+                    record = form.assemble(dataset, split, places, _filled(parts, fillers))
     copies = []
     for place, part, problem in zip(places, parts, problems, strict=True):
         hop = replace(member_hop(way, place.member, place.role), bytes=(place.start, place.stop))

@@ -26,7 +26,7 @@ def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Fac
         StorageError: a file can't be written.
     """
     about = tables.info(inputs.table)
-    total = sums.nothing(len(about.classes), about.shape)
+    total = sums.nothing_of(about)
     prints = fingerprints.Taken(about.record_bytes)
     for batch in tables.batches(inputs.table):
         sums.add(total, batch)

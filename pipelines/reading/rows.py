@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ..advice import TABLE_AGAIN
-from ..errors import TableError
+from ..errors import NoLabels, TableError
 from ..records import Batch, Labels, Pixels
 from ..threads import WORKERS, prefetched, side_by_side
 from . import pages, parts
@@ -43,23 +43,19 @@ def read(path: Path, start: int = 0, stop: int | None = None) -> Batch:
     for table, low, high in tables:
         found.append(_read(table, low, high, images[at : at + high - low]))
         at += high - low
-    if len(found) == 1:
-        return found[0]
-    coarse = [part.coarse_labels for part in found if part.coarse_labels is not None]
-    labels = np.concatenate([part.labels for part in found])
-    return Batch(images, labels, np.concatenate(coarse) if coarse else None)
+    return found[0] if len(found) == 1 else Batch.joined(found, images)
 
 
 def _read(table: Opened, start: int, stop: int, images: Pixels) -> Batch:
     """Read records into an array of images that is there, and labels."""
     groups = _groups(table, start, stop)
-    labels: list[Labels] = []
+    columns: dict[str, npt.NDArray[Any]] = {}
     fill = pages.filler(images, table, groups, start)
 
     def work(worker: int, _workers: int) -> bool:
         if worker == 0:
-            rows = _rows(table, groups, start, stop, _label_columns(table.about))
-            labels.extend(map(numbers, rows.columns))
+            rows = _rows(table, groups, start, stop, _small_columns(table.about))
+            columns.update((name, numbers(rows[name])) for name in rows.column_names)
         return fill()
 
     if not all(side_by_side(work, max(1, min(WORKERS, len(groups))))):
@@ -67,7 +63,12 @@ def _read(table: Opened, start: int, stop: int, images: Pixels) -> Batch:
         for batch in prefetched(_batches(table, groups, start, stop)):
             images[at : at + len(batch)] = batch.images
             at += len(batch)
-    return Batch(images, *labels)
+    return _batch(table.about, images, columns)
+
+
+def _batch(about: Info, images: Pixels, columns: Mapping[str, npt.NDArray[Any]]) -> Batch:
+    labels, coarse = columns.get("label"), columns.get("coarse_label")
+    return Batch(images, labels, coarse, extras={name: columns[name] for name in about.extras})
 
 
 def labels(path: Path) -> dict[str, Labels]:
@@ -75,9 +76,11 @@ def labels(path: Path) -> dict[str, Labels]:
 
     Raises:
         TableError: no table of ours.
+        NoLabels: the split has none.
     """
     about, _, _, tables = _tables(path, 0, None)
-    names = _label_columns(about)
+    if not (names := _label_columns(about)):
+        raise NoLabels(f"{about.dataset}/{about.split} has no labels: its publisher gives none.")
     found = [
         _rows(table, _groups(table, start, stop), start, stop, names)
         for table, start, stop in tables
@@ -189,7 +192,15 @@ def _groups(table: Opened, start: int, stop: int) -> list[Group]:
 
 
 def _label_columns(about: Info) -> list[str]:
+    """Return the columns of labels that hold any."""
+    if not about.labelled:
+        return []
     return ["label", "coarse_label"] if about.coarse_classes else ["label"]
+
+
+def _small_columns(about: Info) -> list[str]:
+    """Return all that a batch has of a table beside the pixels."""
+    return [*_label_columns(about), *about.extras]
 
 
 def _rows(
@@ -202,7 +213,7 @@ def _rows(
         )
     found = found.slice(start - groups[0].first if groups else 0, stop - start)
     for name in columns or types(table.about):
-        _refuse_nulls(table.path, name, found[name])
+        _hold_nulls(table, name, found[name])
     if len(found) != stop - start:
         raise TableError(f"{table.path} is damaged: its row groups end early. {TABLE_AGAIN}")
     return found
@@ -210,7 +221,7 @@ def _rows(
 
 def _batches(table: Opened, groups: list[Group], start: int, stop: int) -> Iterator[Batch]:
     """Yield those of records `start` to `stop` that some row groups hold, in small batches."""
-    names, kinds = _label_columns(table.about), types(table.about)
+    names, kinds = _small_columns(table.about), types(table.about)
     columns = [*names, "pixels"]
     most = batch_records(table.about.record_bytes)
     for group in groups:
@@ -227,10 +238,10 @@ def _batches(table: Opened, groups: list[Group], start: int, stop: int) -> Itera
             if low < high:
                 wanted = part.slice(low - at, high - low)
                 for name in columns:
-                    _refuse_nulls(table.path, name, wanted[name])
-                labels = (_view(wanted[name], kinds[name].to_pandas_dtype()) for name in names)
+                    _hold_nulls(table, name, wanted[name])
+                found = {name: _view(wanted[name], kinds[name].to_pandas_dtype()) for name in names}
                 images = _view(wanted["pixels"], np.uint8)
-                yield Batch(images.reshape(-1, *table.about.shape), *labels)
+                yield _batch(table.about, images.reshape(-1, *table.about.shape), found)
             at += len(part)
 
 
@@ -248,10 +259,13 @@ def _as_tensor(pixels: pa.Array, tensor: pa.DataType, width: int) -> pa.Array:
     return pa.ExtensionArray.from_storage(tensor, pa.FixedSizeListArray.from_arrays(whole, width))
 
 
-def _refuse_nulls(path: Path, name: str, column: pa.Array) -> None:
-    if column.null_count:
+def _hold_nulls(table: Opened, name: str, column: pa.Array) -> None:
+    """Refuse a row without a value; and one with a label in a split that has none."""
+    missing = len(column) if name in ("label", "class") and not table.about.labelled else 0
+    if column.null_count != missing:
+        expected = "no value in any" if missing else "a value in every"
         raise TableError(
-            f"{path} is not a table of ours: expected a value in every row of column {name!r}, "
+            f"{table.path} is not a table of ours: expected {expected} row of column {name!r}, "
             f"found {column.null_count:,} without one. Something else wrote it. {TABLE_AGAIN}"
         )
 

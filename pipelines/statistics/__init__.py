@@ -19,7 +19,7 @@ from .figures import (
     write,
     write_of_parts,
 )
-from .sums import Counters, Sums, add, nothing, summarise
+from .sums import Counters, Sums, add, nothing, nothing_of, summarise
 
 __all__ = [
     "CODE_VERSION",
@@ -34,6 +34,7 @@ __all__ = [
     "counts_as_rows",
     "made_from",
     "nothing",
+    "nothing_of",
     "rows",
     "summarise",
     "write",

@@ -35,7 +35,10 @@ _Numbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A record of a dataset: where it stands, and the name of its class (the coarse one, too)."""
+    """A record of a dataset: where it stands, and the name of its class (the coarse one, too).
+
+    label: "" where its split has no labels.
+    """
 
     split: str
     index: int
@@ -43,7 +46,7 @@ class Record:
 
     def __str__(self) -> str:
         """Return for example `train 4348 (Sandal)`."""
-        return f"{self.split} {self.index} ({self.label})"
+        return f"{self.split} {self.index}" + (f" ({self.label})" if self.label else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +219,11 @@ def _labels(about: tables.Info, batch: Batch, known: dict[str, int]) -> _Numbers
 
     A label is called as its class, and as the coarse one where there is one.
     """
+    if batch.known_labels is None:
+        return np.full(len(batch), known.setdefault("", len(known)))
     coarse = batch.coarse_labels
     most = max(1, len(about.coarse_classes))
-    both = batch.labels.astype(np.int64) * most + (0 if coarse is None else coarse)
+    both = batch.known_labels.astype(np.int64) * most + (0 if coarse is None else coarse)
     found, which = np.unique(both, return_inverse=True)
     names = [about.classes[number // most] for number in found.tolist()]
     if coarse is not None:

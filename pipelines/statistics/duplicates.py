@@ -22,6 +22,7 @@ from .. import tables
 from . import fingerprints
 from .fingerprints import Fingerprints
 
+UNLABELLED = "without a label"
 _COLUMNS = {"split": pl.String, "index": pl.UInt32, "class": pl.String, "digest": pl.Binary}
 
 
@@ -111,7 +112,8 @@ def _digests(path: Path, suspects: npt.NDArray[np.uint32]) -> pl.DataFrame:
     for batch in tables.batches(path) if len(suspects) else ():
         low, high = np.searchsorted(suspects, (first, first + len(batch)))
         rows = suspects[low:high] - np.uint32(first)
-        labels += batch.labels[rows].tolist()
+        if batch.known_labels is not None:
+            labels += batch.known_labels[rows].tolist()
         for row in rows.tolist():
             pixels = batch.images[row].tobytes()
             digests.append(hashlib.blake2b(pixels, digest_size=16).digest())
@@ -119,7 +121,7 @@ def _digests(path: Path, suspects: npt.NDArray[np.uint32]) -> pl.DataFrame:
     columns = {
         "split": [about.split.partition("/")[0]] * len(digests),
         "index": suspects.astype(np.uint32) + np.uint32(about.first),
-        "class": [about.classes[label] for label in labels],
+        "class": [about.classes[label] for label in labels] or [UNLABELLED] * len(digests),
         "digest": digests,
     }
     return pl.DataFrame(columns, schema=_COLUMNS)

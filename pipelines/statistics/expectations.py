@@ -40,6 +40,7 @@ TABLE_CHECKS = {
 }
 DUPLICATES = "no_duplicates_within_split"
 LEAKS = "no_leak_between_splits"
+UNDECLARED = "nothing is declared: `python -m assets pin` tells what to add to the catalogue"
 SHOWN = 20  # groups of the same image, and records of each
 PUBLISHED = "mean_and_std_as_published"
 TOLERANCE = 0.00005  # published constants have four decimals
@@ -76,7 +77,8 @@ class Finding:
 def of_table(path: Path, dataset: Dataset, split: Split) -> list[Finding]:
     """Hold a table against what the catalogue declares of its split, or of its part of one.
 
-    Nothing is declared of the classes in a part that is so many records of a split.
+    Nothing is declared of the classes in a part that is so many records of a split. Where nothing
+    is known of them, or there are no labels, the check says so and passes.
     """
     columns = ["index", "label", "class"]
     families = [("", dataset.classes, split.counts)]
@@ -89,7 +91,7 @@ def of_table(path: Path, dataset: Dataset, split: Split) -> list[Finding]:
     within = True
     counted: dict[str, int] = {}
     declared: dict[str, int] = {}
-    for prefix, classes, expected in families:
+    for prefix, classes, expected in families if split.labelled else ():
         labels = numbers(found[f"{prefix}label"])
         within &= all(
             label < len(classes) and classes[label] == name
@@ -101,11 +103,18 @@ def of_table(path: Path, dataset: Dataset, split: Split) -> list[Finding]:
         counted |= zip(names, counts, strict=False)  # a label outside has a number, but no name
         declared |= zip(names, expected or counts, strict=True)
     expected_index = np.arange(split.first, split.first + len(index))
-    differing = [name for name in declared if counted[name] != declared[name]]
-    return [
+    if not split.labelled:
+        within = all(found[name].null_count == len(found) for name in ("label", "class"))
+    findings = [
         _result("records_as_declared", split.records, len(found)),
         _result("index_complete", True, bool(np.array_equal(index, expected_index))),
         _result("labels_within_classes", True, within),
+    ]
+    if split.labelled and not split.counts and not split.is_part:
+        return [*findings, Finding(COUNTS, True, UNDECLARED, counted)]
+    differing = [name for name in declared if counted[name] != declared[name]]
+    return [
+        *findings,
         _result(
             COUNTS,
             {name: declared[name] for name in differing or declared},
@@ -152,7 +161,7 @@ def of_statistics(path: Path, dataset: Dataset) -> list[Finding]:
             split = dataset.splits[name]
             if split.divided and total["records"] != split.records:
                 continue  # parts are missing
-            if split.divided:
+            if split.divided and split.counts:
                 names = [f"{name} {row['class']}" for row in rows]
                 counted |= zip(names, (row["records"] for row in rows), strict=True)
                 declared |= zip(names, split.counts, strict=True)

@@ -4,7 +4,8 @@ Not here: adding records up (`sums`), or judging the figures (`expectations`).
 
 A row stands for a class of a split, or for all classes of a split together; `COLUMNS` defines each
 figure. An intensity is one channel of one pixel. `channel_…` columns hold the same per channel, as
-lists of 1 (grey) or 3 (red, green, blue). A class without records has nulls.
+lists of 1 (grey) or 3 (red, green, blue). A class without records has nulls; a split without
+labels has the row over all classes alone.
 """
 
 from __future__ import annotations
@@ -68,10 +69,7 @@ def artefact(source: Source, dataset: Dataset, inputs: tuple[Input, ...]) -> Art
         "dataset": dataset.name,
         "splits": list(dataset.splits),
         "archives": {
-            layout.archive(source.name, name): {
-                "md5": source.archives[name].md5,
-                "sha256": source.archives[name].sha256,
-            }
+            layout.archive(source.name, name): source.archives[name].hashes
             for split in dataset.splits.values()
             for name in split.archives
         },
@@ -131,7 +129,7 @@ def write_of_parts(
     """
     found = []
     for about, paths in splits:
-        total = load(paths, len(about.classes), about.shape)
+        total = load(paths, about)
         advance(int(total.records.sum()))
         found.append(rows(about, total))
     if not found:
@@ -155,7 +153,10 @@ def _write(table: pa.Table, goal: Path, made_from: Artefact | None) -> int:
 
 
 def rows(about: tables.Info, sums: Sums) -> pa.Table:
-    """Return the statistics of a split: a row for each class, then one over all classes."""
+    """Return the statistics of a split: a row for each class, then one over all classes.
+
+    A split without labels has the last one alone.
+    """
     everything = Sums(
         sums.records.sum(keepdims=True),
         sums.sum.sum(axis=0, keepdims=True),
@@ -168,7 +169,7 @@ def rows(about: tables.Info, sums: Sums) -> pa.Table:
     split = {"dataset": about.dataset, "split": about.split}
     found = [
         split | {"label": label, "class": name} | _row(sums, label, records)
-        for label, name in enumerate(about.classes)
+        for label, name in enumerate(about.classes if about.labelled else ())
     ]
     found.append(split | {"label": None, "class": None} | _row(everything, 0, records))
     return pa.Table.from_pylist(found, schema=arrow_schema(about.shape, len(about.classes)))
@@ -177,7 +178,8 @@ def rows(about: tables.Info, sums: Sums) -> pa.Table:
 def counts(path: Path) -> pl.DataFrame:
     """Return the classic table of a statistics file: a row per class, a column per split.
 
-    The columns are `class`, then the records in each split; the last row holds the totals.
+    The columns are `class`, then the records in each split; the last row holds the totals. A split
+    without labels has nothing but its total.
 
     Raises:
         TableError: the file is damaged, or none of ours.
@@ -276,7 +278,10 @@ def counts_as_rows(path: Path) -> list[list[str]]:
         TableError: the file is damaged, or none of ours.
     """
     found = counts(path)
-    lines = [[name, *(f"{number:,}" for number in numbers)] for name, *numbers in found.rows()]
+    lines = [
+        [name, *("" if number is None else f"{number:,}" for number in numbers)]
+        for name, *numbers in found.rows()
+    ]
     return [["category", *found.columns[1:]], *lines]
 
 

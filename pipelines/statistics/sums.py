@@ -56,12 +56,16 @@ class Sums:
 
 def summarise(path: Path, advance: Advance = silent) -> Sums:
     """Return the sums of a whole table; the next row group is read while one is added up."""
-    about = tables.info(path)
-    total = nothing(len(about.classes), about.shape)
+    total = nothing_of(tables.info(path))
     for batch in tables.batches(path):
         add(total, batch)
         advance(len(batch))
     return total
+
+
+def nothing_of(about: tables.Info) -> Sums:
+    """Return the sums of no records of a split: without labels, all are of one class."""
+    return nothing(len(about.classes) if about.labelled else 1, about.shape)
 
 
 def nothing(classes: int, shape: tuple[int, int, int]) -> Sums:
@@ -78,8 +82,9 @@ def nothing(classes: int, shape: tuple[int, int, int]) -> Sums:
 
 def add(total: Sums, batch: Batch) -> None:
     """Add the records of a batch to `total`, in place."""
-    order = np.argsort(batch.labels, kind="stable")
-    labels = batch.labels[order]
+    labels = np.zeros(len(batch), np.uint8) if batch.known_labels is None else batch.known_labels
+    order = np.argsort(labels, kind="stable")
+    labels = labels[order]
     starts = np.searchsorted(labels, np.arange(len(total.records) + 1))
     for label in np.unique(labels).tolist():  # as uint8, 255 + 1 would be 0
         images = batch.images[order[starts[label] : starts[label + 1]]]
@@ -108,13 +113,14 @@ def dump(total: Sums, goal: Path) -> None:
         writer.write_table(table)
 
 
-def load(paths: Iterable[Path], classes: int, shape: tuple[int, int, int]) -> Sums:
-    """Return what is added up of several files of sums: one at a time is held.
+def load(paths: Iterable[Path], about: tables.Info) -> Sums:
+    """Return what is added up of several files of sums of a split: one at a time is held.
 
     Raises:
         ArtefactError: one is damaged, or of other classes or images.
     """
-    total = nothing(classes, shape)
+    total, shape = nothing_of(about), about.shape
+    classes = len(total.records)
     said = {b"shape": ",".join(map(str, shape)).encode(), b"classes": str(classes).encode()}
     for path in paths:
         try:

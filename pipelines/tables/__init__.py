@@ -27,6 +27,7 @@ from .about import (
     code_version,
     declared,
     description,
+    meaning,
 )
 from .comparing import Comparison
 from .writing import UNDECLARED_BYTES, decoded, most_bytes, write
@@ -51,6 +52,7 @@ __all__ = [
     "description",
     "info",
     "labels",
+    "meaning",
     "most_bytes",
     "read",
     "to_arrow",

@@ -4,11 +4,13 @@
     label     uint8                           0 is classes[0]; uint16 for more than 256 classes
     class     dictionary<string>              what the label means
     coarse_label, coarse_class                the same for coarse classes, where there are any
+    …         int32                           what else a publisher says of each record, if anything
     pixels    fixed_size_binary[h·w·c]        upright, row by row, channels last (HWC)
 
-The bytes of `pixels` are the array: no list, no image codec. The key `imagesets` of the file's
-metadata holds a JSON object with the dataset, split, shape, dtype, layout, classes, source, and
-MD5 and SHA-256 of every input. Not here: writing rows, or reading them (`pipelines.reading`).
+The bytes of `pixels` are the array: no list, no image codec. `label` and `class` are null in a
+split without labels. The key `imagesets` of the file's metadata holds a JSON object with the
+dataset, split, shape, dtype, layout, classes, source, and the declared hashes of every input, MD5
+and SHA-256. Not here: writing rows, or reading them (`pipelines.reading`).
 """
 
 from __future__ import annotations
@@ -38,6 +40,11 @@ COLUMNS = {
 COMPRESSION_LEVEL = int(COMPRESSION.default)
 
 
+def meaning(column: str, dataset: Dataset) -> str:
+    """Return what a column of a dataset's tables holds."""
+    return COLUMNS.get(column) or dataset.columns[column]
+
+
 def code_version(dataset: Dataset) -> str:
     """Return the version of the code that makes a dataset's tables, its format's included."""
     return f"{CODE_VERSION}.{formats.named(dataset.format).code_version}"
@@ -51,6 +58,7 @@ def artefact(
         "format": dataset.format,
         "orientation": dataset.orientation,
         "first_label": dataset.first_label,
+        **_besides(dataset, split),
         "members": {role: [*map(_said_of, part)] for role, part in split.members.items()},
         "compression": {"compression": "zstd", "compression_level": compression_level},
     }
@@ -63,6 +71,15 @@ def artefact(
     )
 
 
+def _besides(dataset: Dataset, split: Split) -> dict[str, Any]:
+    """Return what decides the records of some splits, and of most does not exist."""
+    said: dict[str, Any] = {"class_labels": dataset.class_labels} if dataset.class_labels else {}
+    if (rows := split.rows) is not None:
+        listed = {"listed": rows.listed, "line": rows.line} if rows.listed else {}
+        said["rows"] = {"of": rows.of, **(listed or {"first": rows.first})}
+    return said
+
+
 def _said_of(member: Member) -> dict[str, Any]:
     """Return a member as a dictionary: as `asdict` does, in a tenth of the time."""
     facts = None if member.facts is None else asdict(member.facts)
@@ -71,9 +88,10 @@ def _said_of(member: Member) -> dict[str, Any]:
 
 def arrow_schema(source: Source, dataset: Dataset, split: Split) -> pa.Schema:
     """Return the columns of a split's table, with what the table says of itself."""
-    columns = types(declared(source, dataset, split))
+    about = declared(source, dataset, split)
+    columns, without = types(about), () if about.labelled else ("label", "class")
     return pa.schema(
-        [pa.field(name, kind, nullable=False) for name, kind in columns.items()],
+        [pa.field(*column, nullable=column[0] in without) for column in columns.items()],
         {
             METADATA_KEY: json.dumps(
                 description(source, dataset, split), ensure_ascii=False
@@ -84,6 +102,7 @@ def arrow_schema(source: Source, dataset: Dataset, split: Split) -> pa.Schema:
 
 def declared(source: Source, dataset: Dataset, split: Split) -> Info:
     """Return what the table of a split must say of itself."""
+    archives = map(source.archives.__getitem__, split.archives)
     return Info(
         dataset.name,
         split.name,
@@ -91,8 +110,10 @@ def declared(source: Source, dataset: Dataset, split: Split) -> Info:
         dataset.image.shape,
         dataset.classes,
         dataset.coarse_classes,
-        {layout.archive(source.name, name): source.archives[name].md5 for name in split.archives},
+        {layout.archive(source.name, a.name): a.md5 or str(a.sha256) for a in archives},
         split.first,
+        split.labelled,
+        dataset.extras,
     )
 
 
@@ -103,6 +124,8 @@ def description(source: Source, dataset: Dataset, split: Split) -> dict[str, Any
         "dataset": dataset.name,
         "split": split.name,
         **({"part": part} if split.is_part else {}),
+        **({} if split.labelled else {"labelled": False}),
+        **({"columns": dict(dataset.columns)} if dataset.columns else {}),
         "title": dataset.title,
         "records": split.records,
         "shape": dataset.image.shape,
@@ -114,10 +137,7 @@ def description(source: Source, dataset: Dataset, split: Split) -> dict[str, Any
             key: getattr(source, key) for key in ("title", "homepage", "licence", "citation")
         },
         "inputs": {
-            layout.archive(source.name, name): {
-                "md5": source.archives[name].md5,
-                "sha256": source.archives[name].sha256,
-            }
+            layout.archive(source.name, name): source.archives[name].hashes
             for name in split.archives
         },
     }

@@ -42,9 +42,11 @@ class Comparison:
         index = self._split.first + first
         expected: dict[str, Any] = {
             "index": np.arange(index, index + len(batch), dtype=np.uint32),
-            "label": batch.labels,
-            "class": np.array(self._dataset.classes, object)[batch.labels],
         }
+        if batch.known_labels is not None:
+            expected["label"] = batch.known_labels
+            expected["class"] = np.array(self._dataset.classes, object)[batch.known_labels]
+        expected |= batch.extras
         if batch.coarse_labels is not None:
             expected["coarse_label"] = batch.coarse_labels
             names = np.array(self._dataset.coarse_classes, object)

@@ -7,7 +7,7 @@ from (`pipelines.formats`), what is computed from them (`pipelines.statistics`).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -97,35 +97,18 @@ def decoded(source: Source, dataset: Dataset, split: Split, archives: Path) -> G
     Raises:
         MemberError, FormatError: the archives don't hold what the catalogue declares.
     """
-    decode = formats.named(dataset.format).decode
     rows = batch_records(dataset.image.size_bytes)
-    is_range = split.is_part and dataset.splits[split.whole].parts != "members"
-    whole = dataset.splits[split.whole] if is_range else split
     with (
         members.opened(archives, most_bytes(source)) as open_member,
-        contextlib.closing(decode(open_member, dataset, whole, rows)) as batches,
+        contextlib.closing(formats.decoded(open_member, dataset, split, rows)) as batches,
     ):
-        yield from (
-            _between(batches, split.skip, split.skip + split.records) if is_range else batches
-        )
-
-
-def _between(batches: Iterable[Batch], start: int, stop: int) -> Iterator[Batch]:
-    """Yield those records of batches that stand between two places; decode none after them."""
-    at = 0
-    for batch in batches:
-        low, high = max(start - at, 0), min(stop - at, len(batch))
-        if low < high:
-            yield batch.between(low, high)
-        at += len(batch)
-        if at >= stop:
-            return
+        yield from batches
 
 
 def most_bytes(source: Source) -> int:
     """Return more than all decompressed members of a source can have together."""
     declared = sum(
-        split.records * (dataset.image.size_bytes + 2)
+        (split.rows.of if split.rows else split.records) * (dataset.image.size_bytes + 2)
         for dataset in source.datasets.values()
         for split in dataset.splits.values()
     )
@@ -136,20 +119,32 @@ def _to_arrow(batch: Batch, start: int, schema: pa.Schema, dataset: Dataset) -> 
     records = len(batch)
     columns = {
         "index": _values(pa.uint32(), np.arange(start, start + records, dtype=np.uint32)),
-        **_label_columns("", batch.labels, dataset.classes),
+        **_label_columns("", batch.known_labels, dataset.classes, records),
         "pixels": _values(schema.field("pixels").type, batch.images),
     }
+    columns |= {name: _values(pa.int32(), values) for name, values in batch.extras.items()}
     if batch.coarse_labels is not None:
-        columns |= _label_columns("coarse_", batch.coarse_labels, dataset.coarse_classes)
+        coarse = dataset.coarse_classes
+        columns |= _label_columns("coarse_", batch.coarse_labels, coarse, records)
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
 
 
-def _label_columns(prefix: str, labels: Labels, classes: tuple[str, ...]) -> dict[str, pa.Array]:
-    numbers = _values(pa.int32(), labels.astype(np.int32))
-    meaning = pa.DictionaryArray.from_arrays(numbers, _texts(classes))
+def _label_columns(
+    prefix: str, labels: Labels | None, classes: tuple[str, ...], records: int
+) -> dict[str, pa.Array]:
     kind = label_type(len(classes))
-    values = _values(pa.from_numpy_dtype(kind), labels.astype(kind, copy=False))
-    return {f"{prefix}label": values, f"{prefix}class": meaning}
+    label, meaning = pa.from_numpy_dtype(kind), pa.dictionary(pa.int32(), pa.string())
+    if labels is None:
+        return {
+            f"{prefix}label": pa.nulls(records, label),
+            f"{prefix}class": pa.nulls(records, meaning),
+        }
+    numbers = _values(pa.int32(), labels.astype(np.int32))
+    names = pa.DictionaryArray.from_arrays(numbers, _texts(classes))
+    return {
+        f"{prefix}label": _values(label, labels.astype(kind, copy=False)),
+        f"{prefix}class": names,
+    }
 
 
 # `pa.array` does the same, and imports pandas wherever that is installed: it takes as long as all
