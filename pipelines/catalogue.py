@@ -149,7 +149,7 @@ def _read(path: Path, currents: dict[str, _Current]) -> tuple[Source | None, lis
         data, told = _with_current(data, currents[name].data, its_version), currents[name].problems
         if told and not currents[name].data:
             return None, problems
-    source, found = _declared_in(path.stem, data)
+    source, found = _declared_in(path.stem, _with_each_split(data))
     problems += [problem for problem in found if problem not in told]  # once is enough
     currents[path.stem] = _Current(data, (*problems,))
     return source if problems or told or source is None else _divided(source), problems
@@ -234,18 +234,31 @@ def _titled(said: Mapping[str, Any], its_version: str) -> dict[str, Any]:
 
 
 def _with_defaults(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the file's data with `[defaults]` under every dataset, and `each_split` under splits.
+    """Return the file's data with `[defaults]` under every dataset.
 
     Shallow, no nesting: what says a key itself has it as it says.
     """
     data = dict(data)
-    data["datasets"] = datasets = _under(data.pop("defaults", {}), data.get("datasets"))
-    for dataset in datasets.values() if isinstance(datasets, dict) else ():
-        if isinstance(dataset, dict) and isinstance(dataset.get("each_split"), dict):
-            dataset["splits"] = _under(dataset.pop("each_split"), dataset.get("splits"))
-    if datasets is None:
-        del data["datasets"]
+    defaults = data.pop("defaults", {})
+    if "datasets" in data:
+        data["datasets"] = _under(defaults, data["datasets"])
     return data
+
+
+def _with_each_split(data: dict[str, Any]) -> dict[str, Any]:
+    """Return data with a dataset's `each_split` under all of its splits; shallow, too."""
+
+    def with_it(dataset: Any) -> Any:
+        if not (isinstance(dataset, dict) and isinstance(dataset.get("each_split"), dict)):
+            return dataset
+        splits = _under(dataset["each_split"], dataset.get("splits"))
+        said = {key: value for key, value in dataset.items() if key != "each_split"}
+        return said if splits is None else said | {"splits": splits}
+
+    datasets = data.get("datasets")
+    if not isinstance(datasets, dict):
+        return data
+    return data | {"datasets": {name: with_it(dataset) for name, dataset in datasets.items()}}
 
 
 def _under(defaults: object, tables: Any) -> Any:

@@ -186,3 +186,31 @@ def test_a_version_of_a_file_that_can_not_be_read_is_not_judged(versions: Publis
     [problem] = problems(versions)
 
     assert problem.startswith("tiny_digits.toml: not readable as TOML")
+
+
+def test_what_every_split_says_is_said_of_the_splits_of_a_version_too(versions: Publisher) -> None:
+    edit(
+        versions,
+        'title = "Tiny digits"',
+        'title = "Tiny digits"\neach_split.parts = 8',
+        "tiny_digits",
+    )
+
+    older = plan.load(versions.catalogue).datasets["tiny_digits@1"]
+
+    assert [one.parts for one in older.splits.values()] == [8, 8]
+    assert [one.name for one in older.splits["train"].divided]
+
+
+def test_a_version_may_have_the_splits_of_the_current_one(versions: Publisher) -> None:
+    path = versions.toml("tiny_digits@1")
+    text = path.read_text()
+    path.write_text(text[: text.index("[datasets.tiny_digits.splits")] + "each_split.parts = 8\n")
+
+    found = plan.load(versions.catalogue).datasets
+
+    assert {name: one.records for name, one in found["tiny_digits@1"].splits.items()} == {
+        name: one.records for name, one in found["tiny_digits"].splits.items()
+    }
+    assert [one.parts for one in found["tiny_digits@1"].splits.values()] == [8, 8]
+    assert [one.parts for one in found["tiny_digits"].splits.values()] == [None, None]
