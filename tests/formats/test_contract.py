@@ -166,7 +166,7 @@ def test_a_member_that_is_cut_anywhere_is_refused(
     whole = tiny.members[name]
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
 
-    with pytest.raises(FormatError, match="."):
+    with pytest.raises(FormatError):
         decoded(tiny, {**tiny.members, name: cut}, batch=5, piece=1 << 20)
 
 
