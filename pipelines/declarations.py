@@ -388,6 +388,9 @@ class Source:
     published: when the publisher released these archives, where that is known.
     superseded: MD5 → which file of an older release it is.
     on_request: whether it is so large that only who names it, or a dataset of it, has it made.
+    apart: whether each dataset of the file is a source of its own, of its name and its archives, so
+        that who wants one of them need not fetch what all are made of.
+    group: of such a source, what the file is called, which stands for all of them.
     """
 
     __pydantic_config__ = STRICT
@@ -405,6 +408,8 @@ class Source:
     members: Mapping[str, MemberFacts] = field(default_factory=dict)
     superseded: Mapping[MD5, Text] = field(default_factory=dict)
     on_request: Annotated[bool, Strict()] = False
+    apart: Annotated[bool, Strict()] = False
+    group: FilledIn = ""
     optional_archives: Annotated[Mapping[str, Archive], _NO_KEY] = field(default_factory=dict)
     name: FilledIn = ""
 
@@ -437,20 +442,24 @@ class Catalogue:
         return self.sources[dataset.source]
 
     def select(self, names: Iterable[str]) -> tuple[Dataset, ...]:
-        """Return the datasets called so; a source's name stands for all of its datasets.
+        """Return the datasets called so; a source's name, or a group's, stands for all of it.
 
         Raises:
             UnknownName: with the nearest name that exists.
         """
         datasets = self.datasets
+        groups = dict.fromkeys(source.group for source in self.sources.values() if source.group)
         chosen: dict[str, Dataset] = {}
         for name in names:
             if name in datasets:
                 chosen[name] = datasets[name]
             elif name in self.sources:
                 chosen.update(self.sources[name].datasets)
+            elif name in groups:
+                of_group = (one for one in self.sources.values() if one.group == name)
+                chosen.update(pair for one in of_group for pair in one.datasets.items())
             else:
-                known = [*datasets, *self.sources]
+                known = [*datasets, *self.sources, *groups]
                 raise UnknownName(
                     f"There is no dataset {name!r}.{did_you_mean(name, known)} "
                     f"Known: {', '.join(datasets)}."
