@@ -69,12 +69,14 @@ def about_archives(source: Source, stage: str) -> str:
     if source.on_request:
         made += " **Made on request:** in a run that names it, and in none of everything."
     names = list(_archives(source, stage))
+    is_pinned = all(len(one.declared) == 3 for one in _archives(source, stage).values())
+    as_declared = "" if is_pinned else ", as far as they are declared"
     files = "\n".join(f"- `{name}`" for name in names[:_MOST_NAMES])
     if len(names) > _MOST_NAMES:
         files += f"\n- and {len(names) - _MOST_NAMES} more"
     return (
         f"{source.title}: the publisher's files, byte for byte, held against their size, MD5 and "
-        f"SHA-256. {made}{mirrors}\n\n{files}\n\n[Homepage]({source.homepage}). "
+        f"SHA-256{as_declared}. {made}{mirrors}\n\n{files}\n\n[Homepage]({source.homepage}). "
         f"**Licence:** {source.licence}.\n\n```bibtex\n{source.citation.strip()}\n```\n\n"
         f"{source.acknowledgements}"
     )
@@ -228,8 +230,9 @@ def _of_archives(
     for one, (name, archive) in zip(known, declared.items(), strict=True):
         origin, retrieved = (str(one.facts.get(key, "")) for key in ("origin", "retrieved"))
         when = f", retrieved {retrieved[:19].replace('T', ' ')} UTC" if retrieved else ""
+        md5 = archive.md5 or next((made_from.md5 for made_from in one.inputs), None)
         told[name] = dg.MetadataValue.md(
-            f"{one.size_bytes:,} bytes{when}\n\nMD5 `{archive.md5}`\n\n"
+            f"{one.size_bytes:,} bytes{when}\n\nMD5 `{md5}`\n\n"
             f"SHA-256 {_halved(one.sha256)}\n\nfrom `{origin}`"
         )
     return told | {"homepage": dg.MetadataValue.url(source.homepage)}

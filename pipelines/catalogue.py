@@ -298,14 +298,23 @@ def _named(source: Any, name: str) -> Source:
         splits = {k: split(k, s, roles, key) for k, s in found.splits.items()}
         return _declared(Dataset, found, name=key, source=name, splits=splits)
 
-    named = {key: replace(archive, name=key) for key, archive in source.archives.items()}
+    datasets = {key: dataset(key, d) for key, d in source.datasets.items()}
+    image_bytes = Counter[str]()
+    for one in datasets.values():
+        for part in one.splits.values():
+            for key in part.archives:
+                image_bytes[key] += part.records * one.image.size_bytes
+    named = {
+        key: replace(archive, name=key, image_bytes=image_bytes[key])
+        for key, archive in source.archives.items()
+    }
     return _declared(
         Source,
         source,
         name=name,
         archives={key: archive for key, archive in named.items() if not archive.optional},
         optional_archives={key: archive for key, archive in named.items() if archive.optional},
-        datasets={key: dataset(key, d) for key, d in source.datasets.items()},
+        datasets=datasets,
     )
 
 
@@ -380,6 +389,11 @@ def _contradictions(source: Source) -> Iterator[str]:
 
 def _archive_contradictions(source: Source) -> Iterator[str]:
     for name, archive in (*source.archives.items(), *source.optional_archives.items()):
+        if not archive.hashes:
+            yield (
+                f"archives.{name}: give md5 or sha256, or both; without a hash nobody could say "
+                "whether a file is the right one"
+            )
         if (
             not name.isprintable()
             or not name

@@ -59,6 +59,8 @@ Percent = Annotated[float, Strict(), Field(ge=0, le=100)]
 Year = Annotated[int, Strict(), Field(ge=1950, le=2100)]
 MD5 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 SHA256 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+MOST_ARCHIVE_BYTES = 64 << 30  # of one whose size nobody declared: a server may send for ever
+_MOST_TIMES, _READMES_BYTES = 16, 64 << 20
 _NO_KEY = Field(validation_alias="(filled in while loading)")
 FilledIn = Annotated[str, _NO_KEY]
 
@@ -134,22 +136,54 @@ class Listed:
 class Archive:
     """One file as its publisher serves it.
 
+    size_bytes, md5, sha256: what is known of it: one of the hashes at least. What is declared must
+        hold of a file, and what is not is measured.
     package: where a package registry has it, `apt:PACKAGE/PATH` or `npm:PACKAGE/PATH`.
     gzip: the header to restore on a file that comes out of a package.
     optional: whether only what is made from it on request needs it; no split is read from it.
     members: of an optional archive, those that are taken out of it, by their paths inside.
+    image_bytes: how many bytes the images have that are read from it.
     """
 
     __pydantic_config__ = STRICT
 
-    size_bytes: Annotated[Positive, Field(validation_alias=AliasChoices("bytes"))]
-    md5: MD5
-    sha256: SHA256
+    size_bytes: Annotated[Positive | None, Field(validation_alias=AliasChoices("bytes"))] = None
+    md5: MD5 | None = None
+    sha256: SHA256 | None = None
     package: PackagePlace | None = None
     gzip: GzipHeader | None = None
     optional: Annotated[bool, Strict()] = False
     members: Mapping[Text, Listed] = field(default_factory=dict)
     name: FilledIn = ""
+    image_bytes: Annotated[int, _NO_KEY] = 0
+
+    @property
+    def declared(self) -> dict[str, int | str]:
+        """What is declared of its bytes, as TOML has it: of `bytes`, `md5` and `sha256`."""
+        facts = {"bytes": self.size_bytes, "md5": self.md5, "sha256": self.sha256}
+        return {key: fact for key, fact in facts.items() if fact is not None}
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Its declared hashes, `md5` and `sha256` or one of them."""
+        return {key: str(fact) for key, fact in self.declared.items() if key != "bytes"}
+
+    @property
+    def most_bytes(self) -> int:
+        """How many bytes it has; where that is not declared, how many it can have at most.
+
+        Images that are written as text take ten times their bytes and more.
+        """
+        if self.size_bytes is not None:
+            return self.size_bytes
+        of_images = _READMES_BYTES + _MOST_TIMES * self.image_bytes
+        return min(of_images, MOST_ARCHIVE_BYTES) if self.image_bytes else MOST_ARCHIVE_BYTES
+
+    def __str__(self) -> str:
+        """Return for example `train.gz (1,234 bytes, MD5 …)`."""
+        known = [f"{self.size_bytes:,} bytes"] if self.size_bytes is not None else []
+        known += [f"MD5 {self.md5}" if self.md5 else f"SHA-256 {self.sha256}"]
+        return f"{self.name} ({', '.join(known)})"
 
 
 @dataclass(frozen=True, slots=True)
