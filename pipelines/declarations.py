@@ -4,7 +4,9 @@ Not here: reading TOML, or what contradicts itself (`catalogue`); which formats 
 (`formats`); where anything lies on disk (`store.layout`).
 
 A source is one publisher's distribution: archives, mirrors, citation. A dataset is records that
-share one list of classes. A split is the train or the test part of a dataset.
+share one list of classes. A split is the train or the test part of a dataset. What a publisher
+released under the same names before is a version: a source called `NAME@VERSION`, of datasets that
+are called so too.
 """
 
 from __future__ import annotations
@@ -108,6 +110,24 @@ def _for_a_reader(value: object) -> str | bool:
 
 
 ReaderName = Annotated[str | bool, PlainValidator(_for_a_reader)]
+
+AT = "@"  # between the name of a source or a dataset and that of its version
+
+
+def base(name: str) -> str:
+    """Return what a source or a dataset is called whatever its version: `mnist` of `mnist@1`."""
+    return name.partition(AT)[0]
+
+
+def version(name: str) -> str:
+    """Return which version a source or a dataset is, by its name; "" of the current one."""
+    return name.partition(AT)[2]
+
+
+def of_version(name: str, which: str) -> str:
+    """Return what a version is called; the current one has none, and keeps the bare name."""
+    return f"{name}{AT}{which}" if which else name
+
 
 STRICT = ConfigDict(extra="forbid", validate_by_alias=True, validate_by_name=True)
 
@@ -482,23 +502,55 @@ class Catalogue:
             UnknownName: with the nearest name that exists.
         """
         datasets = self.datasets
-        groups = dict.fromkeys(source.group for source in self.sources.values() if source.group)
         chosen: dict[str, Dataset] = {}
         for name in names:
             if name in datasets:
                 chosen[name] = datasets[name]
             elif name in self.sources:
                 chosen.update(self.sources[name].datasets)
-            elif name in groups:
+            elif name in self._groups:
                 of_group = (one for one in self.sources.values() if one.group == name)
                 chosen.update(pair for one in of_group for pair in one.datasets.items())
             else:
-                known = [*datasets, *self.sources, *groups]
-                raise UnknownName(
-                    f"There is no dataset {name!r}.{did_you_mean(name, known)} "
-                    f"Known: {', '.join(datasets)}."
-                )
+                raise self.unknown(name)
         return tuple(chosen.values())
+
+    def dataset(self, name: str) -> Dataset:
+        """Return the dataset called so.
+
+        Raises:
+            UnknownName: there is none; with the nearest name that exists.
+        """
+        if found := self.datasets.get(name):
+            return found
+        raise self.unknown(name, is_dataset=True)
+
+    def versions(self, name: str) -> tuple[str, ...]:
+        """Return what the versions of a dataset or a source are called, the current one last."""
+        known = dict.fromkeys([*self.datasets, *self.sources])
+        found = [one for one in known if base(one) == base(name)]
+        return tuple(sorted(found, key=lambda one: AT not in one))
+
+    @property
+    def _groups(self) -> dict[str, None]:
+        """The names that stand for several sources."""
+        return dict.fromkeys(source.group for source in self.sources.values() if source.group)
+
+    def unknown(self, name: str, *, is_dataset: bool = False) -> UnknownName:
+        """Return the refusal of a name that no dataset has, nor a source, which may be meant too.
+
+        Of a version that there is none of, it says which there are.
+        """
+        if AT in name and (versions := self.versions(name)):
+            *others, current = versions
+            known = f"{', '.join(others)} and " if others else ""
+            return UnknownName(
+                f"There is no version {name!r}. Known: {known}{current}, the current one."
+            )
+        others = () if is_dataset else (*self.sources, *self._groups)
+        near = did_you_mean(name, [*self.datasets, *others])
+        known = ", ".join(self.datasets)
+        return UnknownName(f"There is no dataset {name!r}.{near} Known: {known}.")
 
     def identify(self, md5: str) -> str | None:
         """Return what the catalogue knows to have this MD5, for example `mnist/t10k-….gz`."""
