@@ -60,7 +60,7 @@ _NO_NAME_FOR_A_SPLIT = (
 _TAKEN = ("index", "class", "coarse_label", "coarse_class", "pixels", "image")
 NOTHING = re.compile("(?!)")
 
-# What is true of the bytes of one file, or of the records of one dataset, is not of what is like it.
+# What is true of the bytes of a file, or of the records of a dataset, is not of what is like it.
 _OF_ONE_FILE = ("archives", "datasets", "members", "published", "superseded")
 _OF_ONE_DATASET = ("mean", "readers", "reported", "std")
 
@@ -254,12 +254,12 @@ def _with_others(data: dict[str, Any], path: Path) -> tuple[dict[str, Any], list
     def under(said: Mapping[str, Any], known: Mapping[str, Any], not_of: Collection[str]) -> Any:
         """Return a table with the keys of the one that it is like, if that can be told."""
         own = {key: value for key, value in said.items() if key != "like"}
-        if (name := said.get("like")) is None:
+        if "like" not in said:
             return own
-        there = known.get(name) if isinstance(name, str) else None
-        if not isinstance(there, dict):
-            near = did_you_mean(name, known) if isinstance(name, str) else ""
-            problems.append(f"like: there is nothing called {_shown(name)} to be like.{near}")
+        name = said["like"] if isinstance(said["like"], str) else ""
+        if not isinstance(there := known.get(name), dict):
+            near = did_you_mean(name, known)
+            problems.append(f"like: there is nothing called {_shown(said['like'])}.{near}")
         elif "like" in there:
             problems.append(
                 f"like: {name} is like another one itself; name {_shown(there['like'])}"
@@ -268,17 +268,14 @@ def _with_others(data: dict[str, Any], path: Path) -> tuple[dict[str, Any], list
             return {key: value for key, value in there.items() if key not in not_of} | own
         return own
 
-    files = {}
-    if (
-        isinstance(name := data.get("like"), str)
-        and (other := path.with_name(f"{name}.toml")) != path
-    ):
+    other, files = str(data.get("like")), dict[str, Any]()
+    if _NAME.fullmatch(other) and other != path.stem:
         with contextlib.suppress(OSError, ValueError, RecursionError):  # it tells of that itself
-            files[name] = tomllib.loads(other.read_text(encoding="utf-8"))
-    elsewhere, here = files.get(name, {}).get("datasets"), data.get("datasets")
+            files[other] = tomllib.loads(path.with_name(f"{other}.toml").read_text("utf-8"))
     merged = under(data, files, _OF_ONE_FILE)
-    if isinstance(here, dict):
-        known = {**(elsewhere if isinstance(elsewhere, dict) else {}), **here}
+    if isinstance(here := data.get("datasets"), dict):
+        there = files[other].get("datasets") if files else {}
+        known = {**(there if isinstance(there, dict) else {}), **here}
         found = dict[str, Any]()
         for key, said in here.items():
             told = len(problems)
@@ -437,7 +434,7 @@ def _named(source: Any, name: str) -> Source:
 
 
 def _apart(source: Source) -> Iterator[Source]:
-    """Yield the sources that a file declares: one, or where they are `apart` one for each dataset."""
+    """Yield the sources that a file declares: one, or one for each dataset, to have them apart."""
     if not source.apart:
         yield source
         return

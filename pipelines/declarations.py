@@ -547,8 +547,8 @@ class Catalogue:
             return UnknownName(
                 f"There is no version {name!r}. Known: {known}{current}, the current one."
             )
-        others = () if is_dataset else (*self.sources, *self._groups)
-        near = did_you_mean(name, [*self.datasets, *others])
+        no_dataset = () if is_dataset else (*self.sources, *self._groups)
+        near = did_you_mean(name, [*self.datasets, *no_dataset])
         known = ", ".join(self.datasets)
         return UnknownName(f"There is no dataset {name!r}.{near} Known: {known}.")
 
