@@ -33,6 +33,7 @@ from .declarations import (
     Image,
     Listed,
     Member,
+    Numbers,
     Reported,
     Rows,
     Source,
@@ -378,7 +379,8 @@ def _roles() -> set[str]:
 
 def _keys() -> set[str]:
     """Return all that may be a key; some fields are none, or are spelt otherwise."""
-    kinds = (Source, Dataset, Split, Rows, Image, Archive, GzipHeader, Listed, Reported)
+    kinds: tuple[Any, ...] = (Source, Dataset, Split, Rows, Numbers, Image, Archive)
+    kinds += (GzipHeader, Listed, Reported)
     found = {field.name for kind in kinds for field in fields(kind)}
     found |= {"bytes", "defaults", "each_split", "like"}
     return found - {"name", "source", "group", "size_bytes"} | _roles()

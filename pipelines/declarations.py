@@ -57,6 +57,7 @@ Positive = Annotated[int, Strict(), Field(ge=1, le=2**63 - 1)]
 Records = Annotated[int, Strict(), Field(ge=1, le=2**32)]  # as many as a table's index can count
 Label = Annotated[int, Strict(), Field(ge=0, le=255)]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Percent = Annotated[float, Strict(), Field(ge=0, le=100)]
 Year = Annotated[int, Strict(), Field(ge=1950, le=2100)]
 MD5 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{32}$")]
@@ -366,6 +367,26 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
+class Numbers:
+    """How lines of numbers become labels and intensities, where a dataset is published as text.
+
+    layout: what a line holds. "libsvm": `LABEL 1:NUMBER 2:NUMBER …`. "one_hot": the numbers, then
+        for each class whether it is that one, 1 or 0. "label_last": the numbers, then the label.
+    low, high: the numbers that become 0 and 255.
+    rule: what becomes of those between. "exact": there may be none but those that are an intensity,
+        and nothing is lost. "cut": the intensity is computed in single precision, and what comes
+        after the point is cut off; numbers less than (high - low) / 255 apart may become the same.
+    """
+
+    __pydantic_config__ = STRICT
+
+    layout: Literal["libsvm", "one_hot", "label_last"]
+    rule: Literal["exact", "cut"]
+    low: Number = 0.0
+    high: Number = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """Records that share one list of classes.
 
@@ -377,6 +398,7 @@ class Dataset:
     class_labels: the publisher's label of each class, where they do not count up.
     columns: what else stands beside each label, as its format has it: name → meaning, in the order
         of the publisher's columns, `label` among them. A table has them as int32.
+    numbers: of a dataset that is published as text, what its numbers become.
     mean, std: published constants of the training split, per channel, intensities scaled to 0–1.
     reported: what others say that classifiers reach on test, each with its source.
     readers: export → what its readers insist on, by the keys that the export knows
@@ -397,6 +419,7 @@ class Dataset:
     class_labels: tuple[Label, ...] = ()
     columns: Mapping[Text, Prose] = field(default_factory=dict)
     coarse_classes: tuple[Text, ...] = ()
+    numbers: Numbers | None = None
     mean: tuple[Share, ...] = ()
     std: tuple[Share, ...] = ()
     reported: tuple[Reported, ...] = ()
