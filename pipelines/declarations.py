@@ -465,6 +465,9 @@ class Source:
     published: when the publisher released these archives, where that is known.
     superseded: MD5 → which file of an older release it is.
     on_request: whether it is so large that only who names it, or a dataset of it, has it made.
+    apart: whether each dataset of the file is a source of its own, of its name and its archives, so
+        that who wants one of them need not fetch what all are made of.
+    group: of such a source, what the file is called, which stands for all of them.
     """
 
     __pydantic_config__ = STRICT
@@ -482,6 +485,8 @@ class Source:
     members: Mapping[str, MemberFacts] = field(default_factory=dict)
     superseded: Mapping[MD5, Text] = field(default_factory=dict)
     on_request: Annotated[bool, Strict()] = False
+    apart: Annotated[bool, Strict()] = False
+    group: FilledIn = ""
     optional_archives: Annotated[Mapping[str, Archive], _NO_KEY] = field(default_factory=dict)
     name: FilledIn = ""
 
@@ -514,7 +519,7 @@ class Catalogue:
         return self.sources[dataset.source]
 
     def select(self, names: Iterable[str]) -> tuple[Dataset, ...]:
-        """Return the datasets called so; a source's name stands for all of its datasets.
+        """Return the datasets called so; a source's name, or a group's, stands for all of it.
 
         Raises:
             UnknownName: with the nearest name that exists.
@@ -526,6 +531,9 @@ class Catalogue:
                 chosen[name] = datasets[name]
             elif name in self.sources:
                 chosen.update(self.sources[name].datasets)
+            elif name in self._groups:
+                of_group = (one for one in self.sources.values() if one.group == name)
+                chosen.update(pair for one in of_group for pair in one.datasets.items())
             else:
                 raise self.unknown(name)
         return tuple(chosen.values())
@@ -546,6 +554,11 @@ class Catalogue:
         found = [one for one in known if base(one) == base(name)]
         return tuple(sorted(found, key=lambda one: AT not in one))
 
+    @property
+    def _groups(self) -> dict[str, None]:
+        """The names that stand for several sources."""
+        return dict.fromkeys(source.group for source in self.sources.values() if source.group)
+
     def unknown(self, name: str, *, is_dataset: bool = False) -> UnknownName:
         """Return the refusal of a name that no dataset has, nor a source, which may be meant too.
 
@@ -557,7 +570,8 @@ class Catalogue:
             return UnknownName(
                 f"There is no version {name!r}. Known: {known}{current}, the current one."
             )
-        near = did_you_mean(name, [*self.datasets, *(() if is_dataset else self.sources)])
+        no_dataset = () if is_dataset else (*self.sources, *self._groups)
+        near = did_you_mean(name, [*self.datasets, *no_dataset])
         known = ", ".join(self.datasets)
         return UnknownName(f"There is no dataset {name!r}.{near} Known: {known}.")
 
