@@ -112,7 +112,7 @@ def declared(source: Source, dataset: Dataset, split: Split) -> Info:
         dataset.image.shape,
         dataset.classes,
         dataset.coarse_classes,
-        {layout.archive(source.name, a.name): a.md5 or str(a.sha256) for a in archives},
+        {layout.archive(source.name, a.name): next(iter(a.hashes.values())) for a in archives},
         split.first,
         split.labelled,
         dataset.extras,
