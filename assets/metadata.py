@@ -16,11 +16,11 @@ from urllib.parse import quote
 import dagster as dg
 import pyarrow as pa
 
-from assets import checks
+from assets import checks, spelling
 from assets.settings import PAGES_PORT
 from pipelines import formats, statistics, tables, wording
 from pipelines.building import Made
-from pipelines.declarations import Archive, Dataset, Source, Split
+from pipelines.declarations import Archive, Dataset, Source, Split, base
 from pipelines.plan import Plan, Planned
 from pipelines.products import Product
 from pipelines.stages import DEFAULT, OPTIONAL
@@ -42,7 +42,8 @@ def tags(
 ) -> dict[str, str]:
     """Return the tags that an asset can be selected by, for example `tag:dataset=mnist`."""
     named = {"source": source, "dataset": dataset, "split": split}
-    return {"stage": stage} | {key: one.name for key, one in named.items() if one is not None}
+    given = {key: one.name for key, one in named.items() if one is not None}
+    return {"stage": stage} | {key: spelling.legal(name) for key, name in given.items()}
 
 
 def group(stage: str, source: Source | None = None, dataset: Dataset | None = None) -> str:
@@ -52,9 +53,9 @@ def group(stage: str, source: Source | None = None, dataset: Dataset | None = No
     and what is made on request is apart in `on_request`, inside either. What is of all sources has
     `catalogue`.
     """
-    parts = [source.name if source else "catalogue"]
+    parts = [spelling.legal(source.name) if source else "catalogue"]
     if source and dataset and len(source.datasets) > 1:
-        parts.append(dataset.name.removeprefix(f"{source.name}_"))
+        parts.append(base(dataset.name).removeprefix(f"{base(source.name)}_"))
     return "/".join(parts if stage in DEFAULT else [*parts, "on_request"])
 
 

@@ -4,7 +4,9 @@ Not here: reading TOML, or what contradicts itself (`catalogue`); which formats 
 (`formats`); where anything lies on disk (`store.layout`).
 
 A source is one publisher's distribution: archives, mirrors, citation. A dataset is records that
-share one list of classes. A split is the train or the test part of a dataset.
+share one list of classes. A split is the train or the test part of a dataset. What a publisher
+released under the same names before is a version: a source called `NAME@VERSION`, of datasets that
+are called so too.
 """
 
 from __future__ import annotations
@@ -55,6 +57,7 @@ Positive = Annotated[int, Strict(), Field(ge=1, le=2**63 - 1)]
 Records = Annotated[int, Strict(), Field(ge=1, le=2**32)]  # as many as a table's index can count
 Label = Annotated[int, Strict(), Field(ge=0, le=255)]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Percent = Annotated[float, Strict(), Field(ge=0, le=100)]
 Year = Annotated[int, Strict(), Field(ge=1950, le=2100)]
 MD5 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{32}$")]
@@ -108,6 +111,24 @@ def _for_a_reader(value: object) -> str | bool:
 
 
 ReaderName = Annotated[str | bool, PlainValidator(_for_a_reader)]
+
+AT = "@"  # between the name of a source or a dataset and that of its version
+
+
+def base(name: str) -> str:
+    """Return what a source or a dataset is called whatever its version: `mnist` of `mnist@1`."""
+    return name.partition(AT)[0]
+
+
+def version(name: str) -> str:
+    """Return which version a source or a dataset is, by its name; "" of the current one."""
+    return name.partition(AT)[2]
+
+
+def of_version(name: str, which: str) -> str:
+    """Return what a version is called; the current one has none, and keeps the bare name."""
+    return f"{name}{AT}{which}" if which else name
+
 
 STRICT = ConfigDict(extra="forbid", validate_by_alias=True, validate_by_name=True)
 
@@ -346,6 +367,26 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
+class Numbers:
+    """How lines of numbers become labels and intensities, where a dataset is published as text.
+
+    layout: what a line holds. "libsvm": `LABEL 1:NUMBER 2:NUMBER …`. "one_hot": the numbers, then
+        for each class whether it is that one, 1 or 0. "label_last": the numbers, then the label.
+    low, high: the numbers that become 0 and 255.
+    rule: what becomes of those between. "exact": there may be none but those that are an intensity,
+        and nothing is lost. "cut": the intensity is computed in single precision, and what comes
+        after the point is cut off; numbers less than (high - low) / 255 apart may become the same.
+    """
+
+    __pydantic_config__ = STRICT
+
+    layout: Literal["libsvm", "one_hot", "label_last"]
+    rule: Literal["exact", "cut"]
+    low: Number = 0.0
+    high: Number = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """Records that share one list of classes.
 
@@ -357,6 +398,7 @@ class Dataset:
     class_labels: the publisher's label of each class, where they do not count up.
     columns: what else stands beside each label, as its format has it: name → meaning, in the order
         of the publisher's columns, `label` among them. A table has them as int32.
+    numbers: of a dataset that is published as text, what its numbers become.
     mean, std: published constants of the training split, per channel, intensities scaled to 0–1.
     reported: what others say that classifiers reach on test, each with its source.
     restriction: as of its source (`Source.restriction`), where another one holds for it.
@@ -378,6 +420,7 @@ class Dataset:
     class_labels: tuple[Label, ...] = ()
     columns: Mapping[Text, Prose] = field(default_factory=dict)
     coarse_classes: tuple[Text, ...] = ()
+    numbers: Numbers | None = None
     mean: tuple[Share, ...] = ()
     std: tuple[Share, ...] = ()
     reported: tuple[Reported, ...] = ()
@@ -426,6 +469,9 @@ class Source:
     published: when the publisher released these archives, where that is known.
     superseded: MD5 → which file of an older release it is.
     on_request: whether it is so large that only who names it, or a dataset of it, has it made.
+    apart: whether each dataset of the file is a source of its own, of its name and its archives, so
+        that who wants one of them need not fetch what all are made of.
+    group: of such a source, what the file is called, which stands for all of them.
     """
 
     __pydantic_config__ = STRICT
@@ -444,6 +490,8 @@ class Source:
     members: Mapping[str, MemberFacts] = field(default_factory=dict)
     superseded: Mapping[MD5, Text] = field(default_factory=dict)
     on_request: Annotated[bool, Strict()] = False
+    apart: Annotated[bool, Strict()] = False
+    group: FilledIn = ""
     optional_archives: Annotated[Mapping[str, Archive], _NO_KEY] = field(default_factory=dict)
     name: FilledIn = ""
 
@@ -476,7 +524,7 @@ class Catalogue:
         return self.sources[dataset.source]
 
     def select(self, names: Iterable[str]) -> tuple[Dataset, ...]:
-        """Return the datasets called so; a source's name stands for all of its datasets.
+        """Return the datasets called so; a source's name, or a group's, stands for all of it.
 
         Raises:
             UnknownName: with the nearest name that exists.
@@ -488,13 +536,49 @@ class Catalogue:
                 chosen[name] = datasets[name]
             elif name in self.sources:
                 chosen.update(self.sources[name].datasets)
+            elif name in self._groups:
+                of_group = (one for one in self.sources.values() if one.group == name)
+                chosen.update(pair for one in of_group for pair in one.datasets.items())
             else:
-                known = [*datasets, *self.sources]
-                raise UnknownName(
-                    f"There is no dataset {name!r}.{did_you_mean(name, known)} "
-                    f"Known: {', '.join(datasets)}."
-                )
+                raise self.unknown(name)
         return tuple(chosen.values())
+
+    def dataset(self, name: str) -> Dataset:
+        """Return the dataset called so.
+
+        Raises:
+            UnknownName: there is none; with the nearest name that exists.
+        """
+        if found := self.datasets.get(name):
+            return found
+        raise self.unknown(name, is_dataset=True)
+
+    def versions(self, name: str) -> tuple[str, ...]:
+        """Return what the versions of a dataset or a source are called, the current one last."""
+        known = dict.fromkeys([*self.datasets, *self.sources])
+        found = [one for one in known if base(one) == base(name)]
+        return tuple(sorted(found, key=lambda one: AT not in one))
+
+    @property
+    def _groups(self) -> dict[str, None]:
+        """The names that stand for several sources."""
+        return dict.fromkeys(source.group for source in self.sources.values() if source.group)
+
+    def unknown(self, name: str, *, is_dataset: bool = False) -> UnknownName:
+        """Return the refusal of a name that no dataset has, nor a source, which may be meant too.
+
+        Of a version that there is none of, it says which there are.
+        """
+        if AT in name and (versions := self.versions(name)):
+            *others, current = versions
+            known = f"{', '.join(others)} and " if others else ""
+            return UnknownName(
+                f"There is no version {name!r}. Known: {known}{current}, the current one."
+            )
+        no_dataset = () if is_dataset else (*self.sources, *self._groups)
+        near = did_you_mean(name, [*self.datasets, *no_dataset])
+        known = ", ".join(self.datasets)
+        return UnknownName(f"There is no dataset {name!r}.{near} Known: {known}.")
 
     def identify(self, md5: str) -> str | None:
         """Return what the catalogue knows to have this MD5, for example `mnist/t10k-….gz`."""

@@ -55,11 +55,7 @@ def dataset_of(known: Catalogue, name: str) -> Dataset:
     Raises:
         UnknownName: there is none; with the nearest name that exists.
     """
-    datasets = known.datasets
-    if name not in datasets:
-        near = did_you_mean(name, datasets)
-        raise UnknownName(f"There is no dataset {name!r}.{near} Known: {', '.join(datasets)}.")
-    return datasets[name]
+    return known.dataset(name)
 
 
 def _subject(everything: Plan, dataset: str, split: str) -> Subject:

@@ -149,9 +149,8 @@ def _said(text: bytes) -> dict[str, Any]:
         _hold(bool(texts), f"inputs.{path}", "it has neither md5 nor sha256")
         inputs[path] = texts[0]
     columns = said.get("columns", {})
-    _hold(isinstance(columns, dict) and "label" in columns, "columns", "they name no label") if (
-        columns
-    ) else None
+    is_named = isinstance(columns, dict) and ("label" in columns or not columns)
+    _hold(is_named, "columns", "they name no label")
     _hold(type(said.get("labelled", True)) is bool, "labelled", "it is neither true nor false")
     first = said.get("part", {}).get("first", 0)
     _hold(type(first) is int and 0 <= first < 1 << 32, "part.first", "it is no index")

@@ -74,6 +74,8 @@ def artefact(
 def _besides(dataset: Dataset, split: Split) -> dict[str, Any]:
     """Return what decides the records of some splits, and of most does not exist."""
     said: dict[str, Any] = {"class_labels": dataset.class_labels} if dataset.class_labels else {}
+    if dataset.numbers is not None:
+        said["numbers"] = asdict(dataset.numbers)
     if (rows := split.rows) is not None:
         listed = {"listed": rows.listed, "line": rows.line} if rows.listed else {}
         said["rows"] = {"of": rows.of, **(listed or {"first": rows.first})}
