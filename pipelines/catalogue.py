@@ -420,7 +420,8 @@ def _named(source: Any, name: str) -> Source:
     for one in its.values():
         for part in one.splits.values():
             for key in part.archives:
-                image_bytes[key] += part.records * one.image.size_bytes
+                rows = max(part.records, part.rows.of if part.rows else 0)
+                image_bytes[key] += rows * one.image.size_bytes
     named = {
         key: replace(archive, name=key, image_bytes=image_bytes[key])
         for key, archive in source.archives.items()

@@ -30,7 +30,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import formats
+from .. import formats, wording
 from ..archives import members
 from ..declarations import Dataset, Member, Split
 from ..products import Choices, Inputs, Product, Subject
@@ -106,6 +106,7 @@ def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Fac
             "records.html",
             policy=_pages.WITH_FILES,
             source=subject.source,
+            terms=wording.terms(subject.source, subject.dataset),
             dataset=subject.dataset,
             split=subject.split,
             shown=len(shown),
@@ -228,7 +229,7 @@ def _parameters(subject: Subject, _chosen: Choices) -> Json:
         "classes": [*dataset.classes],
         "coarse_classes": [*dataset.coarse_classes],
         "homepage": source.homepage,
-        "licence": source.licence,
+        "licence": wording.terms(source, dataset),
         "format": [dataset.format, formats.named(dataset.format).code_version],
         "members": {role: [*map(str, some)] for role, some in split.members.items()},
         "looks": _pages.looks("records.html", "records.css", "records.js"),

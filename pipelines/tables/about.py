@@ -21,7 +21,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from .. import formats
+from .. import formats, wording
 from ..declarations import Dataset, Member, Source, Split
 from ..reading import METADATA_KEY, Info, types
 from ..stages import COMPRESSION
@@ -121,6 +121,7 @@ def declared(source: Source, dataset: Dataset, split: Split) -> Info:
 
 def description(source: Source, dataset: Dataset, split: Split) -> dict[str, Any]:
     """Return what a table says of itself in its metadata; of a part, where in its split it is."""
+    forbids = wording.restriction(source, dataset)
     part = {"of": split.whole, "key": split.key, "first": split.first}
     return {
         "dataset": dataset.name,
@@ -136,7 +137,8 @@ def description(source: Source, dataset: Dataset, split: Split) -> dict[str, Any
         "classes": dataset.classes,
         "coarse_classes": dataset.coarse_classes,
         "source": {
-            key: getattr(source, key) for key in ("title", "homepage", "licence", "citation")
+            **{key: getattr(source, key) for key in ("title", "homepage", "licence", "citation")},
+            **({"restriction": forbids} if forbids else {}),
         },
         "inputs": {
             layout.archive(source.name, name): source.archives[name].hashes
