@@ -258,7 +258,7 @@ class Bucket:
         """Return what was seen of the artefact that provenance names; read its bytes `anew`.
 
         An object of the recorded size has the bytes that it is named after, unless some were read
-        here that are not.
+        here that are not. One that was read here, and has another tag since, is read again.
 
         Raises:
             FileNotFoundError: no provenance names one, or it is not there.
@@ -301,10 +301,11 @@ class Bucket:
     def _sight(self, meta: ObjectMeta, recorded: str | None, *, anew: bool) -> Sight:
         identity, note = identity_of(meta), layout.seen(f"{meta['path']}.object")
         noted = [sight for said in seen.kept(self, note) if (sight := seen.sight_of(said))]
-        before = next((one for one in noted if one.identity == identity), None)
+        same = (one for one in noted if one.identity.inode == identity.inode)
+        before = next((one for one in same if one.identity.size_bytes == meta["size"]), None)
         if before is not None and not anew:
             return before
-        if recorded is not None and not anew:
+        if recorded is not None and not anew and not noted:
             return Sight(recorded, identity, clock.told(meta["last_modified"].timestamp()))
         looked, digest = clock.now(), hashlib.sha256()
         for piece in self.objects.pieces(meta["path"]):
@@ -487,9 +488,10 @@ def identity_of(meta: ObjectMeta) -> Identity:
     second where it is asked for, or put its tag in quotes, may not do so in a list; and a list says
     nothing of versions.
     """
-    tag = hashlib.sha256((_tag(meta) or f"version {meta['version']}").encode()).digest()
+    tag = _tag(meta) or f"{meta['version']} {meta['last_modified']}"
     when = int(meta["last_modified"].timestamp()) * 10**9
-    return Identity(meta["size"], when, when, int.from_bytes(tag[:7]))
+    stands_for = hashlib.sha256(tag.encode()).digest()
+    return Identity(meta["size"], when, when, int.from_bytes(stands_for[:7]))
 
 
 def _tag(meta: ObjectMeta) -> str:
