@@ -183,7 +183,11 @@ def _stored(one: _Record) -> tuple[list[_Copy], Batch | None, list[str]]:
                 asked.append(member)
                 return open_member(member)
 
-            known = Members(asking, partial(members.size_bytes, asking))
+            def listing(folder: Member) -> Sequence[Member]:
+                asked.append(folder)
+                return open_member.below(folder)
+
+            known = Members(asking, partial(members.size_bytes, asking), below=listing)
             split, index = formats.stored_at(dataset, split, one.index, known)
             places = form.locate(dataset, split, index, known)
     except (MemberError, FormatError) as error:  # where the record begins can't be told
@@ -191,7 +195,9 @@ def _stored(one: _Record) -> tuple[list[_Copy], Batch | None, list[str]]:
         if split.rows and split.rows.member:
             roles[split.rows.member] = "rows"
         guilty = asked[-1] if asked else next(iter(roles))
-        hop = blamed(member_hop(way, guilty, roles[guilty]), str(error))
+        # A file below a folder has the role of that.
+        role = roles.get(guilty) or next(iter(roles.values()))
+        hop = blamed(member_hop(way, guilty, role), str(error))
         return (
             [_Copy(hop)],
             None,
