@@ -4,7 +4,9 @@ Not here: reading TOML, or what contradicts itself (`catalogue`); which formats 
 (`formats`); where anything lies on disk (`store.layout`).
 
 A source is one publisher's distribution: archives, mirrors, citation. A dataset is records that
-share one list of classes. A split is the train or the test part of a dataset.
+share one list of classes. A split is the train or the test part of a dataset. What a publisher
+released under the same names before is a version: a source called `NAME@VERSION`, of datasets that
+are called so too.
 """
 
 from __future__ import annotations
@@ -59,6 +61,8 @@ Percent = Annotated[float, Strict(), Field(ge=0, le=100)]
 Year = Annotated[int, Strict(), Field(ge=1950, le=2100)]
 MD5 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 SHA256 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+MOST_ARCHIVE_BYTES = 64 << 30  # of one whose size nobody declared: a server may send for ever
+_MOST_TIMES, _READMES_BYTES = 16, 64 << 20
 _NO_KEY = Field(validation_alias="(filled in while loading)")
 FilledIn = Annotated[str, _NO_KEY]
 
@@ -107,6 +111,24 @@ def _for_a_reader(value: object) -> str | bool:
 
 ReaderName = Annotated[str | bool, PlainValidator(_for_a_reader)]
 
+AT = "@"  # between the name of a source or a dataset and that of its version
+
+
+def base(name: str) -> str:
+    """Return what a source or a dataset is called whatever its version: `mnist` of `mnist@1`."""
+    return name.partition(AT)[0]
+
+
+def version(name: str) -> str:
+    """Return which version a source or a dataset is, by its name; "" of the current one."""
+    return name.partition(AT)[2]
+
+
+def of_version(name: str, which: str) -> str:
+    """Return what a version is called; the current one has none, and keeps the bare name."""
+    return f"{name}{AT}{which}" if which else name
+
+
 STRICT = ConfigDict(extra="forbid", validate_by_alias=True, validate_by_name=True)
 
 
@@ -134,22 +156,54 @@ class Listed:
 class Archive:
     """One file as its publisher serves it.
 
+    size_bytes, md5, sha256: what is known of it: one of the hashes at least. What is declared must
+        hold of a file, and what is not is measured.
     package: where a package registry has it, `apt:PACKAGE/PATH` or `npm:PACKAGE/PATH`.
     gzip: the header to restore on a file that comes out of a package.
     optional: whether only what is made from it on request needs it; no split is read from it.
     members: of an optional archive, those that are taken out of it, by their paths inside.
+    image_bytes: how many bytes the images have that are read from it.
     """
 
     __pydantic_config__ = STRICT
 
-    size_bytes: Annotated[Positive, Field(validation_alias=AliasChoices("bytes"))]
-    md5: MD5
-    sha256: SHA256
+    size_bytes: Annotated[Positive | None, Field(validation_alias=AliasChoices("bytes"))] = None
+    md5: MD5 | None = None
+    sha256: SHA256 | None = None
     package: PackagePlace | None = None
     gzip: GzipHeader | None = None
     optional: Annotated[bool, Strict()] = False
     members: Mapping[Text, Listed] = field(default_factory=dict)
     name: FilledIn = ""
+    image_bytes: Annotated[int, _NO_KEY] = 0
+
+    @property
+    def declared(self) -> dict[str, int | str]:
+        """What is declared of its bytes, as TOML has it: of `bytes`, `md5` and `sha256`."""
+        facts = {"bytes": self.size_bytes, "md5": self.md5, "sha256": self.sha256}
+        return {key: fact for key, fact in facts.items() if fact is not None}
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Its declared hashes, `md5` and `sha256` or one of them."""
+        return {key: str(fact) for key, fact in self.declared.items() if key != "bytes"}
+
+    @property
+    def most_bytes(self) -> int:
+        """How many bytes it has; where that is not declared, how many it can have at most.
+
+        Images that are written as text take ten times their bytes and more.
+        """
+        if self.size_bytes is not None:
+            return self.size_bytes
+        of_images = _READMES_BYTES + _MOST_TIMES * self.image_bytes
+        return min(of_images, MOST_ARCHIVE_BYTES) if self.image_bytes else MOST_ARCHIVE_BYTES
+
+    def __str__(self) -> str:
+        """Return for example `train.gz (1,234 bytes, MD5 …)`."""
+        known = [f"{self.size_bytes:,} bytes"] if self.size_bytes is not None else []
+        known += [f"MD5 {self.md5}" if self.md5 else f"SHA-256 {self.sha256}"]
+        return f"{self.name} ({', '.join(known)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -456,12 +510,39 @@ class Catalogue:
             elif name in self.sources:
                 chosen.update(self.sources[name].datasets)
             else:
-                known = [*datasets, *self.sources]
-                raise UnknownName(
-                    f"There is no dataset {name!r}.{did_you_mean(name, known)} "
-                    f"Known: {', '.join(datasets)}."
-                )
+                raise self.unknown(name)
         return tuple(chosen.values())
+
+    def dataset(self, name: str) -> Dataset:
+        """Return the dataset called so.
+
+        Raises:
+            UnknownName: there is none; with the nearest name that exists.
+        """
+        if found := self.datasets.get(name):
+            return found
+        raise self.unknown(name, is_dataset=True)
+
+    def versions(self, name: str) -> tuple[str, ...]:
+        """Return what the versions of a dataset or a source are called, the current one last."""
+        known = dict.fromkeys([*self.datasets, *self.sources])
+        found = [one for one in known if base(one) == base(name)]
+        return tuple(sorted(found, key=lambda one: AT not in one))
+
+    def unknown(self, name: str, *, is_dataset: bool = False) -> UnknownName:
+        """Return the refusal of a name that no dataset has, nor a source, which may be meant too.
+
+        Of a version that there is none of, it says which there are.
+        """
+        if AT in name and (versions := self.versions(name)):
+            *others, current = versions
+            known = f"{', '.join(others)} and " if others else ""
+            return UnknownName(
+                f"There is no version {name!r}. Known: {known}{current}, the current one."
+            )
+        near = did_you_mean(name, [*self.datasets, *(() if is_dataset else self.sources)])
+        known = ", ".join(self.datasets)
+        return UnknownName(f"There is no dataset {name!r}.{near} Known: {known}.")
 
     def identify(self, md5: str) -> str | None:
         """Return what the catalogue knows to have this MD5, for example `mnist/t10k-….gz`."""

@@ -104,12 +104,14 @@ class Place:
     """Where a part of a record stands: bytes `start` to `stop` of a member, decompressed.
 
     role: what the member is to the format (`formats.Format.roles`).
+    kind: how the bytes are written, where only the member tells: `<i8`.
     """
 
     role: str
     member: Member
     start: int
     stop: int
+    kind: str = ""
 
 
 class ByteStream(Protocol):

@@ -114,6 +114,29 @@ def declare(archives: Mapping[str, bytes], **source: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def add_version(
+    publisher: Publisher, version: str, splits: Mapping[str, tuple[Array, Array]], more: str = ""
+) -> None:
+    """Publish another version of tiny_digits: split → (images, labels). It says what differs."""
+    source = f"tiny_digits@{version}"
+    archives, toml = dict[str, bytes](), "\n[datasets.tiny_digits]\n" + more
+    for split, (pixels, values) in splits.items():
+        archives[f"{split}-images.gz"] = gz(idx(pixels[..., 0]))
+        archives[f"{split}-labels.gz"] = gz(idx(values))
+        toml += f"""
+[datasets.tiny_digits.splits.{split}]
+records = {len(values)}
+counts = {counts(values, 3)}
+images = "{split}-images.gz"
+labels = "{split}-labels.gz"
+"""
+    (publisher.mirror / source).mkdir()
+    for name, data in archives.items():
+        publisher.archive(source, name).write_bytes(data)
+    of_bytes = declare(archives)
+    publisher.toml(source).write_text(of_bytes[of_bytes.index("mirrors") :] + toml)
+
+
 def npy(array: npt.NDArray[Any], version: tuple[int, int] = (1, 0)) -> bytes:
     """An array as NumPy writes it."""
     file = io.BytesIO()
@@ -301,7 +324,14 @@ def tiny(
     if coarse is not None:
         facts["coarse_classes"] = [f"group {number}" for number in range(coarse_classes)]
         split["coarse_counts"] = counts(coarse, coarse_classes)
-    toml = declare(members) + "[datasets.tiny]\n" + as_toml(facts | dataset)
+    return published(folder, members, facts | dataset, split)
+
+
+def published(
+    folder: Path, members: Mapping[str, bytes], dataset: Mapping[str, Any], split: Mapping[str, Any]
+) -> Tiny:
+    """Publish members, which lie about as plain files, and declare them as one split."""
+    toml = declare(members) + "[datasets.tiny]\n" + as_toml(dataset)
     toml += "[datasets.tiny.splits.train]\n" + as_toml(split)
     declared, archives = folder / "catalogue", folder / "archives"
     for place in (declared, archives):
@@ -321,6 +351,8 @@ def as_toml(facts: Mapping[str, Any]) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_value(part)}" for key, part in value.items()) + " }"
+    if isinstance(value, bool):
+        return str(value).lower()
     return repr(value)  # Python writes these numbers, texts and lists as TOML does
 
 

@@ -396,7 +396,7 @@ BAD = [
     (replaced("records = 30", ""), ["splits.train.records: missing key"]),
     (replaced("height = 4, ", ""), ["image.height: missing key"]),
     (replaced('images = "train-images.gz"', ""), ["images: missing key", "images and labels"]),
-    (replaced("bytes = ", "size = "), ["bytes: missing key", "size: unknown key"]),
+    (replaced("bytes = ", "size = "), ["archives.train-images.gz.size: unknown key"]),
     # wrong types and impossible values
     (replaced("records = 30", 'records = "30"'), ["splits.train.records", "integer", "found '30'"]),
     (replaced("records = 30", "records = 30.0"), ["splits.train.records", "found 30.0"]),

@@ -9,7 +9,18 @@ from pathlib import Path
 from pipelines import declarations as declared
 
 PAGE = Path(__file__).parents[1] / "docs" / "catalogue.md"
-FILLED_IN = {"name", "source", "members", "divided", "whole", "key", "first", "skip", "member"}
+FILLED_IN = {
+    "image_bytes",
+    "name",
+    "source",
+    "members",
+    "divided",
+    "whole",
+    "key",
+    "first",
+    "skip",
+    "member",
+}
 KINDS = (declared.Source, declared.Dataset, declared.Split, declared.Archive, declared.Rows)
 
 

@@ -117,7 +117,7 @@ def test_the_format_of_contributing_is_read_like_any_other(room: Path, tmp_path:
         batches = contract.decoded(tiny, tiny.members, batch=4, piece=piece)
         assert [len(batch) for batch in batches] == [4, 4, 1]
         assert all(batch.images.flags.c_contiguous for batch in batches)
-        contract.same(contract.joined(batches), found)
+        contract.same(Batch.joined(batches), found)
     for index in range(9):
         record = slice(index, index + 1)
         contract.same(contract.located(tiny, index), Batch(pixels[record], labels[record]))

@@ -66,6 +66,10 @@ def build(
     planned(plan, datasets, wanted)
     outcomes = building.build(settings, plan, datasets, wanted, display.chosen(), chosen)
     code = _outcomes.show(outcomes, settings, start)
+    sources = (plan.declared.source_of(dataset) for dataset in datasets)
+    _outcomes.show_unpinned(
+        outcomes, {source.name: source for source in sources}.values(), settings
+    )
     if said := left_out(plan.declared, names, f"python -m assets {command}"):
         say(said)
     if said := without_labels(datasets, wanted):

@@ -162,8 +162,8 @@ def _name(member: Member) -> str:
 def _known(source: Source, member: Member) -> Member:
     """Return a member with its size and hash, which of a whole archive are declared with that."""
     archive = source.archives[member.archive]
-    if member.path:
-        return member
+    if member.path or archive.size_bytes is None or archive.sha256 is None:
+        return member  # all that it is made from is hashed while it is used
     return replace(member, facts=MemberFacts(archive.size_bytes, archive.sha256))
 
 

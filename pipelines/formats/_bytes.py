@@ -42,6 +42,15 @@ def too_many_for_a_byte(dataset: Dataset) -> Iterator[str]:
             yield f"{key}: a label is one byte, so there can be at most {most}"
 
 
+def unasked(form: str, dataset: Dataset, *known: str) -> Iterator[str]:
+    """Yield what a dataset declares that a format has nothing of, but for what it knows."""
+    for key in ("coarse_classes", "columns", "orientation"):
+        said = dataset.orientation != "upright" if key == "orientation" else getattr(dataset, key)
+        if said and key not in known:
+            what = "images that are stored upright" if key == "orientation" else f"no {key}"
+            yield f"{key}: format {form} has {what}"
+
+
 def labels_from_0(raw: npt.NDArray[Any], dataset: Dataset, where: str, start: int) -> Labels:
     """Return labels counted from 0, of `label_type`.
 

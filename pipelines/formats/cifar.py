@@ -18,7 +18,7 @@ from ..declarations import Dataset, Split
 from ..errors import FormatError
 from ..records import Batch, ByteStream, Members, OpenMember, Place
 from . import Format, Role
-from ._bytes import labels_from_0, shifted_labels, too_many_for_a_byte
+from ._bytes import labels_from_0, shifted_labels, too_many_for_a_byte, unasked
 
 
 def decode(
@@ -105,6 +105,7 @@ def refuses(dataset: Dataset) -> Iterator[str]:
     yield from too_many_for_a_byte(dataset)
     if dataset.orientation != "upright":
         yield "format cifar is always upright"
+    yield from unasked("cifar", dataset, "coarse_classes", "orientation")
 
 
 def _label_bytes(dataset: Dataset) -> int:

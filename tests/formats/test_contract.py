@@ -47,21 +47,15 @@ def splits(form: Format) -> st.SearchStrategy[Publish]:
 
 def same(found: Batch, expected: Batch) -> None:
     np.testing.assert_array_equal(found.images, expected.images, strict=True)
-    np.testing.assert_array_equal(found.labels, expected.labels, strict=True)
-    if expected.coarse_labels is None:
-        assert found.coarse_labels is None
-    else:
-        assert found.coarse_labels is not None
-        np.testing.assert_array_equal(found.coarse_labels, expected.coarse_labels, strict=True)
-
-
-def joined(batches: list[Batch]) -> Batch:
-    coarse = [b.coarse_labels for b in batches if b.coarse_labels is not None]
-    return Batch(
-        np.concatenate([b.images for b in batches]),
-        np.concatenate([b.labels for b in batches]),
-        np.concatenate(coarse) if coarse else None,
-    )
+    assert {*found.extras} == {*expected.extras}
+    for one, other in (
+        (found.known_labels, expected.known_labels),
+        (found.coarse_labels, expected.coarse_labels),
+        *((found.extras[name], expected.extras[name]) for name in found.extras),
+    ):
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            np.testing.assert_array_equal(one, other, strict=True)
 
 
 def decoded(tiny: Tiny, members: Mapping[str, bytes], batch: int, piece: int) -> list[Batch]:
@@ -131,7 +125,7 @@ def test_decoding_gives_back_what_was_published_whatever_the_batch_size(
 
     assert all(0 < len(part) <= batch for part in batches)
     assert all(part.images.flags.c_contiguous for part in batches)
-    same(joined(batches), expected)
+    same(Batch.joined(batches), expected)
 
 
 @every_format
@@ -159,6 +153,45 @@ def test_a_member_that_ends_early_or_goes_on_too_long_is_never_cut_to_fit(
 
     with pytest.raises(FormatError):
         decoded(tiny, {**tiny.members, name: wrong}, batch, piece=1 << 20)
+
+
+@every_format
+@given(data=st.data())
+@settings(deadline=None, max_examples=60)
+def test_a_member_that_is_cut_anywhere_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, form: Format, data: st.DataObject
+) -> None:
+    tiny, _ = data.draw(splits(form))(tmp_path_factory.mktemp("tiny"))
+    name = data.draw(st.sampled_from([name for name, held in tiny.members.items() if held]))
+    whole = tiny.members[name]
+    cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
+
+    with pytest.raises(FormatError):
+        decoded(tiny, {**tiny.members, name: cut}, batch=5, piece=1 << 20)
+
+
+@every_format
+@given(data=st.data())
+@settings(deadline=None, max_examples=200)
+def test_a_member_with_other_bytes_gives_records_as_declared_or_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, form: Format, data: st.DataObject
+) -> None:
+    tiny, expected = data.draw(splits(form))(tmp_path_factory.mktemp("tiny"))
+    name = data.draw(st.sampled_from([name for name, held in tiny.members.items() if held]))
+    damaged = bytearray(tiny.members[name])
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+
+    try:
+        batches = decoded(tiny, {**tiny.members, name: bytes(damaged)}, batch=5, piece=1 << 20)
+    except FormatError:
+        return
+
+    found = Batch.joined(batches)
+    assert found.images.shape == expected.images.shape
+    if found.known_labels is not None:
+        assert found.known_labels.shape == expected.labels.shape
+        assert found.known_labels.max() < len(tiny.dataset.classes)
 
 
 # --- What is added --------------------------------------------------------------------------------

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import hypothesis.extra.numpy as hnp
 import numpy as np
 import pytest
 from hypothesis import strategies as st
 
 from pipelines.declarations import Member
-from pipelines.errors import FormatError
+from pipelines.errors import CatalogueError, FormatError
 from pipelines.formats import idx
 from pipelines.records import Batch, Members
 from tests import builders
@@ -26,16 +28,46 @@ def decoded(tiny: Tiny, members: dict[str, bytes], batch: int = 4, piece: int = 
 
 @st.composite
 def splits(draw: st.DrawFn) -> Callable[[Path], tuple[Tiny, Batch]]:
-    """Any split of IDX members: upright or transposed, its labels counted from wherever."""
+    """Any split of IDX members: upright or transposed, its labels counted from wherever.
+
+    They are alone, or one of several columns, or there are none.
+    """
     pixels, values = draw(builders.some_records())
     orientation = draw(st.sampled_from(["upright", "transposed"]))
     first = draw(st.sampled_from([0, 1, 251]))
+    labels = draw(st.sampled_from(["alone", "in a column", "none"]))
+    names = draw(st.permutations(["label", "writer", "series"])) if "in" in labels else []
+    numbers = hnp.arrays(np.int32, (len(values), len(names)))
+    rows = draw(numbers) if names else None
 
     def publish(folder: Path) -> tuple[Tiny, Batch]:
-        tiny = builders.tiny(folder, pixels, values, orientation=orientation, first_label=first)
-        return tiny, Batch(pixels, values)
+        said: dict[str, Any] = {"orientation": orientation, "first_label": first}
+        tiny = builders.tiny(folder, pixels, values, **said)
+        if labels == "none":
+            return without_labels(tiny), Batch(pixels, None)
+        if rows is None:
+            return tiny, Batch(pixels, values)
+        rows[:, names.index("label")] = values.astype(np.int32) + first
+        extras = {name: rows[:, at] for at, name in enumerate(names) if name != "label"}
+        return with_columns(tiny, names, rows), Batch(pixels, values, extras=extras)
 
     return publish
+
+
+def without_labels(tiny: Tiny) -> Tiny:
+    """The same images, to which no labels belong."""
+    images = {role: members for role, members in tiny.split.members.items() if role == "images"}
+    split = replace(tiny.split, members=images, labelled=False, counts=())
+    dataset = replace(tiny.dataset, splits={"train": split})
+    return replace(tiny, dataset=dataset, split=split, members={"images": tiny.members["images"]})
+
+
+def with_columns(tiny: Tiny, names: Sequence[str], rows: builders.Array) -> Tiny:
+    """The same images, beside rows of these columns."""
+    header = struct.pack(">4B2I", 0, 0, 0x0C, 2, *rows.shape)
+    dataset = replace(tiny.dataset, columns=dict.fromkeys(names, "told"))
+    members = {**tiny.members, "labels": header + rows.astype(">i4").tobytes()}
+    return replace(tiny, dataset=dataset, members=members)
 
 
 def test_every_batch_but_the_last_is_full(tiny: Tiny) -> None:
@@ -193,3 +225,77 @@ def test_decoding_reads_no_more_than_it_was_promised(tiny: Tiny) -> None:
 
     assert read["images"] <= len(IMAGES) + 1
     assert read["labels"] <= len(LABELS) + 1
+
+
+QMNIST = ["label", "series", "writer", "number", "code", "index", "twin", "nothing"]
+COLUMNS = bytes.fromhex(
+    "00000c02 00000006 00000008"
+    "00000004 00000004 00000f67 00000000 00000022 0001e4ef 00000000 00000000"
+    "00000001 00000004 00000f67 00000001 0000001f ffffffff 00000000 00000000" + 4 * ("00000000" * 8)
+)
+
+
+def test_the_class_stands_in_one_of_several_columns_of_int32(tiny: Tiny) -> None:
+    """Written by hand from the description in QMNIST's README."""
+    tiny = with_columns(tiny, QMNIST, np.zeros((6, 8), np.int32))
+
+    found = Batch.joined(decoded(tiny, {**tiny.members, "labels": COLUMNS}))
+
+    assert found.labels.tolist() == [4, 1, 0, 0, 0, 0]
+    assert found.labels.dtype == np.uint8
+    assert [*found.extras] == QMNIST[1:]
+    assert all(values.dtype == np.int32 for values in found.extras.values())
+    assert {name: values[:2].tolist() for name, values in found.extras.items()} == {
+        "series": [4, 4],
+        "writer": [3943, 3943],
+        "number": [0, 1],
+        "code": [34, 31],
+        "index": [124143, -1],
+        "twin": [0, 0],
+        "nothing": [0, 0],
+    }
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (LABELS, ["int32 with 2 dimensions (magic 00000c02), found uint8 with 1"]),
+        (COLUMNS[:11] + b"\7" + COLUMNS[12:], ["promises (6, 7)", "declares (6, 8)"]),
+        (COLUMNS[:7] + b"\5" + COLUMNS[8:], ["promises (5, 8)", "declares (6, 8)"]),
+        (COLUMNS[:-1], ["(6, 8) = 192 bytes", "ends too early"]),
+        (COLUMNS + b"\0", ["(6, 8) = 192 bytes", "goes on after that"]),
+        (COLUMNS[:15] + b"\5" + COLUMNS[16:], ["record 0 has label 5", "0 to 4"]),
+        (COLUMNS[:12] + b"\xff" + COLUMNS[13:], ["record 0 has label -167", "0 to 4"]),
+        (COLUMNS[:2] + b"\x0b" + COLUMNS[3:], ["expected IDX int32", "found int16"]),
+    ],
+)
+def test_columns_that_break_the_format_are_refused(
+    tiny: Tiny, data: bytes, words: list[str]
+) -> None:
+    tiny = with_columns(tiny, QMNIST, np.zeros((6, 8), np.int32))
+
+    with pytest.raises(FormatError) as caught:
+        decoded(tiny, {**tiny.members, "labels": data})
+
+    for word in ["labels: ", *words]:
+        assert word in str(caught.value)
+
+
+def test_columns_that_nobody_declares_are_refused(tiny: Tiny) -> None:
+    with pytest.raises(FormatError, match=r"expected IDX uint8 .*found int32 with 2"):
+        decoded(tiny, {**tiny.members, "labels": COLUMNS})
+
+
+def test_columns_of_a_split_without_labels_are_refused_by_the_catalogue(tmp_path: Path) -> None:
+    members = {"images": IMAGES}
+    facts = {
+        "title": "Tiny",
+        "format": "idx",
+        "image": {"height": 4, "width": 3, "channels": 1},
+        "classes": ["a"],
+        "columns": {"label": "the class", "writer": "who wrote it"},
+    }
+    split = {"records": 6, "labelled": False, "images": "images"}
+
+    with pytest.raises(CatalogueError, match="columns: they stand beside labels"):
+        builders.published(tmp_path, members, facts, split)
