@@ -65,16 +65,8 @@ _PLAIN = {"1": "L", "P": "RGB"}  # what Pillow makes of one bit, and of a palett
 
 # What Pillow raises on damaged input.
 _DAMAGE: tuple[type[Exception], ...] = (ArithmeticError, AttributeError, EOFError, LookupError)
-_DAMAGE += (
-    MemoryError,
-    OSError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
+_DAMAGE += (MemoryError, OSError, RuntimeError, SyntaxError, TypeError, ValueError, UserWarning)
+_DAMAGE += (struct.error, zlib.error)
 
 
 class _File(NamedTuple):
