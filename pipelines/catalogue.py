@@ -10,12 +10,13 @@ another time: it says what differs, and all else is as the current one has it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
@@ -32,6 +33,7 @@ from .declarations import (
     Image,
     Listed,
     Member,
+    Numbers,
     Reported,
     Rows,
     Source,
@@ -58,6 +60,10 @@ _NO_NAME_FOR_A_SPLIT = (
 )
 _TAKEN = ("index", "class", "coarse_label", "coarse_class", "pixels", "image")
 NOTHING = re.compile("(?!)")
+
+# What is true of the bytes of a file, or of the records of a dataset, is not of what is like it.
+_OF_ONE_FILE = ("archives", "datasets", "members", "published", "superseded")
+_OF_ONE_DATASET = ("mean", "readers", "reported", "std")
 
 
 def load(
@@ -104,7 +110,10 @@ def load(
             if name in owners:
                 problems.append(f"{path.name}: dataset {name!r} is declared in {owners[name]} too")
             owners.setdefault(name, path.name)
-        sources[source.name] = source
+        for one in _apart(source):
+            if one.name in sources:
+                problems.append(f"{path.name}: there is another source {one.name!r}")
+            sources[one.name] = one
     if not problems and not sources:
         problems.append("there is no .toml file")
     if problems:
@@ -140,6 +149,8 @@ def _read(path: Path, currents: dict[str, _Current]) -> tuple[Source | None, lis
         return None, problems
     if not isinstance(data.get("defaults", {}), dict):
         problems.append(f"defaults: expected a table, found {_shown(data['defaults'])}")
+    data, unlike = _with_others(data, path)
+    problems += unlike
     data = _with_defaults(data)
     told: tuple[str, ...] = ()
     if at:
@@ -231,6 +242,48 @@ def _titled(said: Mapping[str, Any], its_version: str) -> dict[str, Any]:
     return (
         {**said, "title": f"{title}, version {its_version}"} if isinstance(title, str) else {**said}
     )
+
+
+def _with_others(data: dict[str, Any], path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return a file's data with what it does not say as the file has it that it is `like`.
+
+    A dataset may be like another of either file. Shallow, no nesting: what says a key itself has it
+    as it says. What is true of certain bytes is said of those alone.
+    """
+    problems: list[str] = []
+
+    def under(said: Mapping[str, Any], known: Mapping[str, Any], not_of: Collection[str]) -> Any:
+        """Return a table with the keys of the one that it is like, if that can be told."""
+        own = {key: value for key, value in said.items() if key != "like"}
+        if "like" not in said:
+            return own
+        name = said["like"] if isinstance(said["like"], str) else ""
+        if not isinstance(there := known.get(name), dict):
+            near = did_you_mean(name, known)
+            problems.append(f"like: there is nothing called {_shown(said['like'])}.{near}")
+        elif "like" in there:
+            problems.append(
+                f"like: {name} is like another one itself; name {_shown(there['like'])}"
+            )
+        else:
+            return {key: value for key, value in there.items() if key not in not_of} | own
+        return own
+
+    other, files = str(data.get("like")), dict[str, Any]()
+    if _NAME.fullmatch(other) and other != path.stem:
+        with contextlib.suppress(OSError, ValueError, RecursionError):  # it tells of that itself
+            files[other] = tomllib.loads(path.with_name(f"{other}.toml").read_text("utf-8"))
+    merged = under(data, files, _OF_ONE_FILE)
+    if isinstance(here := data.get("datasets"), dict):
+        there = files[other].get("datasets") if files else {}
+        known = {**(there if isinstance(there, dict) else {}), **here}
+        found = dict[str, Any]()
+        for key, said in here.items():
+            told = len(problems)
+            found[key] = under(said, known, _OF_ONE_DATASET) if isinstance(said, dict) else said
+            problems[told:] = [f"datasets.{key}.{problem}" for problem in problems[told:]]
+        merged["datasets"] = found
+    return merged, problems
 
 
 def _with_defaults(data: dict[str, Any]) -> dict[str, Any]:
@@ -326,20 +379,25 @@ def _roles() -> set[str]:
 
 def _keys() -> set[str]:
     """Return all that may be a key; some fields are none, or are spelt otherwise."""
-    kinds = (Source, Dataset, Split, Rows, Image, Archive, GzipHeader, Listed, Reported)
+    kinds: tuple[Any, ...] = (Source, Dataset, Split, Rows, Numbers, Image, Archive)
+    kinds += (GzipHeader, Listed, Reported)
     found = {field.name for kind in kinds for field in fields(kind)}
-    found |= {"bytes", "defaults", "each_split"}
-    return found - {"name", "source", "size_bytes"} | _roles()
+    found |= {"bytes", "defaults", "each_split", "like"}
+    return found - {"name", "source", "group", "size_bytes"} | _roles()
 
 
 def _named(source: Any, name: str) -> Source:
-    """Return what was read as declarations, with names and members filled in from the keys."""
+    """Return what was read as declarations, with names and members filled in from the keys.
 
-    def member(text: str) -> Member:
-        archive, _, path = text.partition("/")
-        return Member(archive, path, source.members.get(text))
+    `{dataset}` and `{split}` in what names a member stand for the names of those.
+    """
 
-    def split(key: str, found: Any, roles: Iterable[str]) -> Split:
+    def split(key: str, found: Any, roles: Iterable[str], of: str) -> Split:
+        def member(text: str) -> Member:
+            text = text.replace("{dataset}", of).replace("{split}", key)
+            archive, _, path = text.partition("/")
+            return Member(archive, path, source.members.get(text))
+
         texts = {role: getattr(found, role) for role in roles}
         members = {
             role: tuple(map(member, [text] if isinstance(text, str) else text))
@@ -353,7 +411,7 @@ def _named(source: Any, name: str) -> Source:
 
     def dataset(key: str, found: Any) -> Dataset:
         roles = dict.fromkeys([*formats.named(found.format).roles, *sorted(_roles())])
-        splits = {k: split(k, s, roles) for k, s in found.splits.items()}
+        splits = {k: split(k, s, roles, key) for k, s in found.splits.items()}
         its_name = of_version(key, version(name))
         return _declared(Dataset, found, name=its_name, source=name, splits=splits)
 
@@ -375,6 +433,23 @@ def _named(source: Any, name: str) -> Source:
         optional_archives={key: archive for key, archive in named.items() if archive.optional},
         datasets=its,
     )
+
+
+def _apart(source: Source) -> Iterator[Source]:
+    """Yield the sources that a file declares: one, or one for each dataset, to have them apart."""
+    if not source.apart:
+        yield source
+        return
+    for name, dataset in source.datasets.items():
+        its = {archive for split in dataset.splits.values() for archive in split.archives}
+        yield replace(
+            source,
+            name=name,
+            group=source.name,
+            archives={key: archive for key, archive in source.archives.items() if key in its},
+            members={k: m for k, m in source.members.items() if k.partition("/")[0] in its},
+            datasets={name: replace(dataset, source=name)},
+        )
 
 
 def _divided(source: Source) -> Source:
@@ -405,6 +480,7 @@ def _contradictions(source: Source) -> Iterator[str]:
     if "https" in schemes and "http" in schemes[schemes.index("https") :]:
         yield "mirrors: an http mirror may not stand after an https one"
     yield from _archive_contradictions(source)
+    yield from _apart_contradictions(source)
     read = {
         str(member)
         for dataset in source.datasets.values()
@@ -451,6 +527,23 @@ def _archive_contradictions(source: Source) -> Iterator[str]:
         for path in archive.members:
             if not _is_plain(path):
                 yield f"archives.{name}.members: {path} is no plain path inside an archive"
+
+
+def _apart_contradictions(source: Source) -> Iterator[str]:
+    """Yield what keeps datasets from being sources of their own, where they are to be that."""
+    if not source.apart:
+        return
+    read = Counter(
+        archive
+        for dataset in source.datasets.values()
+        for archive in {name for split in dataset.splits.values() for name in split.archives}
+    )
+    for name in (*source.archives, *source.optional_archives):
+        if read[name] != 1:
+            yield (
+                f"apart: each archive has to be read by one dataset, and {read[name] or 'none'} "
+                f"read(s) {name}"
+            )
 
 
 def _is_plain(path: str) -> bool:

@@ -57,6 +57,7 @@ Positive = Annotated[int, Strict(), Field(ge=1, le=2**63 - 1)]
 Records = Annotated[int, Strict(), Field(ge=1, le=2**32)]  # as many as a table's index can count
 Label = Annotated[int, Strict(), Field(ge=0, le=255)]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Percent = Annotated[float, Strict(), Field(ge=0, le=100)]
 Year = Annotated[int, Strict(), Field(ge=1950, le=2100)]
 MD5 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{32}$")]
@@ -366,6 +367,26 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
+class Numbers:
+    """How lines of numbers become labels and intensities, where a dataset is published as text.
+
+    layout: what a line holds. "libsvm": `LABEL 1:NUMBER 2:NUMBER …`. "one_hot": the numbers, then
+        for each class whether it is that one, 1 or 0. "label_last": the numbers, then the label.
+    low, high: the numbers that become 0 and 255.
+    rule: what becomes of those between. "exact": there may be none but those that are an intensity,
+        and nothing is lost. "cut": the intensity is computed in single precision, and what comes
+        after the point is cut off; numbers less than (high - low) / 255 apart may become the same.
+    """
+
+    __pydantic_config__ = STRICT
+
+    layout: Literal["libsvm", "one_hot", "label_last"]
+    rule: Literal["exact", "cut"]
+    low: Number = 0.0
+    high: Number = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """Records that share one list of classes.
 
@@ -381,6 +402,7 @@ class Dataset:
         are refused if nothing is said.
     columns: what else stands beside each label, as its format has it: name → meaning, in the order
         of the publisher's columns, `label` among them. A table has them as int32.
+    numbers: of a dataset that is published as text, what its numbers become.
     mean, std: published constants of the training split, per channel, intensities scaled to 0–1.
     reported: what others say that classifiers reach on test, each with its source.
     readers: export → what its readers insist on, by the keys that the export knows
@@ -403,6 +425,7 @@ class Dataset:
     grey: Literal["repeated"] | None = None
     columns: Mapping[Text, Prose] = field(default_factory=dict)
     coarse_classes: tuple[Text, ...] = ()
+    numbers: Numbers | None = None
     mean: tuple[Share, ...] = ()
     std: tuple[Share, ...] = ()
     reported: tuple[Reported, ...] = ()
@@ -448,6 +471,9 @@ class Source:
     published: when the publisher released these archives, where that is known.
     superseded: MD5 → which file of an older release it is.
     on_request: whether it is so large that only who names it, or a dataset of it, has it made.
+    apart: whether each dataset of the file is a source of its own, of its name and its archives, so
+        that who wants one of them need not fetch what all are made of.
+    group: of such a source, what the file is called, which stands for all of them.
     """
 
     __pydantic_config__ = STRICT
@@ -465,6 +491,8 @@ class Source:
     members: Mapping[str, MemberFacts] = field(default_factory=dict)
     superseded: Mapping[MD5, Text] = field(default_factory=dict)
     on_request: Annotated[bool, Strict()] = False
+    apart: Annotated[bool, Strict()] = False
+    group: FilledIn = ""
     optional_archives: Annotated[Mapping[str, Archive], _NO_KEY] = field(default_factory=dict)
     name: FilledIn = ""
 
@@ -497,7 +525,7 @@ class Catalogue:
         return self.sources[dataset.source]
 
     def select(self, names: Iterable[str]) -> tuple[Dataset, ...]:
-        """Return the datasets called so; a source's name stands for all of its datasets.
+        """Return the datasets called so; a source's name, or a group's, stands for all of it.
 
         Raises:
             UnknownName: with the nearest name that exists.
@@ -509,6 +537,9 @@ class Catalogue:
                 chosen[name] = datasets[name]
             elif name in self.sources:
                 chosen.update(self.sources[name].datasets)
+            elif name in self._groups:
+                of_group = (one for one in self.sources.values() if one.group == name)
+                chosen.update(pair for one in of_group for pair in one.datasets.items())
             else:
                 raise self.unknown(name)
         return tuple(chosen.values())
@@ -529,6 +560,11 @@ class Catalogue:
         found = [one for one in known if base(one) == base(name)]
         return tuple(sorted(found, key=lambda one: AT not in one))
 
+    @property
+    def _groups(self) -> dict[str, None]:
+        """The names that stand for several sources."""
+        return dict.fromkeys(source.group for source in self.sources.values() if source.group)
+
     def unknown(self, name: str, *, is_dataset: bool = False) -> UnknownName:
         """Return the refusal of a name that no dataset has, nor a source, which may be meant too.
 
@@ -540,7 +576,8 @@ class Catalogue:
             return UnknownName(
                 f"There is no version {name!r}. Known: {known}{current}, the current one."
             )
-        near = did_you_mean(name, [*self.datasets, *(() if is_dataset else self.sources)])
+        no_dataset = () if is_dataset else (*self.sources, *self._groups)
+        near = did_you_mean(name, [*self.datasets, *no_dataset])
         known = ", ".join(self.datasets)
         return UnknownName(f"There is no dataset {name!r}.{near} Known: {known}.")
 

@@ -103,6 +103,8 @@ class Batch:
 class Place:
     """Where a part of a record stands: bytes `start` to `stop` of a member, decompressed.
 
+    What a format packs inside of a member counts as it would be unpacked (`Format.unpacked`).
+
     role: what the member is to the format (`formats.Format.roles`).
     kind: how the bytes are written, where only the member tells: `<i8`.
     """

@@ -18,7 +18,7 @@ CIFAR's other version, for Python, is `python_batches`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -111,7 +111,20 @@ def read(path: Path, subject: Subject, start: int, stop: int) -> Iterator[Stored
         def stream(member: Member) -> ByteStream:
             return members.Stream(str(place_of(member)), opened(member).read)
 
+        ahead: dict[tuple[str, Member], tuple[ByteStream, int]] = {}  # of each, and where it is
+
+        def unpacked(place: Place, unpack: Callable[[ByteStream], ByteStream]) -> bytes:
+            key, name = (place.role, place.member), str(place_of(place.member))
+            found, at = ahead.get(key, (None, 0))
+            if found is None or at > place.start:
+                file, at = stack.enter_context(place_of(place.member).open("rb")), 0
+                found = unpack(members.Stream(name, file.read))
+            ahead[key] = found, place.stop
+            return members.read_range(found, place.start - at, place.stop - at)
+
         def part(place: Place) -> bytes:
+            if form.unpacked is not None:
+                return unpacked(place, form.unpacked)
             data = opened(place.member, place.start).read(place.stop - place.start)
             if len(data) < place.stop - place.start:
                 raise FormatError(f"expected bytes {place.start:,} to {place.stop:,}, found fewer")

@@ -18,7 +18,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from ..declarations import Dataset, Split
-from ..records import Batch, Members, OpenMember, Place
+from ..records import Batch, ByteStream, Members, OpenMember, Place
 from . import _rows
 from ._rows import stored_at
 
@@ -65,6 +65,8 @@ class Format:
     assemble: `(dataset, split, places, parts)` turns the bytes at those places, in their order,
         into that record, or raises `FormatError` where a label stands for no class.
     refuses: says, a sentence each, why a dataset can't be of this format.
+    unpacked: `(stream)` returns a member's bytes as places count them, for formats that pack what
+        is inside of a member: as they would be, were nothing packed.
     by_member: `(dataset, split)` returns the split that each of its members would be if it were
         alone, with its records and counts, in the order of the records; for formats that can tell
         before anything is fetched.
@@ -79,6 +81,7 @@ class Format:
     locate: Callable[[Dataset, Split, int, Members], list[Place]]
     assemble: Callable[[Dataset, Split, Sequence[Place], Sequence[bytes]], Batch]
     refuses: Callable[[Dataset], Iterable[str]] = lambda _dataset: ()
+    unpacked: Callable[[ByteStream], ByteStream] | None = None
     by_member: Callable[[Dataset, Split], Sequence[Split]] | None = None
     libraries: tuple[str, ...] = ()
 

@@ -44,7 +44,7 @@ def too_many_for_a_byte(dataset: Dataset) -> Iterator[str]:
 
 def unasked(form: str, dataset: Dataset, *known: str) -> Iterator[str]:
     """Yield what a dataset declares that a format has nothing of, but for what it knows."""
-    for key in ("coarse_classes", "columns", "orientation"):
+    for key in ("coarse_classes", "columns", "numbers", "orientation"):
         said = dataset.orientation != "upright" if key == "orientation" else getattr(dataset, key)
         if said and key not in known:
             what = "images that are stored upright" if key == "orientation" else f"no {key}"

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..declarations import Dataset
+from ..declarations import Image
 from ..records import Pixels
 
 
-def upright(stored: Pixels, dataset: Dataset) -> Pixels:
+def upright(stored: Pixels, image: Image, by_columns: bool) -> Pixels:
     """Return images of shape (records, height, width, channels).
 
     Args:
-        stored: array of as many bytes, each image its planes one after the other; these are row by
-            row or, where the dataset is `transposed`, column by column.
-        dataset: what they are of.
+        stored: array of as many bytes, each image its planes one after the other.
+        image: its shape.
+        by_columns: whether a plane is stored column by column, not row by row.
     """
-    height, width, channels = dataset.image.shape
-    if dataset.orientation == "transposed":
+    height, width, channels = image.shape
+    if by_columns:
         planes = stored.reshape(-1, channels, width, height).transpose(0, 1, 3, 2)
     else:
         planes = stored.reshape(-1, channels, height, width)

@@ -24,7 +24,7 @@ from ..declarations import Dataset, Split
 from ..errors import FormatError
 from ..records import Batch, ByteStream, Members, OpenMember, Pixels, Place
 from . import Format, Role
-from ._bytes import expect_end, fill, labels_from_0, too_many_for_a_byte
+from ._bytes import expect_end, fill, labels_from_0, too_many_for_a_byte, unasked
 
 UNSIGNED_BYTE, INT32 = 0x08, 0x0C
 TYPES = {
@@ -138,6 +138,7 @@ def refuses(dataset: Dataset) -> Iterator[str]:
         yield "columns: they stand beside labels, and not all splits have labels"
     if not dataset.columns:
         yield from too_many_for_a_byte(dataset)
+    yield from unasked("idx", dataset, "coarse_classes", "columns", "orientation")
     if dataset.image.channels > 1 or dataset.coarse_classes:
         yield "format idx has one channel and no coarse_classes"
 

@@ -45,7 +45,7 @@ def decode(
         fill(images, some, promised)
         here = None if raw is None else raw[start : start + len(some)]
         yield Batch(
-            upright(some, dataset),
+            upright(some, dataset.image, dataset.orientation == "transposed"),
             None if here is None else labels_from_0(here, dataset, where, start),
         )
     expect_end(images, promised)
@@ -71,7 +71,8 @@ def assemble(
     """
     image, *rest = (np.frombuffer(part, np.uint8) for part in parts)
     labels = labels_from_0(rest[0], dataset, "its label", 0) if rest else None
-    return Batch(upright(image, dataset), labels)
+    by_columns = dataset.orientation == "transposed"
+    return Batch(upright(image, dataset.image, by_columns), labels)
 
 
 def refuses(dataset: Dataset) -> Iterator[str]:

@@ -210,7 +210,7 @@ def _stored(one: _Record) -> tuple[list[_Copy], Batch | None, list[str]]:
             None,
             list(dict.fromkeys(member.archive for member in [*asked, guilty])),
         )
-    read = [_part(way, place) for place in places]
+    read = [_part(way, form, place) for place in places]
     parts, problems = [part for part, _ in read], [problem for _, problem in read]
     # What can't be read is filled with something harmless, and never looked at.
     label = (dataset.class_labels or (dataset.first_label,))[0]
@@ -239,12 +239,14 @@ def _filled(parts: list[bytes], fillers: list[bytes]) -> list[bytes]:
     return [part or filler for part, filler in zip(parts, fillers, strict=True)]
 
 
-def _part(way: Way, place: Place) -> tuple[bytes, str]:
+def _part(way: Way, form: formats.Format, place: Place) -> tuple[bytes, str]:
     """Return the bytes at a place, or why they can't be had."""
     try:
         with way.opened() as open_member:
-            return members.read_range(open_member(place.member), place.start, place.stop), ""
-    except MemberError as error:
+            stream = open_member(place.member)
+            stream = form.unpacked(stream) if form.unpacked else stream
+            return members.read_range(stream, place.start, place.stop), ""
+    except (MemberError, FormatError) as error:
         return b"", str(error)
 
 

@@ -82,6 +82,8 @@ def _besides(dataset: Dataset, split: Split) -> dict[str, Any]:
     said: dict[str, Any] = {"class_labels": dataset.class_labels} if dataset.class_labels else {}
     said |= {"folders": dataset.folders} if dataset.folders else {}
     said |= {"grey": dataset.grey} if dataset.grey else {}
+    if dataset.numbers is not None:
+        said["numbers"] = asdict(dataset.numbers)
     if (rows := split.rows) is not None:
         listed = {"listed": rows.listed, "line": rows.line} if rows.listed else {}
         said["rows"] = {"of": rows.of, **(listed or {"first": rows.first})}
