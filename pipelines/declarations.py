@@ -404,6 +404,10 @@ class Dataset:
     orientation: "transposed" where images are stored column by column.
     first_label: the publisher's label of `classes[0]`, where labels count up from there.
     class_labels: the publisher's label of each class, where they do not count up.
+    folders: of images in folders, which folder is whose: one for each class, where they are not
+        called like the classes.
+    grey: what becomes of grey images where colours are declared: "repeated" in all channels. They
+        are refused if nothing is said.
     columns: what else stands beside each label, as its format has it: name → meaning, in the order
         of the publisher's columns, `label` among them. A table has them as int32.
     numbers: of a dataset that is published as text, what its numbers become.
@@ -426,6 +430,8 @@ class Dataset:
     orientation: Literal["upright", "transposed"] = "upright"
     first_label: Label = 0
     class_labels: tuple[Label, ...] = ()
+    folders: tuple[Text, ...] = ()
+    grey: Literal["repeated"] | None = None
     columns: Mapping[Text, Prose] = field(default_factory=dict)
     coarse_classes: tuple[Text, ...] = ()
     numbers: Numbers | None = None

@@ -205,7 +205,7 @@ def _where(inputs: Inputs, shown: Indices) -> Json:
     [folder] = {found.parent for path, found in inputs.paths.items() if layout.is_archive(path)}
     with members.opened(folder, tables.most_bytes(subject.source)) as open_member:
         sizes = functools.cache(functools.partial(members.size_bytes, open_member))
-        known = Members(open_member, sizes)
+        known = Members(open_member, sizes, below=open_member.below)
         found, runs = places(subject.dataset, subject.split, shown.tolist(), known)
     named = [{"archive": member.archive, "path": member.path} for member in found]
     return {"members": named, "runs": runs}

@@ -181,7 +181,9 @@ def _known(source: Source, member: Member) -> Member:
 
 
 def applies(dataset: Dataset) -> bool:
-    """Whether the files can lie in one folder: no two of them have one name."""
+    """Whether the files can lie in one folder: no two of them have one name, none is a folder."""
+    if any(role.is_folder for role in formats.named(dataset.format).roles.values()):
+        return False
     names = [_name(member) for member in _members(dataset)]
     names += [PurePosixPath(name).stem for name in names if readers.is_packed(name)]
     names += _lists(dataset)

@@ -77,9 +77,15 @@ def unpacked(form: Format, member: bytes) -> bytes:
 def located(tiny: Tiny, index: int) -> Batch:
     """The record that stands where the format says, found in the bytes of the members."""
     form, held = formats.named(tiny.dataset.format), tiny.members
-    members = Members(builders.opener(held), lambda member: len(held[str(member)]))
+    opener = builders.opener(held)
+    members = Members(opener, lambda member: len(held[str(member)]), below=opener.below)
     places = form.locate(tiny.dataset, tiny.split, index, members)
-    assert all(place.member in tiny.split.members[place.role] for place in places)
+    for place in places:
+        declared = tiny.split.members[place.role]
+        if form.roles[place.role].is_folder:
+            assert any(place.member in opener.below(folder) for folder in declared)
+        else:
+            assert place.member in declared
     plain = {
         name: data if form.unpacked is None else unpacked(form, data) for name, data in held.items()
     }
