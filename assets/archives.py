@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets import metadata, partitions
+from assets import metadata, partitions, spelling
 from assets.resources import Options, Store, Work
 from pipelines import archives
 from pipelines.declarations import Source
@@ -30,7 +30,7 @@ def asset(
     `parts` are those of a split, where each archive is of one of them.
     """
 
-    @dg.asset(
+    @spelling.asset(
         key=[source.name, stage],
         kinds={"file"},
         code_version=archives.CODE_VERSION,

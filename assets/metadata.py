@@ -16,11 +16,11 @@ from urllib.parse import quote
 import dagster as dg
 import pyarrow as pa
 
-from assets import checks
+from assets import checks, spelling
 from assets.settings import PAGES_PORT
 from pipelines import formats, statistics, tables
 from pipelines.building import Made
-from pipelines.declarations import Archive, Dataset, Source, Split
+from pipelines.declarations import Archive, Dataset, Source, Split, base
 from pipelines.plan import Plan, Planned
 from pipelines.products import Product
 from pipelines.stages import DEFAULT, OPTIONAL
@@ -42,7 +42,8 @@ def tags(
 ) -> dict[str, str]:
     """Return the tags that an asset can be selected by, for example `tag:dataset=mnist`."""
     named = {"source": source, "dataset": dataset, "split": split}
-    return {"stage": stage} | {key: one.name for key, one in named.items() if one is not None}
+    given = {key: one.name for key, one in named.items() if one is not None}
+    return {"stage": stage} | {key: spelling.legal(name) for key, name in given.items()}
 
 
 def group(stage: str, source: Source | None = None, dataset: Dataset | None = None) -> str:
@@ -52,9 +53,9 @@ def group(stage: str, source: Source | None = None, dataset: Dataset | None = No
     and what is made on request is apart in `on_request`, inside either. What is of all sources has
     `catalogue`.
     """
-    parts = [source.name if source else "catalogue"]
+    parts = [spelling.legal(source.name) if source else "catalogue"]
     if source and dataset and len(source.datasets) > 1:
-        parts.append(dataset.name.removeprefix(f"{source.name}_"))
+        parts.append(base(dataset.name).removeprefix(f"{base(source.name)}_"))
     return "/".join(parts if stage in DEFAULT else [*parts, "on_request"])
 
 
@@ -69,12 +70,14 @@ def about_archives(source: Source, stage: str) -> str:
     if source.on_request:
         made += " **Made on request:** in a run that names it, and in none of everything."
     names = list(_archives(source, stage))
+    is_pinned = all(len(one.declared) == 3 for one in _archives(source, stage).values())
+    as_declared = "" if is_pinned else ", as far as they are declared"
     files = "\n".join(f"- `{name}`" for name in names[:_MOST_NAMES])
     if len(names) > _MOST_NAMES:
         files += f"\n- and {len(names) - _MOST_NAMES} more"
     return (
         f"{source.title}: the publisher's files, byte for byte, held against their size, MD5 and "
-        f"SHA-256. {made}{mirrors}\n\n{files}\n\n[Homepage]({source.homepage}). "
+        f"SHA-256{as_declared}. {made}{mirrors}\n\n{files}\n\n[Homepage]({source.homepage}). "
         f"**Licence:** {source.licence}.\n\n```bibtex\n{source.citation.strip()}\n```\n\n"
         f"{source.acknowledgements}"
     )
@@ -228,8 +231,9 @@ def _of_archives(
     for one, (name, archive) in zip(known, declared.items(), strict=True):
         origin, retrieved = (str(one.facts.get(key, "")) for key in ("origin", "retrieved"))
         when = f", retrieved {retrieved[:19].replace('T', ' ')} UTC" if retrieved else ""
+        md5 = archive.md5 or next((made_from.md5 for made_from in one.inputs), None)
         told[name] = dg.MetadataValue.md(
-            f"{one.size_bytes:,} bytes{when}\n\nMD5 `{archive.md5}`\n\n"
+            f"{one.size_bytes:,} bytes{when}\n\nMD5 `{md5}`\n\n"
             f"SHA-256 {_halved(one.sha256)}\n\nfrom `{origin}`"
         )
     return told | {"homepage": dg.MetadataValue.url(source.homepage)}

@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets import metadata, partitions
+from assets import metadata, partitions, spelling
 from assets.resources import Options, Store, Work
 from pipelines.plan import Plan, Planned
 from pipelines.products import Product, Subject, room_of
@@ -62,7 +62,7 @@ def _asset(
     needs = [plan.artefacts[path] for path in (*planned.needs, *planned.uses)]
     datasets = [subject.dataset for subject in planned.subjects]
 
-    @dg.asset(
+    @spelling.asset(
         key=planned.asset,
         deps=list(dict.fromkeys(dg.AssetKey(needed.asset) for needed in needs)),
         kinds={product.kind or product.name},

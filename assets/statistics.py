@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets import checks, metadata, tables
+from assets import checks, metadata, spelling, tables
 from assets.resources import Options, Store, Work
 from pipelines import statistics
 from pipelines.declarations import Dataset, Source
@@ -24,7 +24,7 @@ def asset(plan: Plan, planned: Planned, source: Source, dataset: Dataset) -> dg.
     keys = [tables.key(dataset, split) for split in dataset.splits.values()]
     above = (plan.artefacts[path].asset for path in (*planned.needs, *planned.uses))
 
-    @dg.asset(
+    @spelling.asset(
         key=key(dataset),
         deps=[dg.AssetKey(asset) for asset in dict.fromkeys(above)],
         kinds={"parquet", "numpy"},

@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from assets import archives, checks, metadata, partitions
+from assets import archives, checks, metadata, partitions, spelling
 from assets.resources import Options, Store, Work
 from pipelines import tables
 from pipelines.declarations import Dataset, Source, Split
@@ -23,7 +23,7 @@ def asset(
 ) -> dg.AssetsDefinition:
     """Return the asset of a split's table, or of the tables of its `parts`."""
 
-    @dg.asset(
+    @spelling.asset(
         key=key(dataset, split),
         deps=[archives.key(source.name)],
         kinds={"parquet"},

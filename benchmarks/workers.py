@@ -79,6 +79,8 @@ RUNS = """{ runsOrError(limit: 1000) { ... on Runs { results {
     runId rootRunId jobName status startTime endTime creationTime tags { key value }
 } } } }"""
 
+GIVEN_UP = {"key": "dagster/will_retry", "value": "false"}  # of a run that failed
+
 
 # --- What is built ------------------------------------------------------------------------------
 
@@ -428,8 +430,16 @@ class Deployment:
         return found
 
     def finished(self, launched: Sequence[str]) -> bool:
-        """Whether each run that was launched, or one that was started for it again, succeeded."""
-        done = {first(run) for run in self.runs() if run["status"] == "SUCCESS"}
+        """Whether each run that was launched, or one that was started for it again, succeeded.
+
+        Raises:
+            RuntimeError: one was given up; it would be waited for in vain.
+        """
+        runs = self.runs()
+        done = {first(run) for run in runs if run["status"] == "SUCCESS"}
+        given_up = {first(run) for run in runs if GIVEN_UP in run["tags"]} - done
+        if given_up:
+            raise RuntimeError(f"given up, and not started again: {', '.join(sorted(given_up))}")
         return done >= {*launched}
 
     def settings(self, scratch: str) -> Settings:

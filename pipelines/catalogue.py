@@ -3,16 +3,20 @@
 Not here: which facts there are (`declarations`), fetching, decoding, or where anything lies on
 disk. A fact about a dataset stands in TOML. The formats say which keys name a split's members, and
 which datasets they can't hold.
+
+`NAME@VERSION.toml`, beside `NAME.toml`, declares what a publisher released under the same names at
+another time: it says what differs, and all else is as the current one has it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar
@@ -21,6 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from . import formats
 from .declarations import (
+    AT,
     Archive,
     Catalogue,
     Dataset,
@@ -34,6 +39,9 @@ from .declarations import (
     Source,
     Split,
     Text,
+    base,
+    of_version,
+    version,
 )
 from .errors import CatalogueError, did_you_mean
 from .records import MOST_CLASSES
@@ -43,11 +51,19 @@ _Kind = TypeVar("_Kind", Source, Dataset, Split)
 MOST_IMAGE_BYTES = 2**31 - 1  # Arrow counts the bytes of a `fixed_size_binary` in an int32
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_VERSION = re.compile(r"[0-9a-z][0-9a-z.-]*")
+# What is true of the bytes of one version is not of another's.
+_OF_ONE_VERSION = ("archives", "datasets", "members", "mirrors", "published", "superseded")
+_OF_ONE_VERSIONS_RECORDS = ("mean", "quirks", "reported", "std")
 _NO_NAME_FOR_A_SPLIT = (
     "a split is called train, test or the like; this name is taken or not allowed"
 )
 _TAKEN = ("index", "class", "coarse_label", "coarse_class", "pixels", "image")
 NOTHING = re.compile("(?!)")
+
+# What is true of the bytes of a file, or of the records of a dataset, is not of what is like it.
+_OF_ONE_FILE = ("archives", "datasets", "members", "published", "superseded")
+_OF_ONE_DATASET = ("mean", "readers", "reported", "std")
 
 
 def load(
@@ -73,19 +89,20 @@ def load(
     problems: list[str] = []
     sources: dict[str, Source] = {}
     owners: dict[str, str] = {}
-    for path in sorted(folder.glob("*.toml")):
-        source, found = _read(path)
+    currents: dict[str, _Current] = {}
+    for path in sorted(folder.glob("*.toml"), key=lambda path: path.stem.partition(AT)):
+        source, found = _read(path, currents)
         problems += [f"{path.name}: {problem}" for problem in found]
         if source is None:
             continue
         problems += [
-            f"{path.name}: datasets.{dataset.name}.splits.{name}: {_NO_NAME_FOR_A_SPLIT}"
+            f"{path.name}: datasets.{base(dataset.name)}.splits.{name}: {_NO_NAME_FOR_A_SPLIT}"
             for dataset in source.datasets.values()
             for name in dataset.splits
             if reserved.fullmatch(name)
         ]
         problems += [
-            f"{path.name}: datasets.{dataset.name}.readers.{problem}"
+            f"{path.name}: datasets.{base(dataset.name)}.readers.{problem}"
             for dataset in source.datasets.values()
             for problem in (_misnamed(dataset, names) if names is not None else ())
         ]
@@ -93,7 +110,10 @@ def load(
             if name in owners:
                 problems.append(f"{path.name}: dataset {name!r} is declared in {owners[name]} too")
             owners.setdefault(name, path.name)
-        sources[source.name] = source
+        for one in _apart(source):
+            if one.name in sources:
+                problems.append(f"{path.name}: there is another source {one.name!r}")
+            sources[one.name] = one
     if not problems and not sources:
         problems.append("there is no .toml file")
     if problems:
@@ -103,18 +123,52 @@ def load(
     return Catalogue(sources)
 
 
-def _read(path: Path) -> tuple[Source | None, list[str]]:
-    """Return the source, if the file can be read as one, and every problem in it."""
+@dataclass(frozen=True)
+class _Current:
+    """What a file that versions may go by says, and what is wrong with it."""
+
+    data: Mapping[str, Any]
+    problems: tuple[str, ...]
+
+
+def _read(path: Path, currents: dict[str, _Current]) -> tuple[Source | None, list[str]]:
+    """Return the source, if the file can be read as one, and every problem in it.
+
+    What a current version says is put into `currents`, for its other versions.
+    """
+    name, at, its_version = path.stem.partition(AT)
+    problems: list[str] = []
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:  # bytes that are no text, numbers of 4,301 digits
-        return None, [f"not readable as TOML: {error}"]
+        problems, data = [f"not readable as TOML: {error}"], {}
     except RecursionError:
-        return None, ["not readable as TOML: it is nested too deeply"]
-    problems: list[str] = []
+        problems, data = ["not readable as TOML: it is nested too deeply"], {}
+    if problems:
+        currents[path.stem] = _Current(data, (*problems,))
+        return None, problems
     if not isinstance(data.get("defaults", {}), dict):
         problems.append(f"defaults: expected a table, found {_shown(data['defaults'])}")
+    data, unlike = _with_others(data, path)
+    problems += unlike
     data = _with_defaults(data)
+    told: tuple[str, ...] = ()
+    if at:
+        problems += _version_problems(path.stem, data, currents)
+        if name not in currents or _VERSION.fullmatch(its_version) is None:
+            return None, problems
+        data, told = _with_current(data, currents[name].data, its_version), currents[name].problems
+        if told and not currents[name].data:
+            return None, problems
+    source, found = _declared_in(path.stem, _with_each_split(data))
+    problems += [problem for problem in found if problem not in told]  # once is enough
+    currents[path.stem] = _Current(data, (*problems,))
+    return source if problems or told or source is None else _divided(source), problems
+
+
+def _declared_in(name: str, data: dict[str, Any]) -> tuple[Source | None, list[str]]:
+    """Return the source that a file's data declare, if they can be read as one, and problems."""
+    problems: list[str] = []
     written = _written(tuple(formats.known().values()))
     try:
         source = written.validate_python(data, by_alias=True, by_name=False)
@@ -130,24 +184,134 @@ def _read(path: Path) -> tuple[Source | None, list[str]]:
                 table = table[step]
             table.pop(key, None)
         source = written.validate_python(data, by_alias=True, by_name=False)
-    source = _named(source, path.stem)
-    problems += _contradictions(source)
-    return source if problems else _divided(source), problems
+    source = _named(source, name)
+    return source, [*problems, *_contradictions(source)]
+
+
+def _version_problems(
+    name: str, data: Mapping[str, Any], currents: Mapping[str, _Current]
+) -> Iterator[str]:
+    """Yield what a version's file contradicts of the current one's."""
+    if not _VERSION.fullmatch(version(name)):
+        yield (
+            f"the file's name must be NAME{AT}VERSION: a version is lower-case letters, digits, "
+            f"points and hyphens, found {version(name)!r:.40}"
+        )
+    if base(name) not in currents:
+        yield f"there is no {base(name)}.toml, of which this would be a version"
+        return
+    if data.get("on_request") is False:
+        yield "on_request: what is not current is made on request, and can't be otherwise"
+    there = currents[base(name)].data.get("datasets")
+    known = there if isinstance(there, dict) else {}
+    declared = data.get("datasets")
+    for dataset in declared if isinstance(declared, dict) and known else ():
+        if dataset not in known:
+            yield (
+                f"datasets.{dataset}: {base(name)}.toml declares no such dataset, of which this "
+                f"would be a version.{did_you_mean(dataset, known)}"
+            )
+
+
+def _with_current(
+    data: Mapping[str, Any], current: Mapping[str, Any], its_version: str
+) -> dict[str, Any]:
+    """Return a version's data with what it does not say as the current one has it: shallow.
+
+    Titles say the version, so that nobody takes one for the other.
+    """
+    inherited = {key: value for key, value in current.items() if key not in _OF_ONE_VERSION}
+    merged = _titled(inherited, its_version) | dict(data) | {"on_request": True}
+    known, declared = current.get("datasets"), data.get("datasets")
+    if not isinstance(known, dict) or not isinstance(declared, dict):
+        return merged
+
+    def dataset(name: str, said: Any) -> Any:
+        there = known.get(name)
+        if not isinstance(there, dict) or not isinstance(said, dict):
+            return said
+        lasting = {key: there[key] for key in there if key not in _OF_ONE_VERSIONS_RECORDS}
+        return _titled(lasting, its_version) | said
+
+    merged["datasets"] = {name: dataset(name, said) for name, said in declared.items()}
+    return merged
+
+
+def _titled(said: Mapping[str, Any], its_version: str) -> dict[str, Any]:
+    title = said.get("title")
+    return (
+        {**said, "title": f"{title}, version {its_version}"} if isinstance(title, str) else {**said}
+    )
+
+
+def _with_others(data: dict[str, Any], path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return a file's data with what it does not say as the file has it that it is `like`.
+
+    A dataset may be like another of either file. Shallow, no nesting: what says a key itself has it
+    as it says. What is true of certain bytes is said of those alone.
+    """
+    problems: list[str] = []
+
+    def under(said: Mapping[str, Any], known: Mapping[str, Any], not_of: Collection[str]) -> Any:
+        """Return a table with the keys of the one that it is like, if that can be told."""
+        own = {key: value for key, value in said.items() if key != "like"}
+        if "like" not in said:
+            return own
+        name = said["like"] if isinstance(said["like"], str) else ""
+        if not isinstance(there := known.get(name), dict):
+            near = did_you_mean(name, known)
+            problems.append(f"like: there is nothing called {_shown(said['like'])}.{near}")
+        elif "like" in there:
+            problems.append(
+                f"like: {name} is like another one itself; name {_shown(there['like'])}"
+            )
+        else:
+            return {key: value for key, value in there.items() if key not in not_of} | own
+        return own
+
+    other, files = str(data.get("like")), dict[str, Any]()
+    if _NAME.fullmatch(other) and other != path.stem:
+        with contextlib.suppress(OSError, ValueError, RecursionError):  # it tells of that itself
+            files[other] = tomllib.loads(path.with_name(f"{other}.toml").read_text("utf-8"))
+    merged = under(data, files, _OF_ONE_FILE)
+    if isinstance(here := data.get("datasets"), dict):
+        there = files[other].get("datasets") if files else {}
+        known = {**(there if isinstance(there, dict) else {}), **here}
+        found = dict[str, Any]()
+        for key, said in here.items():
+            told = len(problems)
+            found[key] = under(said, known, _OF_ONE_DATASET) if isinstance(said, dict) else said
+            problems[told:] = [f"datasets.{key}.{problem}" for problem in problems[told:]]
+        merged["datasets"] = found
+    return merged, problems
 
 
 def _with_defaults(data: dict[str, Any]) -> dict[str, Any]:
-    """Return the file's data with `[defaults]` under every dataset, and `each_split` under splits.
+    """Return the file's data with `[defaults]` under every dataset.
 
     Shallow, no nesting: what says a key itself has it as it says.
     """
     data = dict(data)
-    data["datasets"] = datasets = _under(data.pop("defaults", {}), data.get("datasets"))
-    for dataset in datasets.values() if isinstance(datasets, dict) else ():
-        if isinstance(dataset, dict) and isinstance(dataset.get("each_split"), dict):
-            dataset["splits"] = _under(dataset.pop("each_split"), dataset.get("splits"))
-    if datasets is None:
-        del data["datasets"]
+    defaults = data.pop("defaults", {})
+    if "datasets" in data:
+        data["datasets"] = _under(defaults, data["datasets"])
     return data
+
+
+def _with_each_split(data: dict[str, Any]) -> dict[str, Any]:
+    """Return data with a dataset's `each_split` under all of its splits; shallow, too."""
+
+    def with_it(dataset: Any) -> Any:
+        if not (isinstance(dataset, dict) and isinstance(dataset.get("each_split"), dict)):
+            return dataset
+        splits = _under(dataset["each_split"], dataset.get("splits"))
+        said = {key: value for key, value in dataset.items() if key != "each_split"}
+        return said if splits is None else said | {"splits": splits}
+
+    datasets = data.get("datasets")
+    if not isinstance(datasets, dict):
+        return data
+    return data | {"datasets": {name: with_it(dataset) for name, dataset in datasets.items()}}
 
 
 def _under(defaults: object, tables: Any) -> Any:
@@ -218,18 +382,22 @@ def _keys() -> set[str]:
     kinds: tuple[Any, ...] = (Source, Dataset, Split, Rows, Numbers, Image, Archive)
     kinds += (GzipHeader, Listed, Reported)
     found = {field.name for kind in kinds for field in fields(kind)}
-    found |= {"bytes", "defaults", "each_split"}
-    return found - {"name", "source", "size_bytes"} | _roles()
+    found |= {"bytes", "defaults", "each_split", "like"}
+    return found - {"name", "source", "group", "size_bytes"} | _roles()
 
 
 def _named(source: Any, name: str) -> Source:
-    """Return what was read as declarations, with names and members filled in from the keys."""
+    """Return what was read as declarations, with names and members filled in from the keys.
 
-    def member(text: str) -> Member:
-        archive, _, path = text.partition("/")
-        return Member(archive, path, source.members.get(text))
+    `{dataset}` and `{split}` in what names a member stand for the names of those.
+    """
 
-    def split(key: str, found: Any, roles: Iterable[str]) -> Split:
+    def split(key: str, found: Any, roles: Iterable[str], of: str) -> Split:
+        def member(text: str) -> Member:
+            text = text.replace("{dataset}", of).replace("{split}", key)
+            archive, _, path = text.partition("/")
+            return Member(archive, path, source.members.get(text))
+
         texts = {role: getattr(found, role) for role in roles}
         members = {
             role: tuple(map(member, [text] if isinstance(text, str) else text))
@@ -243,18 +411,45 @@ def _named(source: Any, name: str) -> Source:
 
     def dataset(key: str, found: Any) -> Dataset:
         roles = dict.fromkeys([*formats.named(found.format).roles, *sorted(_roles())])
-        splits = {k: split(k, s, roles) for k, s in found.splits.items()}
-        return _declared(Dataset, found, name=key, source=name, splits=splits)
+        splits = {k: split(k, s, roles, key) for k, s in found.splits.items()}
+        its_name = of_version(key, version(name))
+        return _declared(Dataset, found, name=its_name, source=name, splits=splits)
 
-    named = {key: replace(archive, name=key) for key, archive in source.archives.items()}
+    its = {of_version(key, version(name)): dataset(key, d) for key, d in source.datasets.items()}
+    image_bytes = Counter[str]()
+    for one in its.values():
+        for part in one.splits.values():
+            for key in part.archives:
+                image_bytes[key] += part.records * one.image.size_bytes
+    named = {
+        key: replace(archive, name=key, image_bytes=image_bytes[key])
+        for key, archive in source.archives.items()
+    }
     return _declared(
         Source,
         source,
         name=name,
         archives={key: archive for key, archive in named.items() if not archive.optional},
         optional_archives={key: archive for key, archive in named.items() if archive.optional},
-        datasets={key: dataset(key, d) for key, d in source.datasets.items()},
+        datasets=its,
     )
+
+
+def _apart(source: Source) -> Iterator[Source]:
+    """Yield the sources that a file declares: one, or one for each dataset, to have them apart."""
+    if not source.apart:
+        yield source
+        return
+    for name, dataset in source.datasets.items():
+        its = {archive for split in dataset.splits.values() for archive in split.archives}
+        yield replace(
+            source,
+            name=name,
+            group=source.name,
+            archives={key: archive for key, archive in source.archives.items() if key in its},
+            members={k: m for k, m in source.members.items() if k.partition("/")[0] in its},
+            datasets={name: replace(dataset, source=name)},
+        )
 
 
 def _divided(source: Source) -> Source:
@@ -279,12 +474,13 @@ def _declared(kind: type[_Kind], found: Any, **filled_in: Any) -> _Kind:
 
 def _contradictions(source: Source) -> Iterator[str]:
     """Yield what no single key is guilty of."""
-    if not _NAME.fullmatch(source.name):
+    if not _NAME.fullmatch(base(source.name)):
         yield "the file's name must be lower-case letters, digits and underscores"
     schemes = [url.partition(":")[0] for url in source.mirrors]
     if "https" in schemes and "http" in schemes[schemes.index("https") :]:
         yield "mirrors: an http mirror may not stand after an https one"
     yield from _archive_contradictions(source)
+    yield from _apart_contradictions(source)
     read = {
         str(member)
         for dataset in source.datasets.values()
@@ -298,18 +494,23 @@ def _contradictions(source: Source) -> Iterator[str]:
     for dataset in source.datasets.values():
         if (size := dataset.image.size_bytes) > MOST_IMAGE_BYTES:
             yield (
-                f"datasets.{dataset.name}.image: {dataset.image} takes {size:,} bytes, but a "
+                f"datasets.{base(dataset.name)}.image: {dataset.image} takes {size:,} bytes, but a "
                 f"record of a table has room for {MOST_IMAGE_BYTES:,}"
             )
         for problem in _dataset_contradictions(dataset):
-            yield f"datasets.{dataset.name}: {problem}"
+            yield f"datasets.{base(dataset.name)}: {problem}"
         for split in dataset.splits.values():
             for problem in _split_contradictions(source, dataset, split):
-                yield f"datasets.{dataset.name}.splits.{split.name}: {problem}"
+                yield f"datasets.{base(dataset.name)}.splits.{split.name}: {problem}"
 
 
 def _archive_contradictions(source: Source) -> Iterator[str]:
     for name, archive in (*source.archives.items(), *source.optional_archives.items()):
+        if not archive.hashes:
+            yield (
+                f"archives.{name}: give md5 or sha256, or both; without a hash nobody could say "
+                "whether a file is the right one"
+            )
         if (
             not name.isprintable()
             or not name
@@ -328,6 +529,23 @@ def _archive_contradictions(source: Source) -> Iterator[str]:
                 yield f"archives.{name}.members: {path} is no plain path inside an archive"
 
 
+def _apart_contradictions(source: Source) -> Iterator[str]:
+    """Yield what keeps datasets from being sources of their own, where they are to be that."""
+    if not source.apart:
+        return
+    read = Counter(
+        archive
+        for dataset in source.datasets.values()
+        for archive in {name for split in dataset.splits.values() for name in split.archives}
+    )
+    for name in (*source.archives, *source.optional_archives):
+        if read[name] != 1:
+            yield (
+                f"apart: each archive has to be read by one dataset, and {read[name] or 'none'} "
+                f"read(s) {name}"
+            )
+
+
 def _is_plain(path: str) -> bool:
     """Return whether a path inside an archive leads nowhere else."""
     return not {"", ".", ".."} & set(path.split("/"))
@@ -339,7 +557,8 @@ def _lists(split: Split) -> tuple[Member, ...]:
 
 
 def _dataset_contradictions(dataset: Dataset) -> Iterator[str]:
-    if not _NAME.fullmatch(dataset.name):
+    is_its_sources = dataset.name == of_version(base(dataset.name), version(dataset.source))
+    if not (_NAME.fullmatch(base(dataset.name)) and is_its_sources):
         yield "a name is lower-case letters, digits and underscores"
     if not dataset.splits:
         yield "there is no split"

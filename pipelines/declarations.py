@@ -4,14 +4,16 @@ Not here: reading TOML, or what contradicts itself (`catalogue`); which formats 
 (`formats`); where anything lies on disk (`store.layout`).
 
 A source is one publisher's distribution: archives, mirrors, citation. A dataset is records that
-share one list of classes. A split is the train or the test part of a dataset.
+share one list of classes. A split is the train or the test part of a dataset. What a publisher
+released under the same names before is a version: a source called `NAME@VERSION`, of datasets that
+are called so too.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -60,6 +62,8 @@ Percent = Annotated[float, Strict(), Field(ge=0, le=100)]
 Year = Annotated[int, Strict(), Field(ge=1950, le=2100)]
 MD5 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 SHA256 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+MOST_ARCHIVE_BYTES = 64 << 30  # of one whose size nobody declared: a server may send for ever
+_MOST_TIMES, _READMES_BYTES = 16, 64 << 20
 _NO_KEY = Field(validation_alias="(filled in while loading)")
 FilledIn = Annotated[str, _NO_KEY]
 
@@ -108,6 +112,24 @@ def _for_a_reader(value: object) -> str | bool:
 
 ReaderName = Annotated[str | bool, PlainValidator(_for_a_reader)]
 
+AT = "@"  # between the name of a source or a dataset and that of its version
+
+
+def base(name: str) -> str:
+    """Return what a source or a dataset is called whatever its version: `mnist` of `mnist@1`."""
+    return name.partition(AT)[0]
+
+
+def version(name: str) -> str:
+    """Return which version a source or a dataset is, by its name; "" of the current one."""
+    return name.partition(AT)[2]
+
+
+def of_version(name: str, which: str) -> str:
+    """Return what a version is called; the current one has none, and keeps the bare name."""
+    return f"{name}{AT}{which}" if which else name
+
+
 STRICT = ConfigDict(extra="forbid", validate_by_alias=True, validate_by_name=True)
 
 
@@ -135,22 +157,54 @@ class Listed:
 class Archive:
     """One file as its publisher serves it.
 
+    size_bytes, md5, sha256: what is known of it: one of the hashes at least. What is declared must
+        hold of a file, and what is not is measured.
     package: where a package registry has it, `apt:PACKAGE/PATH` or `npm:PACKAGE/PATH`.
     gzip: the header to restore on a file that comes out of a package.
     optional: whether only what is made from it on request needs it; no split is read from it.
     members: of an optional archive, those that are taken out of it, by their paths inside.
+    image_bytes: how many bytes the images have that are read from it.
     """
 
     __pydantic_config__ = STRICT
 
-    size_bytes: Annotated[Positive, Field(validation_alias=AliasChoices("bytes"))]
-    md5: MD5
-    sha256: SHA256
+    size_bytes: Annotated[Positive | None, Field(validation_alias=AliasChoices("bytes"))] = None
+    md5: MD5 | None = None
+    sha256: SHA256 | None = None
     package: PackagePlace | None = None
     gzip: GzipHeader | None = None
     optional: Annotated[bool, Strict()] = False
     members: Mapping[Text, Listed] = field(default_factory=dict)
     name: FilledIn = ""
+    image_bytes: Annotated[int, _NO_KEY] = 0
+
+    @property
+    def declared(self) -> dict[str, int | str]:
+        """What is declared of its bytes, as TOML has it: of `bytes`, `md5` and `sha256`."""
+        facts = {"bytes": self.size_bytes, "md5": self.md5, "sha256": self.sha256}
+        return {key: fact for key, fact in facts.items() if fact is not None}
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Its declared hashes, `md5` and `sha256` or one of them."""
+        return {key: str(fact) for key, fact in self.declared.items() if key != "bytes"}
+
+    @property
+    def most_bytes(self) -> int:
+        """How many bytes it has; where that is not declared, how many it can have at most.
+
+        Images that are written as text take ten times their bytes and more.
+        """
+        if self.size_bytes is not None:
+            return self.size_bytes
+        of_images = _READMES_BYTES + _MOST_TIMES * self.image_bytes
+        return min(of_images, MOST_ARCHIVE_BYTES) if self.image_bytes else MOST_ARCHIVE_BYTES
+
+    def __str__(self) -> str:
+        """Return for example `train.gz (1,234 bytes, MD5 …)`."""
+        known = [f"{self.size_bytes:,} bytes"] if self.size_bytes is not None else []
+        known += [f"MD5 {self.md5}" if self.md5 else f"SHA-256 {self.sha256}"]
+        return f"{self.name} ({', '.join(known)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +438,12 @@ class Dataset:
         return tuple(piece for split in self.splits.values() for piece in split.pieces)
 
     @property
+    def with_labels(self) -> Dataset:
+        """The dataset of those splits alone that have labels."""
+        splits = {name: split for name, split in self.splits.items() if split.labelled}
+        return self if len(splits) == len(self.splits) else replace(self, splits=splits)
+
+    @property
     def apart(self) -> tuple[Split, ...]:
         """The splits that should share no record: not those that are rows of another, declared."""
         wholes = [split.members for split in self.splits.values() if split.rows is None]
@@ -405,6 +465,9 @@ class Source:
     published: when the publisher released these archives, where that is known.
     superseded: MD5 → which file of an older release it is.
     on_request: whether it is so large that only who names it, or a dataset of it, has it made.
+    apart: whether each dataset of the file is a source of its own, of its name and its archives, so
+        that who wants one of them need not fetch what all are made of.
+    group: of such a source, what the file is called, which stands for all of them.
     """
 
     __pydantic_config__ = STRICT
@@ -422,6 +485,8 @@ class Source:
     members: Mapping[str, MemberFacts] = field(default_factory=dict)
     superseded: Mapping[MD5, Text] = field(default_factory=dict)
     on_request: Annotated[bool, Strict()] = False
+    apart: Annotated[bool, Strict()] = False
+    group: FilledIn = ""
     optional_archives: Annotated[Mapping[str, Archive], _NO_KEY] = field(default_factory=dict)
     name: FilledIn = ""
 
@@ -454,7 +519,7 @@ class Catalogue:
         return self.sources[dataset.source]
 
     def select(self, names: Iterable[str]) -> tuple[Dataset, ...]:
-        """Return the datasets called so; a source's name stands for all of its datasets.
+        """Return the datasets called so; a source's name, or a group's, stands for all of it.
 
         Raises:
             UnknownName: with the nearest name that exists.
@@ -466,13 +531,49 @@ class Catalogue:
                 chosen[name] = datasets[name]
             elif name in self.sources:
                 chosen.update(self.sources[name].datasets)
+            elif name in self._groups:
+                of_group = (one for one in self.sources.values() if one.group == name)
+                chosen.update(pair for one in of_group for pair in one.datasets.items())
             else:
-                known = [*datasets, *self.sources]
-                raise UnknownName(
-                    f"There is no dataset {name!r}.{did_you_mean(name, known)} "
-                    f"Known: {', '.join(datasets)}."
-                )
+                raise self.unknown(name)
         return tuple(chosen.values())
+
+    def dataset(self, name: str) -> Dataset:
+        """Return the dataset called so.
+
+        Raises:
+            UnknownName: there is none; with the nearest name that exists.
+        """
+        if found := self.datasets.get(name):
+            return found
+        raise self.unknown(name, is_dataset=True)
+
+    def versions(self, name: str) -> tuple[str, ...]:
+        """Return what the versions of a dataset or a source are called, the current one last."""
+        known = dict.fromkeys([*self.datasets, *self.sources])
+        found = [one for one in known if base(one) == base(name)]
+        return tuple(sorted(found, key=lambda one: AT not in one))
+
+    @property
+    def _groups(self) -> dict[str, None]:
+        """The names that stand for several sources."""
+        return dict.fromkeys(source.group for source in self.sources.values() if source.group)
+
+    def unknown(self, name: str, *, is_dataset: bool = False) -> UnknownName:
+        """Return the refusal of a name that no dataset has, nor a source, which may be meant too.
+
+        Of a version that there is none of, it says which there are.
+        """
+        if AT in name and (versions := self.versions(name)):
+            *others, current = versions
+            known = f"{', '.join(others)} and " if others else ""
+            return UnknownName(
+                f"There is no version {name!r}. Known: {known}{current}, the current one."
+            )
+        no_dataset = () if is_dataset else (*self.sources, *self._groups)
+        near = did_you_mean(name, [*self.datasets, *no_dataset])
+        known = ", ".join(self.datasets)
+        return UnknownName(f"There is no dataset {name!r}.{near} Known: {known}.")
 
     def identify(self, md5: str) -> str | None:
         """Return what the catalogue knows to have this MD5, for example `mnist/t10k-….gz`."""

@@ -397,7 +397,8 @@ def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) ->
                 "tables", asset, table.path, (source,), (each,), needs, (), None, table, piece.key
             )
         )
-        found += [planned(product, each) for product in made if product.scope == "split"]
+        of_split = (one for one in made if piece.labelled or not one.needs_labels)
+        found += [planned(product, each) for product in of_split if product.scope == "split"]
     asset, declare = (
         (dataset.name, "statistics"),
         functools.partial(statistics.artefact, source, dataset),
@@ -412,7 +413,8 @@ def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) ->
         subject = Subject(source, dataset, (split,))
         of_wholes = (product for product in made if product.scope == "whole" and split.divided)
         found += [planned(product, subject) for product in of_wholes]
-    found += [planned(product, whole) for product in made if product.scope == "dataset"]
+    of_all = (product for product in made if product.scope == "dataset")
+    found += [planned(one, stages.subject(one, source, dataset)) for one in of_all]
     return _needs_first(found)
 
 
@@ -425,7 +427,7 @@ def _of_catalogue(
     shown where it is there, and never needed.
     """
     subjects = tuple(
-        Subject(source, dataset, tuple(dataset.splits.values()))
+        stages.subject(product, source, dataset)
         for _, dataset in sorted(declared.datasets.items())
         for source in [declared.source_of(dataset)]
         if stages.applies(product, source, dataset)
@@ -480,7 +482,8 @@ def _paths(
                 subject = Subject(whole.source, whole.dataset, (split,))
                 its = [product.path(subject)] if split.divided else []
             else:
-                its = [of_all or product.path(one)]
+                has_one = one.split.labelled or not product.needs_labels
+                its = [of_all or product.path(one)] if has_one else []
             paths[product.name][one.split.name] = its
     return dict(paths)
 

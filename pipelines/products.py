@@ -211,6 +211,8 @@ class Product:
     needs: the stages that it is made from.
     uses: the stages that it shows where they are there; of each dataset, as with those it needs.
     applies: whether there is one of a dataset.
+    needs_labels: whether it can do nothing with records that have none: there is none of a split
+        without labels, and one of a dataset has the splits with labels alone.
     parameters: (subject, choices) → what decides its bytes beside inputs and code, in JSON's types;
         of one of the catalogue it is asked for each dataset.
     read: (path, subject, start, stop) → its records in order; `ArtefactError` where one is not
@@ -242,6 +244,7 @@ class Product:
     needs: tuple[str, ...] = ("tables",)
     uses: tuple[str, ...] = ()
     applies: Callable[[Dataset], bool] = everywhere
+    needs_labels: bool = True
     of_parts: bool | None = None
     columns: tuple[Column, ...] = ()
     options: tuple[Option, ...] = ()

@@ -21,6 +21,9 @@ class Watch:
     def __call__(self, done: int) -> None:
         """Take how much was done since the last call, as every `Advance` does."""
 
+    def expect(self, total: int) -> None:
+        """Take how much there is in all, where nobody knew when the task began."""
+
     def note(self, text: str) -> None:
         """Take something worth showing beside the progress."""
 
@@ -33,7 +36,10 @@ class Display:
 
     @contextlib.contextmanager
     def task(self, label: str, total: int, unit: Unit) -> Iterator[Watch]:
-        """Show a task while the block runs; give the watch that receives how far it is."""
+        """Show a task while the block runs; give the watch that receives how far it is.
+
+        The total is 0 where it is not known yet.
+        """
         yield silent
 
 

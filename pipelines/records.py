@@ -41,7 +41,7 @@ class Batch:
     """
 
     images: Pixels
-    known_labels: Labels | None
+    known_labels: Labels | None = None
     coarse_labels: Labels | None = None
     extras: Mapping[str, Integers] = field(default_factory=dict, kw_only=True)
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable
 from . import products
 from .declarations import Dataset, Source
 from .errors import UnknownName, did_you_mean
-from .products import Option, Product
+from .products import Option, Product, Subject
 
 BASIC = ("archives", "tables", "statistics")  # the stages that others are made from
 OPTIONAL = "optional_archives"  # of a source, for what is made from them on request
@@ -76,8 +76,16 @@ def needs(name: str) -> tuple[str, ...]:
     return known[name].needs if name in known else ()
 
 
+def subject(product: Product, source: Source, dataset: Dataset) -> Subject:
+    """Return what a product of a dataset is of: all its splits, or those with labels."""
+    dataset = dataset.with_labels if product.needs_labels else dataset
+    return Subject(source, dataset, tuple(dataset.splits.values()))
+
+
 def applies(product: Product, source: Source, dataset: Dataset) -> bool:
     """Return whether there is a product of a dataset."""
+    if product.needs_labels and not dataset.with_labels.splits:
+        return False
     if OPTIONAL in product.needs and not source.optional_archives:
         return False
     if dataset.is_in_parts and not product.is_made_of_parts:

@@ -22,7 +22,7 @@ def dataset(dataset: str, split: str = "train") -> Any:
     """Return a split as a `tf.data.Dataset`, read from its table as it is needed.
 
     Its elements are (image, label): uint8 of shape (height, width, channels), and uint8, or uint16
-    of more than 256 classes.
+    of more than 256 classes. Those of a split without labels are images alone.
 
     Raises:
         As `imagesets.load` does.
@@ -35,13 +35,12 @@ def dataset(dataset: str, split: str = "train") -> Any:
     path = loading.path(dataset, split)
     about = reading.info(path)
 
-    def groups() -> Iterator[tuple[Pixels, Labels]]:
+    def groups() -> Iterator[Pixels | tuple[Pixels, Labels]]:
         for batch in reading.batches(path):
-            yield batch.images, batch.labels
+            yield (batch.images, batch.labels) if about.labelled else batch.images
 
-    signature = (
-        tf.TensorSpec((None, *about.shape), tf.uint8),
-        tf.TensorSpec((None,), getattr(tf, label_type(len(about.classes)).name)),
-    )
+    images = tf.TensorSpec((None, *about.shape), tf.uint8)
+    labels = tf.TensorSpec((None,), getattr(tf, label_type(len(about.classes)).name))
+    signature = (images, labels) if about.labelled else images
     made = tf.data.Dataset.from_generator(groups, output_signature=signature).unbatch()
     return made.apply(tf.data.experimental.assert_cardinality(about.records))

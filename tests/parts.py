@@ -10,35 +10,19 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipelines import plan, stages
-from pipelines.building import Made, Web, Workshop
-from pipelines.declarations import Catalogue, Dataset, Source
-from pipelines.store import Store
 from tests import builders
+from tests.published import BASIC, Published
 
-BASIC = ("archives", "tables", "sums", "manifest", "statistics")
+__all__ = ["BASIC", "CLASSES", "Drawings", "publish", "publish_images"]
+
 CLASSES = ("ant", "bee", "The Eiffel Tower", "cat", "dog")
 
 
 @dataclass(frozen=True)
-class Drawings:
-    """What was published: a folder as a mirror, a catalogue, and the arrays that are right."""
+class Drawings(Published):
+    """What was published, and the arrays that are right."""
 
-    mirror: Path
-    catalogue: Path
-    images: tuple[npt.NDArray[np.uint8], ...]
-
-    @property
-    def declared(self) -> Catalogue:
-        return plan.load(self.catalogue)
-
-    @property
-    def source(self) -> Source:
-        return self.declared.sources["drawings"]
-
-    @property
-    def dataset(self) -> Dataset:
-        return self.declared.datasets["drawings"]
+    images: tuple[npt.NDArray[np.uint8], ...] = ()
 
     @property
     def all_images(self) -> npt.NDArray[np.uint8]:
@@ -47,22 +31,6 @@ class Drawings:
     @property
     def all_labels(self) -> npt.NDArray[np.uint8]:
         return np.repeat(np.arange(len(self.images)), [len(i) for i in self.images]).astype("u1")
-
-    @property
-    def plan(self) -> plan.Plan:
-        options = {name: option.default for name, option in stages.options().items()}
-        return plan.of(self.declared, options)
-
-    def build(
-        self, store: Store, wanted: Sequence[str] = BASIC, parts: Sequence[str] | None = None
-    ) -> dict[str, Made]:
-        """Make stages of the dataset, of some parts or all; return what was made, by its path."""
-        everything = self.plan
-        chosen = everything.of([self.dataset], wanted, parts)
-        paths = {one.path for one in chosen}
-        workshop = Workshop(store, everything, Web(str(self.mirror)), wanted=paths)
-        made = [one for asset in everything.assets(chosen) for one in workshop.make(asset)]
-        return {one.provenance.path: one for one in made}
 
 
 def publish(
@@ -125,4 +93,4 @@ parts = {parts}
 arrays = [{arrays}]
 """
     )
-    return Drawings(folder / "mirror", catalogue, tuple(images))
+    return Drawings(folder / "mirror", catalogue, "drawings", tuple(images))

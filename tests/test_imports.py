@@ -36,7 +36,7 @@ RANKS = {
         {"torch", "tensorflow", "grain"},
     ],
     "assets": [
-        {"settings", "checks", "partitions"},
+        {"settings", "checks", "partitions", "spelling"},
         {"metadata"},
         {"resources"},
         {"archives"},

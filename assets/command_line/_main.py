@@ -1,6 +1,7 @@
 """From arguments to an exit code: the parser, the command that was named, and every refusal.
 
-Exit codes: 0 if all is well, 1 if something is not, 2 for a name or an option that makes no sense,
+Exit codes: 0 if all is well, 1 if something is not (where that is an answer, 2: `diff` says by 1
+that it found a difference), 2 for a name or an option that makes no sense,
 130 after Ctrl-C, 141 where nobody reads what is printed.
 """
 
@@ -31,8 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler = _Warnings(logging.WARNING)
     logger = logging.getLogger("pipelines")
     logger.addHandler(handler)
+    refused = 1
     try:
         given = _parser(arguments).parse_args(arguments)
+        refused = given.refused
         for warning in misspelt(os.environ):
             say(f"warning: {warning}", error=True)
         code: int = given.run(options.settings(given), given)
@@ -48,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _silence_stdout()
         text = _refused(error) if isinstance(error, OSError) else f"{error}"
         say(f"error: {_without_secrets(text, arguments)}", error=True)
-        return 2 if isinstance(error, UnknownName) else 1
+        return 2 if isinstance(error, UnknownName) else refused
     except KeyboardInterrupt:
         say("\ninterrupted; what was finished is kept, nothing is half made", error=True)
         return 130

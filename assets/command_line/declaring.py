@@ -36,6 +36,7 @@ class Commands:
         help: str,  # noqa: A002 # as argparse calls it
         description: str,
         examples: Mapping[str, str] | None = None,
+        refused: int = 1,
     ) -> argparse.ArgumentParser:
         """Add a command; return its parser, which takes its options and arguments.
 
@@ -45,10 +46,11 @@ class Commands:
             help: a line of `python -m assets --help`.
             description: what its own --help says first, in sentences.
             examples: what follows `python -m assets` → what that is for; for --help's last lines.
+            refused: the exit code where it can't be done.
         """
         self._examples.update(examples or {})
         parser = self._parsers.add_parser(name, help=help, description=description)
-        parser.set_defaults(run=run)
+        parser.set_defaults(run=run, refused=refused)
         return parser
 
     def examples_as_text(self) -> str:

@@ -61,20 +61,25 @@ class Lines(Display):
         """Print how far it is, and what was done at the end."""
         watch = _Lines(label, total, unit, self._every_s)
         yield watch
-        watch.say(f"{amount(total, unit)} in {time.perf_counter() - watch.start:.2f} s")
+        done = amount(watch.total or watch.done, unit)
+        watch.say(f"{done} in {time.perf_counter() - watch.start:.2f} s")
 
 
 class _Lines(Watch):
     def __init__(self, label: str, total: int, unit: Unit, every_s: float) -> None:
         self.start = self._said = time.perf_counter()
-        self._label, self._total, self._unit, self._every_s = label, total, unit, every_s
-        self._done, self._note = 0, ""
+        self._label, self.total, self._unit, self._every_s = label, total, unit, every_s
+        self.done, self._note = 0, ""
 
     def __call__(self, done: int) -> None:
-        self._done += done
+        self.done += done
         if time.perf_counter() - self._said >= self._every_s:
             self._said = time.perf_counter()
-            self.say(f"{amount(self._done, self._unit)} of {amount(self._total, self._unit)}")
+            of_all = f" of {amount(self.total, self._unit)}" if self.total else ""
+            self.say(f"{amount(self.done, self._unit)}{of_all}")
+
+    def expect(self, total: int) -> None:
+        self.total = total
 
     def note(self, text: str) -> None:
         self._note = f" ({text})"
@@ -99,7 +104,7 @@ class Bars(Display):
             self._under_way += 1
             if self._under_way == 1:
                 self._bars.start()
-        task = self._bars.add_task(plain(label), total=total, unit=unit, note="")
+        task = self._bars.add_task(plain(label), total=total or None, unit=unit, note="")
         try:
             yield _Bar(self._bars, task)
         finally:
@@ -118,6 +123,9 @@ class _Bar(Watch):
     def __call__(self, done: int) -> None:
         self._bars.advance(self._task, done)
 
+    def expect(self, total: int) -> None:
+        self._bars.update(self._task, total=total)
+
     def note(self, text: str) -> None:
         self._bars.update(self._task, note=plain(f" ({text})"))
 
@@ -135,7 +143,7 @@ def _progress() -> Progress:
             completed = int(task.completed)
             done = size(completed) if unit == "bytes" else f"{completed:,}"
             rate = f"  {size(task.speed)}/s" if unit == "bytes" and task.speed else ""
-            return Text(f"{done} of {amount(total, unit)}{rate}")
+            return Text(f"{done} of {amount(total, unit)}{rate}" if total else f"{done}{rate}")
 
     return Progress(
         TextColumn(

@@ -7,8 +7,8 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from assets.settings import Settings
-from pipelines import progress
-from pipelines.declarations import Catalogue, Dataset
+from pipelines import products, progress
+from pipelines.declarations import Catalogue, Dataset, Source, version
 from pipelines.errors import TableError, UnknownName, did_you_mean
 
 if TYPE_CHECKING:  # numpy and Arrow take long to import
@@ -36,15 +36,24 @@ def to_make(declared: Catalogue, names: Sequence[str]) -> Sequence[Dataset]:
 
 
 def left_out(declared: Catalogue, names: Sequence[str], command: str) -> str:
-    """Return what is said of sources that nobody named, and how to have them; "" of none."""
-    sources = [source for source in declared.sources.values() if source.on_request and not names]
+    """Return what is said of sources that nobody named, and how to have them; "" of none.
+
+    Nothing is said of versions that are not current: who wants one knows it.
+    """
+    apart = [one for one in declared.sources.values() if one.on_request and not version(one.name)]
+    sources = apart if not names else []
     if not sources:
         return ""
-    told = ", ".join(
-        f"{source.name} ({progress.size(sum(one.size_bytes for one in source.archives.values()))})"
-        for source in sources
-    )
+    told = ", ".join(f"{source.name} ({size_of(source)})" for source in sources)
     return f"Left out, since made on request: {told}. Name it: {command} {sources[0].name}"
+
+
+def size_of(source: Source) -> str:
+    """Return how large the archives of a source are together, as far as that is declared."""
+    known = [one.size_bytes for one in source.archives.values() if one.size_bytes is not None]
+    if len(known) == len(source.archives):
+        return progress.size(sum(known))
+    return f"over {progress.size(sum(known))}" if known else "unknown"
 
 
 def planned(
@@ -64,6 +73,23 @@ def planned(
         f"{', '.join(dataset.name for dataset in datasets)}. "
         f"Datasets that have one: {', '.join(having) or 'none of this catalogue'}."
     )
+
+
+def without_labels(datasets: Sequence[Dataset], wanted: Collection[str]) -> str:
+    """Return what is said of stages that there are not of splits without labels; "" of none."""
+    bare = [
+        f"{dataset.name}/{split.name}"
+        for dataset in datasets
+        for split in dataset.splits.values()
+        if not split.labelled
+    ]
+    known = products.known()
+    lacking = [name for name in sorted(wanted) if name in known and known[name].needs_labels]
+    if not bare or not lacking:
+        return ""
+    have = "has" if len(bare) == 1 else "have"
+    need = "needs" if len(lacking) == 1 else "need"
+    return f"{' and '.join(bare)} {have} no labels, which {', '.join(lacking)} {need}."
 
 
 def parts(datasets: Sequence[Dataset], names: Sequence[str] | None) -> frozenset[str] | None:

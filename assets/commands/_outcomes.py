@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from assets.command_line import display
 from assets.command_line.display import say
 from assets.settings import Settings
 from pipelines import progress
+from pipelines.declarations import Source
 
 if TYPE_CHECKING:
     from assets.running.outcomes import Outcome
@@ -40,6 +41,26 @@ def show(outcomes: Sequence[Outcome], settings: Settings, start: float) -> int:
     if read := [outcome.read_s for outcome in outcomes if outcome.state == "up to date"]:
         say(f"Up to date: {display.last_read(min(read))}.")
     return 0
+
+
+def show_unpinned(
+    outcomes: Sequence[Outcome], sources: Iterable[Source], settings: Settings
+) -> None:
+    """Say what can be declared of the archives that just came, and is not: once, a line each."""
+    from pipelines.archives import pinning
+    from pipelines.stages import OPTIONAL
+    from pipelines.store import layout, provenance
+
+    made = {outcome.asset for outcome in outcomes if outcome.state == "made"}
+    for source in sources:
+        kinds = {"archives": source.archives, OPTIONAL: source.optional_archives}
+        some = [
+            one for kind in kinds if f"{source.name}/{kind}" in made for one in kinds[kind].values()
+        ]
+        for archive in filter(pinning.lacking, some):
+            path = layout.archive(source.name, archive.name)
+            if known := provenance.latest(settings.store, path):
+                say(pinning.told(source, archive, known))
 
 
 def _show_table(outcomes: Sequence[Outcome]) -> None:

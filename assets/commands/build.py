@@ -10,7 +10,7 @@ from assets.command_line import display, options
 from assets.command_line.declaring import Commands
 from assets.command_line.display import say
 from assets.commands import _outcomes
-from assets.commands._datasets import left_out, parts, planned, to_make
+from assets.commands._datasets import left_out, parts, planned, to_make, without_labels
 from assets.settings import Settings
 from pipelines import stages
 
@@ -66,6 +66,12 @@ def build(
     planned(plan, datasets, wanted)
     outcomes = building.build(settings, plan, datasets, wanted, display.chosen(), chosen)
     code = _outcomes.show(outcomes, settings, start)
+    sources = (plan.declared.source_of(dataset) for dataset in datasets)
+    _outcomes.show_unpinned(
+        outcomes, {source.name: source for source in sources}.values(), settings
+    )
     if said := left_out(plan.declared, names, f"python -m assets {command}"):
+        say(said)
+    if said := without_labels(datasets, wanted):
         say(said)
     return code

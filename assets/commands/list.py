@@ -7,8 +7,8 @@ import argparse
 from assets.command_line import display, options
 from assets.command_line.declaring import Commands
 from assets.command_line.display import say
+from assets.commands._datasets import size_of
 from assets.settings import Settings
-from pipelines import progress
 from pipelines.stages import DEFAULT
 from pipelines.store import clock
 
@@ -53,7 +53,7 @@ def run(settings: Settings, _given: argparse.Namespace) -> int:
                 " + ".join(f"{s.records:,} {name}" for name, s in dataset.splits.items()),
                 f"{len(dataset.classes)}",
                 f"{dataset.image}",
-                progress.size(sum(archive.size_bytes for archive in source.archives.values())),
+                size_of(source),
                 here,
             )
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from assets.command_line import options
 from assets.command_line.declaring import Commands
@@ -12,8 +13,11 @@ from assets.command_line.display import say
 from assets.commands._datasets import not_built, selected
 from assets.settings import Settings, folder
 from pipelines.declarations import Catalogue, Dataset
-from pipelines.errors import ArtefactError, UnknownName, did_you_mean
+from pipelines.errors import ArtefactError, StaleInput, UnknownName, did_you_mean
 from pipelines.store import Store, layout
+
+if TYPE_CHECKING:  # what it imports takes long
+    from pipelines.plan import Plan
 
 ORDER = 5
 MAKE_ONE = "Make one: python -m assets lock DATASET > data.lock"
@@ -62,10 +66,39 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     for name in [dataset.name for dataset in selected(declared, given.datasets or [*wanted])]:
         if name not in wanted:
             raise UnknownName(f"{given.check} has no line for {name}.")
-        found = lock(plan, settings.store, declared.datasets[name])
-        say(f"{name}: {'as locked' if found == wanted[name] else f'differs: {found}'}")
-        differing += found != wanted[name]
+        said = _held_against(plan, settings.store, declared.datasets[name], wanted[name])
+        say(f"{name}: {said or 'as locked'}")
+        differing += bool(said)
     return 1 if differing else 0
+
+
+def _held_against(plan: Plan, store: Store, dataset: Dataset, line: str) -> str:
+    """Return how a dataset differs from what a lock says of it; nothing where it does not.
+
+    Raises:
+        StaleInput: it can't be locked, and never was as the lock says.
+    """
+    from pipelines.lineage.lock import lock, version_of
+
+    refused = None
+    try:
+        found = lock(plan, store, dataset)
+    except StaleInput as error:  # not what the catalogue declares; what it did once, perhaps
+        found, refused = "", error
+    if found == line:
+        return ""
+    said = f"can not be locked: {refused}" if refused else f"differs: {found}"
+    if other := version_of(plan, store, dataset, line):
+        return (
+            f"{said}\n  The lock is of {other}, current when it was made; its "
+            f"paths hold another one by now. It is locked by: python -m assets lock {other}"
+        )
+    if refused:
+        raise refused
+    others = [one for one in plan.declared.versions(dataset.name) if one != dataset.name]
+    if others:
+        said += f"\n  If it is of another version ({', '.join(others)}), nothing here knows it."
+    return said
 
 
 def _is_begun(store: Store, dataset: Dataset) -> bool:
@@ -86,17 +119,18 @@ def _locked(path: Path, declared: Catalogue) -> dict[str, str]:
     for number, line in enumerate(lines, start=1):
         if not line:
             continue
-        if not re.fullmatch("[a-z0-9_]+  sha256:[0-9a-f]{64}", line):
+        if not re.fullmatch("[a-z0-9_@.-]+  sha256:[0-9a-f]{64}", line):
             raise ArtefactError(
                 f"{path}, line {number}: expected `DATASET  sha256:…` as `lock` prints it, found "
                 f"{line!r:.60}. {MAKE_ONE}"
             )
         name = line.partition(" ")[0]
         if name not in declared.datasets:
-            raise UnknownName(
-                f"{path}, line {number}: there is no dataset {name!r}."
-                f"{did_you_mean(name, declared.datasets)}"
-            )
+            near = did_you_mean(name, declared.datasets)
+            said = f"there is no dataset {name!r}.{near}"
+            if versions := declared.versions(name):
+                said += f" Known of it: {', '.join(versions)}."
+            raise UnknownName(f"{path}, line {number}: {said}")
         if found.setdefault(name, line) != line:
             raise ArtefactError(
                 f"{path}, line {number}: another line says otherwise of {name}. Keep the one that "

@@ -78,7 +78,7 @@ def _put(
     here = settings.store.local(layout.archive(source.name, archive.name))
     places = archives.places(source, archive, settings.mirror, settings.offline)
     places = [str(here)] * here.exists() + places
-    with screen.task(str(goal), archive.size_bytes, "bytes") as watch:
+    with screen.task(str(goal), archive.size_bytes or 0, "bytes") as watch:
         origin = archives.obtain(
             archive, goal, places, declared.identify, watch, offline=settings.offline
         )

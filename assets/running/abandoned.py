@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster import DagsterRunStatus
+from dagster._core.execution.plan.resume_retry import ReexecutionStrategy
+from dagster._core.storage.tags import RETRY_STRATEGY_TAG
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import PlanOrchestrationContext
@@ -47,8 +49,16 @@ def process(run_id: str) -> str:
 
 @contextlib.contextmanager
 def noting_process(run: PlanOrchestrationContext, _plan: object) -> Iterator[None]:
-    """Note in a run that Dagster executes which process it works in."""
-    run.instance.add_run_tags(run.run_id, {PROCESS: process(run.run_id)})
+    """Note in a run that Dagster executes which process it works in.
+
+    And where lost runs are done again, that all of their steps are: what is there is found up to
+    date. Dagster does those again that had not succeeded, and a run that is killed after its last
+    step, before it says that it has ended, has none: Dagster would give it up as failed.
+    """
+    tags = {PROCESS: process(run.run_id)}
+    if run.instance.run_retries_enabled:
+        tags[RETRY_STRATEGY_TAG] = ReexecutionStrategy.ALL_STEPS.value
+    run.instance.add_run_tags(run.run_id, tags)
     yield
 
 

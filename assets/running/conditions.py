@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import dagster as dg
 
+from assets import spelling
 from assets.running import jobs
 from assets.settings import Settings
 from pipelines.plan import Plan
@@ -40,6 +41,8 @@ def adding(settings: Settings, plan: Plan) -> Callable[[dg.AssetSpec], dg.AssetS
     news = condition.any_deps_match(condition.data_version_changed())
     busy = condition.any_deps_in_progress() | condition.in_progress()
     named = jobs.kept(settings, plan) if settings.datasets else ()
+    sources = plan.declared.sources.values()
+    on_request = {spelling.legal(source.name) for source in sources if source.on_request}
     passed = condition.all_deps_blocking_checks_passed()
     sound = ~condition.any_deps_missing() & passed
     some_there = condition.any_deps_match(~condition.missing()) & passed
@@ -51,7 +54,7 @@ def adding(settings: Settings, plan: Plan) -> Callable[[dg.AssetSpec], dg.AssetS
             return spec  # not of those that are kept up to date
         cause: dg.AutomationCondition = (news if spec.deps else due) | newer
         wanted: dg.AutomationCondition = cause.since_last_handled() | missing
-        if not named and plan.declared.sources[spec.tags["source"]].on_request:
+        if not named and spec.tags["source"] in on_request:
             wanted = cause.since_last_handled() & ~condition.missing()
         if spec.tags["stage"] in ("archives", "tables") and (spec.partitions_def or not named):
             wanted &= known(spec)
@@ -75,6 +78,7 @@ def adding(settings: Settings, plan: Plan) -> Callable[[dg.AssetSpec], dg.AssetS
         return spec.partitions_def is None and any(map(plan.parts, above))
 
     def is_of(spec: dg.AssetSpec, source: str, dataset: str) -> bool:
+        source, dataset = spelling.legal(source), spelling.legal(dataset)
         return spec.tags["source"] == source and spec.tags.get("dataset", dataset) == dataset
 
     return conditioned

@@ -26,7 +26,7 @@ INSTALL = '.venv/bin/python -m pip install "dagster-celery~=0.29.27" "redis>=6.4
 
 START_S = 300  # that a run may wait in the broker for a worker: it counts as lost then
 LOOK_S = 10  # between two looks at the runs that are going on
-RETRIES = 2
+RETRIES = 5  # of a run whose process was lost: it may be lost again, or be what kills its process
 
 
 def configuration(settings: Settings) -> bytes:

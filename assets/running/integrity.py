@@ -19,7 +19,7 @@ from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecordStatus as Status,
 )
 
-from assets import checks, metadata
+from assets import checks, metadata, spelling
 from assets.running import overview, retention, runs
 from assets.settings import Settings
 from pipelines.declarations import Source
@@ -152,7 +152,7 @@ def declared(store: Store, plan: Plan, source: Source | None) -> dg.AssetChecksD
     and of what it finds as it was, what was last found still stands.
     """
 
-    @dg.multi_asset_check(
+    @spelling.multi_asset_check(
         name=f"integrity_of_{source.name if source else 'all_datasets'}",
         specs=specs(plan, source),
         can_subset=True,

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import dagster as dg
 
+from assets import spelling
 from assets.running import integrity
 from assets.settings import Settings
 from pipelines.declarations import Dataset, Source
@@ -56,7 +57,9 @@ def of_assets(plan: Plan, exports: Collection[str]) -> Iterator[dg.JobDefinition
     for source in declared.sources.values():
         keys = keys_of(plan, source.datasets.values(), default)
         if len({parts for key in keys if (parts := plan.parts((key.path[0], key.path[1])))}) <= 1:
-            yield job(f"everything_of_{source.name}", keys, f"{source.title}: {said}")
+            yield job(
+                f"everything_of_{spelling.legal(source.name)}", keys, f"{source.title}: {said}"
+            )
     for name, description in (
         ("archives", "The publishers' archives."),
         ("tables", "The tables, and the archives."),

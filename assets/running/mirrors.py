@@ -21,7 +21,7 @@ from typing import Any
 import dagster as dg
 
 from assets import archives as assets_of_archives
-from assets import metadata
+from assets import metadata, spelling
 from assets.checks import as_table, in_lines
 from assets.settings import Settings
 from pipelines import archives
@@ -315,7 +315,7 @@ def _mirror(settings: Settings, source: Source) -> str | None:
 def check(settings: Settings, declared: Catalogue, source: Source) -> dg.AssetChecksDefinition:
     """Return the check that a source's mirrors serve what the catalogue declares."""
 
-    @dg.asset_check(
+    @spelling.asset_check(
         asset=key(source.name),
         name=CHECK,
         description="Every mirror that answers serves the bytes that the catalogue declares, as "

@@ -26,7 +26,7 @@ from dagster._core.instance import types as event_log  # which prints what it ra
 from filelock import FileLock
 from sqlalchemy.exc import SQLAlchemyError
 
-from assets import checks, graph, metadata, partitions
+from assets import checks, graph, metadata, partitions, spelling
 from assets.running import (
     abandoned,
     batches,
@@ -331,7 +331,7 @@ def _outcomes(
     good: dict[tuple[dg.AssetKey, str], Outcome] = {}
     bad: dict[dg.AssetKey, str] = {}
     warnings: defaultdict[dg.AssetKey, list[str]] = defaultdict(list)
-    by_step = {"__".join(key.path): key for key, _ in selection}  # as Dagster names their steps
+    by_step = {spelling.step(key.path): key for key, _ in selection}
     for event in result.all_events:
         match event.event_type:
             case DagsterEventType.ASSET_MATERIALIZATION:

@@ -79,11 +79,13 @@ def queueing(plan: Plan, assets: Iterable[dg.AssetsDefinition]) -> Iterator[dg.A
     Partitions are made side by side. Runs on several sources may be let go too early: they wait in
     their worker.
     """
+    from assets import spelling
+
     sources = {one.asset: one.sources for one in plan.artefacts.values()}
     for one in assets:
         names = {source.name for source in sources[(one.key.path[0], one.key.path[1])]}
         if one.partitions_def is None and len(names) == 1:
-            one.op._pool = names.pop()  # as `@asset(pool=…)` would
+            one.op._pool = spelling.legal(names.pop())  # as `@asset(pool=…)` would
         yield one
 
 
@@ -97,7 +99,9 @@ def of_run(
     settings: Settings, plan: Plan
 ) -> Callable[[PlanOrchestrationContext, ExecutionPlan], contextlib.AbstractContextManager[bool]]:
     """Return what has the sources of a run that Dagster executes to itself."""
-    by_step = {"__".join(asset): asset for asset in plan.assets()}  # as Dagster names their steps
+    from assets import spelling  # which imports Dagster, as who only waits need not
+
+    by_step = {spelling.step(asset): asset for asset in plan.assets()}
 
     @contextlib.contextmanager
     def turn(context: PlanOrchestrationContext, execution: ExecutionPlan) -> Iterator[bool]:

@@ -8,13 +8,14 @@ file, the note holds, and nothing of the catalogue is read. Not here: making wha
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, reading
-from ..records import Batch, Labels, Pixels
+from ..errors import NoLabels
+from ..records import Batch, Integers, Labels, Pixels
 from ..store import layout, seen
 from . import place
 
@@ -28,21 +29,35 @@ class Records:
 
     images: uint8 array of shape (records, height, width, channels), upright, 0–255.
     labels: uint8 array of shape (records,), uint16 of more than 256 classes; 0 is `classes[0]`.
+        Of a split without labels, `known_labels` is None, and asking for `labels` raises.
     classes: what each label means.
     coarse_labels: the same for `coarse_classes`; None where a dataset has none.
+    extras: what else a publisher says of each record, by name: int32 arrays of shape (records,).
     """
 
     dataset: str
     split: str
     images: Pixels
-    labels: Labels
+    known_labels: Labels | None
     classes: tuple[str, ...]
     coarse_labels: Labels | None
     coarse_classes: tuple[str, ...]
+    extras: Mapping[str, Integers] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> Labels:
+        """Labels, array of shape (records,); 0 is `classes[0]`.
+
+        Raises:
+            NoLabels: the split has none.
+        """
+        if self.known_labels is None:
+            raise NoLabels(f"{self.dataset}/{self.split} has no labels: its publisher gives none.")
+        return self.known_labels
 
     def __len__(self) -> int:
         """Return the number of records."""
-        return len(self.labels)
+        return len(self.images)
 
     def __repr__(self) -> str:
         """Return for example `<mnist/train: 60,000 records of 28×28×1, 10 classes>`."""
@@ -77,10 +92,11 @@ def load(dataset: str, split: str = "train", *, verify: bool = False) -> Records
         dataset,
         split,
         batch.images,
-        batch.labels,
+        batch.known_labels,
         about.classes,
         batch.coarse_labels,
         about.coarse_classes,
+        batch.extras,
     )
 
 
@@ -202,8 +218,6 @@ def batches(dataset: str, split: str = "train", *, records: int = 1024) -> Gener
 
 def _regrouped(stream: Generator[Batch], records: int) -> Generator[Batch]:
     """Yield the same records, so many at a time."""
-    import numpy as np
-
     waiting: list[Batch] = []
     held = 0
 
@@ -217,14 +231,7 @@ def _regrouped(stream: Generator[Batch], records: int) -> Generator[Batch]:
                 waiting.insert(0, batch.between(missing, len(batch)))
             missing -= len(parts[-1])
         held -= count
-        if len(parts) == 1:
-            return parts[0]
-        coarse = [part.coarse_labels for part in parts if part.coarse_labels is not None]
-        return Batch(
-            np.concatenate([part.images for part in parts]),
-            np.concatenate([part.labels for part in parts]),
-            np.concatenate(coarse) if coarse else None,
-        )
+        return Batch.joined(parts)
 
     with contextlib.closing(stream):
         for batch in stream:

@@ -20,7 +20,7 @@ from ..errors import MadeByNewer, TableError, UnknownName, did_you_mean
 from ..lineage.shallow import Verdict
 from ..plan import AssetPath, Plan, Planned
 from ..products import Subject
-from ..store import Artefact, Input, hashing, layout, provenance
+from ..store import Artefact, Input, hashing, layout, provenance, state
 from ..store.hashing import Sight
 from . import place, terminal
 
@@ -55,11 +55,7 @@ def dataset_of(known: Catalogue, name: str) -> Dataset:
     Raises:
         UnknownName: there is none; with the nearest name that exists.
     """
-    datasets = known.datasets
-    if name not in datasets:
-        near = did_you_mean(name, datasets)
-        raise UnknownName(f"There is no dataset {name!r}.{near} Known: {', '.join(datasets)}.")
-    return datasets[name]
+    return known.dataset(name)
 
 
 def _subject(everything: Plan, dataset: str, split: str) -> Subject:
@@ -194,8 +190,7 @@ def _right(path: str, wanted: Artefact, *, verify: bool) -> Sight | None:
     known = provenance.latest(store, path)
     if known is None or not provenance.is_of(known, sight):
         return None
-    made_from = {one.path: one.sha256 for one in known.inputs}
-    is_of_same = made_from == {one.path: one.sha256 for one in wanted.inputs}
+    is_of_same = not state.other_inputs(known, wanted)
     found, expected = _parts(known.parameters), _parts(provenance.as_json(wanted.parameters))
     options, content = (one == other for one, other in zip(found, expected, strict=True))
     if is_of_same and options and (content or known.is_newer):

@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+UNLABELLED = -1  # for a label where there is none, as torchvision has it
+
+
 class Mapped:
     """The NPY files of a split; workers share one copy, and a pickle holds no more than a path.
 
     images: uint8 of shape (records, height, width, channels), mapped and not writable.
-    labels: uint8 of shape (records,); uint16 of more than 256 classes.
+    labels: uint8 of shape (records,); uint16 of more than 256 classes; −1 throughout, int64, of a
+        split without labels.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,7 +33,12 @@ class Mapped:
 
         images = np.load(self.folder / "images.npy", mmap_mode="r")
         self.images: np.ndarray[Any, Any] = images[..., None] if images.ndim == 3 else images
-        self.labels: np.ndarray[Any, Any] = np.load(self.folder / "labels.npy")
+        labels = self.folder / "labels.npy"
+        self.labels: np.ndarray[Any, Any] = (
+            np.load(labels)
+            if labels.exists()
+            else np.broadcast_to(np.int64(UNLABELLED), len(self.images))
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a worker needs to map the files itself."""

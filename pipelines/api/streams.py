@@ -13,6 +13,7 @@ import numpy as np
 from .. import reading
 from ..records import Pixels
 from . import loading
+from .mapped import UNLABELLED
 
 
 def shuffled(dataset: str, split: str, *, buffer: int, seed: int) -> Iterator[tuple[Pixels, int]]:
@@ -25,7 +26,7 @@ def shuffled(dataset: str, split: str, *, buffer: int, seed: int) -> Iterator[tu
         seed: of numpy's PCG64.
 
     Yields:
-        (image, uint8 of shape (height, width, channels); label)
+        (image, uint8 of shape (height, width, channels); label, or −1 where there are none)
 
     Raises:
         ValueError: the buffer holds nothing.
@@ -38,8 +39,9 @@ def shuffled(dataset: str, split: str, *, buffer: int, seed: int) -> Iterator[tu
     groups = _groups(path)
     for number in random.permutation(len(groups)):
         batch = reading.read(path, *groups[number])
+        labels = batch.known_labels
         for at in random.permutation(len(batch)):
-            one = batch.images[at], int(batch.labels[at])
+            one = batch.images[at], UNLABELLED if labels is None else int(labels[at])
             if len(held) < buffer:
                 held.append(one)
                 continue

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 
-from ..progress import Display, Unit, Watch
+from ..progress import Display, Unit, Watch, size
 
 EVERY_S = 0.1
 
@@ -39,14 +39,22 @@ class _Lines(Display):
 
 class _Line(Watch):
     def __init__(self, lock: threading.Lock, label: str, total: int) -> None:
-        self._lock, self._label, self._total = lock, label, max(1, total)
+        self._lock, self._label, self._total = lock, label, total
         self._done, self._shown_at = 0, 0.0
 
     def __call__(self, done: int) -> None:
         self._done += done
         if time.monotonic() - self._shown_at > EVERY_S:
             self._shown_at = time.monotonic()
-            self._write(f"{self._label}: {min(100, 100 * self._done // self._total)} %")
+            self._write(f"{self._label}: {self._how_far()}")
+
+    def expect(self, total: int) -> None:
+        self._total = total
+
+    def _how_far(self) -> str:
+        if not self._total:
+            return size(self._done)
+        return f"{min(100, 100 * self._done // self._total)} %"
 
     def clear(self) -> None:
         if self._shown_at:

@@ -11,9 +11,9 @@ those before it:
 """
 
 from .addresses import mirror_of, places
-from .fetching import ALREADY_THERE, CODE_VERSION, artefact, compare, obtain, receive
+from .fetching import ALREADY_THERE, CODE_VERSION, Received, artefact, compare, obtain, receive
 from .patience import Patience
 from .recognition import Identify, verify
 
-__all__ = ["ALREADY_THERE", "CODE_VERSION", "Identify", "Patience", "artefact", "compare"]
-__all__ += ["mirror_of", "obtain", "places", "receive", "verify"]
+__all__ = ["ALREADY_THERE", "CODE_VERSION", "Identify", "Patience", "Received", "artefact"]
+__all__ += ["compare", "mirror_of", "obtain", "places", "receive", "verify"]

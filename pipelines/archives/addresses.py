@@ -36,8 +36,10 @@ def places(source: Source, archive: Archive, mirror: str | None, offline: bool) 
     if mirror:
         # An object store's options come last: s3://bucket/folder?region=…
         place, mark, options = mirror.partition("?") if scheme(mirror) else (mirror, "", "")
-        name = quoted if scheme(mirror) else archive.name
-        found.append(f"{place.rstrip('/')}/{source.name}/{name}{mark}{options}")
+        folder, name = source.name, archive.name
+        if scheme(mirror):  # the @ of a version, too: what stands before one is taken for a user
+            folder, name = quote(folder), quoted
+        found.append(f"{place.rstrip('/')}/{folder}/{name}{mark}{options}")
     found += [url + quoted for url in source.mirrors]
     found += [archive.package] if archive.package else []
     return [place for place in found if not (offline and scheme(place))]

@@ -13,7 +13,7 @@ import itertools
 import logging
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,7 +24,6 @@ from ..errors import (
     ArchiveUnavailable,
     DownloadFailed,
     OutOfReach,
-    StorageError,
     TooSlow,
     WrongBytes,
     WrongHash,
@@ -32,10 +31,10 @@ from ..errors import (
 from ..progress import Watch, silent
 from ..redaction import without_secrets
 from ..store import Artefact, hashing, layout, writing
-from .addresses import WEB, chunks, scheme, shown
+from .addresses import WEB, chunks, glance, scheme, shown
 from .growing import Growing, note
 from .patience import Patience
-from .recognition import Identify, declared, require_declared, unknown, verify
+from .recognition import Digests, Identify, is_declared, require_declared, unknown, verify
 
 CODE_VERSION = "1"  # raise when an archive verified before must be verified anew
 ALREADY_THERE = "already there"
@@ -44,13 +43,21 @@ PATIENT_RATE = 1000.0  # bytes per second that are borne when no place is faster
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An archive that is there now: the place that it came from, and what was measured of it."""
+
+    origin: str
+    digests: Digests
+
+
 def artefact(source: Source, archive: Archive) -> Artefact:
     """Return the archive as an artefact: what decides its bytes is its declaration."""
     return Artefact(
         path=layout.archive(source.name, archive.name),
         stage="archives",
         code_version=CODE_VERSION,
-        parameters={"bytes": archive.size_bytes, "md5": archive.md5, "sha256": archive.sha256},
+        parameters=archive.declared,
         sha256=archive.sha256,
     )
 
@@ -76,12 +83,12 @@ def obtain(
         ArchiveUnavailable: no place gave the declared bytes; lists every attempt.
         StorageError: `goal` can't be written.
     """
-    if _fault(goal, archive, identify) is None:
+    if isinstance(_found(goal, archive, identify), Digests):
         return ALREADY_THERE  # nothing to write: not even a lock
     with writing.resumable(goal) as partial:
         return receive(
             archive, goal, partial, candidates, identify, watch, patience, offline=offline
-        )
+        ).origin
 
 
 def receive(
@@ -94,20 +101,20 @@ def receive(
     patience: Patience = Patience(),
     *,
     offline: bool = False,
-) -> str:
-    """Let `partial` become the archive, unless it is at `goal` already; return as `obtain` does.
+) -> Received:
+    """Let `partial` become the archive, unless it is at `goal` already.
 
     For callers that keep others away from both, and move `partial` to `goal` themselves. What has
     arrived stays at `partial` when this raises, and is gone on with the next time.
     """
     failures: list[str] = []
     if goal.is_file():
-        fault = _fault(goal, archive, identify)
-        if fault is None:
+        found = _found(goal, archive, identify)
+        if isinstance(found, Digests):
             for left in (partial, note(partial)):
                 left.unlink(missing_ok=True)
-            return ALREADY_THERE
-        failures.append(f"{goal}: {fault}")
+            return Received(ALREADY_THERE, found)
+        failures.append(f"{goal}: {found}")
     tried: dict[str, ArchiveError] = {}
     for place in candidates:
         try:
@@ -157,39 +164,43 @@ def compare(
     return ""
 
 
-def _fault(path: Path, archive: Archive, identify: Identify) -> Exception | None:
-    """Return why a local file is not the archive, or None."""
+def _found(path: Path, archive: Archive, identify: Identify) -> Digests | Exception:
+    """Return what a local file that is the archive measures, or why it is not."""
     try:
-        verify(path, archive, identify)
+        return verify(path, archive, identify)
     except (OSError, ArchiveError) as error:
         return error
-    return None
 
 
 def _receive(
     place: str, staged: Path, archive: Archive, identify: Identify, watch: Watch, patience: Patience
-) -> str:
-    """Let `staged` become the archive, with the bytes of one place; return its public name."""
+) -> Received:
+    """Let `staged` become the archive, with the bytes of one place, which is told publicly."""
     named = shown(place)
     watch.note(urlsplit(named).netloc or place.partition("/")[0] or str(Path(place).parent))
     with Growing(staged, watch) as growing:
-        _check_space(staged.parent, archive.size_bytes - growing.size)
+        if archive.size_bytes is not None:
+            growing.expect(archive.size_bytes)
         if scheme(place) in WEB:
             from .resuming import download  # needs requests, for which a folder need not wait
 
             is_pieced = download(place, growing, archive, identify, patience)
-            if is_pieced and growing.digests != declared(archive):
+            if is_pieced and not is_declared(growing.digests, archive):
                 growing.restart()  # the pieces are not of one file: once more, from the start
                 download(place, growing, archive, identify, patience)
         else:
             given = chunks(place, archive)
             first = next(given, b"")  # a place without the file must not cost what has arrived
             growing.restart()
+            most_bytes = archive.size_bytes or _expected(place, archive, growing)
             for chunk in itertools.chain([first], given):
-                if growing.size + len(chunk) <= archive.size_bytes:
+                if growing.size + len(chunk) <= most_bytes:
                     growing.append(chunk)
-                else:
+                elif archive.size_bytes is not None:
                     growing.measure(chunk)  # too long: not kept, but perhaps known
+                else:
+                    growing.restart()
+                    raise WrongBytes(f"more than {most_bytes:,} bytes, and so much it can't have")
         try:
             require_declared(growing.digests, archive, growing.head, identify)
         except WrongBytes:
@@ -197,17 +208,17 @@ def _receive(
             raise
         growing.forget_validator()
     writing.flush(staged)
-    hashing.remember(staged, archive.sha256)
-    return named
+    hashing.remember(staged, growing.digests.sha256)
+    return Received(named, growing.digests)
 
 
-def _check_space(folder: Path, missing_bytes: int) -> None:
-    free_bytes = shutil.disk_usage(folder).free
-    if free_bytes < missing_bytes:
-        raise StorageError(
-            f"{folder}: {missing_bytes:,} bytes are still to come, but only {free_bytes:,} are "
-            f"free. Free some space, or {advice.ELSEWHERE}."
-        )
+def _expected(place: str, archive: Archive, growing: Growing) -> int:
+    """Return how many bytes a place may give of an archive of which nobody declares how many."""
+    seen = glance(place)
+    if seen is not None and seen[0] <= archive.most_bytes:
+        growing.expect(seen[0])
+        return seen[0]
+    return growing.most_bytes(archive)
 
 
 def _may_pass(tried: Mapping[str, ArchiveError]) -> bool:
@@ -230,7 +241,7 @@ def _nowhere(archive: Archive, goal: Path, failures: list[str], offline: bool) -
     why = "offline, and no mirror folder was given" if offline else "no mirror is declared"
     tried = "\n  ".join(failures) or f"nowhere to look: {why}"
     return (
-        f"{archive.name} ({archive.size_bytes:,} bytes, MD5 {archive.md5}) could not be had:\n"
+        f"{archive} could not be had:\n"
         f"  {tried}\n"
         f"Put the file at {goal} yourself, or name a folder or URL that has it with "
         f"{advice.MIRROR} (laid out <source>/<file>)."

@@ -11,10 +11,14 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 
-from ..progress import Advance, silent
+from .. import advice
+from ..declarations import Archive
+from ..errors import StorageError
+from ..progress import Watch, silent
 from ..redaction import without_secrets
 from .readers import CHUNK_BYTES
 from .recognition import HEAD_BYTES, Digests
@@ -32,9 +36,9 @@ class Growing:
     in the file when the process is killed.
     """
 
-    def __init__(self, path: Path, advance: Advance = silent) -> None:
+    def __init__(self, path: Path, watch: Watch = silent) -> None:
         """Go on with the file at `path`, or begin it."""
-        self._note, self._advance = note(path), advance
+        self._path, self._note, self._advance = path, note(path), watch
         self._file = _opened(path)
         self._begin()
         self._file.seek(0)
@@ -55,6 +59,28 @@ class Growing:
     def digests(self) -> Digests:
         """Size, MD5 and SHA-256 of what is there."""
         return Digests(self.size, self._md5.hexdigest(), self._sha256.hexdigest())
+
+    def expect(self, size_bytes: int) -> None:
+        """Take how many bytes it will have.
+
+        Raises:
+            StorageError: there is no room for them.
+        """
+        self._advance.expect(size_bytes)
+        missing, free = size_bytes - self.size, shutil.disk_usage(self._path.parent).free
+        if free < missing:
+            raise StorageError(
+                f"{self._path.parent}: {missing:,} bytes are still to come, but only {free:,} are "
+                f"free. Free some space, or {advice.ELSEWHERE}."
+            )
+
+    def most_bytes(self, archive: Archive) -> int:
+        """Return how many bytes it may have, of which nobody said before how many they are.
+
+        Whoever sends them may not fill the disk: half of what is free is left.
+        """
+        free = shutil.disk_usage(self._path.parent).free
+        return min(archive.most_bytes, self.size + free // 2)
 
     def append(self, chunk: bytes) -> None:
         """Write more bytes at the end, and measure them."""

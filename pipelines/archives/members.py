@@ -1,18 +1,20 @@
-"""Members of archives, read in place: gzip, zip, tar.gz → a stream of bytes.
+"""Members of archives, read in place: gzip, bzip2, xz, zip, tar → a stream of bytes.
 
 Nothing is extracted to disk, no name found inside an archive is used as a path, and only regular
 files are read. A member's declared size and SHA-256 are checked while its bytes pass. Not here:
 fetching (`fetching`), what the bytes mean (`pipelines.formats`).
 
-A member whose name ends in .gz is decompressed, wherever it lies. Readers take what they need and
-ask for one byte more to see the end, so a decompression bomb is never inflated.
+A member whose name ends in .gz, .bz2 or .xz is decompressed, wherever it lies. Readers take what
+they need and ask for one byte more to see the end, so a decompression bomb is never inflated.
 
-A new kind of archive is a class with `find`, like `_Zip`, and how its files' names end in `_KINDS`.
+A new kind of archive is a class with `find`, like `_Zip`, and how its files' names end in `_KINDS`;
+another way to pack a member is a row of `readers.PACKED`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import lzma
 import stat
 import struct
 import tarfile
@@ -20,7 +22,8 @@ import zipfile
 import zlib
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, BinaryIO, cast
+from types import SimpleNamespace
+from typing import Any, BinaryIO, cast
 
 from isal import isal_zlib
 
@@ -28,14 +31,18 @@ from .. import advice
 from ..declarations import Member
 from ..errors import MemberError, did_you_mean
 from ..records import ByteStream, OpenMember
-from .readers import CHUNK_BYTES, NEXT, Read, as_tar, at_most, gunzipped, held_against
+from . import readers
+from .readers import CHUNK_BYTES, NEXT, PACKED, Read, as_tar, at_most, held_against
 
 _MOST_OPEN = 16  # archives that are their own one member, at a time: macOS allows 256 files in all
 _ZIP_HEADER_BYTES = 30  # before a member's name, and at least that much
+_TAR_HEADER_BYTES = 1 << 20  # that one may take at most: a pax header says itself how long it is
+_PLENTY = 16  # times a packed file: images inflate to less, a bomb to 1,000 times and more
 
 # What Python's archive modules raise on damaged or hostile input: far more than they document.
 _DAMAGE: tuple[type[Exception], ...] = (EOFError, MemoryError, OSError, OverflowError, RuntimeError)
 _DAMAGE += (ValueError, IndexError, struct.error, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+_DAMAGE += (lzma.LZMAError,)
 _DAMAGE += (cast("type[Exception]", isal_zlib.error),)  # its stub calls the class an instance
 
 
@@ -65,17 +72,19 @@ def opened(folder: Path, most_bytes: int = 1 << 32) -> Iterator[OpenMember]:
 
     Args:
         folder: where the archives are.
-        most_bytes: how much may come out of a tar at most, the members that nobody wants included.
+        most_bytes: how much the members that are wanted have together. Out of a compressed tar may
+            come that, and `most_out` more.
 
-    Zip members may be read side by side. Of a tar, one at a time: cheapest in the order they lie
-    in it, because going back means decompressing from the start again.
+    Members of a zip, and of a tar that is not compressed, may be read side by side. Of a compressed
+    tar, one at a time: cheapest in the order they lie in it, because going back means decompressing
+    from the start again.
 
     Raises:
         MemberError: the archive has no such member, or holds it as a link, a folder, twice,
             encrypted, or in another size than declared.
     """
     with contextlib.ExitStack() as stack:
-        archives: dict[str, _Zip | _Tar] = {}
+        archives: dict[str, _Archive] = {}
         files = stack.enter_context(_Files())
 
         def open_member(member: Member) -> Stream:
@@ -87,12 +96,10 @@ def opened(folder: Path, most_bytes: int = 1 << 32) -> Iterator[OpenMember]:
                     if archive not in archives:
                         archives[archive] = _kind(member)(path, most_bytes)
                         stack.enter_context(archives[archive])
-                    read = archives[archive].find(member).read
+                    read = archives[archive].find(member)
             if member.facts is not None:
                 read = held_against(member.facts, read, member)
-            if name.endswith(".gz"):
-                read = gunzipped(read, name)
-            return Stream(name, read)
+            return Stream(name, readers.unpacked(read, name))
 
         yield open_member
 
@@ -100,7 +107,7 @@ def opened(folder: Path, most_bytes: int = 1 << 32) -> Iterator[OpenMember]:
 def published(
     folder: Path, wanted: Iterable[Member], most_bytes: int = 1 << 32
 ) -> Generator[tuple[Member, Stream]]:
-    """Yield members of the archives in `folder` as they are published: what is gzip stays gzip.
+    """Yield members of the archives in `folder` as they are published: what is packed stays so.
 
     They come in the order in which they lie in their archives, so that a tar is passed through
     once. Each is read before the next one is asked for; the arguments are those of `opened`.
@@ -115,7 +122,7 @@ def published(
         [*_, some] = members.values()
         with contextlib.ExitStack() as stack:
             with damage_named(name):
-                kind: type[_Itself | _Zip | _Tar] = _kind(some) if some.path else _Itself
+                kind: type[_Itself | _Archive] = _kind(some) if some.path else _Itself
                 archive = kind(folder / name, most_bytes)
                 stack.enter_context(archive)
             found = archive.each(members)
@@ -156,9 +163,17 @@ def size_bytes(open_member: OpenMember, member: Member) -> int:
     Raises:
         MemberError: the member is not there, or damaged.
     """
-    if member.facts is not None and not str(member).endswith(".gz"):
+    if member.facts is not None and not readers.is_packed(str(member)):
         return member.facts.size_bytes
     return pass_by(open_member(member))
+
+
+def most_out(most_bytes: int, packed_bytes: int) -> int:
+    """Return how much may come out of a packed file of which members of so many bytes are wanted.
+
+    It may hold others, and members may hold more than what is wanted of them.
+    """
+    return most_bytes + _PLENTY * packed_bytes
 
 
 def pass_by(stream: ByteStream, most_bytes: int | None = None) -> int:
@@ -236,7 +251,7 @@ class _Zip(contextlib.ExitStack):
         super().__init__()
         self._zip = self.enter_context(zipfile.ZipFile(path))
 
-    def find(self, member: Member) -> IO[bytes]:
+    def find(self, member: Member) -> Read:
         infos = [info for info in self._zip.infolist() if info.filename == member.path]
         if len(infos) != 1:
             raise _not_once(member, len(infos), self._zip.namelist())
@@ -255,15 +270,72 @@ class _Zip(contextlib.ExitStack):
             if other is not info and info.header_offset <= other.header_offset < end:
                 raise MemberError(f"{member}: it overlaps with {other.filename!r} in the archive.")
         _hold_size(member, info.file_size)
-        return self.enter_context(self._zip.open(info))
+        return self.enter_context(self._zip.open(info)).read
 
     def each(self, wanted: Mapping[str, Member]) -> Iterator[tuple[str, Read]]:
         for path, member in wanted.items():
-            yield path, self.find(member).read
+            yield path, self.find(member)
 
 
-class _Tar(contextlib.AbstractContextManager["_Tar"]):
-    """A tar, compressed or not, read as a stream: forward, and from the start again if need be."""
+class _Tar(contextlib.ExitStack):
+    """A tar that is not compressed: its headers are read, and then where a member lies."""
+
+    def __init__(self, path: Path, _most_bytes: int) -> None:
+        super().__init__()
+        self._infos: dict[str, list[tarfile.TarInfo]] = {}
+        with contextlib.ExitStack() as stack:
+            self._file = stack.enter_context(path.open("rb", buffering=0))
+            for info in self._headers():
+                self._infos.setdefault(info.name, []).append(info)
+            self.push(stack.pop_all())
+
+    def _headers(self) -> Iterator[tarfile.TarInfo]:
+        file = self._file
+        asked: Any = SimpleNamespace(read=self._header, seek=file.seek, tell=file.tell)
+        with tarfile.open(fileobj=asked, mode="r:") as tar:
+            at = 0
+            while info := tar.next():
+                if info.size < 0 or tar.offset <= at:  # older Pythons would go round in circles
+                    name = Path(file.name).name
+                    raise MemberError(f"{name}/{info.name}: it ends before it begins. {NEXT}")
+                at = tar.offset
+                yield info
+
+    def _header(self, most: int) -> bytes:
+        if not 0 <= most <= _TAR_HEADER_BYTES:
+            raise MemberError(
+                f"{Path(self._file.name).name}: a header of {most:,} bytes is promised, more than "
+                f"the {_TAR_HEADER_BYTES:,} that one may have. {NEXT}"
+            )
+        return self._file.read(most)
+
+    def find(self, member: Member) -> Read:
+        infos = self._infos.get(member.path, [])
+        if len(infos) != 1:
+            raise _not_once(member, len(infos), [*self._infos])
+        [info] = infos
+        _hold_regular(member, info)
+        at, end = info.offset_data, info.offset_data + info.size
+
+        def read(most: int) -> bytes:
+            nonlocal at
+            self._file.seek(at)
+            data = self._file.read(min(most, end - at))
+            if not data and most and at < end:
+                raise MemberError(f"{member}: {end - at:,} bytes of it are missing. {NEXT}")
+            at += len(data)
+            return data
+
+        return read
+
+    def each(self, wanted: Mapping[str, Member]) -> Iterator[tuple[str, Read]]:
+        """Yield members in the order in which they lie here."""
+        found = [(path, self.find(member)) for path, member in wanted.items()]
+        yield from sorted(found, key=lambda one: self._infos[one[0]][0].offset_data)
+
+
+class _PackedTar(contextlib.AbstractContextManager["_PackedTar"]):
+    """A compressed tar, read as a stream: forward, and from the start again if need be."""
 
     def __init__(self, path: Path, most_bytes: int) -> None:
         self._path, self._most_bytes = path, most_bytes
@@ -278,9 +350,9 @@ class _Tar(contextlib.AbstractContextManager["_Tar"]):
             if kind is None and self._tar is not None:
                 self._seek(())
                 while self._read(CHUNK_BYTES):
-                    pass  # to where gzip keeps its checksum
+                    pass  # to where the checksum is
 
-    def find(self, member: Member) -> IO[bytes]:
+    def find(self, member: Member) -> Read:
         self._wanted.add(member.path)
         info = self._seek({member.path})
         if info is None:
@@ -296,15 +368,14 @@ class _Tar(contextlib.AbstractContextManager["_Tar"]):
         while left:
             info = self._seek(left)
             member = left.pop(info.name) if info else next(iter(left.values()))
-            yield member.path, self._extracted(member, info).read
+            yield member.path, self._extracted(member, info)
 
-    def _extracted(self, member: Member, info: tarfile.TarInfo | None) -> IO[bytes]:
+    def _extracted(self, member: Member, info: tarfile.TarInfo | None) -> Read:
         if info is None or self._tar is None:
             raise _not_once(member, 0, self._names)
-        if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
-            raise MemberError(f"{member}: expected a regular file, found a folder, link or device.")
-        _hold_size(member, info.size)
-        return cast("IO[bytes]", self._tar.extractfile(info))  # None for irregular members only
+        _hold_regular(member, info)
+        file = self._tar.extractfile(info)
+        return cast("BinaryIO", file).read  # it is None for irregular members only
 
     def _seek(self, paths: Collection[str]) -> tarfile.TarInfo | None:
         while self._tar is not None and (info := self._tar.next()):
@@ -319,24 +390,40 @@ class _Tar(contextlib.AbstractContextManager["_Tar"]):
         """Open the archive, from the start."""
         self._stack.close()
         self._names.clear()
-        name, most = self._path.name, self._most_bytes
-        read: Read = self._stack.enter_context(self._path.open("rb")).read
-        if not name.endswith(".tar"):
-            read = gunzipped(read, name)
+        name, most = self._path.name, most_out(self._most_bytes, self._path.stat().st_size)
+        file = self._stack.enter_context(self._path.open("rb"))
+        read = PACKED[".gz" if name.endswith(".tgz") else self._path.suffix](file.read, name)
         too_much = f"{name}: more than {most:,} bytes come out, far more than is declared."
         self._read = at_most(read, most, MemberError(too_much))
         self._tar = self._stack.enter_context(as_tar(self._read))
 
 
+_Archive = _Zip | _Tar | _PackedTar
+
 # How an archive's name ends, and what reads it.
-_KINDS: dict[str, type[_Zip | _Tar]] = {".zip": _Zip, ".tar.gz": _Tar, ".tgz": _Tar, ".tar": _Tar}
+_KINDS: dict[str, type[_Archive]] = {
+    ".zip": _Zip,
+    ".npz": _Zip,
+    ".tar": _Tar,
+    ".tgz": _PackedTar,
+    **{f".tar{end}": _PackedTar for end in PACKED},
+}
 
 
-def _kind(member: Member) -> type[_Zip | _Tar]:
+def _kind(member: Member) -> type[_Archive]:
     for end, kind in _KINDS.items():
         if member.archive.endswith(end):
             return kind
     raise MemberError(f"{member}: {member.archive} is neither a zip nor a tar.")
+
+
+def _hold_regular(member: Member, info: tarfile.TarInfo) -> None:
+    is_whole = not info.issparse() and info.size >= 0
+    if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or not is_whole:
+        raise MemberError(
+            f"{member}: expected a regular file, found a folder, link, device, or one with holes."
+        )
+    _hold_size(member, info.size)
 
 
 def _hold_size(member: Member, found: int) -> None:

@@ -80,12 +80,12 @@ def read(place: str, archive: Archive) -> Iterator[bytes]:
 
 def _refuse_what_can_not_be(size_bytes: int, archive: Archive, is_packed: bool) -> None:
     """Raise `WrongBytes` for a file that the archive can't be made of, before any of it is kept."""
-    most_bytes = archive.size_bytes
+    most_bytes = archive.most_bytes
     most_bytes = most_bytes + _HEADER_BYTES if is_packed else most_bytes * _DEFLATE_RATIO
     if size_bytes > most_bytes:
         raise WrongBytes(
             f"the package holds {size_bytes:,} bytes{' of gzip' * is_packed}, but the archive's "
-            f"{archive.size_bytes:,} can be made of {most_bytes:,} at most"
+            f"{archive.most_bytes:,} can be made of {most_bytes:,} at most"
         )
 
 

@@ -96,8 +96,9 @@ def standing(archive: Archive, before: Standing | None, now: Probe) -> Standing 
     before = before or Standing(now)
     if now.status != "alive" or now.version == before.judged:
         return replace(before, probe=now)
-    if now.size_bytes not in (None, archive.size_bytes):
-        wrong = f"{now.size_bytes:,} bytes are announced, {archive.size_bytes:,} are declared"
+    declared = archive.size_bytes
+    if declared is not None and now.size_bytes not in (None, declared):
+        wrong = f"{now.size_bytes:,} bytes are announced, {declared:,} are declared"
         return Standing(now, now.version, wrong)
     return None if before.judged else Standing(now, now.version)
 

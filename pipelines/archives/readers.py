@@ -6,9 +6,14 @@ Not here: opening files or archives.
 
 from __future__ import annotations
 
+import bz2
+import functools
 import hashlib
+import lzma
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +27,8 @@ Read = Callable[[int], bytes]  # as in io: at most that many bytes, none only at
 
 CHUNK_BYTES = 1 << 18
 GZIP = b"\x1f\x8b"  # how every gzip stream begins
+MOST_XZ_BYTES = 128 << 20  # of memory: xz's presets need 65 MiB at most
+_PIECE_BYTES = 1 << 14  # given at a time: what follows a stream is copied for each that ends in it
 
 # An archive is fetched again only when its bytes are not the declared ones; to delete it would
 # bring the same ones back.
@@ -94,6 +101,87 @@ def gunzipped(read: Read, name: str) -> Read:
         return b""
 
     return read_inflated
+
+
+@dataclass(frozen=True, slots=True)
+class _Packing:
+    """How bzip2 and xz pack: streams one after the other, as their own tools read them.
+
+    begin: gives a decompressor of one stream.
+    magic: how every stream begins.
+    padding: how many zeros, or a multiple of that, may follow a stream.
+    """
+
+    name: str
+    begin: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]
+    magic: bytes
+    padding: int = 0
+
+
+_BZIP2 = _Packing("bzip2", bz2.BZ2Decompressor, b"BZh")
+_XZ = _Packing(  # its file format, section 2.2: padding is of four bytes each
+    "xz",
+    functools.partial(lzma.LZMADecompressor, lzma.FORMAT_XZ, MOST_XZ_BYTES),
+    b"\xfd7zXZ\0",
+    padding=4,
+)
+
+
+def _unpacked(packing: _Packing, read: Read, name: str) -> Read:
+    """Return a reader of one or several streams, of which the last must end where the file ends."""
+    inflate, given = packing.begin(), b""
+
+    def read_inflated(most: int) -> bytes:
+        nonlocal inflate, given
+        while True:
+            while not inflate.eof:
+                if inflate.needs_input and not (given := given or read(_PIECE_BYTES)):
+                    raise MemberError(f"{name}: the {packing.name} stream is cut short. {NEXT}")
+                data, given = inflate.decompress(given, most), b""
+                if data:
+                    return data
+            if not (given := _next_stream(packing, inflate.unused_data, read, name)):
+                return b""
+            inflate = packing.begin()
+
+    return read_inflated
+
+
+def _next_stream(packing: _Packing, after: bytes, read: Read, name: str) -> bytes:
+    """Return the bytes that another stream begins with, or none at the end of the file."""
+    padded, magic = 0, packing.magic
+    while True:
+        while len(after) < len(magic) and (more := read(_PIECE_BYTES)):
+            after += more
+        zeros = len(after) - len(after.lstrip(b"\0")) if packing.padding else 0
+        padded, after = padded + zeros, after[zeros:]
+        if not zeros or len(after) >= len(magic):
+            break
+    if (padded and padded % packing.padding) or not magic.startswith(after[: len(magic)]):
+        begin = (bytes(min(padded, 2)) + after)[:2]
+        raise MemberError(
+            f"{name}: there are bytes after the end of the {packing.name} stream: they begin "
+            f"{begin.hex()}. The catalogue can't declare what is no part of the member. {NEXT}"
+        )
+    return after
+
+
+PACKED: Mapping[str, Callable[[Read, str], Read]] = {
+    ".gz": gunzipped,
+    ".bz2": functools.partial(_unpacked, _BZIP2),
+    ".xz": functools.partial(_unpacked, _XZ),
+}
+"""How a file's name ends that is packed → what unpacks it: (reader, name for errors) → reader."""
+
+
+def is_packed(name: str) -> bool:
+    """Whether a file of this name is packed on its own."""
+    return PurePosixPath(name).suffix in PACKED
+
+
+def unpacked(read: Read, name: str) -> Read:
+    """Return a reader of what is packed in a file of this name, or of the file if nothing is."""
+    return PACKED[PurePosixPath(name).suffix](read, name) if is_packed(name) else read
 
 
 def _more_than_one_stream(name: str, after: bytes) -> str:

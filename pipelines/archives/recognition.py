@@ -1,8 +1,8 @@
 """Is a file the archive that is declared? If not, what is it instead?
 
-A file is right when its size, MD5 and SHA-256 are those of the catalogue. Not here: where files
-come from. Another kind of file that turns up in an archive's place is a row of `_MAGIC`, or a
-sentence in `_looks`.
+A file is right when its size, MD5 and SHA-256 are those of the catalogue, as far as they are
+declared; one of the hashes is, always. Not here: where files come from. Another kind of file that
+turns up in an archive's place is a row of `_MAGIC`, or a sentence in `_looks`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,16 @@ HEAD_BYTES = 4096  # of a file's start: enough to say what it is instead
 Identify = Callable[[str], str | None]
 """MD5 → what else has it: `source/file` of the catalogue, or a release that was superseded."""
 
-_MAGIC = {b"\x1f\x8b": "gzip", b"PK": "zip", b"\xfd7zXZ": "xz", b"\x00\x00\x08": "unpacked IDX"}
-_SUFFIXES = {".gz": "gzip", ".tgz": "gzip", ".zip": "zip"}
+_MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"PK": "zip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x93NUMPY": "NPY",
+    b"\x00\x00\x08": "unpacked IDX",
+}
+_SUFFIXES = {".gz": "gzip", ".tgz": "gzip", ".zip": "zip", ".npz": "zip"}
+_SUFFIXES |= {".bz2": "bzip2", ".xz": "xz"}
 
 
 def unknown(_md5: str) -> None:
@@ -41,13 +49,14 @@ class Digests:
     sha256: str
 
 
-def declared(archive: Archive) -> Digests:
-    """Return what an archive must measure."""
-    return Digests(archive.size_bytes, archive.md5, archive.sha256)
+def is_declared(found: Digests, archive: Archive) -> bool:
+    """Whether a file that measures so is the archive, as far as that is declared."""
+    measured = {"bytes": found.size_bytes, "md5": found.md5, "sha256": found.sha256}
+    return bool(archive.hashes) and archive.declared.items() <= measured.items()
 
 
-def verify(path: Path, archive: Archive, identify: Identify = unknown) -> None:
-    """Hold a local file against its declaration, MD5 and SHA-256 side by side.
+def verify(path: Path, archive: Archive, identify: Identify = unknown) -> Digests:
+    """Hold a local file against its declaration, MD5 and SHA-256 side by side; return both.
 
     Raises:
         WrongBytes: saying what the file is instead; `WrongHash` where its length is the declared.
@@ -59,24 +68,32 @@ def verify(path: Path, archive: Archive, identify: Identify = unknown) -> None:
         md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     found = Digests(path.stat().st_size, md5, sha256.result())
     require_declared(found, archive, head, identify)
+    return found
 
 
 def require_declared(found: Digests, archive: Archive, head: bytes, identify: Identify) -> None:
     """Raise `WrongBytes` unless a file that measures so and begins so is the one declared."""
-    if found == declared(archive):
+    if is_declared(found, archive):
         return
-    cut = found.size_bytes < archive.size_bytes
-    damage = ": cut short" if cut else ": damaged on the way, or another file"
-    if found.md5 != archive.md5:
-        kind = WrongHash if found.size_bytes == archive.size_bytes else WrongBytes
+    size, name = archive.size_bytes, "MD5" if archive.md5 else "SHA-256"
+    wanted, has = (archive.md5, found.md5) if archive.md5 else (archive.sha256, found.sha256)
+    if has != wanted:
+        is_cut = size is not None and found.size_bytes < size
+        damage = ": cut short" if is_cut else ": damaged on the way, or another file"
+        kind = WrongHash if found.size_bytes == size else WrongBytes
+        bytes_with = "" if size is None else f"{size:,} bytes with "
         raise kind(
-            f"{found.size_bytes:,} bytes with MD5 {found.md5}, but the catalogue declares "
-            f"{archive.size_bytes:,} bytes with MD5 {archive.md5}"
-            f"{instead(found.md5, head, archive, identify) or damage}."
+            f"{found.size_bytes:,} bytes with {name} {has}, but the catalogue declares "
+            f"{bytes_with}{name} {wanted}{instead(found.md5, head, archive, identify) or damage}."
         )
+    differs = (
+        f"SHA-256 is {found.sha256} where the catalogue declares {archive.sha256}"
+        if archive.sha256 not in (None, found.sha256)
+        else "not the size"
+    )
+    declared = "" if size is None else f", {size:,} declared"
     raise WrongHash(
-        f"the MD5 is the declared one, but SHA-256 is {found.sha256} where the catalogue declares "
-        f"{archive.sha256} ({found.size_bytes:,} bytes, {archive.size_bytes:,} declared): "
+        f"the {name} is the declared one, but {differs} ({found.size_bytes:,} bytes{declared}): "
         "a forgery, or a slip in the catalogue.",
         md5_is_right=True,
     )
@@ -84,8 +101,19 @@ def require_declared(found: Digests, archive: Archive, head: bytes, identify: Id
 
 def instead(md5: str, head: bytes, archive: Archive, identify: Identify) -> str:
     """Return a clause that says what a wrong file is, or nothing where that can't be known."""
-    other = identify(md5)
-    return f". Those bytes are {other}" if other else unlike(archive.name, head)
+    if other := identify(md5):
+        return f". Those bytes are {other}"
+    return unlike(archive.name, head) if _expected(archive.name) else _looks(head)
+
+
+def is_called(name: str, kind: str) -> bool:
+    """Whether a file of this name is of a kind, `gzip` for example."""
+    return _expected(name) == kind
+
+
+def _expected(name: str) -> str | None:
+    """Return what a file of this name is, where its name says so."""
+    return _SUFFIXES.get(Path(name).suffix)
 
 
 def unlike(name: str, head: bytes) -> str:
@@ -93,9 +121,10 @@ def unlike(name: str, head: bytes) -> str:
 
     Nothing where they may be.
     """
-    expected = _SUFFIXES.get(Path(name).suffix)
+    expected = _expected(name)
     if expected is None or any(
-        kind == expected and head.startswith(magic) for magic, kind in _MAGIC.items()
+        kind == expected and head[: len(magic)] == magic[: max(len(head), 1)]
+        for magic, kind in _MAGIC.items()
     ):
         return ""
     return _looks(head) or f": no {expected} file begins with {head[:4].hex()}"

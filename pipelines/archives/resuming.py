@@ -2,7 +2,8 @@
 
 Not here: how a server is asked (`web`), which mirror to try, or whether the bytes are right (the
 hashes decide). A server is believed in nothing that can be checked: a range must begin where we
-asked, a length must be the declared one, and the first bytes must look like the file we want.
+asked, a length must be the declared one, and the first bytes must look like the file we want. Where
+no length is declared, that which a server announces is as good as the hashes then say it is.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from . import hosts, web
 from .growing import Growing
 from .patience import Patience
 from .readers import CHUNK_BYTES
-from .recognition import HEAD_BYTES, Identify, instead, unlike
+from .recognition import HEAD_BYTES, Identify, instead, is_called, is_declared, unlike
 
 CURIOUS_BYTES, CURIOUS_S = 64 << 20, 10.0  # what it may cost to say which wrong file this is
 
@@ -62,7 +63,8 @@ class _Transfer:
     ) -> None:
         self._url, self._growing, self._archive = url, growing, archive
         self._identify, self._patience = identify, patience
-        self._size_bytes = archive.size_bytes
+        self._size_bytes = archive.size_bytes  # or what the server announces; None: nobody knows
+        self._has_ended = False
         self._ranges = True  # until the server misapplies one
         self._begun_anew, self._asked_s = 0, 0.0  # however much arrives between
         self._pace = _Pace(patience)  # over all answers: one that is cut early is no faster
@@ -70,7 +72,8 @@ class _Transfer:
 
     def run(self) -> bool:
         failures, host = 0, urlsplit(self._url).netloc.rpartition("@")[2]
-        while (have := self._growing.size) < self._size_bytes:
+        while not self._is_whole():
+            have = self._growing.size
             tries = 1 if host in web.out_of_reach else self._patience.tries
             if (left_s := hosts.still_to_wait_s(self._url)) > 0:
                 self._wait("the server asked to be left alone", 0, left_s)
@@ -84,7 +87,7 @@ class _Transfer:
             except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
                 reason = web.in_words(error, host)
                 tries = 1 if isinstance(error, web.HungUp) else tries  # it has cost enough
-            if self._growing.size >= self._size_bytes:
+            if self._is_whole():
                 break
             failures = 0 if self._growing.size > have else failures + 1
             if failures >= tries:
@@ -93,6 +96,12 @@ class _Transfer:
             self._wait(reason, failures, wait_s)
         web.out_of_reach.discard(host)
         return self._is_pieced
+
+    def _is_whole(self) -> bool:
+        """Whether as much is there as is declared, or else announced, or else came to its end."""
+        if self._size_bytes is not None:
+            return self._growing.size >= self._size_bytes
+        return self._has_ended or is_declared(self._growing.digests, self._archive)
 
     def _once(self, have: int) -> None:
         """Ask once, for what is missing, and append what comes."""
@@ -114,8 +123,13 @@ class _Transfer:
         status = response.status_code
         if status == HTTPStatus.PARTIAL_CONTENT and asked:
             given = response.headers.get("Content-Range", "")
-            last = self._size_bytes - 1
-            if given in (f"bytes {asked}-{last}/{self._size_bytes}", f"bytes {asked}-{last}/*"):
+            if self._size_bytes is None:
+                self._announced(web.number(given.rpartition("/")[2]))
+            size = self._size_bytes
+            if size and given in (
+                f"bytes {asked}-{size - 1}/{size}",
+                f"bytes {asked}-{size - 1}/*",
+            ):
                 self._is_pieced = True
                 return True
             self._give_up_ranges()
@@ -137,33 +151,56 @@ class _Transfer:
 
     def _begin_anew(self) -> None:
         self._growing.restart()
+        self._size_bytes = self._archive.size_bytes
         self._begun_anew += 1
         if self._begun_anew > self._patience.tries:
             raise DownloadFailed(f"what had arrived was begun anew {self._begun_anew} times")
 
     def _append(self, response: requests.Response, watchdog: web.Watchdog) -> None:
         """Append the body, watching its first bytes, its length and its pace."""
-        growing, size_bytes = self._growing, self._size_bytes
+        growing = self._growing
         announced = response.headers.get("Content-Length", "")
-        length_is_right = announced == str(size_bytes - growing.size)
+        is_encoded = "Content-Encoding" in response.headers
         # A file that is stored compressed is often labelled so, and must then be taken as it is.
-        decode = "Content-Encoding" in response.headers and not length_is_right
+        if self._size_bytes is None:
+            decode = is_encoded and not is_called(self._archive.name, "gzip")
+            if not decode:
+                self._announced(web.number(announced))
+        else:
+            decode = is_encoded and announced != str(self._size_bytes - growing.size)
+        size_bytes = self._size_bytes
         if decode:
             self._ranges = False
-        elif (length := web.number(announced)) is not None and not length_is_right:
-            what = self._what_comes(response, length) if growing.size == 0 else ""
-            raise WrongBytes(
-                f"{length:,} bytes are announced, {size_bytes - growing.size:,} expected{what}"
-            )
+        elif size_bytes is not None:
+            length, missing = web.number(announced), size_bytes - growing.size
+            if length not in (None, missing):
+                what = self._what_comes(response, length) if growing.size == 0 else ""
+                raise WrongBytes(f"{length:,} bytes are announced, {missing:,} expected{what}")
+        most_bytes = growing.most_bytes(self._archive) if size_bytes is None else size_bytes
         while chunk := response.raw.read1(CHUNK_BYTES, decode_content=decode):
             if growing.size == 0 and (wrong := unlike(self._archive.name, chunk)):
                 raise WrongBytes(f"not the file that is declared{wrong}")
-            if growing.size + len(chunk) > size_bytes:
+            if growing.size + len(chunk) > most_bytes:
                 growing.restart()
-                raise WrongBytes(f"more than the declared {size_bytes:,} bytes arrive")
+                if size_bytes is None:
+                    raise WrongBytes(
+                        f"more than {most_bytes:,} bytes arrive: it can't have as many"
+                    )
+                raise WrongBytes(f"more than the declared {most_bytes:,} bytes arrive")
             growing.append(chunk)
             watchdog.wait_anew()
             self._pace.step(len(chunk))
+        self._has_ended = size_bytes is None
+
+    def _announced(self, size_bytes: int | None) -> None:
+        """Take how many bytes a server says that the file has, where nobody declares it."""
+        if size_bytes is not None and size_bytes > (most := self._archive.most_bytes):
+            raise WrongBytes(
+                f"{size_bytes:,} bytes are announced, and it can have {most:,} at most"
+            )
+        if size_bytes is not None:
+            self._growing.expect(size_bytes)
+        self._size_bytes = size_bytes
 
     def _what_comes(self, response: requests.Response, length: int) -> str:
         """Return a clause that says what a body of the wrong length is, if that can be known."""

@@ -156,5 +156,8 @@ class _Stopping(Watch):
             raise Stopped
         self._shown(done)
 
+    def expect(self, total: int) -> None:
+        self._shown.expect(total)
+
     def note(self, text: str) -> None:
         self._shown.note(text)

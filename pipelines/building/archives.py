@@ -42,12 +42,15 @@ class Web:
     ) -> Facts:
         """Make sure that an archive is at `goal`, or else at `staged`; say where it came from."""
         places = archives.places(source, archive, self.mirror, self.offline)
-        origin = archives.receive(
+        received = archives.receive(
             archive, goal, staged, places, identify, watch, offline=self.offline
         )
-        if origin == archives.ALREADY_THERE:
-            return {"origin": origin}
-        return {"origin": origin, "retrieved": clock.now()}
+        facts = {"origin": received.origin}
+        if received.origin != archives.ALREADY_THERE:
+            facts["retrieved"] = clock.now()
+        if archive.md5 is None:
+            facts["md5"] = received.digests.md5
+        return facts
 
 
 def side_by_side(make: Callable[[Archive], T], wanted: Iterable[Archive]) -> list[T]:

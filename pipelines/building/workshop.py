@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pyarrow.parquet as pq
 
 from .. import plan, statistics, tables
+from ..archives import pinning
 from ..declarations import Archive, Source
 from ..errors import Conflict
 from ..lineage import findings, openlineage, parts, status
@@ -29,7 +30,7 @@ from ..progress import Advance, Display, Unit, Watch, size
 from ..stages import COMPRESSION, DEFAULT
 from ..statistics import Sums
 from ..statistics.expectations import Finding
-from ..store import Artefact, Facts, Input, Provenance, Store, clock, layout, making
+from ..store import Artefact, Facts, Input, Provenance, Store, clock, layout, making, provenance
 from .archives import Web, side_by_side
 
 if TYPE_CHECKING:  # polars takes long to import
@@ -173,11 +174,16 @@ class Workshop:
             artefact = by_name[archive.name]
             goal = self.store.place(artefact.path)
             obtain = partial(self.web.obtain, source, archive, self.plan.declared.identify, goal)
-            return self._make(artefact, archive.size_bytes, "bytes", obtain)
+            return self._make(artefact, archive.size_bytes or 0, "bytes", obtain)
 
         if parts[0].stage in DEFAULT:
             self._warn_of_little_space(source, by_name if parts[0].part else None)
-        return side_by_side(make, map(source.archive, by_name))
+        made = side_by_side(make, map(source.archive, by_name))
+        for one in made:
+            archive = source.archive(one.path.name)
+            if one.because and (said := pinning.told(source, archive, one.provenance)):
+                logging.getLogger(__name__).info("%s", said)
+        return made
 
     def _table(self, planned: Planned, subject: Subject) -> Made:
         """Bring a table up to date; keep what was added up on the way, for its statistics."""
@@ -200,10 +206,16 @@ class Workshop:
             )
             return {"records": records}
 
-        made = self._make(planned.artefact(), split.records, "records", build)
+        made = self._make(self._measured(planned.artefact()), split.records, "records", build)
         if made.because and is_counted:
             self.known.sums[made.provenance.sha256] = found
         return made
+
+    def _measured(self, artefact: Artefact) -> Artefact:
+        """Return an artefact that says of its archives, too, what is not declared but measured."""
+        known = {one.path: provenance.latest(self.store, one.path) for one in artefact.inputs}
+        inputs = (pinning.measured(one, known[one.path]) for one in artefact.inputs)
+        return replace(artefact, inputs=tuple(inputs))
 
     def _statistics(self, planned: Planned, subject: Subject) -> Made:
         inputs = status.inputs(self.store, self.plan, planned)
@@ -291,7 +303,9 @@ class Workshop:
             return
         some = source.archives.values() if names is None else map(source.archive, names)
         missing = [a for a in some if not self._has(source, a)]
-        needed = sum(a.size_bytes for a in missing) + plan.room_bytes(source, names)
+        needed = sum(a.size_bytes or a.image_bytes for a in missing) + plan.room_bytes(
+            source, names
+        )
         data = self.store.place("")
         folder = next(path for path in (data, *data.parents) if path.exists())
         free = shutil.disk_usage(folder).free

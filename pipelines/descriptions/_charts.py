@@ -69,7 +69,7 @@ def counts(counted: pl.DataFrame, title: str, across: float = PAGE) -> str:
         across: its width in inches.
     """
     names = counted["class"][:-1].to_list()
-    series = {split: counted[split][:-1].to_list() for split in counted.columns[1:]}
+    series = of_classes(counted)
     if len(names) > 1 and all(len({*values}) == 1 for values in series.values()):
         names = [f"each of the {len(names)} classes"]
         series = {split: values[:1] for split, values in series.items()}
@@ -84,6 +84,12 @@ def counts(counted: pl.DataFrame, title: str, across: float = PAGE) -> str:
 
     most = max(1, *map(max, series.values()))
     return _of_classes(names, [*series], draw, f"{title}: records of each class", most, across)
+
+
+def of_classes(counted: pl.DataFrame) -> dict[str, list[int]]:
+    """Return split → the records of each class, of the splits that have labels."""
+    labelled = (split for split in counted.columns[1:] if not counted[split].null_count())
+    return {split: counted[split][:-1].to_list() for split in labelled}
 
 
 def intensities(

@@ -209,11 +209,11 @@ def _counts(counted: pl.DataFrame, dataset: Dataset) -> Values:
     from . import _charts
 
     *classes, total = counted.rows()
-    series = {split: counted[split][:-1].to_list() for split in counted.columns[1:]}
+    series = _charts.of_classes(counted)
     values: Values = {
-        "counts_head": ["class", "label", *series],
+        "counts_head": ["class", "label", *counted.columns[1:]],
         "counts": [
-            [name, label, *numbers]
+            [name, label, *("" if number is None else number for number in numbers)]
             for label, (name, *numbers) in [*enumerate(classes), ("", total)]
         ],
         "counts_said": "",

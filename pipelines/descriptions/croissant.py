@@ -31,6 +31,8 @@ Json = dict[str, Any]
 
 _UP = "../.."  # from a document to the data folder
 _MEDIA_TYPES = {".gz": "application/gzip", ".tar": "application/x-tar", ".zip": "application/zip"}
+_MEDIA_TYPES |= {".bz2": "application/x-bzip2", ".xz": "application/x-xz"}
+_MEDIA_TYPES |= {".npz": "application/zip"}
 _UNKNOWN_TYPE = "application/octet-stream"
 _NUMBERS = {"uint8": "cr:UInt8", "uint16": "cr:UInt16"}
 _SPLITS = {
@@ -159,10 +161,9 @@ def _archive(source: Source, name: str) -> Json:
         "name": name,
         "description": "A file as its publisher serves it.",
         "contentUrl": place,
-        "contentSize": f"{archive.size_bytes} B",
+        **({} if archive.size_bytes is None else {"contentSize": f"{archive.size_bytes} B"}),
         "encodingFormat": _MEDIA_TYPES.get(PurePosixPath(name).suffix, _UNKNOWN_TYPE),
-        "md5": archive.md5,
-        "sha256": archive.sha256,
+        **archive.hashes,
     }
 
 
@@ -308,6 +309,7 @@ DESCRIPTION = Product(
     name="croissant",
     title="as Croissant 1.0: words, files and record sets, for machine-learning catalogues.",
     scope="dataset",
+    needs_labels=False,
     files="lineage/{dataset}/croissant.json",
     code_version="1",
     write=write,

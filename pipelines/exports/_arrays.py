@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from ..declarations import Dataset
 from ..errors import ArtefactError
 from ..products import Choices, Column, Option, Subject
 from ..progress import Advance
@@ -39,7 +38,7 @@ NAMES = {"pixels": "images", "label": "labels", "coarse_label": "coarse_labels"}
 
 def named_of(subject: Subject) -> dict[str, str]:
     """Return column → the name of its array, of those that there are of a subject."""
-    return {"pixels": NAMES["pixels"]} | {c: NAMES[c] for c in _classes(subject.dataset)}
+    return {"pixels": NAMES["pixels"]} | {c: NAMES[c] for c in _classes(subject)}
 
 
 def columns(images: str, labels: str, coarse_labels: str) -> tuple[Column, ...]:
@@ -108,7 +107,7 @@ def of(subject: Subject, chosen: Choices) -> list[Array]:
     elif chosen["channels"] == "none" and channels == 1:
         shape = height, width
     found = [Array("pixels", _BYTE, (records, *shape))]
-    for column, classes in _classes(subject.dataset).items():
+    for column, classes in _classes(subject).items():
         if chosen["one_hot"]:
             found.append(Array(column, _FLOAT, (records, classes)))
         else:
@@ -123,8 +122,11 @@ def _label_dtype(classes: int) -> str:
     return label_type(classes).newbyteorder("<").str
 
 
-def _classes(dataset: Dataset) -> dict[str, int]:
-    """Return column of labels → how many classes it tells apart."""
+def _classes(subject: Subject) -> dict[str, int]:
+    """Return column of labels → how many classes it tells apart; nothing without labels."""
+    if not all(split.labelled for split in subject.splits):
+        return {}
+    dataset = subject.dataset
     counts = {"label": len(dataset.classes), "coarse_label": len(dataset.coarse_classes)}
     return {column: count for column, count in counts.items() if count}
 

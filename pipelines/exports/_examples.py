@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import re
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -81,7 +82,7 @@ class Form:
         said = dataset.readers.get("tfds", {})
         as_published = bool(said.get("as_published"))
         return Form(
-            str(said.get("name", dataset.name)),
+            str(said.get("name", re.sub("[^a-z0-9_]", "_", dataset.name))),  # all that TFDS allows
             str(said.get("config", "")),
             str(said.get("version", "1.0.0")),
             bool(said.get("id")),

@@ -65,6 +65,7 @@ EXPORT = Product(
     name="npy",
     title="as NPY: a file for the images, one for the labels, for numpy.load and memory maps.",
     scope="split",
+    needs_labels=False,
     files="exports/{dataset}/{split}_npy/",
     code_version="1",
     write=write,

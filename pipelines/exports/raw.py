@@ -4,7 +4,8 @@
     MNIST/raw/train-images-idx3-ubyte       and unpacked: some readers want one, some the other
 
 Nothing in them is changed: EMNIST's images lie on their side, and its letters count from 1. A file
-that is no gzip is there once. Where the catalogue names no folder, the export itself is the folder.
+that is not packed is there once. Where the catalogue names no folder, the export itself is the
+folder.
 
 CIFAR's archives hold lists of the classes, too. Those that readers want are written from the
 catalogue, a name per line: nobody publishes a hash by which the archives' could be known.
@@ -19,7 +20,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from .. import formats
@@ -32,7 +33,6 @@ from ..records import ByteStream, Members, Place
 from ..store import Facts, writing
 from ._folders import within
 
-_GZ = ".gz"
 _MOST_OPEN = 16  # files at a time: macOS allows 256 in all
 _LISTS = ("classes", "coarse_classes")
 
@@ -58,11 +58,12 @@ def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Fac
         for member, stream in found:
             place = folder / _name(member)
             save(stream, place)
-            if place.suffix == _GZ:
+            if readers.is_packed(place.name):
                 with place.open("rb") as packed:
-                    read = readers.gunzipped(packed.read, str(member))
-                    too_much = MemberError(f"{member}: more than {most:,} bytes come out of it.")
-                    unpacked = readers.at_most(read, most, too_much)
+                    read = readers.unpacked(packed.read, str(member))
+                    most_out = members.most_out(most, place.stat().st_size)
+                    too_much = MemberError(f"{member}: more than {most_out:,} bytes come out.")
+                    unpacked = readers.at_most(read, most_out, too_much)
                     save(members.Stream(str(member), unpacked), place.with_suffix(""))
         for name, classes in _lists(dataset).items():
             (folder / name).write_text("".join(f"{text}\n" for text in classes), "utf-8")
@@ -93,7 +94,7 @@ def read(path: Path, subject: Subject, start: int, stop: int) -> Iterator[Stored
 
     def place_of(member: Member) -> Path:
         place = folder / _name(member)
-        return place.with_suffix("") if place.suffix == _GZ else place
+        return place.with_suffix("") if readers.is_packed(place.name) else place
 
     with contextlib.ExitStack() as stack:
         files: dict[Member, BinaryIO] = {}  # the one that was read longest ago comes first
@@ -174,15 +175,15 @@ def _name(member: Member) -> str:
 def _known(source: Source, member: Member) -> Member:
     """Return a member with its size and hash, which of a whole archive are declared with that."""
     archive = source.archives[member.archive]
-    if member.path:
-        return member
+    if member.path or archive.size_bytes is None or archive.sha256 is None:
+        return member  # all that it is made from is hashed while it is used
     return replace(member, facts=MemberFacts(archive.size_bytes, archive.sha256))
 
 
 def applies(dataset: Dataset) -> bool:
     """Whether the files can lie in one folder: no two of them have one name."""
     names = [_name(member) for member in _members(dataset)]
-    names += [name.removesuffix(_GZ) for name in names if name.endswith(_GZ)]
+    names += [PurePosixPath(name).stem for name in names if readers.is_packed(name)]
     names += _lists(dataset)
     return len({name.lower() for name in names}) == len(names)
 

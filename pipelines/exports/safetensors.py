@@ -119,6 +119,7 @@ EXPORT = Product(
     name="safetensors",
     title="as safetensors: images and labels, for torch, numpy and others.",
     scope="split",
+    needs_labels=False,
     files="exports/{dataset}/{split}.safetensors",
     code_version="1",
     write=write,

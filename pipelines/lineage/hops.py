@@ -162,8 +162,8 @@ def archive(plan: Plan, store: Store, source: Source, name: str) -> tuple[Hop, H
     archive, path = source.archive(name), layout.archive(source.name, name)
     hop = Hop("archive", path)
     try:
-        archives.verify(store.local(path), archive, plan.declared.identify)
-        hop = replace(hop, hashes={"md5": archive.md5, "sha256": archive.sha256})
+        found = archives.verify(store.local(path), archive, plan.declared.identify)
+        hop = replace(hop, hashes={"md5": found.md5, "sha256": found.sha256})
     except FileNotFoundError:
         hop = blamed(hop, f"{store.address(path)} is not there. {plan.artefacts[path].remedy}")
     except (ArchiveError, StorageError, OSError) as error:
@@ -175,8 +175,8 @@ def archive(plan: Plan, store: Store, source: Source, name: str) -> tuple[Hop, H
     came = Hop("origin", str(known.facts["origin"]))
     if "retrieved" in known.facts:
         came = replace(came, facts={"retrieved": known.facts["retrieved"]})
-    if known.sha256 != archive.sha256:
-        came = blamed(
-            came, f"expected SHA-256 {archive.sha256}, as declared; {known.sha256} was recorded"
-        )
+    declared, measured = archive.sha256, hop.hashes.get("sha256")
+    if known.sha256 != (wanted := declared or measured or known.sha256):
+        said = "as declared" if declared else "as it has"
+        came = blamed(came, f"expected SHA-256 {wanted}, {said}; {known.sha256} was recorded")
     return hop, came

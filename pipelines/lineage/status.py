@@ -69,7 +69,7 @@ def never_asked(store: Store, declared: Catalogue, named: Collection[str]) -> se
         for source in declared.sources.values()
         if source.on_request
         and any(dataset.is_in_parts for dataset in source.datasets.values())
-        and not {source.name, *source.datasets} & {*named}
+        and not {source.name, source.group, *source.datasets} & {*named}
         and not any(store.names(f"{layout.LINEAGE}/{path}") for path in _folders(source))
     }
 

@@ -32,7 +32,7 @@ class Info:
     """What a table says of itself.
 
     shape: (height, width, channels) of one image.
-    inputs: path of each archive → its MD5.
+    inputs: path of each archive → its MD5, or its SHA-256 where no MD5 is declared.
     first: the index of its first record: of a part of a split, how many stand before it.
     labelled: whether its records have labels; where not, `label` and `class` are null throughout.
     extras: the columns that it has beside labels and pixels, int32.
@@ -142,13 +142,15 @@ def _said(text: bytes) -> dict[str, Any]:
             _hold(isinstance(one, str), f"{name}.{at}", "it is no text")
     _hold(isinstance(said["inputs"], dict), "inputs", "it is no object")
     _hold(isinstance(said.get("part", {}), dict), "part", "it is no object")
+    inputs = dict[str, str]()
     for path, one in said["inputs"].items():
-        has_md5 = isinstance(one, dict) and isinstance(one.get("md5"), str)
-        _hold(has_md5, f"inputs.{path}", "it has no md5")
+        hashes = [one.get("md5"), one.get("sha256")] if isinstance(one, dict) else []
+        texts = [found for found in hashes if isinstance(found, str)]
+        _hold(bool(texts), f"inputs.{path}", "it has neither md5 nor sha256")
+        inputs[path] = texts[0]
     columns = said.get("columns", {})
-    _hold(isinstance(columns, dict) and "label" in columns, "columns", "they name no label") if (
-        columns
-    ) else None
+    is_named = isinstance(columns, dict) and ("label" in columns or not columns)
+    _hold(is_named, "columns", "they name no label")
     _hold(type(said.get("labelled", True)) is bool, "labelled", "it is neither true nor false")
     first = said.get("part", {}).get("first", 0)
     _hold(type(first) is int and 0 <= first < 1 << 32, "part.first", "it is no index")
@@ -161,7 +163,7 @@ def _said(text: bytes) -> dict[str, Any]:
         "shape": tuple(shape),
         "classes": tuple(said["classes"]),
         "coarse_classes": tuple(said["coarse_classes"]),
-        "inputs": {path: one["md5"] for path, one in said["inputs"].items()},
+        "inputs": inputs,
     }
 
 

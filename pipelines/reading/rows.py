@@ -53,8 +53,8 @@ def _read(table: Opened, start: int, stop: int, images: Pixels) -> Batch:
     fill = pages.filler(images, table, groups, start)
 
     def work(worker: int, _workers: int) -> bool:
-        if worker == 0:
-            rows = _rows(table, groups, start, stop, _small_columns(table.about))
+        if worker == 0 and (names := _small_columns(table.about)):
+            rows = _rows(table, groups, start, stop, names)
             columns.update((name, numbers(rows[name])) for name in rows.column_names)
         return fill()
 

@@ -69,10 +69,7 @@ def artefact(source: Source, dataset: Dataset, inputs: tuple[Input, ...]) -> Art
         "dataset": dataset.name,
         "splits": list(dataset.splits),
         "archives": {
-            layout.archive(source.name, name): {
-                "md5": source.archives[name].md5,
-                "sha256": source.archives[name].sha256,
-            }
+            layout.archive(source.name, name): source.archives[name].hashes
             for split in dataset.splits.values()
             for name in split.archives
         },

@@ -87,8 +87,8 @@ def _finish(store: Store, one: _Held) -> None:
 
 
 def compare(path: str, sha256: str | None, sight: Sight) -> None:
-    """Raise `StaleInput` unless the bytes that were seen are those expected."""
-    if sight.sha256 != sha256:
+    """Raise `StaleInput` unless the bytes that were seen are those expected, if any are."""
+    if sha256 not in (None, sight.sha256):
         raise StaleInput(
             f"{path} changed since it was made: expected SHA-256 {sha256}, found {sight.sha256}. "
             f"Nothing was made from it. {advice.AGAIN}: what changed is made anew first."

@@ -133,7 +133,7 @@ def _take(
     sight = hashing.remembered(made) or hashing.look(made)
     size_bytes, sha256 = sight.identity.size_bytes, sight.sha256
     if made == goal and old is not None and old.sha256 == sha256:
-        facts = old.facts  # as it was: what is known of it still holds
+        facts = {**facts, **old.facts}  # as it was: what is known of it still holds
     known = Provenance(
         path=artefact.path,
         size_bytes=size_bytes,
@@ -164,7 +164,8 @@ def _origin(artefact: Artefact, facts: Facts, size_bytes: int, sha256: str) -> t
     """Return the place that an archive came from as its input."""
     if "origin" not in facts:
         return ()
-    return (Input(str(facts["origin"]), sha256, size_bytes, artefact.parameters.get("md5")),)
+    md5 = artefact.parameters.get("md5") or facts.get("md5")
+    return (Input(str(facts["origin"]), sha256, size_bytes, md5),)
 
 
 def read_again(store: Store, known: Provenance) -> None:

@@ -149,6 +149,17 @@ def latest(store: Store, path: str) -> Provenance | None:
     return load(store, path)
 
 
+def all_of(store: Store, path: str) -> list[Provenance]:
+    """Return all provenance of an artefact that can be trusted: that of the past, then the latest.
+
+    Raises:
+        MadeByNewer: some can only be read by a newer Imagesets.
+    """
+    past = store.names(f"{layout.past_lineages()}/{path}")
+    found = [*(load(store, path, name) for name in sorted(past)), latest(store, path)]
+    return [known for known in found if known is not None]
+
+
 def artefacts(store: Store) -> list[str]:
     """Return the paths of all artefacts that have provenance, be it damaged."""
     names = (name.removesuffix(".next") for name in store.names(layout.LINEAGE))

@@ -168,9 +168,25 @@ def moved_on(known: Provenance, artefact: Artefact) -> str | None:
         return f"its declaration or options changed: {', '.join(sorted(keys))}"
     if not artefact.inputs:
         return None  # an archive: wherever it came from, its declaration decides
-    made_from = {found.path: found.sha256 for found in known.inputs}
-    wanted = {declared.path: declared.sha256 for declared in artefact.inputs}
-    if made_from != wanted:
-        moved = {p for p in {*made_from, *wanted} if made_from.get(p) != wanted.get(p)}
-        return f"its input changed: {', '.join(sorted(moved))}"
+    if moved := other_inputs(known, artefact):
+        return f"its input changed: {', '.join(moved)}"
     return None
+
+
+def other_inputs(known: Provenance, artefact: Artefact) -> list[str]:
+    """Return the paths of what an artefact was made from that it would not be made from now.
+
+    Bytes are known by their SHA-256; of an archive for which none is declared, by their MD5.
+    """
+    made_from = {found.path: found for found in known.inputs}
+    wanted = {declared.path: declared for declared in artefact.inputs}
+
+    def same(path: str) -> bool:
+        found, now = made_from.get(path), wanted.get(path)
+        if found is None or now is None:
+            return False
+        return (
+            found.md5 == now.md5 if now.sha256 is None and now.md5 else found.sha256 == now.sha256
+        )
+
+    return sorted(path for path in {*made_from, *wanted} if not same(path))

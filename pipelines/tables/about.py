@@ -9,8 +9,8 @@
 
 The bytes of `pixels` are the array: no list, no image codec. `label` and `class` are null in a
 split without labels. The key `imagesets` of the file's metadata holds a JSON object with the
-dataset, split, shape, dtype, layout, classes, source, and MD5 and SHA-256 of every input. Not here:
-writing rows, or reading them (`pipelines.reading`).
+dataset, split, shape, dtype, layout, classes, source, and the declared hashes of every input, MD5
+and SHA-256. Not here: writing rows, or reading them (`pipelines.reading`).
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ def arrow_schema(source: Source, dataset: Dataset, split: Split) -> pa.Schema:
 
 def declared(source: Source, dataset: Dataset, split: Split) -> Info:
     """Return what the table of a split must say of itself."""
+    archives = map(source.archives.__getitem__, split.archives)
     return Info(
         dataset.name,
         split.name,
@@ -111,7 +112,7 @@ def declared(source: Source, dataset: Dataset, split: Split) -> Info:
         dataset.image.shape,
         dataset.classes,
         dataset.coarse_classes,
-        {layout.archive(source.name, name): source.archives[name].md5 for name in split.archives},
+        {layout.archive(source.name, a.name): a.md5 or str(a.sha256) for a in archives},
         split.first,
         split.labelled,
         dataset.extras,
@@ -138,10 +139,7 @@ def description(source: Source, dataset: Dataset, split: Split) -> dict[str, Any
             key: getattr(source, key) for key in ("title", "homepage", "licence", "citation")
         },
         "inputs": {
-            layout.archive(source.name, name): {
-                "md5": source.archives[name].md5,
-                "sha256": source.archives[name].sha256,
-            }
+            layout.archive(source.name, name): source.archives[name].hashes
             for name in split.archives
         },
     }

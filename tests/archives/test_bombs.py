@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import subprocess
 import sys
 import tarfile
@@ -45,6 +47,21 @@ def zip_of_zeros(_bomb: bytes) -> bytes:
     return file.getvalue()
 
 
+def packed_zeros(packer: bz2.BZ2Compressor | lzma.LZMACompressor, head: bytes = b"") -> bytes:
+    """A gibibyte of zeros as one stream, behind a head."""
+    packed = [packer.compress(head)]
+    packed += [packer.compress(bytes(1 << 20)) for _ in range(GIB >> 20)]
+    return b"".join([*packed, packer.flush()])
+
+
+def xz_of_zeros(head: bytes = b"") -> Callable[[bytes], bytes]:
+    return lambda _bomb: packed_zeros(lzma.LZMACompressor(preset=0), head)
+
+
+def bz2_of_zeros(_bomb: bytes) -> bytes:
+    return packed_zeros(bz2.BZ2Compressor(1))
+
+
 def tar_header(name: str, kind: bytes = tarfile.REGTYPE) -> bytes:
     """The header of a member of a gibibyte."""
     info = tarfile.TarInfo(name)
@@ -83,6 +100,10 @@ BOMBS: dict[str, tuple[str, str, Callable[[bytes], bytes]]] = {
     ),
     "pax header in tar": ("a.tar.gz", "member", tar_of_zeros(tar_header("name", tarfile.XHDTYPE))),
     "tar without end": ("a.tar.gz", "member", lambda bomb: bomb),
+    "xz": ("a.xz", "", xz_of_zeros()),
+    "bzip2": ("a.bz2", "", bz2_of_zeros),
+    "another member of tar.xz": ("a.tar.xz", "member", xz_of_zeros(tar_header("README"))),
+    "tar.xz of zeros": ("a.tar.xz", "member", xz_of_zeros()),
 }
 
 # Reads a member as the formats do, in a process of its own. Says as JSON what was raised, how long

@@ -92,6 +92,8 @@ INSTEAD = {
     "nothing": (b"", "0 bytes with MD5 d41d8cd98f00b204e9800998ecf8427e.*nothing arrived"),
     "another gzip": (gzip.compress(b"x" * 10**6, 0), "damaged on the way, or another file"),
     "a zip": (b"PK\3\4", "They look like zip"),
+    "bzip2": (b"BZh91AY", "They look like bzip2"),
+    "an array": (b"\x93NUMPY\1\0", "They look like NPY"),
     "unpacked IDX": (b"\0\0\x08\3\0\0", "They look like unpacked IDX"),
     "who knows what": (b"\xca\xfe\xba\xbe", "no gzip file begins with cafebabe"),
     "a cut file": (DATA[:-1], f"{len(DATA) - 1:,} bytes with MD5 .*: cut short"),
@@ -116,6 +118,29 @@ def test_what_is_there_instead_is_told_and_leaves_no_file(
     assert f"Put the file at {goal} yourself" in text
     assert "IMAGESETS_MIRROR" in text
     assert builders.files_under(tmp_path) == ["mirror.gz"]
+
+
+@pytest.mark.parametrize("name", ["a.bz2", "a.xz", "a.npz", "a.npy", "a.mat", "semeion.data"])
+def test_a_page_is_recognised_in_the_place_of_every_kind_of_archive(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes(PAGE)
+
+    with pytest.raises(ArchiveUnavailable, match="an HTML page titled '404 – Not found'"):
+        archives.obtain(declared(DATA, name), tmp_path / "data" / name, [str(tmp_path / name)])
+
+
+@pytest.mark.parametrize("name", ["a.bz2", "a.xz", "a.npz"])
+def test_a_server_that_announces_the_right_length_of_another_kind_of_file_is_left(
+    tmp_path: Path, name: str
+) -> None:
+    with (
+        servers.serving(DATA) as server,
+        pytest.raises(
+            ArchiveUnavailable, match=r"not the file that is declared\. They look like gzip"
+        ),
+    ):
+        archives.obtain(declared(DATA, name), tmp_path / name, [f"{server.url}{name}"])
 
 
 def test_every_attempt_is_listed(goal: Path, tmp_path: Path) -> None:

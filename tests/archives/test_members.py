@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
 import contextlib
 import gzip
 import hashlib
 import io
+import lzma
+import random
 import struct
 import tarfile
 import tracemalloc
@@ -72,7 +75,11 @@ ARCHIVES = {
     "letters.zip": builders.zipped({"first": OTHER, "in/member": DATA, "last": OTHER}),
     "letters.tar.gz": builders.tarred({"first": OTHER, "in/member": DATA, "last": OTHER}),
     "letters.tgz": builders.tarred({"first": OTHER, "in/member": DATA}),
-    "letters.tar": tarred(("in/member", DATA), mode="w"),
+    "letters.tar": tarred(("first", OTHER), ("in/member", DATA), ("last", OTHER), mode="w"),
+    "letters.tar.bz2": tarred(("first", OTHER), ("in/member", DATA), mode="w:bz2"),
+    "letters.tar.xz": tarred(("first", OTHER), ("in/member", DATA), mode="w:xz"),
+    "arrays.npz": builders.zipped({"first": OTHER, "in/member": DATA}),
+    "pax.tar": tarred(("x" * 150, OTHER), ("in/member", DATA), mode="w"),
     "pax.tar.gz": tarred(("x" * 150, OTHER), ("in/member", DATA)),
 }
 
@@ -202,12 +209,17 @@ def test_gzip_is_read_as_python_reads_it(tmp_path: Path, level: int) -> None:
     assert read_member(tmp_path, "a.gz") == gzip.decompress((tmp_path / "a.gz").read_bytes())
 
 
-def test_members_of_a_zip_are_read_side_by_side(tmp_path: Path) -> None:
-    (tmp_path / "a.zip").write_bytes(builders.zipped({"a": DATA, "b": DATA[::-1]}))
+@pytest.mark.parametrize("name", ["a.zip", "a.tar"])
+def test_members_of_a_zip_and_of_a_plain_tar_are_read_side_by_side(
+    tmp_path: Path, name: str
+) -> None:
+    parts = {"a": DATA, "b": DATA[::-1]}
+    plain = tarred(*parts.items(), mode="w")
+    (tmp_path / name).write_bytes(plain if name == "a.tar" else builders.zipped(parts))
     first, second = memoryview(bytearray(100)), memoryview(bytearray(100))
 
     with members.opened(tmp_path) as open_member:
-        a, b = open_member(Member("a.zip", "a")), open_member(Member("a.zip", "b"))
+        a, b = open_member(Member(name, "a")), open_member(Member(name, "b"))
         for start in range(0, 1000, 100):
             assert (a.readinto(first), b.readinto(second)) == (100, 100)
             assert bytes(first) == DATA[start : start + 100]
@@ -222,6 +234,32 @@ def test_members_of_a_tar_are_read_in_any_order(tmp_path: Path, order: str) -> N
     with members.opened(tmp_path) as open_member:
         for name in order:
             assert read(open_member(Member("a.tar.gz", name))) == parts[name]
+
+
+def test_a_member_of_a_large_tar_costs_no_reading_of_the_others(tmp_path: Path) -> None:
+    """A tar of 2 TiB, which is a hole in the file: who read it would read for half an hour."""
+    with (tmp_path / "large.tar").open("wb") as file:
+        for name in ("first", "second"):
+            info = tarfile.TarInfo(name)
+            info.size = 1 << 40
+            file.write(info.tobuf(tarfile.GNU_FORMAT))
+            file.seek(info.size, io.SEEK_CUR)
+        file.write(tarred(("member", DATA), mode="w"))
+
+    with members.opened(tmp_path) as open_member:
+        assert read(open_member(Member("large.tar", "member"))) == DATA
+        found = members.read_range(open_member(Member("large.tar", "second")), 0, 5)
+        assert found == bytes(5)
+
+
+def test_members_of_a_tar_may_be_larger_than_all_that_is_declared(tmp_path: Path) -> None:
+    """Splits may leave out most of their members, and catalogues most members of an archive."""
+    noise = random.Random(0).randbytes(100_000)
+    data = tarred(("unread", noise * 3), ("member", noise))
+    (tmp_path / "a.tar.gz").write_bytes(data)
+
+    with members.opened(tmp_path, most_bytes=1000) as open_member:
+        assert read(open_member(Member("a.tar.gz", "member")), 1 << 20) == noise
 
 
 def test_an_archive_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -286,8 +324,25 @@ def _overlapping(offset: int) -> bytes:
     return bytes(found)
 
 
-def _link(kind: bytes) -> bytes:
-    return tarred(("target", DATA), ("member", b""), type=kind, linkname="target")
+def _link(kind: bytes, mode: str = "w:gz") -> bytes:
+    return tarred(("target", DATA), ("member", b""), mode=mode, type=kind, linkname="target")
+
+
+def _sparse(mode: str) -> bytes:
+    """A tar of a member that says of itself that it is a terabyte, most of it holes."""
+    said = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.map": f"0,1,{1 << 40},0"}
+    return tarred(("member", DATA), mode=mode, pax_headers=said)
+
+
+def _promising(kind: bytes, size: int) -> bytes:
+    """A header of a tar that says that so many bytes follow, and some of them."""
+    info = tarfile.TarInfo("member")
+    info.type = kind
+    head = bytearray(info.tobuf(tarfile.GNU_FORMAT))
+    head[124:136] = b"\xff" * 12 if size < 0 else b"\x80" + bytes(11)
+    head[128:136] = size.to_bytes(8, "big", signed=True)
+    head[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(head))[0]
+    return bytes(head) + bytes(4096)
 
 
 REFUSED = [
@@ -314,6 +369,38 @@ REFUSED = [
     ("folder", "a.tar.gz", tarred(("member", b""), type=tarfile.DIRTYPE), ["regular file"]),
     ("device", "a.tar.gz", tarred(("member", b""), type=tarfile.CHRTYPE), ["regular file"]),
     ("pipe", "a.tar.gz", tarred(("member", b""), type=tarfile.FIFOTYPE), ["regular file"]),
+    ("sparse", "a.tar.gz", _sparse("w:gz"), ["regular file", "holes"]),
+    ("missing", "a.tar", tarred(("membre", DATA), mode="w"), ["no such member", "'membre'"]),
+    (
+        "twice",
+        "a.tar",
+        tarred(("member", DATA), ("member", OTHER), mode="w"),
+        ["holds 2 members of this name"],
+    ),
+    (
+        "twice, far apart",
+        "a.tar",
+        tarred(("member", DATA), *[(f"{n}", DATA) for n in range(9)], ("member", DATA), mode="w"),
+        ["holds 2 members of this name"],
+    ),
+    ("link", "a.tar", _link(tarfile.SYMTYPE, "w"), ["regular file", "folder, link"]),
+    ("hard link", "a.tar", _link(tarfile.LNKTYPE, "w"), ["regular file", "folder, link"]),
+    ("folder", "a.tar", tarred(("member", b""), mode="w", type=tarfile.DIRTYPE), ["regular file"]),
+    ("device", "a.tar", tarred(("member", b""), mode="w", type=tarfile.CHRTYPE), ["regular file"]),
+    ("sparse", "a.tar", _sparse("w"), ["regular file", "holes"]),
+    ("no tar", "a.tar", b"<html>" * 200, ["damaged"]),
+    ("nothing", "a.tar", b"", ["damaged"]),
+    ("cut short", "a.tar", tarred(("member", DATA), mode="w")[:5000], ["damaged"]),
+    ("long header", "a.tar", _promising(tarfile.XHDTYPE, 1 << 30), ["header of 1,073,741,824"]),
+    ("long name", "a.tar", _promising(tarfile.GNUTYPE_LONGNAME, 1 << 30), ["header of 1,073,"]),
+    ("endless header", "a.tar", _promising(tarfile.XHDTYPE, -1024), ["a.tar"]),
+    ("in circles", "a.tar", _promising(tarfile.REGTYPE, -512), ["ends before it begins"]),
+    ("less than nothing", "a.tar", _promising(tarfile.REGTYPE, -1), ["ends before it begins"]),
+    ("less than nothing", "a.tar.gz", builders.gz(_promising(tarfile.REGTYPE, -1)), ["a.tar.gz"]),
+    ("no bzip2", "a.tar.bz2", b"<html></html>", ["damaged"]),
+    ("no xz", "a.tar.xz", b"<html></html>", ["damaged"]),
+    ("cut short", "a.tar.bz2", tarred(("member", DATA), mode="w:bz2")[:200], ["cut short"]),
+    ("cut short", "a.tar.xz", tarred(("member", DATA), mode="w:xz")[:200], ["cut short"]),
     ("no gzip", "a.tar.gz", b"<html></html>", ["damaged"]),
     ("no tar", "a.tar.gz", builders.gz(b"x" * 2000), ["damaged"]),
     ("nothing", "a.tar.gz", b"", ["cut short"]),
@@ -447,6 +534,117 @@ def test_a_bomb_is_unpacked_only_as_far_as_it_is_asked_for(tmp_path: Path) -> No
             tracemalloc.stop()
 
     assert peak < 2 << 20
+
+
+# --- bzip2 and xz ---------------------------------------------------------------------------------
+
+PACKINGS = {"a.bz2": bz2.compress, "a.xz": lzma.compress}
+packed_so = pytest.mark.parametrize(("name", "pack"), PACKINGS.items(), ids=PACKINGS)
+
+
+@packed_so
+@pytest.mark.parametrize("most", [1, 1000, 1 << 20])
+def test_bzip2_and_xz_are_unpacked(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes], most: int
+) -> None:
+    (tmp_path / name).write_bytes(pack(DATA))
+
+    with members.opened(tmp_path) as open_member:
+        assert read(open_member(Member(name)), most) == DATA
+        assert members.size_bytes(open_member, Member(name)) == len(DATA)
+
+
+@packed_so
+@pytest.mark.parametrize("pieces", [1, 7, 1 << 14])
+def test_streams_one_after_the_other_are_one_file_as_their_tools_have_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    pack: Callable[[bytes], bytes],
+    pieces: int,
+) -> None:
+    """Tools that pack side by side, pbzip2 and pixz, make such files."""
+    monkeypatch.setattr(readers, "_PIECE_BYTES", pieces)
+    (tmp_path / name).write_bytes(pack(DATA) + pack(b"") + pack(OTHER))
+
+    assert read_member(tmp_path, name) == DATA + OTHER
+
+
+@pytest.mark.parametrize("padding", [4, 512, 40_000])
+def test_xz_may_be_padded_by_zeros_four_at_a_time(tmp_path: Path, padding: int) -> None:
+    packed = lzma.compress(DATA) + bytes(padding)
+    (tmp_path / "a.xz").write_bytes(packed + packed)
+
+    assert read_member(tmp_path, "a.xz") == DATA + DATA
+
+
+@packed_so
+@pytest.mark.parametrize("tail", [b"\0", bytes(6), b"<html>", b"B", b"\xfd7z", b"\0\0\0\0<html>"])
+@pytest.mark.parametrize("pieces", [1, 1 << 14])
+def test_bytes_after_the_end_of_bzip2_and_xz_are_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    pack: Callable[[bytes], bytes],
+    tail: bytes,
+    pieces: int,
+) -> None:
+    monkeypatch.setattr(readers, "_PIECE_BYTES", pieces)
+    (tmp_path / name).write_bytes(pack(DATA) + tail)
+
+    with pytest.raises(MemberError, match=rf"{name}: .*(after the end of the|cut short)"):
+        read_member(tmp_path, name)
+
+
+@packed_so
+def test_truncated_bzip2_and_xz_are_refused_wherever_they_were_cut(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes]
+) -> None:
+    packed = pack(DATA)
+    for length in range(len(packed)):
+        (tmp_path / name).write_bytes(packed[:length])
+        with pytest.raises(MemberError, match=rf"{name}: the (bzip2|xz) stream is cut short\."):
+            read_member(tmp_path, name)
+
+
+@packed_so
+@given(at=st.integers(0, 10_000), bit=st.integers(0, 7))
+@settings(deadline=None, max_examples=100)
+def test_a_flipped_bit_in_bzip2_and_xz_is_refused(
+    tmp_path_factory: pytest.TempPathFactory,
+    name: str,
+    pack: Callable[[bytes], bytes],
+    at: int,
+    bit: int,
+) -> None:
+    damaged = bytearray(pack(DATA))
+    damaged[at % len(damaged)] ^= 1 << bit
+    folder = tmp_path_factory.mktemp("flipped")
+    (folder / name).write_bytes(damaged)
+
+    with contextlib.suppress(MemberError):
+        assert read_member(folder, name) == DATA  # how large bzip2's blocks are says nothing of it
+
+
+@packed_so
+def test_a_packed_member_of_an_archive_is_unpacked_too(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / "a.zip").write_bytes(builders.zipped({name: pack(DATA)}))
+
+    assert read_member(tmp_path, "a.zip", name, facts=pack(DATA)) == DATA
+
+
+def test_xz_that_asks_for_more_memory_than_any_preset_is_refused(tmp_path: Path) -> None:
+    small = lzma.compress(DATA)
+    size = 4 * (small[12] + 1)  # of the header of the first block
+    block = bytearray(small[12 : 12 + size])
+    block[block.index(b"\x21\x01") + 2] = 38  # a dictionary of 2 GiB: section 5.3.1 of the format
+    block[-4:] = struct.pack("<I", zlib.crc32(block[:-4]))
+    (tmp_path / "a.xz").write_bytes(small[:12] + bytes(block) + small[12 + size :])
+
+    with pytest.raises(MemberError, match=r"a\.xz: damaged \(LZMAError: Memory usage limit"):
+        read_member(tmp_path, "a.xz")
 
 
 # --- facts ----------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -26,22 +27,25 @@ def read(folder: Path, *wanted: Member) -> list[tuple[str, bytes]]:
     return [(str(member), everything(stream)) for member, stream in found]
 
 
-@pytest.mark.parametrize("name", ["some.tar.gz", "some.zip"])
-def test_what_is_gzip_stays_gzip(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["some.tar.gz", "some.zip", "some.tar"])
+def test_what_is_packed_stays_packed(tmp_path: Path, name: str) -> None:
     pack = builders.zipped if name.endswith(".zip") else builders.tarred
-    (tmp_path / name).write_bytes(pack(FILES))
+    data = pack(FILES)
+    (tmp_path / name).write_bytes(gzip.decompress(data) if name.endswith(".tar") else data)
 
     found = read(tmp_path, *(Member(name, path) for path in sorted(FILES)))
 
     assert dict(found) == {f"{name}/{path}": data for path, data in FILES.items()}
 
 
-def test_a_tar_is_passed_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compressed_tar_is_passed_through_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """They come as they lie in it, not as they are asked for."""
     (tmp_path / "some.tar.gz").write_bytes(builders.tarred(FILES))
     starts: list[object] = []
-    start = members._Tar._start
-    monkeypatch.setattr(members._Tar, "_start", lambda tar: (starts.append(tar), start(tar)))
+    start = members._PackedTar._start
+    monkeypatch.setattr(members._PackedTar, "_start", lambda tar: (starts.append(tar), start(tar)))
 
     found = read(tmp_path, *(Member("some.tar.gz", path) for path in sorted(FILES)))
 

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import logging
+import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 import dagster as dg
 import pytest
+import yaml
+from dagster._core.remote_origin import InProcessCodeLocationOrigin
+from dagster._core.test_utils import (
+    InProcessTestWorkspaceLoadTarget,
+    create_test_daemon_workspace_context,
+)
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._daemon.auto_run_reexecution.auto_run_reexecution import (
+    consume_new_runs_for_automatic_reexecution,
+)
 
 from assets import graph
 from assets.definitions import automated
 from assets.running import runs
-from assets.settings import Settings
+from assets.settings import ROOT, Settings
 from pipelines.errors import ImagesetsError
 from tests import builders
 from tests.assets import records
@@ -220,6 +233,88 @@ def test_a_run_that_failed_goes_on_from_the_failure(
     run = on_disk.get_run_by_id(result.run_id)
     assert run is not None
     assert run.parent_run_id == failed.run_id
+
+
+# --- lost -----------------------------------------------------------------------------------------
+
+RETRYING = """
+run_retries:
+  enabled: true
+  max_retries: 5
+  retry_on_asset_or_op_failure: false
+run_launcher:
+  module: dagster._core.launcher.sync_in_memory_run_launcher
+  class: SyncInMemoryRunLauncher
+"""
+KILLED_AT_ITS_END = """
+import os, signal, sys
+import dagster as dg
+from dagster._core.execution.api import execute_run
+from tests.assets.test_executions import everything
+
+with dg.DagsterInstance.get() as instance:
+    record = instance.handle_new_event
+
+    def recorded(event, **more):
+        if event.is_dagster_event and event.dagster_event.event_type_value == "PIPELINE_SUCCESS":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return record(event, **more)
+
+    instance.handle_new_event = recorded
+    run = instance.get_run_by_id(sys.argv[1])
+    execute_run(dg.reconstructable(everything), run, instance)
+"""
+
+
+@pytest.mark.filterwarnings("ignore:Property `ScheduleDefinition:DeprecationWarning")
+def test_a_run_killed_after_its_last_step_is_done_again_and_ends_well(
+    project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = Settings(project.data, project.publisher.catalogue, str(project.publisher.mirror))
+    for name, value in settings.as_environment().items():
+        monkeypatch.setenv(name, value)
+    configured = runs.home(settings) / "dagster.yaml"
+    chosen = yaml.safe_load(configured.read_text()) | yaml.safe_load(RETRYING)
+    configured.write_text(yaml.safe_dump(chosen))
+    monkeypatch.setenv("DAGSTER_HOME", str(settings.dagster_home))
+    loaded = LoadableTargetOrigin(python_file=str(ROOT / "assets/definitions.py"))
+    target = InProcessTestWorkspaceLoadTarget(InProcessCodeLocationOrigin(loaded))
+    with (
+        dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance,
+        create_test_daemon_workspace_context(target, instance) as workspace,
+    ):
+        [location] = workspace.create_request_context().code_locations
+        [repository] = location.get_repositories().values()
+        job = repository.get_full_job("everything")
+        lost = instance.create_run_for_job(
+            automated(settings).resolve_job_def("everything"),
+            remote_job_origin=job.get_remote_origin(),
+            job_code_origin=job.get_python_origin(),
+        )
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLED_AT_ITS_END, lost.run_id],
+            cwd=ROOT,
+            env=environment(DAGSTER_HOME=str(settings.dagster_home), **settings.as_environment()),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        [record] = instance.get_run_records()
+        assert record.dagster_run.status is dg.DagsterRunStatus.STARTED
+        instance.report_run_failed(record.dagster_run, "as the monitoring does")  # type: ignore[no-untyped-call]
+        before = project.snapshot()
+
+        logger, failed = logging.getLogger("daemon"), instance.get_run_records()
+        list(consume_new_runs_for_automatic_reexecution(workspace, failed, logger))
+
+        again, first = instance.get_runs()
+        assert (first.status, again.status) == (
+            dg.DagsterRunStatus.FAILURE,
+            dg.DagsterRunStatus.SUCCESS,
+        ), caplog.text
+        assert again.parent_run_id == lost.run_id
+    assert project.snapshot() == before, "all of it was there"
 
 
 # --- in several processes -------------------------------------------------------------------------

@@ -204,7 +204,7 @@ def test_assets_link_to_their_code_here_or_in_a_repository(declared: Catalogue) 
     [here] = _code(archives)
     path, _, line = here.rpartition(":")
     assert Path(path) == ROOT / "assets" / "archives.py"
-    assert "@dg.asset(" in Path(path).read_text().splitlines()[int(line) - 1]
+    assert "@spelling.asset(" in Path(path).read_text().splitlines()[int(line) - 1]
 
     some = [made["mnist/statistics"]]
     [statistics] = linked(some, ("https://github.com/example/imagesets", "0123abc"))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import hashlib
 import io
+import lzma
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +17,7 @@ import numpy as np
 import pytest
 
 from pipelines import plan, products
+from pipelines.declarations import Archive, Member
 from pipelines.errors import ArtefactError, CatalogueError, MemberError
 from pipelines.exports import raw
 from pipelines.products import Inputs, Stored, Subject
@@ -99,6 +104,39 @@ def test_files_are_there_as_published_and_unpacked_and_nothing_else(
     found = unidx((goal / "MNIST/raw/train-images").read_bytes())
     np.testing.assert_array_equal(found, pixels[..., 0])
     np.testing.assert_array_equal(unidx((goal / "MNIST/raw/train-labels").read_bytes()), labels)
+
+
+def test_bzip2_and_xz_are_unpacked_beside_too(tmp_path: Path) -> None:
+    pixels, values = builders.images(9), builders.labels(9, 5)
+    tiny = builders.tiny(tmp_path, pixels, values)
+    packed = {
+        "images.bz2": bz2.compress(tiny.members["images"]),
+        "labels.xz": lzma.compress(tiny.members["labels"]),
+    }
+    for name, data in packed.items():
+        (tiny.archives / name).write_bytes(data)
+    split = replace(
+        tiny.split,
+        members={"images": (Member("images.bz2"),), "labels": (Member("labels.xz"),)},
+    )
+    dataset = replace(tiny.dataset, splits={"train": split})
+    archives = {
+        name: Archive(len(data), "", hashlib.sha256(data).hexdigest(), name=name)
+        for name, data in packed.items()
+    }
+    subject = Subject(replace(tiny.source, archives=archives), dataset, (split,))
+    goal = tmp_path / "raw"
+    goal.mkdir()
+
+    lying = {layout.archive("tiny", name): tiny.archives / name for name in packed}
+    raw.write(Inputs((subject,), lying, (), {}), goal, {}, lambda _records: None)
+
+    assert builders.files_under(goal) == ["images", "images.bz2", "labels", "labels.xz"]
+    assert (goal / "images").read_bytes() == tiny.members["images"]
+    assert (goal / "labels.xz").read_bytes() == packed["labels.xz"]
+    [last] = raw.read(goal, subject, 8, 9)
+    np.testing.assert_array_equal(last.record.images[0], pixels[-1])
+    assert last.file == "images"
 
 
 def test_no_file_is_a_link_to_an_archive(publisher: builders.Publisher, tmp_path: Path) -> None:
