@@ -373,6 +373,16 @@ def opener(members: Mapping[str, bytes], piece: int = 1 << 20) -> Any:
     return lambda member: Bytes(str(member), members[str(member)], piece)
 
 
+def unpacked(form: formats.Format, member: bytes) -> bytes:
+    """A member as it would be, were nothing packed inside of it."""
+    assert form.unpacked is not None
+    stream = form.unpacked(Bytes("member", member, 1 << 20))
+    found, piece = bytearray(), memoryview(bytearray(99))
+    while got := stream.readinto(piece):
+        found += piece[:got]
+    return bytes(found)
+
+
 @st.composite
 def some_records(draw: st.DrawFn, channels: int = 1, classes: int = 5) -> tuple[Array, Array]:
     """Strategy: images of shape (records, height, width, channels), and labels 0 … classes - 1."""
