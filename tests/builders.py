@@ -389,6 +389,16 @@ class Opener:
         return [Member(*name.split("/", 1)) for name in found]
 
 
+def unpacked(form: formats.Format, member: bytes) -> bytes:
+    """A member as it would be, were nothing packed inside of it."""
+    assert form.unpacked is not None
+    stream = form.unpacked(Bytes("member", member, 1 << 20))
+    found, piece = bytearray(), memoryview(bytearray(99))
+    while got := stream.readinto(piece):
+        found += piece[:got]
+    return bytes(found)
+
+
 @st.composite
 def some_records(draw: st.DrawFn, channels: int = 1, classes: int = 5) -> tuple[Array, Array]:
     """Strategy: images of shape (records, height, width, channels), and labels 0 … classes - 1."""

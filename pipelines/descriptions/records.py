@@ -158,7 +158,8 @@ def places(
     """
     form = formats.named(dataset.format)
     there = {*_WORDS} if dataset.coarse_classes else {*_WORDS} - {"coarse_label"}
-    found = [(index, form.locate(dataset, split, index, known)) for index in indices]
+    stored = [(index, *formats.stored_at(dataset, split, index, known)) for index in indices]
+    found = [(index, form.locate(dataset, whole, at, known)) for index, whole, at in stored]
     among: dict[Member, int] = {}
     runs: list[Json] = []
     for kind, group in itertools.groupby(found, lambda one: [*map(_kind, one[1])]):

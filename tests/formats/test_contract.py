@@ -64,16 +64,6 @@ def decoded(tiny: Tiny, members: Mapping[str, bytes], batch: int, piece: int) ->
     return list(decode(opener, tiny.dataset, tiny.split, batch))
 
 
-def unpacked(form: Format, member: bytes) -> bytes:
-    """A member as it would be, were nothing packed inside of it."""
-    assert form.unpacked is not None
-    stream = form.unpacked(builders.Bytes("member", member, 1 << 20))
-    found, piece = bytearray(), memoryview(bytearray(99))
-    while got := stream.readinto(piece):
-        found += piece[:got]
-    return bytes(found)
-
-
 def located(tiny: Tiny, index: int) -> Batch:
     """The record that stands where the format says, found in the bytes of the members."""
     form, held = formats.named(tiny.dataset.format), tiny.members
@@ -87,7 +77,8 @@ def located(tiny: Tiny, index: int) -> Batch:
         else:
             assert place.member in declared
     plain = {
-        name: data if form.unpacked is None else unpacked(form, data) for name, data in held.items()
+        name: data if form.unpacked is None else builders.unpacked(form, data)
+        for name, data in held.items()
     }
     parts = [plain[str(place.member)][place.start : place.stop] for place in places]
     return form.assemble(tiny.dataset, tiny.split, places, parts)
