@@ -179,7 +179,7 @@ def test_an_archive_is_known_by_its_md5(built_in: Catalogue) -> None:
     )
     assert built_in.identify("58c8d27c78d21e728a6bc7b3cc06412e") == "emnist/gzip.zip"
     assert built_in.identify("8915284f01051e4c8f6eaefd635931f7") == (
-        "fashion_mnist's train-labels-idx1-ubyte.gz of 2017-08-25, whose labels are sorted"
+        "fashion_mnist@1/train-labels-idx1-ubyte.gz"
     )
     assert built_in.identify("0" * 32) is None
 

@@ -21,7 +21,10 @@ class Comparison:
     """Holds the table at `file` against the batches of its split, one after the other.
 
     `path` is what the table is called in the data folder.
+    in_pixels: whether what `compare` found last was in the pixels, and in nothing before them.
     """
+
+    in_pixels = False
 
     def __init__(
         self, path: str, file: Path, source: Source, dataset: Dataset, split: Split
@@ -36,6 +39,7 @@ class Comparison:
         Raises:
             TableError: it is no table of ours, or has no such rows.
         """
+        self.in_pixels = False
         if first == 0 and (why := self._misdescribed()):
             return why
         found = to_arrow(self._file, first, first + len(batch))
@@ -63,6 +67,7 @@ class Comparison:
                     f"says {column[at]}"
                 )
         images = found["image"].combine_chunks().to_numpy_ndarray().reshape(batch.images.shape)
+        self.in_pixels = True
         return _differing_pixels(index, batch.images, images)
 
     def _misdescribed(self) -> str | None:
