@@ -71,7 +71,7 @@ class Format:
         alone, with its records and counts, in the order of the records; for formats that can tell
         before anything is fetched.
     libraries: those that decide the records, whose versions a table's provenance tells, too. Where
-        they differ, deep verification calls no difference of pixels a change.
+        they differ, deep verification calls no slight difference of pixels a change.
     """
 
     name: str

@@ -181,7 +181,7 @@ def _decode(work: _Work, subject: Subject, advance: Advance) -> None:
         statistics.add(sums, batch)
         if made is not None and not wrong:
             why = _difference(partial(comparison.compare, records, batch))
-            is_excused = elsewhere and comparison.in_pixels
+            is_excused = elsewhere and comparison.is_slight
             (excused if is_excused else wrong).extend(filter(None, [why]))
         records += len(batch)
         advance(len(batch))
