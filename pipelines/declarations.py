@@ -404,11 +404,16 @@ class Dataset:
     orientation: "transposed" where images are stored column by column.
     first_label: the publisher's label of `classes[0]`, where labels count up from there.
     class_labels: the publisher's label of each class, where they do not count up.
+    folders: of images in folders, which folder is whose: one for each class, where they are not
+        called like the classes.
+    grey: what becomes of grey images where colours are declared: "repeated" in all channels. They
+        are refused if nothing is said.
     columns: what else stands beside each label, as its format has it: name → meaning, in the order
         of the publisher's columns, `label` among them. A table has them as int32.
     numbers: of a dataset that is published as text, what its numbers become.
     mean, std: published constants of the training split, per channel, intensities scaled to 0–1.
     reported: what others say that classifiers reach on test, each with its source.
+    restriction: as of its source (`Source.restriction`), where another one holds for it.
     readers: export → what its readers insist on, by the keys that the export knows
         (`products.Product.names`): column names, versions, folders.
     """
@@ -425,12 +430,15 @@ class Dataset:
     orientation: Literal["upright", "transposed"] = "upright"
     first_label: Label = 0
     class_labels: tuple[Label, ...] = ()
+    folders: tuple[Text, ...] = ()
+    grey: Literal["repeated"] | None = None
     columns: Mapping[Text, Prose] = field(default_factory=dict)
     coarse_classes: tuple[Text, ...] = ()
     numbers: Numbers | None = None
     mean: tuple[Share, ...] = ()
     std: tuple[Share, ...] = ()
     reported: tuple[Reported, ...] = ()
+    restriction: Prose | None = None
     readers: Mapping[Text, Mapping[Text, ReaderName]] = field(default_factory=dict)
     name: FilledIn = ""
     source: FilledIn = ""
@@ -469,6 +477,8 @@ class Source:
     """One publisher's distribution; mirrors are tried in their order.
 
     archives: those that everybody needs. In TOML, the optional ones stand among them.
+    restriction: a sentence on what the licence forbids, where people must know it before they
+        fetch: that no commercial use is allowed, or that what is made of it must be shared alike.
     creators: who made it, each by name.
     published: when the publisher released these archives, where that is known.
     superseded: MD5 → which file of an older release it is.
@@ -488,6 +498,7 @@ class Source:
     mirrors: tuple[MirrorURL, ...]
     archives: Mapping[str, Archive]
     datasets: Mapping[str, Dataset]
+    restriction: Prose | None = None
     creators: tuple[Text, ...] = ()
     published: Annotated[date, Strict()] | None = None
     members: Mapping[str, MemberFacts] = field(default_factory=dict)
