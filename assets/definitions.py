@@ -50,7 +50,7 @@ def automated(settings: Settings) -> dg.Definitions:
 
     For the UI: a run that is started by hand need not wait for them.
     """
-    plan = settings.plan()
+    plan = settings.plan_shown()
     declared = plan.declared
     when = settings.refresh_cron, settings.refresh_timezone
     workers = settings.runs_at_once if settings.broker else 1

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from assets import checks, spelling
 from assets.settings import PAGES_PORT
-from pipelines import formats, statistics, tables
+from pipelines import formats, statistics, tables, wording
 from pipelines.building import Made
 from pipelines.declarations import Archive, Dataset, Source, Split, base
 from pipelines.plan import Plan, Planned
@@ -72,26 +72,30 @@ def about_archives(source: Source, stage: str) -> str:
     names = list(_archives(source, stage))
     is_pinned = all(len(one.declared) == 3 for one in _archives(source, stage).values())
     as_declared = "" if is_pinned else ", as far as they are declared"
+    forbidden = wording.restrictions(source, source.datasets.values())
+    restricted = f" **Restriction:** {' '.join(forbidden)}" if forbidden else ""
     files = "\n".join(f"- `{name}`" for name in names[:_MOST_NAMES])
     if len(names) > _MOST_NAMES:
         files += f"\n- and {len(names) - _MOST_NAMES} more"
     return (
         f"{source.title}: the publisher's files, byte for byte, held against their size, MD5 and "
         f"SHA-256{as_declared}. {made}{mirrors}\n\n{files}\n\n[Homepage]({source.homepage}). "
-        f"**Licence:** {source.licence}.\n\n```bibtex\n{source.citation.strip()}\n```\n\n"
-        f"{source.acknowledgements}"
+        f"**Licence:** {source.licence}.{restricted}\n\n"
+        f"```bibtex\n{source.citation.strip()}\n```\n\n{source.acknowledgements}"
     )
 
 
 def about(lead: str, source: Source, dataset: Dataset) -> str:
     """Return the description of an asset of a dataset, in markdown; `lead` says what it is."""
     quirks = "".join(f"\n- {quirk}" for quirk in dataset.quirks)
+    forbids = wording.restriction(source, dataset)
+    restricted = f" **Restriction:** {forbids}" if forbids else ""
     parts = [
         lead,
         dataset.description,
         quirks and f"**Good to know**\n{quirks}",
-        f"[Homepage]({source.homepage}). **Licence:** {source.licence}. How to cite it stands at "
-        f"`{source.name}/archives`.",
+        f"[Homepage]({source.homepage}). **Licence:** {source.licence}.{restricted} How to cite it "
+        f"stands at `{source.name}/archives`.",
     ]
     return "\n\n".join(part for part in parts if part)
 

@@ -254,7 +254,9 @@ class Work:
     def _plan(self, options: Options) -> Plan:
         key, mine = _key(options.chosen), self._plan_by_settings
         if key not in self._plans:
-            self._plans[key] = plans.of(mine.declared, options.chosen, left_out=mine.left_out)
+            self._plans[key] = plans.of(
+                mine.declared, options.chosen, left_out=mine.left_out, outlined=mine.outlined
+            )
         return self._plans[key]
 
 

@@ -144,7 +144,7 @@ class Settings:
         """Return all there can be of the catalogue, made as it was chosen.
 
         Where no more than some sources or datasets are `named`, it is without those that are made
-        on request part by part and that nobody ever asked for.
+        on request and that nobody ever asked for.
 
         Raises:
             CatalogueError: listing every problem of every file.
@@ -158,6 +158,22 @@ class Settings:
 
         left_out = status.never_asked(self.store, declared, named)
         return plan.of(declared, self.chosen, left_out=left_out)
+
+    def plan_shown(self) -> Plan:
+        """Return what the UI shows: all there can be, but for what nobody ever asked for.
+
+        Of a source that is made on request, it has what a build makes by default until then: every
+        asset more takes the UI some milliseconds, and there may be thousands.
+
+        Raises:
+            CatalogueError: listing every problem of every file.
+        """
+        from pipelines import plan
+        from pipelines.lineage import status
+
+        declared = plan.load(self.catalogue)
+        outlined = status.never_asked(self.store, declared, self.datasets or ())
+        return plan.of(declared, self.chosen, outlined=outlined)
 
     def web(self) -> Web:
         """Return where archives come from."""

@@ -12,6 +12,7 @@ Not here: what anything is called (`pipelines.plan`).
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -21,6 +22,7 @@ import dagster as dg
 _LEGAL = {"@": "_AT_", ".": "P", "-": "M"}  # point and minus stand in versions alone
 
 
+@functools.cache
 def legal(name: str) -> str:
     """Return a name of a source or a dataset as Dagster allows it; no two have the same."""
     return "".join(_LEGAL.get(letter, letter) for letter in name)

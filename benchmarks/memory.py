@@ -12,12 +12,14 @@ from /proc/self/status and both without what Python and the libraries take befor
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -166,7 +168,8 @@ def _status() -> dict[str, float]:
     return {key: int(value.split()[0]) / 1024 for key, value in pairs}
 
 
-def _measured(stage: str, folder: Path) -> Peak:
+def measured(work: Callable[[], object]) -> Peak:
+    """Return what some work takes beyond what this process takes already."""
     before = _status()
     Path("/proc/self/clear_refs").write_text("5", "ascii")  # resets VmHWM
     most, done = before["RssAnon"], threading.Event()
@@ -179,7 +182,7 @@ def _measured(stage: str, folder: Path) -> Peak:
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        _work(stage, folder)
+        work()
     finally:
         done.set()
         watcher.join()
@@ -188,5 +191,5 @@ def _measured(stage: str, folder: Path) -> Peak:
 
 if __name__ == "__main__":
     _stage, _folder = sys.argv[1:]
-    _peak = _measured(_stage, Path(_folder))
+    _peak = measured(functools.partial(_work, _stage, Path(_folder)))
     print(json.dumps({"anonymous": _peak.anonymous, "whole": _peak.whole}))

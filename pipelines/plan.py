@@ -175,12 +175,14 @@ class Plan:
     artefacts: path → artefact.
     options: what was chosen of `stages.options()`.
     left_out: sources of which it has nothing, though there can be something.
+    outlined: sources of which it has what a build makes that names no stage, and no more.
     """
 
     declared: Catalogue
     artefacts: dict[str, Planned]
     options: Mapping[str, Any]
     left_out: frozenset[str] = frozenset()
+    outlined: frozenset[str] = frozenset()
 
     def of(
         self,
@@ -207,23 +209,40 @@ class Plan:
             asked = [s for s in one.subjects if not (one.is_of_catalogue and s.source.on_request)]
             return all(subject.dataset.name in names for subject in asked or one.subjects)
 
+        among = (one for name in (*sources, None) for one in self._of_sources.get(name, ()))
         wanted = {
             one.path
-            for one in self.artefacts.values()
+            for one in among
             if (stages is None or one.stage in stages) and is_of_them(one)
             if parts is None or not one.part or one.part in parts
         }
         wanted = self.needed(map(self.artefacts.__getitem__, wanted))
         # Made as wholes, but for parts.
         steps = {self.artefacts[path].step for path in wanted}
-        return tuple(one for one in self.artefacts.values() if one.step in steps)
+        wanted = {
+            one.path for asset, _ in steps for one in self.of_asset(asset) if one.step in steps
+        }
+        return tuple(self.artefacts[path] for path in sorted(wanted, key=self._order.__getitem__))
+
+    @functools.cached_property
+    def _order(self) -> dict[str, int]:
+        return {path: number for number, path in enumerate(self.artefacts)}
+
+    @functools.cached_property
+    def _of_sources(self) -> dict[str | None, list[Planned]]:
+        """Source → its artefacts, in their order; None → those of the whole catalogue."""
+        found: dict[str | None, list[Planned]] = {}
+        for one in self.artefacts.values():
+            found.setdefault(None if one.is_of_catalogue else one.source.name, []).append(one)
+        return found
 
     def needed(self, wanted: Iterable[Planned]) -> set[str]:
         """Return the paths of artefacts, and of all that they are made from."""
-        paths = {one.path for one in wanted}
-        for one in reversed(self.artefacts.values()):
-            if one.path in paths:
-                paths.update(one.needs)
+        paths, waiting = set[str](), [one.path for one in wanted]
+        while waiting:
+            if (path := waiting.pop()) not in paths:
+                paths.add(path)
+                waiting += self.artefacts[path].needs
         return paths
 
     def of_asset(self, asset: AssetPath) -> list[Planned]:
@@ -250,12 +269,11 @@ class Plan:
 
     def of_catalogue(self) -> list[Planned]:
         """Return what there is one of for all datasets together."""
-        return [one for one in self.artefacts.values() if one.is_of_catalogue]
+        return [*self._of_sources.get(None, ())]
 
     def archives_of(self, source: Source) -> list[Planned]:
         """Return the archives of a source, optional ones too."""
-        archives = (one for one in self.artefacts.values() if one.is_archive)
-        return [one for one in archives if one.source is source]
+        return [one for one in self._of_sources.get(source.name, ()) if one.is_archive]
 
     def assets(self, wanted: Iterable[Planned] | None = None) -> list[AssetPath]:
         """Return the assets that some artefacts (all, by default) belong to, in their order."""
@@ -306,11 +324,13 @@ def of(
     options: Mapping[str, Any],
     dataset: Dataset | None = None,
     left_out: Collection[str] = (),
+    outlined: Collection[str] = (),
 ) -> Plan:
     """Return the plan for a catalogue; `options` say what was chosen of `stages.options()`.
 
     For who wants no more than one `dataset`, it has what there can be of that alone. Sources that
-    are `left_out`, since nobody asks for them, cost no time: one may come in hundreds of parts.
+    are `left_out`, since nobody asks for them, cost no time: one may come in hundreds of parts. Of
+    those that are `outlined`, which costs little, there is what a build makes by default.
     """
     wanted = (one for one in declared.datasets.values() if one.source not in left_out)
     datasets = list(wanted) if dataset is None else [dataset]
@@ -320,7 +340,8 @@ def of(
         for one in _archives(source):
             found[one.path] = one
     for each in datasets:
-        for one in _of_dataset(declared.source_of(each), each, options):
+        made = _products(declared.source_of(each), each, is_outlined=each.source in outlined)
+        for one in _of_dataset(declared.source_of(each), each, options, made):
             found[one.path] = one
     if dataset is None:
         of_all = [
@@ -329,7 +350,7 @@ def of(
             if product.scope == "catalogue"
         ]
         found |= {one.path: one for one in of_all if one.subjects}
-    return Plan(declared, found, options, frozenset(left_out))
+    return Plan(declared, found, options, frozenset(left_out), frozenset(outlined))
 
 
 def _archives(source: Source) -> Iterator[Planned]:
@@ -355,10 +376,17 @@ def parts_of_archives(source: Source) -> dict[str, str]:
     return found if is_of_one else {}
 
 
-def _of_dataset(source: Source, dataset: Dataset, options: Mapping[str, Any]) -> list[Planned]:
-    """Return what is made of a dataset, split by split, or part by part; then of all splits."""
+def _products(source: Source, dataset: Dataset, *, is_outlined: bool) -> list[Product]:
+    """Return the exports and descriptions that there can be of a dataset, or those by default."""
     known = (one for one in products.known().values() if one.scope != "catalogue")
     made = [one for one in known if stages.applies(one, source, dataset)]
+    return [one for one in made if not is_outlined or one.name in DEFAULT]
+
+
+def _of_dataset(
+    source: Source, dataset: Dataset, options: Mapping[str, Any], made: Sequence[Product]
+) -> list[Planned]:
+    """Return what is made of a dataset, split by split, or part by part; then of all splits."""
     in_parts = dataset.is_in_parts
     whole = Subject(source, dataset, tuple(dataset.splits.values()))
     pieces = [Subject(source, dataset, (piece,)) for piece in dataset.pieces]

@@ -8,7 +8,7 @@ Texts may hold markdown, as the catalogue does. Not here: what was counted in th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from .declarations import Dataset, Source
 
@@ -31,9 +31,37 @@ def quirks(dataset: Dataset) -> Iterator[str]:
     yield from (quirk.strip() for quirk in dataset.quirks)
 
 
-def licence(source: Source) -> str:
-    """Return the licence in the publisher's words, or that there is none."""
-    return "none stated" if source.licence == NOT_STATED else source.licence.strip()
+def restriction(source: Source, dataset: Dataset) -> str:
+    """Return what the licence of a dataset forbids, a sentence; "" where nothing is declared."""
+    return (dataset.restriction or source.restriction or "").strip()
+
+
+def restrictions(source: Source, datasets: Iterable[Dataset]) -> list[str]:
+    """Return what the licences of some datasets of a source forbid, a line each, with whose."""
+    told: dict[str, list[str]] = {}
+    for dataset in datasets:
+        if forbids := restriction(source, dataset):
+            told.setdefault(forbids, []).append(dataset.name)
+    return [
+        f"{source.name if len(names) == len(source.datasets) else ', '.join(names)}: {forbids}"
+        for forbids, names in told.items()
+    ]
+
+
+def licence(source: Source, dataset: Dataset) -> str:
+    """Return the licence in the publisher's words, or that there is none, and what it forbids."""
+    stated = "none stated" if source.licence == NOT_STATED else source.licence.strip()
+    return _and_forbids(stated, source, dataset)
+
+
+def terms(source: Source, dataset: Dataset) -> str:
+    """Return the licence as it is declared, and what it forbids."""
+    return _and_forbids(source.licence, source, dataset)
+
+
+def _and_forbids(stated: str, source: Source, dataset: Dataset) -> str:
+    forbids = restriction(source, dataset).removesuffix(".")
+    return f"{stated.removesuffix('.')}. {forbids}" if forbids else stated
 
 
 def fenced(text: str, language: str = "") -> str:

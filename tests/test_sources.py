@@ -26,7 +26,7 @@ import polars as pl
 import pytest
 
 from assets.settings import BUILT_IN_CATALOGUE
-from pipelines import plan
+from pipelines import plan, wording
 from pipelines.declarations import Archive, Catalogue, Dataset, Member, Source, Split
 from pipelines.lineage import trace, verify
 from pipelines.progress import Display
@@ -115,6 +115,21 @@ ARCHIVES: dict[str, tuple[int | None, str | None, str | None]] = {
         958_144,
         "5ed0e788978e45d4a8bd4b7caec3d79d",
         "db042968",
+    ),
+    "svhn/train_32x32.mat": (
+        182_040_794,
+        "e26dedcc434d2e4c54c9b2d4a06d8373",
+        "435e94d6",
+    ),
+    "svhn/test_32x32.mat": (
+        64_275_384,
+        "eb5a983be6a315427106f1b164d9cef3",
+        "cdce80df",
+    ),
+    "svhn/extra_32x32.mat": (
+        1_329_278_602,
+        "a93ce644f1a588dc4d68dda5feec44a7",
+        "a133a4be",
     ),
     "usps/usps.bz2": (
         6_579_383,
@@ -241,6 +256,9 @@ ARCHIVES: dict[str, tuple[int | None, str | None, str | None]] = {
         "eae7e3b6f3fcbda4ae613ebdcbe35348",
         None,
     ),
+    "organamnist/organamnist.npz": (None, "68e3f8846a6bd62f0c9bf841c0d9eacc", None),
+    "organcmnist/organcmnist.npz": (None, "b9ceb9546e10131b32923c5bbeaea2b1", None),
+    "organsmnist/organsmnist.npz": (None, "9ab87b696fb54e2a387ebe992d6ed5f1", None),
     "breastmnist/breastmnist.npz": (
         559_580,
         "750601b1f35ba3300ea97c75c52ff8f6",
@@ -298,6 +316,11 @@ RECORDS: dict[str, dict[str, tuple[int, list[int]]]] = {
             [40_363, 44_704, 40_072, 41_112, 39_154, 36_606, 39_937, 41_893, 39_579, 39_533],
         ),
     },
+    "svhn": {
+        "train": (73_257, [4_948, 13_861, 10_585, 8_497, 7_458, 6_882, 5_727, 5_595, 5_045, 4_659]),
+        "test": (26_032, [1_744, 5_099, 4_149, 2_882, 2_523, 2_384, 1_977, 2_019, 1_660, 1_595]),
+        "extra": (531_131, []),
+    },
     "usps": {
         "train": (7_291, [1_194, 1_005, 731, 658, 652, 556, 664, 645, 542, 644]),
         "test": (2_007, [359, 264, 198, 166, 200, 160, 170, 147, 166, 177]),
@@ -353,6 +376,10 @@ RECORDS: dict[str, dict[str, tuple[int, list[int]]]] = {
         "val": (524, [135, 389]),
         "test": (624, [234, 390]),
     },
+    # How many are of each class is not known.
+    "organamnist": {"train": (34_561, []), "val": (6_491, []), "test": (17_778, [])},
+    "organcmnist": {"train": (12_975, []), "val": (2_392, []), "test": (8_216, [])},
+    "organsmnist": {"train": (13_932, []), "val": (2_452, []), "test": (8_827, [])},
 }
 
 
@@ -362,6 +389,7 @@ SHAPES = {
     "kannada_mnist": ("28×28", "0", "9"),
     "dig_mnist": ("28×28", "0", "9"),
     "qmnist": ("28×28", "0", "9"),
+    "svhn": ("32×32×3", "0", "9"),
     "usps": ("16×16", "0", "9"),
     "stl10": ("96×96×3", "airplane", "truck"),
     "cifar10_1_v4": ("32×32×3", "airplane", "truck"),
@@ -378,6 +406,9 @@ SHAPES = {
     "retinamnist": ("28×28×3", "0", "4"),
     "breastmnist": ("28×28", "malignant", "normal, benign"),
     "pneumoniamnist": ("28×28", "normal", "pneumonia"),
+    "organamnist": ("28×28", "bladder", "spleen"),
+    "organcmnist": ("28×28", "bladder", "spleen"),
+    "organsmnist": ("28×28", "bladder", "spleen"),
 }
 MEDMNIST = (
     *("pathmnist", "dermamnist", "bloodmnist", "retinamnist", "breastmnist", "pneumoniamnist"),
@@ -401,6 +432,7 @@ MEMBERS = {
     "qmnist/train": ["qmnist-train-images-idx3-ubyte.gz", "qmnist-train-labels-idx2-int.gz"],
     "qmnist/test50k": ["qmnist-test-images-idx3-ubyte.gz", "qmnist-test-labels-idx2-int.gz"],
     "qmnist/nist": ["xnist-images-idx3-ubyte.xz", "xnist-labels-idx2-int.xz"],
+    "svhn/extra": ["extra_32x32.mat", "extra_32x32.mat"],
     "usps/test": ["usps.t.bz2"],
     "stl10/test": [
         "stl10_binary.tar.gz/stl10_binary/test_X.bin",
@@ -432,14 +464,32 @@ def built_in() -> Catalogue:
 
 
 def on_request() -> Iterator[Dataset]:
-    """The datasets made on request, but Quick, Draw!, which has tests of its own."""
+    """The datasets made on request, but Quick, Draw! and images, which have tests of their own."""
     known = plan.load(BUILT_IN_CATALOGUE)
     for dataset in known.datasets.values():
-        if known.source_of(dataset).on_request and not dataset.is_in_parts:
+        if known.source_of(dataset).on_request and not (
+            dataset.is_in_parts or dataset.format == "images"
+        ):
             yield dataset
 
 
 NAMES = [dataset.name for dataset in on_request() if "@" not in dataset.name]
+VERSIONS = [dataset.name for dataset in on_request() if "@" in dataset.name]
+
+# Of versions that are not current: files, their hashes (of each as much as makes it out), records.
+OLDER = {
+    "fashion_mnist@1": (
+        ("e875a300", "8915284f", "0ecc63ba", "9171a271"),
+        {"train": 60_000, "test": 10_000},
+    ),
+    "fashion_mnist@2": (
+        ("95c6f534", "c25fcebc", "1612d727", "db06173b"),
+        {"train": 60_000, "test": 10_000},
+    ),
+    "organamnist@2.2.3": (("866b832e",), {"train": 34_581, "val": 6_491, "test": 17_778}),
+    "organcmnist@2.2.3": (("0afa5834",), {"train": 13_000, "val": 2_392, "test": 8_268}),
+    "organsmnist@2.2.3": (("e5c39f1a",), {"train": 13_940, "val": 2_452, "test": 8_829}),
+}
 
 
 # --- as published ---------------------------------------------------------------------------------
@@ -449,6 +499,17 @@ def test_there_are_figures_of_every_dataset_that_is_declared() -> None:
     sizes = {f"{name}_{size}" for name in MEDMNIST for size in (64, 128, 224)}
 
     assert {*NAMES} == {*RECORDS, "cifar10_c"} | sizes
+
+
+def test_older_versions_are_what_their_publishers_repositories_tell(built_in: Catalogue) -> None:
+    found = {}
+    for name in VERSIONS:
+        dataset = built_in.datasets[name]
+        source = built_in.source_of(dataset)
+        hashes = tuple((one.md5 or one.git_blob or "")[:8] for one in source.archives.values())
+        found[name] = (hashes, {key: one.records for key, one in dataset.splits.items()})
+
+    assert found == OLDER
 
 
 def test_their_archives_are_those_that_others_pin(built_in: Catalogue) -> None:
@@ -531,6 +592,7 @@ def test_labels_are_the_publishers(built_in: Catalogue) -> None:
     """SVHN's 10 is digit 0, but USPS's is digit 9, and STL-10's is truck."""
     datasets = built_in.datasets
 
+    assert datasets["svhn"].class_labels == (10, 1, 2, 3, 4, 5, 6, 7, 8, 9)
     first = {name for name in NAMES if datasets[name].first_label}
     assert first == {"usps", "stl10"}
     assert {name for name in NAMES if datasets[name].orientation == "transposed"} == {"stl10"}
@@ -571,7 +633,24 @@ def test_a_larger_size_is_like_the_small_one_but_for_its_image_and_its_archive(
         )
         assert split.archives == ("breastmnist_64.npz",)
     licences = {built_in.source_of(one).licence for one in (small, large)}
-    assert licences == {"CC BY 4.0; DermaMNIST CC BY-NC 4.0"}
+    assert licences == {"CC BY 4.0, DermaMNIST CC BY-NC 4.0"}
+
+
+def test_what_licences_forbid_is_declared(built_in: Catalogue) -> None:
+    forbidden = {
+        name: forbids.partition(":")[0]
+        for name in NAMES
+        for dataset in [built_in.datasets[name]]
+        if (forbids := wording.restriction(built_in.source_of(dataset), dataset))
+    }
+    derma = [name for name in NAMES if name.startswith("dermamnist")]
+
+    assert forbidden == {
+        "kmnist": "Share alike",
+        "svhn": "For non-commercial use only.",
+        **dict.fromkeys(derma, "CC BY-NC 4.0, unlike the other sets"),
+    }
+    assert len(derma) == 4
 
 
 # --- built of small members -----------------------------------------------------------------------
@@ -640,9 +719,8 @@ def as_text(dataset: Dataset, records: Records) -> dict[str, bytes]:
     lines = []
     for row, label, said in zip(pixels, labels, of_publisher(dataset, labels), strict=True):
         if dataset.numbers and dataset.numbers.layout == "libsvm":
-            numbers = [
-                f"{at}:{min(value / 127.5 - 1 + 1e-6, 1):.6f}" for at, value in enumerate(row, 1)
-            ]
+            values = np.minimum(row / 127.5 - 1 + 1e-6, 1)  # a little above: what is cut is cut
+            numbers = [f"{at}:{value:.6f}" for at, value in enumerate(values, 1)]
             lines.append(f"{said} {' '.join(numbers)} \n")
         else:
             one_hot = [str(int(number == label)) for number in range(len(dataset.classes))]
@@ -658,7 +736,7 @@ def as_mat5(dataset: Dataset, records: Records) -> dict[str, bytes]:
     labels = of_publisher(dataset, records.labels).astype(np.uint8)[:, np.newaxis]
     arrays = {"X": records.images.transpose(1, 2, 3, 0), "y": labels}
     scipy.io.savemat(file, arrays, do_compression=True)
-    return {role: file.getvalue() for role in ("arrays", "variables", "records")}
+    return dict.fromkeys(("images", "labels"), file.getvalue())
 
 
 WRITTEN: dict[str, Callable[[Dataset, Records], dict[str, bytes]]] = {
@@ -762,10 +840,11 @@ def facts(archive: Archive, data: bytes) -> Archive:
         size_bytes=archive.size_bytes and len(data),
         md5=archive.md5 and hashlib.md5(data).hexdigest(),
         sha256=archive.sha256 and hashlib.sha256(data).hexdigest(),
+        git_blob=archive.git_blob and hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest(),
     )
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *VERSIONS])
 def test_it_is_built_verified_and_traced_as_it_is_declared(
     built_in: Catalogue, name: str, tmp_path: Path
 ) -> None:

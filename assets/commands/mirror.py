@@ -11,6 +11,7 @@ from assets.command_line.declaring import Commands
 from assets.command_line.display import say
 from assets.commands._datasets import left_out, to_make
 from assets.settings import Settings, folder
+from pipelines import wording
 from pipelines.declarations import Archive, Catalogue, Source
 from pipelines.errors import ArchiveUnavailable, UnknownName
 from pipelines.progress import Display
@@ -46,6 +47,9 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
     sources = dict.fromkeys(dataset.source for dataset in to_make(declared, given.datasets))
     screen, failures = display.chosen(), 0
     for source in map(declared.sources.__getitem__, sources):
+        if not (given.folder / source.name).exists():
+            for forbids in wording.restrictions(source, source.datasets.values()):
+                say(f"warning: {forbids}", error=True)
         for archive in source.archives.values():
             goal = given.folder / source.name / archive.name
             try:

@@ -14,7 +14,7 @@ import dagster as dg
 from assets import spelling
 from assets.running import jobs
 from assets.settings import Settings
-from pipelines.plan import Plan
+from pipelines.plan import AssetPath, Plan
 from pipelines.stages import DEFAULT
 
 
@@ -45,6 +45,12 @@ def adding(settings: Settings, plan: Plan) -> Callable[[dg.AssetSpec], dg.AssetS
     on_request = {spelling.legal(source.name) for source in sources if source.on_request}
     passed = condition.all_deps_blocking_checks_passed()
     sound = ~condition.any_deps_missing() & passed
+    tables_of: dict[tuple[str, str | None], list[AssetPath]] = {}
+    for one in plan.artefacts.values():
+        if one.stage == "tables":
+            source = spelling.legal(one.source.name)
+            for dataset in (None, spelling.legal(one.asset[0])):
+                tables_of.setdefault((source, dataset), []).append(one.asset)
     some_there = condition.any_deps_match(~condition.missing()) & passed
 
     def conditioned(spec: dg.AssetSpec) -> dg.AssetSpec:
@@ -57,20 +63,21 @@ def adding(settings: Settings, plan: Plan) -> Callable[[dg.AssetSpec], dg.AssetS
         if not named and spec.tags["source"] in on_request:
             wanted = cause.since_last_handled() & ~condition.missing()
         if spec.tags["stage"] in ("archives", "tables") and (spec.partitions_def or not named):
-            wanted &= known(spec)
+            wanted &= known(spec.tags["source"], spec.tags.get("dataset"), of_parts(spec))
         enough = some_there if is_of_parts(spec) else sound
         return spec.replace_attributes(automation_condition=wanted & enough & ~busy)
 
-    def known(spec: dg.AssetSpec) -> dg.AutomationCondition:
-        tables = dict.fromkeys(
-            one.asset
-            for one in plan.artefacts.values()
-            if one.stage == "tables" and is_of(spec, one.source.name, one.asset[0])
-        )
-        if spec.partitions_def and spec.tags["stage"] == "tables":
-            tables = {(spec.key.path[0], spec.key.path[1]): None}  # those of other splits differ
+    @functools.cache  # a dataset may have a hundred splits, of which each waits for any of them
+    def known(source: str, dataset: str | None, one: AssetPath | None) -> dg.AutomationCondition:
+        """Whether Dagster knows a table of a source, or of a dataset of it; or that one."""
+        tables = dict.fromkeys([one] if one else tables_of[source, dataset])
         there = (condition.asset_matches(dg.AssetKey(x), ~condition.missing()) for x in tables)
         return functools.reduce(operator.or_, there)
+
+    def of_parts(spec: dg.AssetSpec) -> AssetPath | None:
+        """Return the asset of a table in parts: those of other splits differ."""
+        is_in_parts = spec.partitions_def and spec.tags["stage"] == "tables"
+        return (spec.key.path[0], spec.key.path[1]) if is_in_parts else None
 
     def is_of_parts(spec: dg.AssetSpec) -> bool:
         """Whether it is made of all parts of a split together."""

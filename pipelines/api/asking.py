@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .. import wording
 from ..lineage import trace as tracing
 from ..lineage import verify as verifying
 from ..lineage.hops import Chain
@@ -42,6 +43,7 @@ class About:
     licence: str
     citation: str
     acknowledgements: str
+    restriction: str = ""
 
 
 def names() -> tuple[str, ...]:
@@ -89,6 +91,7 @@ def about(dataset: str) -> About:
         std=tuple(map(float, found.std)),
         homepage=source.homepage,
         licence=source.licence,
+        restriction=wording.restriction(source, found),
         citation=source.citation,
         acknowledgements=source.acknowledgements,
     )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow.parquet as pq
 
-from .. import plan, statistics, tables
+from .. import plan, statistics, tables, wording
 from ..archives import pinning
 from ..declarations import Archive, Source
 from ..errors import Conflict
@@ -49,7 +49,8 @@ class Known:
 
     sums: of those written just now.
     fingerprints: of those looked through for duplicates.
-    warned: the sources of which people were told that they may not fit; once is enough.
+    warned: the sources of which people were told that they may not fit, and what licences forbid
+        that they were told; once is enough.
     """
 
     sums: dict[str, Sums] = field(default_factory=dict)
@@ -176,6 +177,7 @@ class Workshop:
             obtain = partial(self.web.obtain, source, archive, self.plan.declared.identify, goal)
             return self._make(artefact, archive.size_bytes or 0, "bytes", obtain)
 
+        self._warn_of_restrictions(source, by_name)
         if parts[0].stage in DEFAULT:
             self._warn_of_little_space(source, by_name if parts[0].part else None)
         made = side_by_side(make, map(source.archive, by_name))
@@ -293,6 +295,22 @@ class Workshop:
         path = self.store.place(known.path)
         footer = pq.read_metadata(path) if path.suffix == ".parquet" else None
         return openlineage.completed(begun, known, footer)
+
+    def _warn_of_restrictions(self, source: Source, names: Collection[str]) -> None:
+        """Tell the person what a licence forbids, before anything of a dataset is first fetched."""
+        if not wording.restrictions(source, source.datasets.values()):
+            return
+        there = self.store.names(f"{layout.LINEAGE}/{layout.archives(source.name)}")
+        new = []
+        for dataset in source.datasets.values():
+            own = {name for split in dataset.splits.values() for name in split.archives}
+            known = {layout.lineage(layout.archive(source.name, name)) for name in own}
+            if own & {*names} and not known & {*there}:
+                new.append(dataset)
+        for forbids in wording.restrictions(source, new):
+            if forbids not in self.known.warned:
+                self.known.warned.add(forbids)
+                logger.warning("%s", forbids)
 
     def _warn_of_little_space(self, source: Source, names: Collection[str] | None) -> None:
         """Tell the person when everything that can be made of a source may not fit.

@@ -86,7 +86,7 @@ def _declared(subject: Subject) -> Values:
         "facts": dict(_facts(source, dataset)),
         "homepage": source.homepage,
         "quirks": list(wording.quirks(dataset)),
-        "licence": wording.licence(source),
+        "licence": wording.licence(source, dataset),
         "citation": source.citation.strip(),
         "acknowledgements": source.acknowledgements.strip(),
         "archives": _archives(source, dataset),
@@ -141,7 +141,7 @@ def _facts(source: Source, dataset: Dataset) -> Iterator[tuple[str, str]]:
         yield "Made by", ", ".join(source.creators)
     if source.published:
         yield "Released", source.published.isoformat()
-    yield "Licence", wording.licence(source)
+    yield "Licence", wording.licence(source, dataset)
 
 
 def _archives(source: Source, dataset: Dataset) -> list[Values]:

@@ -104,7 +104,7 @@ def document(source: Source, dataset: Dataset, inputs: Sequence[Input] = ()) -> 
         "creator": [{"@type": "sc:Person", "name": name} for name in source.creators],
         "datePublished": source.published and source.published.isoformat(),
         "version": _version(inputs) if inputs else None,
-        "license": _licence(source),
+        "license": _licence(source, dataset),
         "citeAs": source.citation.strip(),
         "distribution": [
             *(_archive(source, name) for name in archives),
@@ -129,15 +129,16 @@ def _description(source: Source, dataset: Dataset) -> str:
     return f"{wording.summary(dataset)} {source.acknowledgements.strip()}"
 
 
-def _licence(source: Source) -> Json:
+def _licence(source: Source, dataset: Dataset) -> Json:
     """Return the publisher's words. A licence is required, so its absence is one in words too."""
     silent = source.licence == wording.NOT_STATED
+    said = (
+        "The publisher states no licence." if silent else "The licence, in the publisher's words."
+    )
     return {
         "@type": "sc:CreativeWork",
         "name": source.licence,
-        "description": "The publisher states no licence."
-        if silent
-        else "The licence, in the publisher's words.",
+        "description": f"{said} {wording.restriction(source, dataset)}".rstrip(),
         "url": source.homepage,
     }
 
@@ -163,7 +164,7 @@ def _archive(source: Source, name: str) -> Json:
         "contentUrl": place,
         **({} if archive.size_bytes is None else {"contentSize": f"{archive.size_bytes} B"}),
         "encodingFormat": _MEDIA_TYPES.get(PurePosixPath(name).suffix, _UNKNOWN_TYPE),
-        **archive.hashes,
+        **{key: fact for key, fact in archive.hashes.items() if key in ("md5", "sha256")},
     }
 
 

@@ -64,7 +64,7 @@ def _declared(subject: Subject) -> Values:
         "splits": [[split.name, split.records] for split in subject.splits],
         "image": str(dataset.image),
         "is_grey": dataset.image.channels == 1,
-        "licence": wording.licence(subject.source),
+        "licence": wording.licence(subject.source, subject.dataset),
     }
 
 

@@ -30,7 +30,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import formats
+from .. import formats, wording
 from ..archives import members
 from ..declarations import Dataset, Member, Split
 from ..products import Choices, Inputs, Product, Subject
@@ -106,6 +106,7 @@ def write(inputs: Inputs, goal: Path, _chosen: Choices, advance: Advance) -> Fac
             "records.html",
             policy=_pages.WITH_FILES,
             source=subject.source,
+            terms=wording.terms(subject.source, subject.dataset),
             dataset=subject.dataset,
             split=subject.split,
             shown=len(shown),
@@ -157,7 +158,8 @@ def places(
     """
     form = formats.named(dataset.format)
     there = {*_WORDS} if dataset.coarse_classes else {*_WORDS} - {"coarse_label"}
-    found = [(index, form.locate(dataset, split, index, known)) for index in indices]
+    stored = [(index, *formats.stored_at(dataset, split, index, known)) for index in indices]
+    found = [(index, form.locate(dataset, whole, at, known)) for index, whole, at in stored]
     among: dict[Member, int] = {}
     runs: list[Json] = []
     for kind, group in itertools.groupby(found, lambda one: [*map(_kind, one[1])]):
@@ -204,7 +206,7 @@ def _where(inputs: Inputs, shown: Indices) -> Json:
     [folder] = {found.parent for path, found in inputs.paths.items() if layout.is_archive(path)}
     with members.opened(folder, tables.most_bytes(subject.source)) as open_member:
         sizes = functools.cache(functools.partial(members.size_bytes, open_member))
-        known = Members(open_member, sizes)
+        known = Members(open_member, sizes, below=open_member.below)
         found, runs = places(subject.dataset, subject.split, shown.tolist(), known)
     named = [{"archive": member.archive, "path": member.path} for member in found]
     return {"members": named, "runs": runs}
@@ -228,7 +230,7 @@ def _parameters(subject: Subject, _chosen: Choices) -> Json:
         "classes": [*dataset.classes],
         "coarse_classes": [*dataset.coarse_classes],
         "homepage": source.homepage,
-        "licence": source.licence,
+        "licence": wording.terms(source, dataset),
         "format": [dataset.format, formats.named(dataset.format).code_version],
         "members": {role: [*map(str, some)] for role, some in split.members.items()},
         "looks": _pages.looks("records.html", "records.css", "records.js"),

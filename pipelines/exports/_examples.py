@@ -25,6 +25,7 @@ from itertools import count, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import wording
 from ..declarations import Dataset, Source, Split
 from ..errors import ArtefactError
 from ..products import Choices, Column, Inputs, Option, Subject
@@ -230,7 +231,7 @@ def _told(source: Source, dataset: Dataset) -> dict[str, str]:
         "description": dataset.description or dataset.title,
         "citation": source.citation,
         "homepage": source.homepage,
-        "licence": source.licence,
+        "licence": wording.terms(source, dataset),
     }
 
 

@@ -287,7 +287,7 @@ def _prose(subject: Subject) -> Iterator[str]:
     yield from (f"- `{label}`: the same for coarse classes." for label in labels[1:])
     yield from (f"- {quirk}" for quirk in wording.quirks(dataset))
     yield (
-        f"\nPublisher: <{source.homepage}>. Licence: {wording.licence(source)}. "
+        f"\nPublisher: <{source.homepage}>. Licence: {wording.licence(source, dataset)}. "
         f"{source.acknowledgements.strip()}"
     )
     yield f"\n{wording.fenced(source.citation, 'bibtex')}\n"

@@ -59,18 +59,26 @@ def ever_made(store: Store, wanted: Iterable[Planned]) -> list[Planned]:
 
 
 def never_asked(store: Store, declared: Catalogue, named: Collection[str]) -> set[str]:
-    """Return the sources in parts that are made on request, and that nobody ever asked for.
+    """Return the sources that are made on request, and that nobody ever asked for.
 
     That is neither now, where it or one of its datasets is `named`, nor before, where an archive or
     a table of it has provenance.
     """
+    on_request = [source for source in declared.sources.values() if source.on_request]
+    # To look into a folder that is not there costs nothing; every look into a bucket is a request.
+    there = None if store.is_folder else store.names(layout.LINEAGE)
+
+    def is_begun(path: str) -> bool:
+        begin = f"{layout.LINEAGE}/{path}"
+        if there is None:
+            return bool(store.names(begin))
+        return any(name.startswith(f"{begin}/") for name in there)
+
     return {
         source.name
-        for source in declared.sources.values()
-        if source.on_request
-        and any(dataset.is_in_parts for dataset in source.datasets.values())
-        and not {source.name, source.group, *source.datasets} & {*named}
-        and not any(store.names(f"{layout.LINEAGE}/{path}") for path in _folders(source))
+        for source in on_request
+        if not {source.name, source.group, *source.datasets} & {*named}
+        and not any(map(is_begun, _folders(source)))
     }
 
 

@@ -374,10 +374,21 @@ def versions(libraries: tuple[str, ...] = LIBRARIES) -> Mapping[str, str]:
     found = {"python": platform.python_version(), "imagesets": __version__}
     if "zlib" in libraries:  # no package: the one that Python is linked with
         found["zlib"] = zlib.ZLIB_RUNTIME_VERSION
+    if "libjpeg-turbo" in libraries and (version := _libjpeg()):
+        found["libjpeg-turbo"] = version
     for name in libraries:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = _version(importlib.metadata.distribution(name))
     return found
+
+
+def _libjpeg() -> str | None:
+    """Return the version of the libjpeg that Pillow brings, if it is here."""
+    try:
+        from PIL import features
+    except ModuleNotFoundError:
+        return None
+    return features.version_feature("libjpeg_turbo") or features.version_codec("jpg")
 
 
 def _version(library: importlib.metadata.Distribution) -> str:

@@ -14,13 +14,18 @@ import pytest
 import scipy.io
 from hypothesis import strategies as st
 
+from pipelines import catalogue, plan, stages
 from pipelines.errors import CatalogueError, FormatError
+from pipelines.exports import raw
 from pipelines.formats import mat5
+from pipelines.lineage import trace
+from pipelines.products import Subject
 from pipelines.records import Batch, Members
+from pipelines.store import Folder
 from tests import builders
 from tests.builders import Array, Tiny
-from tests.formats.test_contract import unpacked
 
+DEFAULTS = {name: option.default for name, option in stages.options().items()}
 LABEL_TYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
 
 
@@ -137,7 +142,7 @@ def test_labels_that_matlab_stores_as_bytes_of_a_double_are_read(tiny: Tiny) -> 
 def test_a_place_is_one_in_the_file_that_scipy_writes_without_packing(tiny: Tiny) -> None:
     plain = saved(packed=False, X=as_matlab(PIXELS), y=VALUES)
 
-    assert unpacked(mat5.FORMAT, tiny.members["a.mat"])[128:] == plain[128:]
+    assert builders.unpacked(mat5.FORMAT, tiny.members["a.mat"])[128:] == plain[128:]
     known = Members(builders.opener(tiny.members), len)
     for index in range(6):
         image, label = mat5.locate(tiny.dataset, tiny.split, index, known)
@@ -160,6 +165,11 @@ def test_images_are_not_unpacked_to_come_to_the_labels(tmp_path: Path) -> None:
 
 
 BIG = {"X": as_matlab(PIXELS), "y": VALUES}
+
+
+def said_of(value: bytes | list[str]) -> str:
+    """What a test is called by: not by bytes, in which SciPy writes the time."""
+    return value[0] if isinstance(value, list) else "of"
 
 
 @pytest.mark.parametrize(
@@ -195,6 +205,7 @@ BIG = {"X": as_matlab(PIXELS), "y": VALUES}
         (saved(**BIG | {"y": "abcdef"}), ["numbers, found text"]),
         (saved(**BIG | {"y": scipy.sparse.csc_array(VALUES / 1)}), ["numbers, found sparse"]),
     ],
+    ids=said_of,
 )
 @pytest.mark.parametrize("batch", [2, 100])
 def test_files_that_are_otherwise_are_refused(
@@ -241,6 +252,7 @@ WHOLE = saved(**BIG)
         (longer(WHOLE, bytes(1 << 20)), ["goes on after what is packed of it"]),
         (WHOLE[:150] + bytes(20) + WHOLE[170:], ["damaged"]),
     ],
+    ids=said_of,
 )
 def test_variables_that_contradict_themselves_are_refused(
     tiny: Tiny, data: bytes, words: list[str]
@@ -255,3 +267,46 @@ def test_variables_that_contradict_themselves_are_refused(
 def test_what_such_files_can_not_hold_is_refused_by_the_catalogue(tmp_path: Path) -> None:
     with pytest.raises(CatalogueError, match="format mat5 has images that are stored upright"):
         published(tmp_path, WHOLE, PIXELS, orientation="transposed")
+
+
+def test_a_record_is_traced_to_its_bytes_and_read_back_from_the_file_as_published(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    plain = saved(packed=False, **BIG)
+    (archives := tmp_path / "data/archives/tiny").mkdir(parents=True)
+    (archives / "a.mat").write_bytes(tiny.members["a.mat"])
+    (tables := tmp_path / "data/tables/tiny").mkdir(parents=True)
+    tiny.table(tables / "train.parquet")
+    declared = plan.of(catalogue.load(tmp_path / "catalogue"), DEFAULTS)
+
+    for index in (4, 1):
+        chain = trace.trace(declared, Folder(tmp_path / "data"), f"tiny/train:{index}")
+        hops = [hop for hop in chain.hops if hop.what == "member"]
+        image, label = (slice(*(hop.bytes or ())) for hop in hops)
+        assert all(hop.holds for hop in hops)
+        assert plain[image] == PIXELS[index].tobytes("F")
+        assert plain[label] == VALUES[index].tobytes()
+
+    stored = [*raw.read(archives, Subject(tiny.source, tiny.dataset, (tiny.split,)), 1, 6)]
+    for index, one in enumerate(stored, 1):
+        np.testing.assert_array_equal(one.record.images[0], PIXELS[index])
+        assert plain[one.start : one.stop] == PIXELS[index].tobytes("F")
+    assert [int(one.record.labels[0]) for one in stored] == [2, 3, 4, 0, 1]
+
+
+def test_where_images_are_damaged_the_trace_says_so_and_labels_hold(
+    tiny: Tiny, tmp_path: Path
+) -> None:
+    (archives := tmp_path / "data/archives/tiny").mkdir(parents=True)
+    (tables := tmp_path / "data/tables/tiny").mkdir(parents=True)
+    tiny.table(tables / "train.parquet")
+    damaged = bytearray(tiny.members["a.mat"])
+    damaged[240:250] = bytes(10)
+    (archives / "a.mat").write_bytes(damaged)
+    declared = plan.of(catalogue.load(tmp_path / "catalogue"), DEFAULTS)
+
+    chain = trace.trace(declared, Folder(tmp_path / "data"), "tiny/train:4")
+
+    image, _ = (hop for hop in chain.hops if hop.what == "member")
+    assert "damaged" in image.problem
+    assert chain.facts["label"] == 0
