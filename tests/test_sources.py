@@ -28,6 +28,7 @@ import pytest
 from assets.settings import BUILT_IN_CATALOGUE
 from pipelines import plan, wording
 from pipelines.declarations import Archive, Catalogue, Dataset, Member, Source, Split
+from pipelines.errors import CatalogueError, UnknownName
 from pipelines.lineage import trace, verify
 from pipelines.progress import Display
 from pipelines.store import Folder, layout
@@ -939,11 +940,18 @@ def test_what_nothing_can_be_like_is_refused(
 @pytest.mark.parametrize(
     ("before", "after", "said"),
     [
-        ('"two.npz" =', '"six.npz" = { md5 = "%032d" }\n"two.npz" =' % 6, "none read.s. six.npz"),
-        ('title = "Two"\n', 'title = "Two"\neach_split = { images = "one.npz/x", '
-         'labels = "one.npz/y" }\n', "2 read.s. one.npz"),
+        (
+            "[archives]",
+            '[archives]\n"six.npz" = { md5 = "00000000000000000000000000000006" }',
+            "each archive has to be read by one dataset, and none read.s. six.npz",
+        ),
+        (
+            'title = "Two"',
+            'title = "Two"\neach_split = { images = "one.npz/x", labels = "one.npz/y" }',
+            "each archive has to be read by one dataset, and 2 read.s. one.npz",
+        ),
     ],
-)  # fmt: skip
+)
 def test_archives_that_are_not_of_one_dataset_keep_them_from_being_apart(
     tmp_path: Path, before: str, after: str, said: str
 ) -> None:
