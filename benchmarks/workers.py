@@ -637,9 +637,9 @@ def leaks(made: Deployment, known: Mapping[str, str]) -> list[str]:
 
 
 class Killer:
-    """Kills a run, a worker or the daemon now and then.
+    """Kills a run, a worker, the daemon or the UI now and then.
 
-    Workers come back, as an orchestrator has it; nothing else is mended by hand.
+    Workers and the UI come back, as an orchestrator has it; nothing else is mended by hand.
     """
 
     def __init__(self, made: Deployment, seed: int, kills: Sequence[str]) -> None:
@@ -691,6 +691,16 @@ class Killer:
         for pid in found:
             os.kill(pid, signal.SIGKILL)
         return bool(found)
+
+    def _ui(self) -> bool:
+        """Kill the UI with its daemon and code server; it comes back as an orchestrator has it."""
+        assert self.made.ui
+        for pid in [self.made.ui.pid, *below(self.made.ui.pid)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.made.ui.wait()
+        self.made.start_ui()
+        return True
 
 
 def daemons(made: Deployment) -> list[int]:

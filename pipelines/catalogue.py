@@ -572,6 +572,7 @@ def _dataset_contradictions(dataset: Dataset) -> Iterator[str]:
     if not dataset.classes:
         yield "classes: there must be at least one"
     yield from _label_contradictions(dataset)
+    yield from _folder_contradictions(dataset)
     yield from formats.named(dataset.format).refuses(dataset)
     for key in ("mean", "std"):
         if len(getattr(dataset, key)) not in (0, dataset.image.channels):
@@ -599,6 +600,14 @@ def _label_contradictions(dataset: Dataset) -> Iterator[str]:
                 f"columns.{name}: a name is lower-case letters, digits and underscores, and none "
                 f"of {', '.join(_TAKEN)}"
             )
+
+
+def _folder_contradictions(dataset: Dataset) -> Iterator[str]:
+    form = formats.named(dataset.format)
+    if not any(role.is_folder for role in form.roles.values()):
+        for key in ("folders", "grey"):
+            if getattr(dataset, key):
+                yield f"{key}: format {form.name} reads no folders of images"
 
 
 def _report_contradictions(one: Reported, before: Sequence[Reported]) -> Iterator[str]:
@@ -647,6 +656,8 @@ def _role_contradictions(form: formats.Format, split: Split) -> Iterator[str]:
             if role in split.members:
                 yield f"{role}: a split without labels has none"
         elif role not in split.members:
+            if role in wanted and wanted[role].is_optional:
+                continue
             yield f"{role}: missing key (format {form.name} reads {' and '.join(wanted)})"
         elif role not in wanted:
             yield f"{role}: format {form.name} reads {' and '.join(wanted)} only"

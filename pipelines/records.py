@@ -126,7 +126,19 @@ class ByteStream(Protocol):
         ...
 
 
-OpenMember = Callable[["Member"], ByteStream]
+class OpenMember(Protocol):
+    """What gives the bytes of members, and tells which files an archive holds."""
+
+    def __call__(self, member: Member, /) -> ByteStream:
+        """Return a member's decompressed bytes, from its start."""
+        ...
+
+    def below(self, folder: Member, /) -> Sequence[Member]:
+        """Return every file below a folder of an archive, at any depth, by the order of names.
+
+        A folder whose path is empty is the whole archive. Names are compared by code points.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +149,10 @@ class Members:
     size_bytes: tells how many there are, by reading them where that is not declared.
     noted: what a format found out about members, by a key of its own, so that it need not ask for
         each record.
+    below: tells which files stand below a folder of an archive, as `OpenMember.below` does.
     """
 
-    open: OpenMember
+    open: Callable[[Member], ByteStream]
     size_bytes: Callable[[Member], int]
     noted: dict[object, Any] = field(default_factory=dict)
+    below: Callable[[Member], Sequence[Member]] = lambda _folder: ()

@@ -23,6 +23,7 @@ import pytest
 from hypothesis import strategies as st
 
 from pipelines import catalogue, declarations, formats, products, tables
+from pipelines.declarations import Member
 from pipelines.products import Product
 from pipelines.records import label_type
 
@@ -370,7 +371,32 @@ class Bytes:
 
 def opener(members: Mapping[str, bytes], piece: int = 1 << 20) -> Any:
     """What a format opens its members with."""
-    return lambda member: Bytes(str(member), members[str(member)], piece)
+    return Opener(members, piece)
+
+
+@dataclass(frozen=True)
+class Opener:
+    """Opens members in memory, and lists those of an archive."""
+
+    members: Mapping[str, bytes]
+    piece: int = 1 << 20
+
+    def __call__(self, member: Member) -> Bytes:
+        return Bytes(str(member), self.members[str(member)], self.piece)
+
+    def below(self, folder: Member) -> list[Member]:
+        found = sorted(name for name in self.members if name.startswith(f"{folder}/"))
+        return [Member(*name.split("/", 1)) for name in found]
+
+
+def unpacked(form: formats.Format, member: bytes) -> bytes:
+    """A member as it would be, were nothing packed inside of it."""
+    assert form.unpacked is not None
+    stream = form.unpacked(Bytes("member", member, 1 << 20))
+    found, piece = bytearray(), memoryview(bytearray(99))
+    while got := stream.readinto(piece):
+        found += piece[:got]
+    return bytes(found)
 
 
 @st.composite

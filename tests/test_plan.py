@@ -67,7 +67,9 @@ def test_what_is_of_all_datasets_is_planned_where_it_is_named_or_all_of_them_are
     assert index in built_in.of(everything)
     assert index not in built_in.of(everything[1:]), "it shows others, too"
     assert index not in built_in.of(everything, stages.DEFAULT)
-    assert (index.subject, len(index.subjects), len(index.sources)) == (None, 10, 5)
+    by_default = [one for one in index.subjects if not one.source.on_request]
+    assert (index.subject, len(by_default)) == (None, 10)
+    assert len({one.source.name for one in by_default}) == 5
     shown = {one.path for one in built_in.with_shown([index])}
     assert shown > {*index.uses}
     assert "statistics/mnist.parquet" in shown, "cards are made from it"

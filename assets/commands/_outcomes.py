@@ -15,6 +15,8 @@ from pipelines.declarations import Source
 if TYPE_CHECKING:
     from assets.running.outcomes import Outcome
 
+MOST_LINES = 5  # on what to declare of a source
+
 
 def show(outcomes: Sequence[Outcome], settings: Settings, start: float) -> int:
     """Print what became of the assets of a run that began at `start`; return the exit code."""
@@ -57,10 +59,15 @@ def show_unpinned(
         some = [
             one for kind in kinds if f"{source.name}/{kind}" in made for one in kinds[kind].values()
         ]
+        lines = []
         for archive in filter(pinning.lacking, some):
             path = layout.archive(source.name, archive.name)
             if known := provenance.latest(settings.store, path):
-                say(pinning.told(source, archive, known))
+                lines.append(pinning.told(source, archive, known))
+        for line in lines[:MOST_LINES]:
+            say(line)
+        if len(lines) > MOST_LINES:
+            say(f"and {len(lines) - MOST_LINES} more: python -m assets pin {source.name}")
 
 
 def _show_table(outcomes: Sequence[Outcome]) -> None:

@@ -37,15 +37,18 @@ def run(settings: Settings, _given: argparse.Namespace) -> int:
 
     plan = settings.plan(())
     declared = plan.declared
+    there = settings.store.at_once(
+        [one.path for one in plan.of(declared.datasets.values(), DEFAULT)]
+    )
     rows = [("dataset", "records", "classes", "image", "archives", "here")]
     read = []
     for dataset in declared.datasets.values():
         source = declared.source_of(dataset)
-        wanted, here = status.asked_for(settings.store, plan, [dataset], DEFAULT), "on request"
-        if not source.on_request or status.ever_made(settings.store, wanted):
-            states = status.states(settings.store, wanted)
+        wanted, here = status.asked_for(there, plan, [dataset], DEFAULT), "on request"
+        if not source.on_request or status.ever_made(there, wanted):
+            states = status.states(there, wanted)
             read += [s.sight.looked for s in states.values() if s.is_up_to_date and s.sight]
-            here = status.in_words(settings.store, dataset, states)
+            here = status.in_words(there, dataset, states)
             here = f"on request: {here}" if source.on_request else here
         if parts := status.parts_in_words(wanted, dataset):
             here = f"{here}, {parts}"

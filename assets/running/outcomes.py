@@ -110,16 +110,18 @@ def sound(store: Store, plan: Plan, wanted: Iterable[Planned]) -> dict[Step, Sou
     What is made from an asset that is not sound is not so either: its checks block what follows.
     """
     wanted = tuple(wanted)
+    needed = plan.with_shown(wanted)
     try:
-        states = status.states(store, plan.with_shown(wanted))
+        store = store.at_once([one.path for one in needed])
+        states = status.states(store, needed)
     except MadeByNewer:
         return {}  # each step says of its own what it can't read
     steps: dict[Step, list[Planned]] = {}
     for planned in wanted:
         steps.setdefault(planned.step, []).append(planned)
     good: dict[Step, Sound] = {}
-    for step, needed in plan.steps_before(steps).items():
-        if needed <= good.keys():
+    for step, before in plan.steps_before(steps).items():
+        if before <= good.keys():
             artefacts = steps[step]
             held = [states[one.path] for one in artefacts]
             known = tuple(state.provenance for state in held if state.provenance)

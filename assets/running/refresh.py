@@ -152,8 +152,8 @@ def _out_of_date(log: dg.DagsterLogManager, settings: Settings, plan: Plan) -> l
     changed since is in doubt. Everything else is left alone: Dagster would record it as
     materialized anew, though nothing was done.
     """
-    store, kept = settings.store, jobs.kept(settings, plan)
-    wanted = jobs.to_keep(settings, plan)
+    kept, wanted = jobs.kept(settings, plan), jobs.to_keep(settings, plan)
+    store = settings.store.at_once([one.path for one in wanted])
     found = status.states(store, wanted)
     reasons = {path: state.reason for path, state in found.items() if state.reason}
     for dataset in kept:
@@ -162,7 +162,7 @@ def _out_of_date(log: dg.DagsterLogManager, settings: Settings, plan: Plan) -> l
             reasons[path] = f"checks failed: {', '.join(one.check_name for one in findings)}"
     for path, state in found.items():
         if state.condition == "changed" and state.provenance:
-            for doubtful in making.made_since(store, state.provenance):
+            for doubtful in making.made_since(settings.store, state.provenance):
                 reasons.setdefault(doubtful.path, f"it was made from {path}, whose bytes changed")
     for path, reason in reasons.items():
         log.info(f"{path}: {reason}")

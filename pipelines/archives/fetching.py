@@ -178,7 +178,7 @@ def _receive(
     """Let `staged` become the archive, with the bytes of one place, which is told publicly."""
     named = shown(place)
     watch.note(urlsplit(named).netloc or place.partition("/")[0] or str(Path(place).parent))
-    with Growing(staged, watch) as growing:
+    with Growing(staged, watch, git_blob=archive.git_blob is not None) as growing:
         if archive.size_bytes is not None:
             growing.expect(archive.size_bytes)
         if scheme(place) in WEB:

@@ -20,6 +20,7 @@ from ..declarations import Archive
 from ..errors import StorageError
 from ..progress import Watch, silent
 from ..redaction import without_secrets
+from ..store import hashing
 from .readers import CHUNK_BYTES
 from .recognition import HEAD_BYTES, Digests
 
@@ -36,9 +37,10 @@ class Growing:
     in the file when the process is killed.
     """
 
-    def __init__(self, path: Path, watch: Watch = silent) -> None:
-        """Go on with the file at `path`, or begin it."""
+    def __init__(self, path: Path, watch: Watch = silent, *, git_blob: bool = False) -> None:
+        """Go on with the file at `path`, or begin it; say by `git_blob` if that is wanted, too."""
         self._path, self._note, self._advance = path, note(path), watch
+        self._with_git_blob = git_blob
         self._file = _opened(path)
         self._begin()
         self._file.seek(0)
@@ -57,8 +59,12 @@ class Growing:
 
     @property
     def digests(self) -> Digests:
-        """Size, MD5 and SHA-256 of what is there."""
-        return Digests(self.size, self._md5.hexdigest(), self._sha256.hexdigest())
+        """Size and hashes of what is there."""
+        git_blob = None
+        if self._with_git_blob:  # which begins with the length: known at the end, so read again
+            with self._path.open("rb") as file:
+                git_blob = hashing.git_blob(file)
+        return Digests(self.size, self._md5.hexdigest(), self._sha256.hexdigest(), git_blob)
 
     def expect(self, size_bytes: int) -> None:
         """Take how many bytes it will have.

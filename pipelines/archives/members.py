@@ -7,23 +7,25 @@ fetching (`fetching`), what the bytes mean (`pipelines.formats`).
 A member whose name ends in .gz, .bz2 or .xz is decompressed, wherever it lies. Readers take what
 they need and ask for one byte more to see the end, so a decompression bomb is never inflated.
 
-A new kind of archive is a class with `find`, like `_Zip`, and how its files' names end in `_KINDS`;
-another way to pack a member is a row of `readers.PACKED`.
+A new kind of archive is a class with `find` and `names`, like `_Zip`, and how its files' names end
+in `_KINDS`; another way to pack a member is a row of `readers.PACKED`.
 """
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import lzma
 import stat
 import struct
 import tarfile
+import weakref
 import zipfile
 import zlib
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, cast
 
 from isal import isal_zlib
 
@@ -68,7 +70,7 @@ class Stream:
 
 @contextlib.contextmanager
 def opened(folder: Path, most_bytes: int = 1 << 32) -> Iterator[OpenMember]:
-    """Give a function that opens members of the archives in `folder`.
+    """Give what opens members of the archives in `folder`, and lists them.
 
     Args:
         folder: where the archives are.
@@ -83,24 +85,7 @@ def opened(folder: Path, most_bytes: int = 1 << 32) -> Iterator[OpenMember]:
         MemberError: the archive has no such member, or holds it as a link, a folder, twice,
             encrypted, or in another size than declared.
     """
-    with contextlib.ExitStack() as stack:
-        archives: dict[str, _Archive] = {}
-        files = stack.enter_context(_Files())
-
-        def open_member(member: Member) -> Stream:
-            name, archive, path = str(member), member.archive, folder / member.archive
-            with damage_named(name):
-                if not member.path:
-                    read = files.reader(path)
-                else:
-                    if archive not in archives:
-                        archives[archive] = _kind(member)(path, most_bytes)
-                        stack.enter_context(archives[archive])
-                    read = archives[archive].find(member)
-            if member.facts is not None:
-                read = held_against(member.facts, read, member)
-            return Stream(name, readers.unpacked(read, name))
-
+    with _Opened(folder, most_bytes) as open_member:
         yield open_member
 
 
@@ -157,7 +142,7 @@ def read_range(stream: ByteStream, start: int, stop: int) -> bytes:
     return bytes(data)
 
 
-def size_bytes(open_member: OpenMember, member: Member) -> int:
+def size_bytes(open_member: Callable[[Member], ByteStream], member: Member) -> int:
     """Return how long a member is, decompressed: as is declared, or else found by passing it by.
 
     Raises:
@@ -199,6 +184,53 @@ def damage_named(name: str) -> Iterator[None]:
         ) from error
     except _DAMAGE as error:
         raise MemberError(f"{name}: damaged ({type(error).__name__}: {error}). {NEXT}") from error
+
+
+class _Opened(contextlib.ExitStack):
+    """The archives of a folder, each opened when it is asked for first."""
+
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        super().__init__()
+        self._folder, self._most_bytes = folder, most_bytes
+        self._archives: dict[str, _Archive] = {}
+        self._files = self.enter_context(_Files())
+
+    def __call__(self, member: Member) -> Stream:
+        """Return a member's decompressed bytes, from its start."""
+        name = str(member)
+        with damage_named(name):
+            if member.path:
+                read = self._archive(member).find(member)
+            else:
+                read = self._files.reader(self._folder / member.archive)
+        if member.facts is not None:
+            read = held_against(member.facts, read, member)
+        return Stream(name, readers.unpacked(read, name))
+
+    def below(self, folder: Member) -> list[Member]:
+        """Return every file below a folder of an archive, by the order of names."""
+        begin = f"{folder.path}/" if folder.path else ""
+        with damage_named(str(folder)):
+            names = self._archive(folder).names()
+        found = sorted({name for name in names if name.startswith(begin)})
+        if not found:
+            raise MemberError(
+                f"{folder}: the archive has no file below this folder, only {len(names):,} others."
+                f"{did_you_mean(folder.path, {name.rpartition('/')[0] for name in names})}"
+            )
+        for name in found:
+            if {"", ".", ".."} & {*name.split("/")} or not name.isprintable():
+                raise MemberError(
+                    f"{folder}: {name!r:.200} is no plain path inside an archive. {NEXT}"
+                )
+        return [Member(folder.archive, name) for name in found]
+
+    def _archive(self, member: Member) -> _Archive:
+        name = member.archive
+        if name not in self._archives:
+            self._archives[name] = _kind(member)(self._folder / name, self._most_bytes)
+            self.enter_context(self._archives[name])
+        return self._archives[name]
 
 
 class _Files(contextlib.ExitStack):
@@ -250,9 +282,20 @@ class _Zip(contextlib.ExitStack):
     def __init__(self, path: Path, _most_bytes: int) -> None:
         super().__init__()
         self._zip = self.enter_context(zipfile.ZipFile(path))
+        self._infos: dict[str, list[zipfile.ZipInfo]] = {}
+        for info in self._zip.infolist():
+            self._infos.setdefault(info.filename, []).append(info)
+        self._begins = sorted(info.header_offset for info in self._zip.infolist())
+        # Nobody closes a member, and there may be hundreds of thousands: what nobody reads is gone.
+        self._read: weakref.WeakSet[IO[bytes]] = weakref.WeakSet()
+        self.callback(lambda: [file.close() for file in self._read])
+
+    def names(self) -> list[str]:
+        """Return the names of all that is no folder."""
+        return [name for name in self._infos if not name.endswith("/")]
 
     def find(self, member: Member) -> Read:
-        infos = [info for info in self._zip.infolist() if info.filename == member.path]
+        infos = self._infos.get(member.path, [])
         if len(infos) != 1:
             raise _not_once(member, len(infos), self._zip.namelist())
         [info] = infos
@@ -265,12 +308,21 @@ class _Zip(contextlib.ExitStack):
             raise MemberError(
                 f"{member}: expected a stored or deflated member, found another method."
             )
-        end = info.header_offset + _ZIP_HEADER_BYTES + len(info.orig_filename) + info.compress_size
-        for other in self._zip.infolist():
-            if other is not info and info.header_offset <= other.header_offset < end:
-                raise MemberError(f"{member}: it overlaps with {other.filename!r} in the archive.")
+        self._refuse_overlap(member, info)
         _hold_size(member, info.file_size)
-        return self.enter_context(self._zip.open(info)).read
+        file = self._zip.open(info)
+        self._read.add(file)
+        return file.read
+
+    def _refuse_overlap(self, member: Member, info: zipfile.ZipInfo) -> None:
+        """Raise `MemberError` where another member begins before this one ends."""
+        begin = info.header_offset
+        end = begin + _ZIP_HEADER_BYTES + len(info.orig_filename) + info.compress_size
+        first = bisect.bisect_left(self._begins, begin)
+        if self._begins[first + 1 : first + 2] and self._begins[first + 1] < end:
+            others = (other for other in self._zip.infolist() if other is not info)
+            name = next(o.filename for o in others if begin <= o.header_offset < end)
+            raise MemberError(f"{member}: it overlaps with {name!r} in the archive.")
 
     def each(self, wanted: Mapping[str, Member]) -> Iterator[tuple[str, Read]]:
         for path, member in wanted.items():
@@ -308,6 +360,10 @@ class _Tar(contextlib.ExitStack):
                 f"the {_TAR_HEADER_BYTES:,} that one may have. {NEXT}"
             )
         return self._file.read(most)
+
+    def names(self) -> list[str]:
+        """Return the names of all that is no folder."""
+        return [name for name, infos in self._infos.items() if not infos[0].isdir()]
 
     def find(self, member: Member) -> Read:
         infos = self._infos.get(member.path, [])
@@ -351,6 +407,13 @@ class _PackedTar(contextlib.AbstractContextManager["_PackedTar"]):
                 self._seek(())
                 while self._read(CHUNK_BYTES):
                     pass  # to where the checksum is
+
+    def names(self) -> list[str]:
+        """Refuse: reading files in the order of names would decompress it again for each."""
+        raise MemberError(
+            f"{self._path.name}: the files of a compressed tar are not listed. Only those of a zip "
+            "or a plain tar can be reached each without what lies before it."
+        )
 
     def find(self, member: Member) -> Read:
         self._wanted.add(member.path)

@@ -1,8 +1,8 @@
 """Is a file the archive that is declared? If not, what is it instead?
 
-A file is right when its size, MD5 and SHA-256 are those of the catalogue, as far as they are
-declared; one of the hashes is, always. Not here: where files come from. Another kind of file that
-turns up in an archive's place is a row of `_MAGIC`, or a sentence in `_looks`.
+A file is right when its size and hashes are those of the catalogue, as far as they are declared;
+one of the hashes is, always. Not here: where files come from. Another kind of file that turns up in
+an archive's place is a row of `_MAGIC`, or a sentence in `_looks`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..declarations import Archive
+from ..declarations import HASHES, Archive
 from ..errors import WrongBytes, WrongHash
 from ..store import hashing
 
@@ -47,11 +47,13 @@ class Digests:
     size_bytes: int
     md5: str
     sha256: str
+    git_blob: str | None = None  # where the catalogue asks for it
 
 
 def is_declared(found: Digests, archive: Archive) -> bool:
     """Whether a file that measures so is the archive, as far as that is declared."""
     measured = {"bytes": found.size_bytes, "md5": found.md5, "sha256": found.sha256}
+    measured["git_blob"] = found.git_blob
     return bool(archive.hashes) and archive.declared.items() <= measured.items()
 
 
@@ -66,7 +68,8 @@ def verify(path: Path, archive: Archive, identify: Identify = unknown) -> Digest
         head = file.read(HEAD_BYTES)
         file.seek(0)
         md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    found = Digests(path.stat().st_size, md5, sha256.result())
+        git_blob = hashing.git_blob(file) if archive.git_blob else None
+    found = Digests(path.stat().st_size, md5, sha256.result(), git_blob)
     require_declared(found, archive, head, identify)
     return found
 
@@ -75,8 +78,8 @@ def require_declared(found: Digests, archive: Archive, head: bytes, identify: Id
     """Raise `WrongBytes` unless a file that measures so and begins so is the one declared."""
     if is_declared(found, archive):
         return
-    size, name = archive.size_bytes, "MD5" if archive.md5 else "SHA-256"
-    wanted, has = (archive.md5, found.md5) if archive.md5 else (archive.sha256, found.sha256)
+    size, first = archive.size_bytes, next(iter(archive.hashes))
+    name, wanted, has = HASHES[first], archive.hashes[first], getattr(found, first)
     if has != wanted:
         is_cut = size is not None and found.size_bytes < size
         damage = ": cut short" if is_cut else ": damaged on the way, or another file"
@@ -86,11 +89,10 @@ def require_declared(found: Digests, archive: Archive, head: bytes, identify: Id
             f"{found.size_bytes:,} bytes with {name} {has}, but the catalogue declares "
             f"{bytes_with}{name} {wanted}{instead(found.md5, head, archive, identify) or damage}."
         )
-    differs = (
-        f"SHA-256 is {found.sha256} where the catalogue declares {archive.sha256}"
-        if archive.sha256 not in (None, found.sha256)
-        else "not the size"
-    )
+    others = {key: fact for key, fact in archive.hashes.items() if getattr(found, key) != fact}
+    differs = "not the size"
+    for key, fact in others.items():
+        differs = f"{HASHES[key]} is {getattr(found, key)} where the catalogue declares {fact}"
     declared = "" if size is None else f", {size:,} declared"
     raise WrongHash(
         f"the {name} is the declared one, but {differs} ({found.size_bytes:,} bytes{declared}): "

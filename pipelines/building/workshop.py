@@ -298,6 +298,8 @@ class Workshop:
 
     def _warn_of_restrictions(self, source: Source, names: Collection[str]) -> None:
         """Tell the person what a licence forbids, before anything of a dataset is first fetched."""
+        if not wording.restrictions(source, source.datasets.values()):
+            return
         there = self.store.names(f"{layout.LINEAGE}/{layout.archives(source.name)}")
         new = []
         for dataset in source.datasets.values():

@@ -307,7 +307,7 @@ def _plain(text: str) -> str:
 
 def _applies(dataset: Dataset) -> bool:
     """Return whether there is something to learn, and records to try it on."""
-    splits = dataset.splits
+    splits = dataset.with_labels.splits
     if not {TRAIN, TEST} <= splits.keys():
         return False
     counts = splits[TRAIN].counts or splits[TRAIN].records * (1,)  # not known: more than one class

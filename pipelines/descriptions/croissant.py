@@ -164,7 +164,7 @@ def _archive(source: Source, name: str) -> Json:
         "contentUrl": place,
         **({} if archive.size_bytes is None else {"contentSize": f"{archive.size_bytes} B"}),
         "encodingFormat": _MEDIA_TYPES.get(PurePosixPath(name).suffix, _UNKNOWN_TYPE),
-        **archive.hashes,
+        **{key: fact for key, fact in archive.hashes.items() if key in ("md5", "sha256")},
     }
 
 

@@ -158,7 +158,8 @@ def places(
     """
     form = formats.named(dataset.format)
     there = {*_WORDS} if dataset.coarse_classes else {*_WORDS} - {"coarse_label"}
-    found = [(index, form.locate(dataset, split, index, known)) for index in indices]
+    stored = [(index, *formats.stored_at(dataset, split, index, known)) for index in indices]
+    found = [(index, form.locate(dataset, whole, at, known)) for index, whole, at in stored]
     among: dict[Member, int] = {}
     runs: list[Json] = []
     for kind, group in itertools.groupby(found, lambda one: [*map(_kind, one[1])]):
@@ -205,7 +206,7 @@ def _where(inputs: Inputs, shown: Indices) -> Json:
     [folder] = {found.parent for path, found in inputs.paths.items() if layout.is_archive(path)}
     with members.opened(folder, tables.most_bytes(subject.source)) as open_member:
         sizes = functools.cache(functools.partial(members.size_bytes, open_member))
-        known = Members(open_member, sizes)
+        known = Members(open_member, sizes, below=open_member.below)
         found, runs = places(subject.dataset, subject.split, shown.tolist(), known)
     named = [{"archive": member.archive, "path": member.path} for member in found]
     return {"members": named, "runs": runs}

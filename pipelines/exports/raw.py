@@ -133,8 +133,9 @@ def read(path: Path, subject: Subject, start: int, stop: int) -> Iterator[Stored
         known = Members(stream, lambda member: place_of(member).stat().st_size)
         for index in range(start, stop):
             try:
-                places = form.locate(dataset, split, index, known)
-                record = form.assemble(dataset, split, places, [*map(part, places)])
+                stored, at = formats.stored_at(dataset, split, index, known)
+                places = form.locate(dataset, stored, at, known)
+                record = form.assemble(dataset, stored, places, [*map(part, places)])
             except (FormatError, MemberError) as error:
                 raise ArtefactError(
                     f"{folder}, record {index:,} of {split.name}: {error}"
@@ -163,9 +164,11 @@ def _lists(dataset: Dataset) -> dict[str, tuple[str, ...]]:
 
 
 def _members(dataset: Dataset) -> list[Member]:
-    """Return every member that holds records, once."""
-    parts = (part for split in dataset.splits.values() for part in split.members.values())
-    return list(dict.fromkeys(member for part in parts for member in part))
+    """Return every member that holds records, or lists those of a split, once."""
+    splits = dataset.splits.values()
+    found = [member for split in splits for part in split.members.values() for member in part]
+    found += [split.rows.member for split in splits if split.rows and split.rows.member]
+    return list(dict.fromkeys(found))
 
 
 def _name(member: Member) -> str:
@@ -181,7 +184,9 @@ def _known(source: Source, member: Member) -> Member:
 
 
 def applies(dataset: Dataset) -> bool:
-    """Whether the files can lie in one folder: no two of them have one name."""
+    """Whether the files can lie in one folder: no two of them have one name, none is a folder."""
+    if any(role.is_folder for role in formats.named(dataset.format).roles.values()):
+        return False
     names = [_name(member) for member in _members(dataset)]
     names += [PurePosixPath(name).stem for name in names if readers.is_packed(name)]
     names += _lists(dataset)

@@ -35,10 +35,14 @@ class Role:
 
     holds: which parts of a record stand in them, by the names of a table's columns.
     several: whether a split names a list of them, read one after the other, or a single one.
+    is_folder: whether each is a folder of an archive, whose files are read.
+    is_optional: whether a split may do without, though it has labels.
     """
 
     holds: tuple[Part, ...]
     several: bool = False
+    is_folder: bool = False
+    is_optional: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +70,8 @@ class Format:
     by_member: `(dataset, split)` returns the split that each of its members would be if it were
         alone, with its records and counts, in the order of the records; for formats that can tell
         before anything is fetched.
+    libraries: those that decide the records, whose versions a table's provenance tells, too. Where
+        they differ, deep verification calls no slight difference of pixels a change.
     """
 
     name: str
@@ -77,6 +83,7 @@ class Format:
     refuses: Callable[[Dataset], Iterable[str]] = lambda _dataset: ()
     unpacked: Callable[[ByteStream], ByteStream] | None = None
     by_member: Callable[[Dataset, Split], Sequence[Split]] | None = None
+    libraries: tuple[str, ...] = ()
 
     @property
     def label_roles(self) -> set[str]:

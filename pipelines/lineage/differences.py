@@ -9,7 +9,25 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .. import formats
+from ..declarations import Dataset
 from ..records import Batch
+from ..store import Provenance, provenance
+
+
+def of_decoders(made: Provenance, dataset: Dataset) -> str:
+    """Return why pixels may differ that nobody changed: a table was made by other libraries.
+
+    Nothing, where those that decide a dataset's records are here as they were there.
+    """
+    names = formats.named(dataset.format).libraries
+    here, there = provenance.versions(names), made.run.versions
+    others = [name for name in names if here.get(name) != there.get(name)]
+    return ", ".join(
+        f"it was made by {name} {there.get(name, 'that nobody recorded')}, and here is "
+        f"{here.get(name, 'none')}"
+        for name in others
+    )
 
 
 def of_record(found: Batch, expected: Batch) -> Iterator[tuple[str, str]]:

@@ -26,7 +26,7 @@ from ..declarations import Dataset, Split
 from ..errors import StaleInput, StorageError, TableError
 from ..statistics import expectations
 from ..statistics.expectations import Finding
-from ..store import Provenance, Store, hashing, layout, seen, writing
+from ..store import Provenance, Store, hashing, layout, provenance, seen, writing
 
 if TYPE_CHECKING:
     from ..statistics.fingerprints import Fingerprints
@@ -163,9 +163,9 @@ def _keep(store: Store, dataset: Dataset, known: Provenance, found: list[Finding
 
 def _judged_of(dataset: Dataset, known: Provenance) -> dict[str, Any]:
     """Return all that findings depend on."""
-    parts = {layout.table(dataset.name, one.name): one for one in dataset.pieces if one.is_part}
-    part = parts.get(known.path)
-    said = asdict(replace(dataset, splits={}))
+    name = known.path.removeprefix(layout.tables(dataset.name)).removesuffix(".parquet")
+    part = next((one for one in dataset.pieces if one.name == name and one.is_part), None)
+    said = provenance.as_dict(replace(dataset, splits={}))
     said["splits"] = {
         split.name: _declared(split) for split in ([part] if part else dataset.splits.values())
     }
@@ -185,7 +185,7 @@ def _judged_of(dataset: Dataset, known: Provenance) -> dict[str, Any]:
 
 def _declared(split: Split) -> dict[str, Any]:
     """Return what is declared of a split or a part, but for what is so of most of them."""
-    said = asdict(replace(split, divided=()))
+    said = provenance.as_dict(replace(split, divided=()))
     usual = {"parts": None, "divided": (), "whole": "", "key": "", "first": 0, "skip": 0}
     usual |= {"labelled": True, "rows": None}
     return {key: said[key] for key in said if key not in usual or said[key] != usual[key]}

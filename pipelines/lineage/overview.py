@@ -125,12 +125,15 @@ def of(
     Raises:
         MadeByNewer: the provenance of something can only be read by a newer Imagesets.
     """
+    datasets = list(datasets)
+    store = store.at_once([one.path for one in plan.of(datasets)])
     return [_of(store, plan, dataset, stages) for dataset in datasets]
 
 
 def archives_bytes(store: Store, plan: Plan, sources: Iterable[Source]) -> int:
     """Return the bytes of the archives that are here, each counted once."""
     paths = {one.path for source in sources for one in plan.archives_of(source)}
+    store = store.at_once(paths)
     return sum(found.size_bytes for path in paths if (found := store.stat(path)))
 
 

@@ -185,7 +185,9 @@ def failing(
 
 def reasons(store: Store, plan: Plan, dataset: Dataset) -> dict[str, str]:
     """Return what is not as it should be of a dataset, path or check → why; empty if all is."""
-    found = states(store, asked_for(store, plan, [dataset], DEFAULT))
+    wanted = asked_for(store, plan, [dataset], DEFAULT)
+    store = store.at_once([one.path for one in wanted])
+    found = states(store, wanted)
     up_to_date = {path for path, state in found.items() if state.is_up_to_date}
     names = names_of(failing(store, dataset, up_to_date))
     return {path: state.reason for path, state in found.items() if state.reason} | {

@@ -26,7 +26,7 @@ from ..errors import (
 )
 from ..products import Subject
 from ..records import Batch, ByteStream, Members, Place, label_type
-from ..store import layout
+from ..store import layout, provenance
 from . import differences
 from .hops import Facts, Found, Hop, Way, blamed, hop_of, number_of
 from .targets import Target
@@ -35,11 +35,15 @@ from .trace_whole import member_hop, mistaken
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """A place where a record stands, and which of its parts stand there."""
+    """A place where a record stands, and which of its parts stand there.
+
+    elsewhere: why its pixels may be others though nobody changed them.
+    """
 
     hop: Hop
     record: Batch | None = None
     parts: tuple[str, ...] = ("label", "coarse_label", "pixels")
+    elsewhere: str = ""
 
 
 def record(way: Way, row: str) -> Found:
@@ -168,7 +172,10 @@ def _row(one: _Record) -> _Copy:
         for name, wanted in expected.items()
         if columns.get(name) != wanted
     ]
-    return _Copy(blamed(replace(hop, facts=columns), *problems), record)
+    made = provenance.latest(way.store, target.planned.path)
+    elsewhere = differences.of_decoders(made, way.dataset) if made else ""
+    hop = blamed(replace(hop, facts=columns), *problems)
+    return _Copy(hop, record, elsewhere=elsewhere)
 
 
 def _stored(one: _Record) -> tuple[list[_Copy], Batch | None, list[str]]:
@@ -183,7 +190,11 @@ def _stored(one: _Record) -> tuple[list[_Copy], Batch | None, list[str]]:
                 asked.append(member)
                 return open_member(member)
 
-            known = Members(asking, partial(members.size_bytes, asking))
+            def listing(folder: Member) -> Sequence[Member]:
+                asked.append(folder)
+                return open_member.below(folder)
+
+            known = Members(asking, partial(members.size_bytes, asking), below=listing)
             split, index = formats.stored_at(dataset, split, one.index, known)
             places = form.locate(dataset, split, index, known)
     except (MemberError, FormatError) as error:  # where the record begins can't be told
@@ -191,7 +202,9 @@ def _stored(one: _Record) -> tuple[list[_Copy], Batch | None, list[str]]:
         if split.rows and split.rows.member:
             roles[split.rows.member] = "rows"
         guilty = asked[-1] if asked else next(iter(roles))
-        hop = blamed(member_hop(way, guilty, roles[guilty]), str(error))
+        # A file below a folder has the role of that.
+        role = roles.get(guilty) or next(iter(roles.values()))
+        hop = blamed(member_hop(way, guilty, role), str(error))
         return (
             [_Copy(hop)],
             None,
@@ -242,6 +255,8 @@ def _held(copy: _Copy, record: Batch | None) -> Hop:
     if copy.record is None or record is None:
         return copy.hop
     problems = (
-        text for part, text in differences.of_record(copy.record, record) if part in copy.parts
+        f"{text}: {copy.elsewhere}" if part == "pixels" and copy.elsewhere else text
+        for part, text in differences.of_record(copy.record, record)
+        if part in copy.parts
     )
     return blamed(copy.hop, *problems)

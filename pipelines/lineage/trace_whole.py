@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from .. import tables
+from .. import formats, tables
 from ..archives import members
 from ..declarations import Member, Split
 from ..errors import (
@@ -104,7 +104,10 @@ def _read(way: Way, member: Member, role: str) -> Hop:
     hop = member_hop(way, member, role)
     try:
         with way.opened() as open_member:
-            hop = replace(hop, bytes=(0, members.pass_by(open_member(member))))
+            is_folder = formats.named(way.dataset.format).roles[role].is_folder
+            files = open_member.below(member) if is_folder else [member]
+            read = sum(members.pass_by(open_member(file)) for file in files)
+            hop = replace(hop, bytes=(0, read))
     except MemberError as error:
         hop = blamed(hop, str(error))
     return hop

@@ -20,6 +20,7 @@ from ..errors import TableError
 from ..records import MOST_CLASSES, label_type
 
 METADATA_KEY = b"imagesets"
+_HASHES = ("md5", "sha256", "git_blob")
 
 BATCH_BYTES = 4 << 20  # pixels of a row group
 BATCH_RECORDS = 1 << 16  # and no more records than this, however small the images
@@ -32,7 +33,7 @@ class Info:
     """What a table says of itself.
 
     shape: (height, width, channels) of one image.
-    inputs: path of each archive → its MD5, or its SHA-256 where no MD5 is declared.
+    inputs: path of each archive → its MD5, or the next of its hashes that is declared.
     first: the index of its first record: of a part of a split, how many stand before it.
     labelled: whether its records have labels; where not, `label` and `class` are null throughout.
     extras: the columns that it has beside labels and pixels, int32.
@@ -144,9 +145,9 @@ def _said(text: bytes) -> dict[str, Any]:
     _hold(isinstance(said.get("part", {}), dict), "part", "it is no object")
     inputs = dict[str, str]()
     for path, one in said["inputs"].items():
-        hashes = [one.get("md5"), one.get("sha256")] if isinstance(one, dict) else []
+        hashes = [one.get(key) for key in _HASHES] if isinstance(one, dict) else []
         texts = [found for found in hashes if isinstance(found, str)]
-        _hold(bool(texts), f"inputs.{path}", "it has neither md5 nor sha256")
+        _hold(bool(texts), f"inputs.{path}", f"it has none of {', '.join(_HASHES)}")
         inputs[path] = texts[0]
     columns = said.get("columns", {})
     is_named = isinstance(columns, dict) and ("label" in columns or not columns)

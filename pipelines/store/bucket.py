@@ -17,10 +17,12 @@ store (`objects`), or what provenance says (`provenance`).
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import functools
 import hashlib
 import logging
+import operator
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -42,15 +44,24 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 8  # requests side by side
+MANY = 50  # artefacts of a dataset: listing all of its objects costs less than asking for each
 _LARGEST_COPY_BYTES = 5 << 30  # that a store copies by itself, in one request
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a bucket held at one moment: some small files, and what it said of some objects."""
+    """What a bucket held at one moment.
 
+    lineage: what it said of all small files.
+    files: what some of them hold; None of one that is not there.
+    objects: what it said of some objects, by their keys; None of one that is not there.
+    folders: the same of the objects of some folders, by the folders' keys.
+    """
+
+    lineage: Mapping[str, ObjectMeta]
     files: Mapping[str, bytes | None]
     objects: Mapping[str, ObjectMeta | None]
+    folders: Mapping[str, Mapping[str, ObjectMeta]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,26 +125,118 @@ class Bucket:
 
     def names(self, folder: str) -> dict[str, Identity]:
         """Return the paths of all small files below a folder, in order, and what tells of each."""
-        found = self.objects.below(f"{folder}/")
+        found: Iterable[tuple[str, ObjectMeta]]
+        if self.snapshot is not None and f"{folder}/".startswith(f"{layout.LINEAGE}/"):
+            there = self.snapshot.lineage.items()
+            found = ((path, meta) for path, meta in there if path.startswith(f"{folder}/"))
+        else:
+            found = self.objects.below(f"{folder}/")
         return {path: identity_of(meta) for path, meta in found if meta["size"] > 0}
 
+    # --- Views ------------------------------------------------------------------------------------
+
     def at_once(self, paths: Iterable[str]) -> Bucket:
-        """Return the bucket as it is now, to look at some artefacts: asked side by side.
+        """Return the bucket as it is now, to look at some artefacts; such a view as it is.
+
+        It is decided by what the store lists: which small files there are, and which objects, each
+        with its tag and size. A small file is read only if it is not the one that was read here
+        before, by its tag; what is listed of many objects is not asked for one by one.
 
         Raises:
             MadeByNewer: the provenance of one can only be read by a newer Imagesets.
+            StorageError: the store can't be reached.
         """
-        paths = list(paths)
-        there = self.names(layout.LINEAGE)
-        wanted = [name for name in map(layout.lineage, paths) if name in there]
+        if self.snapshot is not None:
+            return self
+        paths = list(dict.fromkeys(paths))
+        there = dict(self.objects.below(f"{layout.LINEAGE}/"))
+        files = self._read(paths, there)
+        view = replace(self, snapshot=Snapshot(there, files, {}, {}))
+        known = [one for path in paths if (one := provenance.load(view, path))]
+        objects, folders = self._listed(known)
+        return replace(self, snapshot=Snapshot(there, files, objects, folders))
+
+    def _read(
+        self, paths: Iterable[str], listed: Mapping[str, ObjectMeta]
+    ) -> dict[str, bytes | None]:
+        """Return what is kept of artefacts in small files, as the store lists them.
+
+        A tag stands for the bytes of an object: where it is the one of before, so are these. What
+        had to be read is noted for the next time, in a note for each dataset or source.
+        """
+        by_note: dict[str, list[str]] = {}
+        for path in paths:
+            names = by_note.setdefault(layout.seen(f"files/{path.split('/')[1]}"), [])
+            names += [layout.lineage(path), layout.judged(path)]
+        found, noted = dict[str, bytes | None](), {note: self._noted(note) for note in by_note}
+        for note, names in by_note.items():
+            for name in names:
+                tag, text = noted[note].get(name, ("", ""))
+                if name not in listed or listed[name]["size"] == 0:  # that is how one is removed
+                    found[name] = None
+                elif tag and tag == _tag(listed[name]):
+                    found[name] = text.encode()
+        new = [(note, name) for note, names in by_note.items() for name in names]
+        new = [(note, name) for note, name in new if name not in found]
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            read = dict(zip(wanted, pool.map(self.read, wanted), strict=True))
-            files = {name: read.get(name) for name in map(layout.lineage, paths)}
-            view = replace(self, snapshot=Snapshot(files, {}))
-            known = [one for path in paths if (one := provenance.load(view, path))]
-            keys = [stored(one.path, one.sha256) for one in known if one.files is None]
-            metas = dict(zip(keys, pool.map(self._head_or_none, keys), strict=True))
-        return replace(self, snapshot=Snapshot(files, metas))
+            read = list(pool.map(self.objects.small, [name for _, name in new]))
+        for (note, name), (content, meta) in zip(new, read, strict=True):
+            found[name] = content or None
+            tag = _tag(meta) if meta else ""
+            if content and not tag.startswith("W/"):  # which stands for nearly these bytes
+                with contextlib.suppress(UnicodeDecodeError):
+                    noted[note][name] = tag, content.decode()
+        for note in dict.fromkeys(note for note, _ in new):
+            seen.keep(self, note, {"store": self.objects.url, "files": noted[note]})
+        return found
+
+    def _noted(self, note: str) -> dict[str, tuple[str, str]]:
+        """Return name → tag and content of the small files that a note tells of."""
+        found = dict[str, tuple[str, str]]()
+        for said in seen.kept(self, note):
+            match said:
+                case {"store": self.objects.url, "files": dict(files)}:
+                    for name, one in files.items():
+                        match one:
+                            case [str(tag), str(content)]:
+                                found[name] = tag, content
+        return found
+
+    def _listed(
+        self, known: Iterable[Provenance]
+    ) -> tuple[dict[str, ObjectMeta | None], dict[str, dict[str, ObjectMeta]]]:
+        """Return what the store says of the objects of artefacts; of folders only if it is listed.
+
+        Of a dataset, or source, of which there are many, all objects are listed.
+        """
+        by_folder: dict[str, list[Provenance]] = {}
+        for one in known:
+            by_folder.setdefault("/".join(one.path.split("/")[:2]), []).append(one)
+        listed = [folder for folder, ones in by_folder.items() if len(ones) >= MANY]
+        asked = [
+            stored(one.path, one.sha256)
+            for folder, ones in by_folder.items()
+            if folder not in listed
+            for one in ones
+            if one.files is None
+        ]
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            objects = dict(zip(asked, pool.map(self._head_or_none, asked), strict=True))
+            below = list(pool.map(lambda folder: [*self.objects.below(f"{folder}/")], listed))
+        folders: dict[str, dict[str, ObjectMeta]] = {}
+        for folder, found in zip(listed, below, strict=True):
+            metas = dict(found)
+            for one in by_folder[folder]:
+                key = stored(one.path, one.sha256)
+                if one.files is None:
+                    objects[key] = metas.get(key)
+                else:
+                    name = operator.itemgetter(0)  # they are in order, and 0 comes after the slash
+                    first = bisect.bisect_left(found, f"{key}/", key=name)
+                    folders[key] = dict(
+                        found[first : bisect.bisect_left(found, f"{key}0", key=name)]
+                    )
+        return objects, folders
 
     def _head_or_none(self, key: str) -> ObjectMeta | None:
         with contextlib.suppress(FileNotFoundError):
@@ -155,7 +258,7 @@ class Bucket:
         """Return what was seen of the artefact that provenance names; read its bytes `anew`.
 
         An object of the recorded size has the bytes that it is named after, unless some were read
-        here that are not.
+        here that are not. One that was read here, and has another tag since, is read again.
 
         Raises:
             FileNotFoundError: no provenance names one, or it is not there.
@@ -174,7 +277,9 @@ class Bucket:
             return self._sight(meta, recorded.get(name), anew=anew)
 
         metas = self._metas(known)
-        with ThreadPoolExecutor(AT_ONCE if anew else 1) as pool:
+        if not anew:
+            return hashing.joined({name: sight(name, meta) for name, meta in metas.items()})
+        with ThreadPoolExecutor(AT_ONCE) as pool:
             sights = dict(zip(metas, pool.map(sight, metas, metas.values()), strict=True))
         return hashing.joined(sights)
 
@@ -183,7 +288,11 @@ class Bucket:
         key = stored(known.path, known.sha256)
         if known.files is None:
             return {"": self._head(key)}
-        there = {path.removeprefix(f"{key}/"): meta for path, meta in self.objects.below(f"{key}/")}
+        if self.snapshot is not None and key in self.snapshot.folders:
+            found = self.snapshot.folders[key]
+        else:
+            found = dict(self.objects.below(f"{key}/"))
+        there = {path.removeprefix(f"{key}/"): meta for path, meta in found.items()}
         if known.files and not there:
             raise FileNotFoundError(f"{self.address(key)} is not there")
         # Whatever else somebody put there is named by nothing, so it is no part of it.
@@ -192,10 +301,11 @@ class Bucket:
     def _sight(self, meta: ObjectMeta, recorded: str | None, *, anew: bool) -> Sight:
         identity, note = identity_of(meta), layout.seen(f"{meta['path']}.object")
         noted = [sight for said in seen.kept(self, note) if (sight := seen.sight_of(said))]
-        before = next((one for one in noted if one.identity == identity), None)
+        same = (one for one in noted if one.identity.inode == identity.inode)
+        before = next((one for one in same if one.identity.size_bytes == meta["size"]), None)
         if before is not None and not anew:
             return before
-        if recorded is not None and not anew:
+        if recorded is not None and not anew and not noted:
             return Sight(recorded, identity, clock.told(meta["last_modified"].timestamp()))
         looked, digest = clock.now(), hashlib.sha256()
         for piece in self.objects.pieces(meta["path"]):
@@ -372,7 +482,18 @@ def artefact_of(lineage: str) -> str:
 
 
 def identity_of(meta: ObjectMeta) -> Identity:
-    """Return what tells of an object: its tag stands for its bytes, where a file has an inode."""
-    tag = hashlib.sha256(f"{meta['e_tag']} {meta['version']}".encode()).digest()
-    when = round(meta["last_modified"].timestamp() * 1e9)
-    return Identity(meta["size"], when, when, int.from_bytes(tag[:7]))
+    """Return what tells of an object: its tag stands for its bytes, where a file has an inode.
+
+    It is the same whether the object was asked for or listed. Stores that tell its time to the
+    second where it is asked for, or put its tag in quotes, may not do so in a list; and a list says
+    nothing of versions.
+    """
+    tag = _tag(meta) or f"{meta['version']} {meta['last_modified']}"
+    when = int(meta["last_modified"].timestamp()) * 10**9
+    stands_for = hashlib.sha256(tag.encode()).digest()
+    return Identity(meta["size"], when, when, int.from_bytes(stands_for[:7]))
+
+
+def _tag(meta: ObjectMeta) -> str:
+    """Return the tag that a store gives an object with these bytes; nothing where it gives none."""
+    return (meta["e_tag"] or "").strip('"')

@@ -102,6 +102,16 @@ def sha256_of(files: Iterable[File]) -> str:
     return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()
 
 
+def git_blob(file: BinaryIO) -> str:
+    """Return what git calls the bytes of an open file: a SHA-1 over their length and themselves."""
+    size = os.fstat(file.fileno()).st_size
+    digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    file.seek(0)
+    while chunk := file.read(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """Open a regular file for reading, without a buffer; a pipe in its place is not waited for.

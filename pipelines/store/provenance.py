@@ -26,7 +26,7 @@ import platform
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -267,6 +267,22 @@ def as_json(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def as_dict(value: Any) -> Any:
+    """Return a dataclass, and those in it, as dictionaries that share what they hold.
+
+    `dataclasses.asdict` copies all of it: most of the time of knowing that nothing is to do.
+    """
+    if isinstance(value, str | int | None):  # nearly all there is
+        return value
+    if is_dataclass(value):
+        return {field.name: as_dict(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, dict):
+        return {key: as_dict(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [as_dict(one) for one in value]
+    return tuple(as_dict(one) for one in value) if isinstance(value, tuple) else value
+
+
 def sidecar(known: Provenance) -> bytes:
     """Return what a sidecar says of its artefact: provenance without what depends on the run."""
     left_out = {"mtime_ns", "facts", "run"}
@@ -326,7 +342,9 @@ def _is_consistent(known: Provenance) -> bool:
 
 def _said(known: Provenance) -> dict[str, Any]:
     """Return provenance as its format has it: files are listed for a folder only."""
-    said = asdict(known)
+    # What was parameters or facts is JSON as it is.
+    values = {field.name: getattr(known, field.name) for field in fields(known)}
+    said = {name: v if isinstance(v, dict) else as_dict(v) for name, v in values.items()}
     if known.files is None:
         del said["files"]
     return said
@@ -356,10 +374,21 @@ def versions(libraries: tuple[str, ...] = LIBRARIES) -> Mapping[str, str]:
     found = {"python": platform.python_version(), "imagesets": __version__}
     if "zlib" in libraries:  # no package: the one that Python is linked with
         found["zlib"] = zlib.ZLIB_RUNTIME_VERSION
+    if "libjpeg-turbo" in libraries and (version := _libjpeg()):
+        found["libjpeg-turbo"] = version
     for name in libraries:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = _version(importlib.metadata.distribution(name))
     return found
+
+
+def _libjpeg() -> str | None:
+    """Return the version of the libjpeg that Pillow brings, if it is here."""
+    try:
+        from PIL import features
+    except ModuleNotFoundError:
+        return None
+    return features.version_feature("libjpeg_turbo") or features.version_codec("jpg")
 
 
 def _version(library: importlib.metadata.Distribution) -> str:

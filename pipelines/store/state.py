@@ -176,8 +176,12 @@ def moved_on(known: Provenance, artefact: Artefact) -> str | None:
 def other_inputs(known: Provenance, artefact: Artefact) -> list[str]:
     """Return the paths of what an artefact was made from that it would not be made from now.
 
-    Bytes are known by their SHA-256; of an archive for which none is declared, by their MD5.
+    Bytes are known by their SHA-256; of an archive for which none is declared, by their MD5; where
+    there is none either, by the hashes that are declared among the parameters.
     """
+    old, new = (
+        parameters.get("inputs", {}) for parameters in (known.parameters, artefact.parameters)
+    )
     made_from = {found.path: found for found in known.inputs}
     wanted = {declared.path: declared for declared in artefact.inputs}
 
@@ -185,8 +189,10 @@ def other_inputs(known: Provenance, artefact: Artefact) -> list[str]:
         found, now = made_from.get(path), wanted.get(path)
         if found is None or now is None:
             return False
-        return (
-            found.md5 == now.md5 if now.sha256 is None and now.md5 else found.sha256 == now.sha256
-        )
+        if now.sha256 is None and now.md5:
+            return found.md5 == now.md5
+        if now.sha256 is None and path in new:
+            return bool(old.get(path) == new[path])
+        return found.sha256 == now.sha256
 
     return sorted(path for path in {*made_from, *wanted} if not same(path))

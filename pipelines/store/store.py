@@ -120,6 +120,8 @@ class Store(Protocol):
     def at_once(self, paths: Iterable[str]) -> Store:
         """Return the store as it is now, to look at some artefacts: faster than one by one.
 
+        What was returned so is returned as it is, whatever the artefacts.
+
         Raises:
             MadeByNewer: the provenance of one can only be read by a newer Imagesets.
         """

@@ -26,6 +26,7 @@ from ..declarations import Dataset, Member, Source, Split
 from ..reading import METADATA_KEY, Info, types
 from ..stages import COMPRESSION
 from ..store import Artefact, Input, layout
+from ..store.artefacts import LIBRARIES
 
 CODE_VERSION = "2"  # raise when the bytes of a table can change
 
@@ -67,13 +68,20 @@ def artefact(
         for a in map(source.archives.__getitem__, split.archives)
     )
     return Artefact(
-        layout.table(dataset.name, split.name), "tables", code_version(dataset), parameters, inputs
+        layout.table(dataset.name, split.name),
+        "tables",
+        code_version(dataset),
+        parameters,
+        inputs,
+        libraries=(*LIBRARIES, *formats.named(dataset.format).libraries),
     )
 
 
 def _besides(dataset: Dataset, split: Split) -> dict[str, Any]:
     """Return what decides the records of some splits, and of most does not exist."""
     said: dict[str, Any] = {"class_labels": dataset.class_labels} if dataset.class_labels else {}
+    said |= {"folders": dataset.folders} if dataset.folders else {}
+    said |= {"grey": dataset.grey} if dataset.grey else {}
     if dataset.numbers is not None:
         said["numbers"] = asdict(dataset.numbers)
     if (rows := split.rows) is not None:
@@ -112,7 +120,7 @@ def declared(source: Source, dataset: Dataset, split: Split) -> Info:
         dataset.image.shape,
         dataset.classes,
         dataset.coarse_classes,
-        {layout.archive(source.name, a.name): a.md5 or str(a.sha256) for a in archives},
+        {layout.archive(source.name, a.name): next(iter(a.hashes.values())) for a in archives},
         split.first,
         split.labelled,
         dataset.extras,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import gc
 import gzip
 import hashlib
 import io
@@ -697,3 +698,133 @@ def test_a_zip_that_lies_about_a_size_is_found_out(
 
     with pytest.raises(MemberError, match=r"a\.zip/member: "):
         read_member(tmp_path, "a.zip", "member", facts)
+
+
+# --- What an archive holds ------------------------------------------------------------------------
+
+FILES = {"b/2": b"two", "b/10": b"ten", "a": b"a", "b/c/1": b"one", "bb/1": b"other", "b/é": b"e"}
+LISTING = {
+    "it.zip": builders.zipped({"b/": b"", **FILES}),
+    "it.tar": gzip.decompress(builders.tarred(FILES)),
+}
+
+
+def below(folder: Path, archive: str, path: str = "") -> list[str]:
+    with members.opened(folder) as open_member:
+        return [member.path for member in open_member.below(Member(archive, path))]
+
+
+@pytest.mark.parametrize("name", LISTING)
+def test_the_files_below_a_folder_are_listed_by_the_code_points_of_their_names(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes(LISTING[name])
+
+    assert below(tmp_path, name, "b") == ["b/10", "b/2", "b/c/1", "b/é"]
+    assert below(tmp_path, name) == sorted(FILES)
+    with members.opened(tmp_path) as open_member:
+        found = [read(open_member(one)) for one in open_member.below(Member(name, "b"))]
+    assert found == [b"ten", b"two", b"one", b"e"]
+
+
+@pytest.mark.parametrize("name", LISTING)
+def test_a_folder_that_is_not_there_is_an_error_that_names_the_nearest(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).write_bytes(LISTING[name])
+
+    with pytest.raises(MemberError) as caught:
+        below(tmp_path, name, "b/d")
+
+    assert f"{name}/b/d: the archive has no file below this folder, only 6" in str(caught.value)
+    assert "Did you mean 'b/c'?" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+@pytest.mark.parametrize(
+    "wrong", ["b/../../x", "b/./x", "b//x", "b/..", "b/\x1b[2Jx", "b/x\ny", "b/\u202ex"]
+)
+def test_a_name_that_is_no_plain_path_is_refused_where_files_are_listed(
+    tmp_path: Path, kind: str, wrong: str
+) -> None:
+    files = {**FILES, wrong: b"x"}
+    made = {"zip": builders.zipped, "tar": lambda f: gzip.decompress(builders.tarred(f))}[kind]
+    (tmp_path / f"it.{kind}").write_bytes(made(files))
+
+    with pytest.raises(MemberError, match="is no plain path inside an archive"):
+        below(tmp_path, f"it.{kind}", "b")
+    assert below(tmp_path, f"it.{kind}", "bb") == ["bb/1"]  # elsewhere, it harms nobody
+
+
+def test_files_of_a_compressed_tar_are_not_listed(tmp_path: Path) -> None:
+    (tmp_path / "it.tar.gz").write_bytes(builders.tarred(FILES))
+
+    with pytest.raises(MemberError, match=r"it\.tar\.gz: the files of a compressed tar are not"):
+        below(tmp_path, "it.tar.gz", "b")
+
+
+def test_what_is_no_archive_of_files_is_not_listed(tmp_path: Path) -> None:
+    (tmp_path / "it.gz").write_bytes(b"")
+
+    with pytest.raises(MemberError, match=r"it\.gz is neither a zip nor a tar"):
+        below(tmp_path, "it.gz")
+
+
+def test_a_link_is_listed_and_refused_where_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "it.tar").write_bytes(
+        tarred(("member", b""), mode="w", type=tarfile.SYMTYPE, linkname="/etc/passwd")
+    )
+
+    with members.opened(tmp_path) as open_member:
+        [link] = open_member.below(Member("it.tar"))
+        with pytest.raises(MemberError, match="expected a regular file, found a folder, link"):
+            open_member(link)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_that_stands_there_twice_is_listed_once_and_refused_where_it_is_read(
+    tmp_path: Path,
+) -> None:
+    with zipfile.ZipFile(tmp_path / "it.zip", "w") as archive:
+        for data in (b"one", b"other"):
+            archive.writestr("b/1", data)
+
+    with members.opened(tmp_path) as open_member:
+        [twice] = open_member.below(Member("it.zip"))
+        with pytest.raises(MemberError, match="holds 2 members of this name"):
+            open_member(twice)
+
+
+def overlapping(folder: Path, shift: int) -> None:
+    """A zip of three stored members, of which the second is said to begin `shift` bytes earlier."""
+    data = bytearray(builders.zipped(dict.fromkeys(["a", "b", "c"], DATA)))
+    at = data.index(b"PK\1\2")
+    second = data.index(b"PK\1\2", at + 4) + 42
+    [begin] = struct.unpack_from("<I", data, second)
+    struct.pack_into("<I", data, second, begin - shift)
+    (folder / "it.zip").write_bytes(data)
+
+
+@pytest.mark.parametrize("shift", [1, 40])
+def test_of_many_members_each_is_held_against_the_next_one(tmp_path: Path, shift: int) -> None:
+    overlapping(tmp_path, shift)
+
+    with pytest.raises(MemberError, match=r"it\.zip/a: it overlaps with 'b' in the archive"):
+        read_member(tmp_path, "it.zip", "a")
+    assert read_member(tmp_path, "it.zip", "c") == DATA
+
+
+def test_many_members_are_found_in_the_time_of_as_many_and_none_stays_open(tmp_path: Path) -> None:
+    """There are archives of 120,000: were each looked for among all, it would take hours."""
+    many = {f"all/{number:06}": b"%d" % number for number in range(20_000)}
+    (tmp_path / "it.zip").write_bytes(builders.zipped(many))
+    gc.collect()
+
+    with members.opened(tmp_path) as open_member:
+        found = open_member.below(Member("it.zip", "all"))
+        for number, member in enumerate(found):
+            assert read(open_member(member)) == b"%d" % number
+        still = sum(isinstance(one, zipfile.ZipExtFile) for one in gc.get_objects())
+
+    assert len(found) == 20_000
+    assert still < 10

@@ -22,7 +22,7 @@ from pipelines.building import Web, Workshop
 from pipelines.lineage.lock import lock
 from pipelines.stages import DEFAULT
 from pipelines.store import Bucket, Folder, provenance, sweeping
-from pipelines.store.bucket import stored
+from pipelines.store.bucket import identity_of, stored
 from pipelines.store.objects import Objects
 from tests import builders, object_stores
 from tests.assets import records
@@ -96,6 +96,17 @@ def test_what_is_built_in_a_bucket_is_byte_for_byte_what_is_built_in_a_folder(
     status = json.loads(command("status", "--json", *here(built)).stdout)
     assert status["data"] == ADDRESS
     assert {one["standing"] for one in status["datasets"]} == {"up to date"}
+
+
+def test_an_object_is_the_same_one_whether_it_is_asked_for_or_listed(team: Settings) -> None:
+    objects = Objects.at(ADDRESS)
+    objects.send("tables/one", b"pixels")
+    [(path, listed)] = objects.below("tables/")
+    assert identity_of(listed) == identity_of(objects.head(path))
+    before = identity_of(listed)
+    objects.send("tables/one", b"PIXELS")
+    [(path, listed)] = objects.below("tables/")
+    assert identity_of(listed) == identity_of(objects.head(path)) != before
 
 
 def test_archives_whose_names_have_spaces_lie_in_a_bucket_and_come_out_of_one(

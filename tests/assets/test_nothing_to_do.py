@@ -7,17 +7,21 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
 
-from assets.running import overview, runs
+from assets.running import outcomes, overview, runs
 from assets.settings import ROOT
 from pipelines.lineage import findings, status
 from pipelines.plan import DEFAULT
 from pipelines.statistics import expectations
-from pipelines.store import Folder, hashing
+from pipelines.store import Folder, bucket, hashing
+from pipelines.store.objects import Objects
+from tests import object_stores, parts
 from tests.assets.conftest import Command
 from tests.assets.project import Project, environment, made
 from tests.waiting import within
@@ -280,3 +284,35 @@ class TestAhead:
         }
         with runs.records(project.settings()) as instance:
             assert run == {one.run_id for one in instance.get_runs()}
+
+
+def test_of_parts_in_a_bucket_that_is_decided_by_lists_and_reads_nothing_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = parts.publish(tmp_path / "published")
+    store = object_stores.bucket(object_stores.in_memory(), tmp_path / "scratch")
+    published.build(store)
+    wanted = published.plan.of([published.dataset], parts.BASIC)
+    monkeypatch.setattr(bucket, "MANY", len(parts.CLASSES))
+    asked = list[tuple[str, str]]()
+
+    def noting(name: str, ask: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(self: Objects, path: str) -> Any:
+            asked.append((name, path))
+            return ask(self, path)
+
+        return noted
+
+    for name in ("small", "head", "below", "pieces"):
+        monkeypatch.setattr(Objects, name, noting(name, getattr(Objects, name)))
+    for anew in (store, replace(store, scratch=Folder(tmp_path / "another machine"))):
+        assert len(outcomes.sound(anew, published.plan, wanted)) == 17, "judged, and noted"
+        asked.clear()
+        assert len(outcomes.sound(anew, published.plan, wanted)) == 17
+        assert sorted(asked)[:-1] == [
+            ("below", "archives/drawings/"),
+            ("below", "lineage/"),
+            ("below", "statistics/drawings/"),
+            ("below", "tables/drawings/"),
+        ]
+        assert max(asked)[0] == "head", "of the statistics, of which there is one"

@@ -64,24 +64,21 @@ def decoded(tiny: Tiny, members: Mapping[str, bytes], batch: int, piece: int) ->
     return list(decode(opener, tiny.dataset, tiny.split, batch))
 
 
-def unpacked(form: Format, member: bytes) -> bytes:
-    """A member as it would be, were nothing packed inside of it."""
-    assert form.unpacked is not None
-    stream = form.unpacked(builders.Bytes("member", member, 1 << 20))
-    found, piece = bytearray(), memoryview(bytearray(99))
-    while got := stream.readinto(piece):
-        found += piece[:got]
-    return bytes(found)
-
-
 def located(tiny: Tiny, index: int) -> Batch:
     """The record that stands where the format says, found in the bytes of the members."""
     form, held = formats.named(tiny.dataset.format), tiny.members
-    members = Members(builders.opener(held), lambda member: len(held[str(member)]))
+    opener = builders.opener(held)
+    members = Members(opener, lambda member: len(held[str(member)]), below=opener.below)
     places = form.locate(tiny.dataset, tiny.split, index, members)
-    assert all(place.member in tiny.split.members[place.role] for place in places)
+    for place in places:
+        declared = tiny.split.members[place.role]
+        if form.roles[place.role].is_folder:
+            assert any(place.member in opener.below(folder) for folder in declared)
+        else:
+            assert place.member in declared
     plain = {
-        name: data if form.unpacked is None else unpacked(form, data) for name, data in held.items()
+        name: data if form.unpacked is None else builders.unpacked(form, data)
+        for name, data in held.items()
     }
     parts = [plain[str(place.member)][place.start : place.stop] for place in places]
     return form.assemble(tiny.dataset, tiny.split, places, parts)

@@ -11,8 +11,11 @@ import pytest
 from hypothesis import strategies as st
 
 from pipelines import catalogue, formats, tables
+from pipelines.descriptions import records as page
 from pipelines.errors import CatalogueError, FormatError
+from pipelines.exports import raw
 from pipelines.formats import planes
+from pipelines.products import Subject
 from pipelines.records import Batch, Members
 from tests import builders
 from tests.builders import Array, Tiny
@@ -93,15 +96,12 @@ FOLDS = b"5 0 3 \n1 4 2 \n"
 def test_the_rows_of_a_fold_are_a_split_and_each_is_found_in_the_member(tmp_path: Path) -> None:
     """As STL-10 has its folds: ten lines of numbers, counted from 0."""
     pixels, values = builders.images(6, 4, 3, 3), builders.labels(6, 5)
-    archive = {
-        "stl.tar.gz": builders.tarred(
-            {
-                "bin/folds.txt": FOLDS,
-                "bin/X.bin": stored(pixels, "transposed"),
-                "bin/y.bin": (values + 1).tobytes(),
-            }
-        )
+    packed = {
+        "bin/folds.txt": FOLDS,
+        "bin/X.bin": stored(pixels, "transposed"),
+        "bin/y.bin": (values + 1).tobytes(),
     }
+    archive = {"stl.tar.gz": builders.tarred(packed)}
     (tmp_path / "stl.tar.gz").write_bytes(archive["stl.tar.gz"])
     toml = builders.declare(archive)
     toml += """
@@ -143,6 +143,18 @@ labels = "stl.tar.gz/bin/y.bin"
             image, label = planes.locate(dataset, whole, at, known)
             assert (image.start, image.stop) == (row * 36, row * 36 + 36)
             assert (label.start, label.stop) == (row, row + 1)
+
+    files = tmp_path / "files"
+    files.mkdir()
+    for path, data in packed.items():
+        (files / path.removeprefix("bin/")).write_bytes(data)
+    for split, order in (("train", range(6)), ("fold_1", (5, 0, 3)), ("fold_2", (1, 4, 2))):
+        subject = Subject(source, dataset, (dataset.splits[split],))
+        back = [one.record for one in raw.read(files, subject, 0, len(order))]
+        np.testing.assert_array_equal(Batch.joined(back).images, pixels[[*order]])
+        _, runs = page.places(dataset, dataset.splits[split], range(len(order)), known)
+        starts = [part["start"] for run in runs for part in run["parts"] if part["bytes"] == 36]
+        assert starts == ([0] if split == "train" else [36 * row for row in order])
 
 
 @pytest.fixture

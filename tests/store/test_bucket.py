@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from pipelines.store import (
     Bucket,
     Facts,
     Store,
+    bucket,
     layout,
     making,
     provenance,
@@ -319,6 +321,100 @@ def test_readers_of_a_snapshot_ask_for_nothing_twice(
     monkeypatch.setattr(Objects, "head", _killed)
     assert state.decide(view, TABLE).is_up_to_date
     assert provenance.latest(view, "tables/digits/other.parquet") is None
+
+
+def _decided(bucket: Bucket, *artefacts: Artefact) -> list[str]:
+    """The conditions of artefacts as a view of a bucket tells them."""
+    view = bucket.at_once([one.path for one in artefacts])
+    return [state.decide(view, one).condition for one in artefacts]
+
+
+def test_small_files_that_were_read_here_before_are_not_read_again(
+    here: Bucket, there: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making.make(there, TABLE, writes(b"pixels"))
+    making.make(there, FOLDER, writes(b"pixels"))
+    asked, small = list[str](), Objects.small
+
+    def noting(self: Objects, path: str) -> Any:
+        asked.append(path)
+        return small(self, path)
+
+    monkeypatch.setattr(Objects, "small", noting)
+    read = []
+    for _ in range(2):
+        assert _decided(here, TABLE, FOLDER) == ["whole", "whole"]
+        read.append(sorted(asked))
+        asked.clear()
+    assert read == [sorted(map(layout.lineage, (TABLE.path, FOLDER.path))), []]
+
+    monkeypatch.setattr(Objects, "small", small)
+    making.make(there, NEWER, writes(b"pixels"))
+    assert _decided(here, NEWER) == ["whole"]
+    assert _decided(here, TABLE) == ["stale"], "somebody else has made it meanwhile"
+
+
+@pytest.mark.parametrize("many", [1, 50], ids=["listed", "asked for"])
+@pytest.mark.parametrize("artefact", [TABLE, FOLDER], ids=["file", "folder"])
+@pytest.mark.parametrize("harm", ["gone", "cut", "bytes", "bytes read", "provenance"])
+def test_what_a_store_lists_refutes_what_was_known_before(
+    here: Bucket,
+    there: Bucket,
+    objects: Objects,
+    monkeypatch: pytest.MonkeyPatch,
+    artefact: Artefact,
+    many: int,
+    harm: str,
+) -> None:
+    monkeypatch.setattr(bucket, "MANY", many)
+    known, _ = making.make(there, artefact, writes(b"pixels"))
+    assert _decided(here, artefact) == ["whole"]
+    if harm == "bytes":  # it was read, as by `verify`: so a list shows that it is another
+        here.look(artefact.path, anew=True)
+    key = stored(known.path, known.sha256)
+    key = f"{key}/deep/images.npy" if artefact.is_folder else key
+    if harm == "gone":
+        objects.forget(key)
+    elif harm == "cut":
+        objects.send(key, b"pixel")
+    elif "bytes" in harm:
+        objects.send(key, b"PIXELS")
+        if harm == "bytes read":
+            here.look(artefact.path, anew=True)
+    else:
+        objects.send(layout.lineage(artefact.path), b"{}")
+    missing = "changed" if artefact.is_folder else "missing"
+    expected = {"gone": missing, "provenance": "missing"}.get(harm, "changed")
+    assert _decided(here, artefact) == [expected]
+
+
+def test_an_object_is_the_same_whether_it_is_listed_or_asked_for() -> None:
+    """Lists of some stores have finer times and no quotes, and no store's have versions."""
+    moment = datetime(2026, 3, 1, 12, 0, 5, 250_000, UTC)
+    listed: Any = {"path": "a", "size": 6, "last_modified": moment, "e_tag": "0x8D"}
+    asked: Any = {**listed, "last_modified": moment.replace(microsecond=0), "e_tag": '"0x8D"'}
+    same = bucket.identity_of({**asked, "version": "3"})
+    assert bucket.identity_of({**listed, "version": None}) == same
+    assert bucket.identity_of({**listed, "e_tag": "0x8E", "version": None}) != same
+
+
+@pytest.mark.parametrize("damage", [b"{", b"[]", b'{"store": 1}'])
+def test_a_note_of_small_files_that_is_damaged_is_none(here: Bucket, damage: bytes) -> None:
+    making.make(here, TABLE, writes(b"pixels"))
+    assert _decided(here, TABLE) == ["whole"]
+    note = here.place(layout.seen("files/digits"))
+    assert b"digits/train" in note.read_bytes()
+    note.write_bytes(damage)
+    assert _decided(here, TABLE) == ["whole"]
+
+
+def test_a_note_of_another_store_is_none(here: Bucket, tmp_path: Path) -> None:
+    making.make(here, TABLE, writes(b"pixels"))
+    assert _decided(here, TABLE) == ["whole"]
+    empty = Objects("memory://another", object_stores.in_memory().store)
+    other = object_stores.bucket(empty, tmp_path / "here")
+    making.make(other, NEWER, writes(b"pixels"))
+    assert _decided(other, NEWER) == ["whole"], "though the tags of both are the same"
 
 
 def test_threads_that_read_one_artefact_at_once_fetch_it_once(
