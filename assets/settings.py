@@ -162,8 +162,9 @@ class Settings:
     def plan_shown(self) -> Plan:
         """Return what the UI shows: all there can be, but for what nobody ever asked for.
 
-        Of a source that is made on request, it has what a build makes by default until then: every
-        asset more takes the UI some milliseconds, and there may be thousands.
+        Of a source that is made on request, it has the archives until then: every asset more takes
+        the UI some milliseconds, and there may be thousands. Once they are fetched, or anything is
+        built of it, the definitions that are loaded next have all there can be.
 
         Raises:
             CatalogueError: listing every problem of every file.

@@ -175,7 +175,8 @@ class Plan:
     artefacts: path → artefact.
     options: what was chosen of `stages.options()`.
     left_out: sources of which it has nothing, though there can be something.
-    outlined: sources of which it has what a build makes that names no stage, and no more.
+    outlined: sources of which it has the archives alone; and where a split comes in parts, which are
+        few assets, what a build makes that names no stage.
     """
 
     declared: Catalogue
@@ -219,9 +220,8 @@ class Plan:
         wanted = self.needed(map(self.artefacts.__getitem__, wanted))
         # Made as wholes, but for parts.
         steps = {self.artefacts[path].step for path in wanted}
-        wanted = {
-            one.path for asset, _ in steps for one in self.of_asset(asset) if one.step in steps
-        }
+        assets = {asset for asset, _ in steps}
+        wanted = {one.path for asset in assets for one in self.of_asset(asset) if one.step in steps}
         return tuple(self.artefacts[path] for path in sorted(wanted, key=self._order.__getitem__))
 
     @functools.cached_property
@@ -330,7 +330,8 @@ def of(
 
     For who wants no more than one `dataset`, it has what there can be of that alone. Sources that
     are `left_out`, since nobody asks for them, cost no time: one may come in hundreds of parts. Of
-    those that are `outlined`, which costs little, there is what a build makes by default.
+    those that are `outlined` there are the archives; and what a build makes by default of a split
+    that comes in parts.
     """
     wanted = (one for one in declared.datasets.values() if one.source not in left_out)
     datasets = list(wanted) if dataset is None else [dataset]
@@ -340,7 +341,10 @@ def of(
         for one in _archives(source):
             found[one.path] = one
     for each in datasets:
-        made = _products(declared.source_of(each), each, is_outlined=each.source in outlined)
+        is_outlined = each.source in outlined
+        if is_outlined and not each.is_in_parts:
+            continue
+        made = _products(declared.source_of(each), each, is_outlined=is_outlined)
         for one in _of_dataset(declared.source_of(each), each, options, made):
             found[one.path] = one
     if dataset is None:

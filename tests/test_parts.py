@@ -406,3 +406,22 @@ def test_a_folder_and_a_bucket_hold_the_same(tmp_path: Path, store: Store, by: s
     )
     assert not status.reasons(bucket, published.plan, published.dataset)
     assert trace.trace(published.plan, bucket, "drawings/train:20").holds
+
+
+@pytest.mark.parametrize("kind", ["folder", "bucket"])
+def test_a_source_on_request_was_asked_for_where_only_a_table_of_it_is_left(
+    tmp_path: Path, kind: str
+) -> None:
+    published = parts.publish(tmp_path)
+    toml = published.catalogue / "drawings.toml"
+    toml.write_text(f"on_request = true\n{toml.read_text()}")
+    in_memory = object_stores.in_memory()
+    store: Store = Folder(tmp_path / "data")
+    if kind == "bucket":
+        store = object_stores.bucket(in_memory, tmp_path / "scratch")
+    assert status.never_asked(store, published.declared, ()) == {"drawings"}
+    published.build(store, ["tables"], ["ant"])
+    for name in store.names(f"{layout.LINEAGE}/archives"):
+        store.forget(name)
+
+    assert status.never_asked(store, published.declared, ()) == set()

@@ -28,6 +28,7 @@ import pytest
 from assets.settings import BUILT_IN_CATALOGUE
 from pipelines import plan, wording
 from pipelines.declarations import Archive, Catalogue, Dataset, Member, Source, Split
+from pipelines.errors import CatalogueError, UnknownName
 from pipelines.lineage import trace, verify
 from pipelines.progress import Display
 from pipelines.store import Folder, layout
@@ -871,3 +872,129 @@ def test_it_is_built_verified_and_traced_as_it_is_declared(
     verdicts = verify.verify(store, small.plan, [small.dataset], Display(), deep=True)
     assert {verdict.condition for verdict in verdicts} == {"whole"}
     assert sum("tables/" in verdict.path for verdict in verdicts) == len(dataset.splits)
+
+
+# --- files and datasets that are like others, and datasets that are apart -------------------------
+
+SHEETS = """
+title = "Sheets"
+homepage = "https://example.org/"
+citation = "@misc{sheets}"
+licence = "L"
+acknowledgements = "Made up."
+mirrors = []
+apart = true
+
+[archives]
+"one.npz" = { md5 = "00000000000000000000000000000001" }
+"two.npz" = { md5 = "00000000000000000000000000000002" }
+
+[defaults]
+format = "numpy"
+image = { height = 4, width = 4, channels = 1 }
+each_split = { images = "{dataset}.npz/{split}_x.npy", labels = "{dataset}.npz/{split}_y.npy" }
+
+[datasets.one]
+title = "One"
+classes = ["a", "b"]
+splits = { train = { records = 3 }, test = { records = 2 } }
+mean = [0.5]
+std = [0.1]
+
+[datasets.two]
+like = "one"
+title = "Two"
+"""
+LARGE = """
+like = "sheets"
+title = "Large sheets"
+
+[archives]
+"one_large.npz" = { md5 = "00000000000000000000000000000003" }
+
+[datasets.one_large]
+like = "one"
+title = "One, large"
+image = { height = 8, width = 8, channels = 1 }
+"""
+
+
+def declared(folder: Path, sheets: str = SHEETS, large: str = LARGE) -> Catalogue:
+    (folder / "sheets.toml").write_text(sheets)
+    (folder / "a_large.toml").write_text(large)
+    return plan.load(folder)
+
+
+def test_what_is_like_another_says_what_differs(tmp_path: Path) -> None:
+    found = declared(tmp_path)
+
+    two, large = found.datasets["two"], found.datasets["one_large"]
+    assert (two.title, two.classes, two.mean) == ("Two", ("a", "b"), ())
+    assert [str(member) for member in two.splits["test"].members["labels"]] == [
+        "two.npz/test_y.npy"
+    ]
+    assert (large.title, str(large.image), large.classes) == ("One, large", "8×8", ("a", "b"))
+    assert large.splits["train"].archives == ("one_large.npz",)
+    source = found.source_of(large)
+    assert (source.title, source.licence, source.apart) == ("Large sheets", "L", True)
+    assert [*source.archives] == ["one_large.npz"]
+
+
+def test_datasets_that_are_apart_are_sources_that_go_by_their_file_together(tmp_path: Path) -> None:
+    found = declared(tmp_path)
+
+    assert {name: [*source.archives] for name, source in found.sources.items()} == {
+        "one": ["one.npz"],
+        "two": ["two.npz"],
+        "one_large": ["one_large.npz"],
+    }
+    assert [one.name for one in found.select(["sheets"])] == ["one", "two"]
+    assert [one.name for one in found.select(["a_large"])] == ["one_large"]
+    with pytest.raises(UnknownName, match="Did you mean 'sheets'"):
+        found.select(["sheet"])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            'like = "sheets"',
+            'like = "sheet"',
+            "a_large.toml: like: there is nothing called 'sheet'",
+        ),
+        ('like = "sheets"', "like = 3", "a_large.toml: like: there is nothing called 3"),
+        ('like = "sheets"', 'like = "../sheets"', "there is nothing called '../sheets'"),
+        ('like = "one"', 'like = "on"', "datasets.one_large.like: .* 'on'. Did you mean 'one'"),
+        ('like = "one"', 'like = "two"', "two is like another one itself; name 'one'"),
+        ('like = "one"', 'lke = "one"', "datasets.one_large.lke: unknown key. Did you mean 'like'"),
+    ],
+)
+def test_what_nothing_can_be_like_is_refused(
+    tmp_path: Path, before: str, after: str, said: str
+) -> None:
+    assert before in LARGE
+    with pytest.raises(CatalogueError, match=said):
+        declared(tmp_path, large=LARGE.replace(before, after))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (
+            "[archives]",
+            '[archives]\n"six.npz" = { md5 = "00000000000000000000000000000006" }',
+            "each archive has to be read by one dataset, and none read.s. six.npz",
+        ),
+        (
+            'title = "Two"',
+            'title = "Two"\neach_split = { images = "one.npz/x", labels = "one.npz/y" }',
+            "each archive has to be read by one dataset, and 2 read.s. one.npz",
+        ),
+    ],
+)
+def test_archives_that_are_not_of_one_dataset_keep_them_from_being_apart(
+    tmp_path: Path, before: str, after: str, said: str
+) -> None:
+    assert before in SHEETS
+    with pytest.raises(CatalogueError, match=said):
+        declared(tmp_path, SHEETS.replace(before, after))

@@ -14,6 +14,8 @@ from pipelines.errors import TableError, UnknownName, did_you_mean
 if TYPE_CHECKING:  # numpy and Arrow take long to import
     from pipelines.plan import Plan, Planned
 
+MOST_TOLD = 3  # of sources that nobody asked for
+
 
 def selected(declared: Catalogue, names: Sequence[str]) -> Sequence[Dataset]:
     """Return the datasets of some names, of datasets or of sources; all, where there is none."""
@@ -44,7 +46,9 @@ def left_out(declared: Catalogue, names: Sequence[str], command: str) -> str:
     sources = apart if not names else []
     if not sources:
         return ""
-    told = ", ".join(f"{source.name} ({size_of(source)})" for source in sources)
+    told = ", ".join(f"{source.name} ({size_of(source)})" for source in sources[:MOST_TOLD])
+    if more := len(sources[MOST_TOLD:]):
+        told += f" and {more} more, as `python -m assets list` shows them"
     return f"Left out, since made on request: {told}. Name it: {command} {sources[0].name}"
 
 

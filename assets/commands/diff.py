@@ -33,7 +33,7 @@ def add(commands: Commands) -> None:
         "the first of each kind. Both must be built. A record is looked for by its pixels: at its "
         "own place first, then anywhere, each copy once. The exit code is 0 where both hold the "
         "same records in the same order, 1 where they do not, 2 where that can't be told.",
-        examples={"diff fashion_mnist@1 fashion_mnist": "what changed since an older version"},
+        examples={"diff mnist qmnist": "what of one the other has"},
         refused=2,
     )
     options.add_folders(parser)

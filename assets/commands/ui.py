@@ -112,15 +112,18 @@ def _keep_house(settings: Settings) -> None:
 
 
 def _close_dead(settings: Settings) -> None:
-    """Close the runs whose process is gone, and say so; that it can't be done stops nobody."""
+    """Close the runs whose process is gone, and say so; that it can't be done stops nobody.
+
+    What Dagster could not start again is looked at again.
+    """
     from assets.running import abandoned, runs
 
     try:
         with runs.records(settings, warning=False) as instance:
-            closed = abandoned.close(instance)
+            said = [*abandoned.close(instance), *abandoned.ask_again(instance)]
     except ImagesetsError as error:
-        closed = [str(error)]
-    for text in closed:
+        said = [str(error)]
+    for text in said:
         say(f"warning: {text}", error=True, flush=True)
 
 

@@ -20,14 +20,22 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 from dagster import DagsterRunStatus
+from dagster._core.events import RunFailureReason
 from dagster._core.execution.plan.resume_retry import ReexecutionStrategy
-from dagster._core.storage.tags import RETRY_STRATEGY_TAG
+from dagster._core.execution.retries import auto_reexecution_should_retry_run
+from dagster._core.storage.tags import (
+    RETRY_STRATEGY_TAG,
+    RUN_FAILURE_REASON_TAG,
+    WILL_RETRY_TAG,
+)
 
 if TYPE_CHECKING:
     from dagster._core.execution.context.system import PlanOrchestrationContext
 
 PROCESS = "imagesets/process"  # host:boot-id:namespace:pid:start-time:run
 SILENCE = timedelta(minutes=15)  # of a run that never said which process works on it
+LATELY = timedelta(days=1)  # when runs failed that may be tried again
+TRIES = 60  # to start a run again, one a minute
 UNDER_WAY = (
     DagsterRunStatus.NOT_STARTED,
     DagsterRunStatus.STARTING,
@@ -102,6 +110,32 @@ def close(instance: dg.DagsterInstance) -> list[str]:
         else:
             instance.report_run_failed(now, why)
         said.append(f"run {run.run_id[:8]} of {run.job_name} was closed: its process is gone")
+    return said
+
+
+def ask_again(instance: dg.DagsterInstance) -> list[str]:
+    """Have Dagster look once more at lost runs that it could not start again; tell of each.
+
+    It gives a run up at the first error, be it that the code server was just being started anew.
+    """
+    if not instance.run_retries_enabled:
+        return []
+    since = datetime.now(UTC) - LATELY
+    failed = dg.RunsFilter(
+        statuses=[DagsterRunStatus.FAILURE], tags={WILL_RETRY_TAG: "false"}, updated_after=since
+    )
+    said = []
+    for run in instance.get_runs(failed):
+        reason = run.tags.get(RUN_FAILURE_REASON_TAG)
+        why = RunFailureReason(reason) if reason else None
+        _, group = instance.get_run_group(run.run_id) or ("", [])
+        is_tried = any(one.parent_run_id == run.run_id for one in group)
+        if is_tried or not auto_reexecution_should_retry_run(instance, run, why):
+            continue
+        if len(instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)) < TRIES:
+            text = "It could not be started again, as its last events say: that is tried once more."
+            instance.report_run_failed(run, text)
+            said.append(f"run {run.run_id[:8]} of {run.job_name} could not be started again")
     return said
 
 

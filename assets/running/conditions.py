@@ -62,6 +62,8 @@ def adding(settings: Settings, plan: Plan) -> Callable[[dg.AssetSpec], dg.AssetS
         wanted: dg.AutomationCondition = cause.since_last_handled() | missing
         if not named and spec.tags["source"] in on_request:
             wanted = cause.since_last_handled() & ~condition.missing()
+        if spec.tags["stage"] == "archives" and (spec.tags["source"], None) not in tables_of:
+            return spec  # the UI shows no more of what nobody ever asked for
         if spec.tags["stage"] in ("archives", "tables") and (spec.partitions_def or not named):
             wanted &= known(spec.tags["source"], spec.tags.get("dataset"), of_parts(spec))
         enough = some_there if is_of_parts(spec) else sound

@@ -55,6 +55,8 @@ def of_assets(plan: Plan, exports: Collection[str]) -> Iterator[dg.JobDefinition
     if everything:
         yield job("everything", keys_of(plan, everything, default), said)
     for source in declared.sources.values():
+        if not plan.of(source.datasets.values(), ("tables",)):
+            continue  # nobody ever asked for it
         keys = keys_of(plan, source.datasets.values(), default)
         if len({parts for key in keys if (parts := plan.parts((key.path[0], key.path[1])))}) <= 1:
             yield job(

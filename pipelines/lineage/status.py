@@ -64,26 +64,26 @@ def never_asked(store: Store, declared: Catalogue, named: Collection[str]) -> se
     That is neither now, where it or one of its datasets is `named`, nor before, where an archive or
     a table of it has provenance.
     """
-    on_request = [source for source in declared.sources.values() if source.on_request]
+    unnamed = [
+        source
+        for source in declared.sources.values()
+        if source.on_request and not {source.name, source.group, *source.datasets} & {*named}
+    ]
     # To look into a folder that is not there costs nothing; every look into a bucket is a request.
-    there = None if store.is_folder else store.names(layout.LINEAGE)
+    there = store.names(layout.LINEAGE) if unnamed and not store.is_folder else {}
 
     def is_begun(path: str) -> bool:
         begin = f"{layout.LINEAGE}/{path}"
-        if there is None:
+        if store.is_folder:
             return bool(store.names(begin))
         return any(name.startswith(f"{begin}/") for name in there)
 
-    return {
-        source.name
-        for source in on_request
-        if not {source.name, source.group, *source.datasets} & {*named}
-        and not any(map(is_begun, _folders(source)))
-    }
+    return {source.name for source in unnamed if not any(map(is_begun, _folders(source)))}
 
 
 def _folders(source: Source) -> list[str]:
-    return [layout.archives(source.name), *map(layout.tables, source.datasets)]
+    tables = (layout.tables(dataset).rstrip("/") for dataset in source.datasets)
+    return [layout.archives(source.name), *tables]
 
 
 def asked_for(

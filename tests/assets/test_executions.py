@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -19,13 +21,14 @@ from dagster._core.test_utils import (
     create_test_daemon_workspace_context,
 )
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._daemon.auto_run_reexecution.auto_run_reexecution import (
     consume_new_runs_for_automatic_reexecution,
 )
 
 from assets import graph
 from assets.definitions import automated
-from assets.running import runs
+from assets.running import abandoned, runs
 from assets.settings import ROOT, Settings
 from pipelines.errors import ImagesetsError
 from tests import builders
@@ -246,6 +249,12 @@ run_launcher:
   module: dagster._core.launcher.sync_in_memory_run_launcher
   class: SyncInMemoryRunLauncher
 """
+DEFINITIONS = """
+from assets.definitions import automated
+from assets.settings import Settings
+
+defs = automated(Settings.from_environment())
+"""
 KILLED_AT_ITS_END = """
 import os, signal, sys
 import dagster as dg
@@ -266,10 +275,12 @@ with dg.DagsterInstance.get() as instance:
 """
 
 
-@pytest.mark.filterwarnings("ignore:Property `ScheduleDefinition:DeprecationWarning")
-def test_a_run_killed_after_its_last_step_is_done_again_and_ends_well(
-    project: Project, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+Lost = tuple[dg.DagsterInstance, dg.DagsterRun, WorkspaceProcessContext]
+
+
+@pytest.fixture
+def lost(project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lost]:
+    """A run that was killed after its last step, noticed, and what may start it again."""
     settings = Settings(project.data, project.publisher.catalogue, str(project.publisher.mirror))
     for name, value in settings.as_environment().items():
         monkeypatch.setenv(name, value)
@@ -277,22 +288,22 @@ def test_a_run_killed_after_its_last_step_is_done_again_and_ends_well(
     chosen = yaml.safe_load(configured.read_text()) | yaml.safe_load(RETRYING)
     configured.write_text(yaml.safe_dump(chosen))
     monkeypatch.setenv("DAGSTER_HOME", str(settings.dagster_home))
-    loaded = LoadableTargetOrigin(python_file=str(ROOT / "assets/definitions.py"))
-    target = InProcessTestWorkspaceLoadTarget(InProcessCodeLocationOrigin(loaded))
+    definitions = tmp_path / "definitions.py"  # of this test: a process loads a file only once
+    definitions.write_text(DEFINITIONS)
     with (
         dg.DagsterInstance.from_config(str(settings.dagster_home)) as instance,
-        create_test_daemon_workspace_context(target, instance) as workspace,
+        serving_code(instance, definitions) as workspace,
     ):
         [location] = workspace.create_request_context().code_locations
         [repository] = location.get_repositories().values()
         job = repository.get_full_job("everything")
-        lost = instance.create_run_for_job(
+        run = instance.create_run_for_job(
             automated(settings).resolve_job_def("everything"),
             remote_job_origin=job.get_remote_origin(),
             job_code_origin=job.get_python_origin(),
         )
         killed = subprocess.run(
-            [sys.executable, "-c", KILLED_AT_ITS_END, lost.run_id],
+            [sys.executable, "-c", KILLED_AT_ITS_END, run.run_id],
             cwd=ROOT,
             env=environment(DAGSTER_HOME=str(settings.dagster_home), **settings.as_environment()),
             capture_output=True,
@@ -300,21 +311,64 @@ def test_a_run_killed_after_its_last_step_is_done_again_and_ends_well(
             check=False,
         )
         assert killed.returncode == -signal.SIGKILL, killed.stderr
-        [record] = instance.get_run_records()
-        assert record.dagster_run.status is dg.DagsterRunStatus.STARTED
-        instance.report_run_failed(record.dagster_run, "as the monitoring does")  # type: ignore[no-untyped-call]
-        before = project.snapshot()
+        [run] = instance.get_runs()
+        assert run.status is dg.DagsterRunStatus.STARTED
+        instance.report_run_failed(run, "as the monitoring does")  # type: ignore[no-untyped-call]
+        yield instance, run, workspace
 
-        logger, failed = logging.getLogger("daemon"), instance.get_run_records()
-        list(consume_new_runs_for_automatic_reexecution(workspace, failed, logger))
 
-        again, first = instance.get_runs()
-        assert (first.status, again.status) == (
-            dg.DagsterRunStatus.FAILURE,
-            dg.DagsterRunStatus.SUCCESS,
-        ), caplog.text
-        assert again.parent_run_id == lost.run_id
+def serving_code(
+    instance: dg.DagsterInstance, definitions: Path
+) -> AbstractContextManager[WorkspaceProcessContext]:
+    """What Dagster's daemon has of the code server."""
+    loaded = LoadableTargetOrigin(python_file=str(definitions))
+    target = InProcessTestWorkspaceLoadTarget(InProcessCodeLocationOrigin(loaded))
+    return create_test_daemon_workspace_context(target, instance)
+
+
+def look(instance: dg.DagsterInstance, workspace: WorkspaceProcessContext) -> None:
+    """Start lost runs again, as Dagster's daemon does with each of its looks."""
+    failed = instance.get_run_records(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+    logger = logging.getLogger("daemon")
+    list(consume_new_runs_for_automatic_reexecution(workspace, failed, logger))
+
+
+ENDED_WELL = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
+quietly = pytest.mark.filterwarnings("ignore:Property `ScheduleDefinition:DeprecationWarning")
+
+
+@quietly
+def test_a_run_killed_after_its_last_step_is_done_again_and_ends_well(
+    lost: Lost, project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    instance, run, workspace = lost
+    before = project.snapshot()
+
+    look(instance, workspace)
+
+    assert [one.status for one in instance.get_runs()] == ENDED_WELL, caplog.text
+    assert instance.get_runs()[0].parent_run_id == run.run_id
     assert project.snapshot() == before, "all of it was there"
+
+
+@quietly
+@pytest.mark.filterwarnings("ignore:Error loading repository location:UserWarning")
+def test_a_run_that_could_not_be_started_again_is_started_when_it_can(
+    lost: Lost, tmp_path: Path
+) -> None:
+    instance, run, workspace = lost
+    assert abandoned.ask_again(instance) == [], "its turn has not come yet"
+    with serving_code(instance, tmp_path / "gone.py") as away:
+        look(instance, away)
+    look(instance, workspace)
+    assert len(instance.get_runs()) == 1, "Dagster has given it up"
+
+    [said] = abandoned.ask_again(instance)
+    look(instance, workspace)
+
+    assert said == f"run {run.run_id[:8]} of everything could not be started again"
+    assert [one.status for one in instance.get_runs()] == ENDED_WELL
+    assert abandoned.ask_again(instance) == []
 
 
 # --- in several processes -------------------------------------------------------------------------

@@ -234,8 +234,22 @@ def selected(definitions: dg.Definitions, job: str) -> set[str]:
     return {key.path[0] for key in layer.executable_asset_keys}
 
 
-def test_no_job_of_everything_has_it_and_one_of_its_own_does(large: Project) -> None:
-    definitions = large.definitions()
+def test_the_ui_shows_its_archives_until_somebody_asks_for_it(large: Project) -> None:
+    def shown() -> set[str]:
+        found = large.definitions().resolve_asset_graph().materializable_asset_keys
+        return {key.path[1] for key in found if key.path[0] == LARGE}
+
+    assert shown() == {"archives"}
+    assert f"everything_of_{LARGE}" not in {
+        job.name for job in large.definitions().resolve_all_job_defs()
+    }
+
+    large.build(LARGE, stages=["archives"])
+    assert shown() > {"archives", "train", "train_csv", "statistics", "card"}
+
+
+def test_no_job_of_everything_has_it_and_one_of_its_own_does(all_built: Project) -> None:
+    definitions = all_built.definitions()
 
     for name in ("everything", "archives", "tables", "exports", f"everything_of_{SMALL}"):
         assert selected(definitions, name) == {SMALL}, name
@@ -243,9 +257,9 @@ def test_no_job_of_everything_has_it_and_one_of_its_own_does(large: Project) -> 
 
 
 def test_where_all_there_is_is_made_on_request_there_is_no_job_of_everything(
-    large: Project,
+    all_built: Project,
 ) -> None:
-    definitions = on_request(large, SMALL).definitions()
+    definitions = on_request(all_built, SMALL).definitions()
 
     names = {job.name for job in definitions.resolve_all_job_defs()}
     assert {f"everything_of_{SMALL}", f"everything_of_{LARGE}", "refresh", "verify"} <= names
@@ -253,6 +267,7 @@ def test_where_all_there_is_is_made_on_request_there_is_no_job_of_everything(
 
 
 def test_the_job_of_its_own_makes_it(large: Project, instance: dg.DagsterInstance) -> None:
+    large.build(LARGE, stages=["archives"])
     job = large.definitions(str(large.publisher.mirror)).resolve_job_def(f"everything_of_{LARGE}")
 
     assert job.execute_in_process(instance=instance).success

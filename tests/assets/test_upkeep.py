@@ -90,7 +90,11 @@ def test_the_archives_alone_are_backup_enough(built: Project, command: Command) 
 
 
 @pytest.mark.parametrize(
-    "name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "emnist", "quickdraw"]
+    "name",
+    [
+        *("mnist", "fashion_mnist", "cifar10", "cifar100", "emnist", "quickdraw", "cifar10_c"),
+        *("stl10", "svhn", "qmnist", "kmnist", "cifar10_1", "usps", "semeion"),
+    ],
 )
 def test_sizes_are_those_that_a_build_warns_by(name: str) -> None:
     from assets.settings import Settings
