@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import lzma
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pytest
+from PIL import Image
 
 from assets.settings import BUILT_IN_CATALOGUE
 from pipelines import archives, plan, tables
 from pipelines.declarations import Catalogue, Dataset, Split
 from pipelines.formats import named
+from pipelines.records import Batch
+from tests import builders
 
 Array = npt.NDArray[Any]
 
@@ -171,35 +175,86 @@ def _no_members() -> Any:
     return Members(unasked, unasked)
 
 
-def test_the_rows_of_qmnists_test_have_the_published_counts(
-    built_in: Catalogue, mirror: Path
-) -> None:
-    dataset, file = built_in.datasets["qmnist"], "qmnist-test-labels-idx2-int.gz"
-    path = verified(built_in, mirror, dataset, file) / file
-    rows = np.frombuffer(gzip.decompress(path.read_bytes()), ">i4", offset=12).reshape(-1, 8)
-    for key in ("test10k", "test50k"):
-        split = dataset.splits[key]
-        assert split.rows
-        first = split.rows.first or 0
-        labels = rows[first : first + split.records, 0]
-        assert np.bincount(labels).tolist() == [*split.counts]
-
-
-@pytest.mark.parametrize("version", ["v4", "v6"])
-def test_cifar_10_1_has_its_publishers_labels(
-    built_in: Catalogue, mirror: Path, version: str
-) -> None:
-    dataset, file = built_in.datasets[f"cifar10_1_{version}"], f"cifar10.1_{version}_labels.npy"
-    path = verified(built_in, mirror, dataset, file) / file
-    labels = np.load(path)
-
-    assert labels.dtype == "<i4"
-    assert np.bincount(labels).tolist() == [*dataset.splits["test"].counts]
-
-
 def test_kmnists_labels_of_train_are_balanced(built_in: Catalogue, mirror: Path) -> None:
     dataset, file = built_in.datasets["kmnist"], "train-labels-idx1-ubyte.gz"
     path = verified(built_in, mirror, dataset, file) / file
     labels = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=8)
 
     assert np.bincount(labels).tolist() == [6_000] * 10
+
+
+def decoded(dataset: Dataset, split: Split, built_in: Catalogue, folder: Path) -> Batch:
+    return Batch.joined([*tables.decoded(built_in.source_of(dataset), dataset, split, folder)])
+
+
+@pytest.mark.parametrize(
+    ("key", "writers"), [("train", 539), ("test", 535), ("test10k", 297), ("nist", None)]
+)
+def test_the_labels_of_qmnist_are_read_beside_images_made_up(
+    built_in: Catalogue, mirror: Path, tmp_path: Path, key: str, writers: int | None
+) -> None:
+    dataset = built_in.datasets["qmnist"]
+    split = dataset.splits[key]
+    [labels], [images] = split.members["labels"], split.members["images"]
+    folder = verified(built_in, mirror, dataset, labels.archive)
+    (tmp_path / labels.archive).write_bytes((folder / labels.archive).read_bytes())
+    records = split.rows.of if split.rows else split.records
+    blank = struct.pack(">4I", 0x0803, records, 28, 28) + bytes(records * 784)
+    is_xz = images.archive.endswith(".xz")
+    packed = lzma.compress(blank, preset=0) if is_xz else gzip.compress(blank, 1)
+    (tmp_path / images.archive).write_bytes(packed)
+
+    found = decoded(dataset, split, built_in, tmp_path)
+
+    assert np.bincount(found.labels).tolist() == [*split.counts]
+    if writers is not None:
+        assert len(np.unique(found.extras["writer"])) == writers
+    old = mirror / "qmnist/qmnist-test-labels-idx1-ubyte.gz"
+    if key == "test" and old.is_file():
+        plain = np.frombuffer(gzip.decompress(old.read_bytes()), np.uint8, offset=8)
+        np.testing.assert_array_equal(found.labels, plain)
+
+
+@pytest.mark.parametrize("version", ["v4", "v6"])
+def test_the_labels_of_cifar_10_1_are_read_beside_images_made_up(
+    built_in: Catalogue, mirror: Path, tmp_path: Path, version: str
+) -> None:
+    source = built_in.sources["cifar10_1"]
+    [(dataset, split)] = [
+        (dataset, split)
+        for dataset in source.datasets.values()
+        for split in dataset.splits.values()
+        if version in str(split.members["labels"][0])
+    ]
+    [labels], [images] = split.members["labels"], split.members["images"]
+    folder = verified(built_in, mirror, dataset, labels.archive)
+    (tmp_path / labels.archive).write_bytes((folder / labels.archive).read_bytes())
+    blank = builders.npy(np.zeros((split.records, 32, 32, 3), np.uint8))
+    (tmp_path / images.archive).write_bytes(blank)
+
+    found = decoded(dataset, split, built_in, tmp_path)
+
+    assert np.bincount(found.labels).tolist() == [*split.counts]
+    np.testing.assert_array_equal(found.labels, np.load(folder / labels.archive))
+
+
+@pytest.mark.parametrize("name", ["omniglot_small1", "omniglot_small2"])
+def test_the_drawings_of_omniglot_are_ink_or_paper_and_no_two_are_equal(
+    built_in: Catalogue, mirror: Path, name: str
+) -> None:
+    dataset = built_in.datasets[name]
+    split = dataset.splits["all"]
+    folder = verified(built_in, mirror, dataset, *split.archives)
+
+    found = decoded(dataset, split, built_in, folder)
+
+    with zipfile.ZipFile(folder / split.archives[0]) as archive:
+        names = sorted(one for one in archive.namelist() if one.endswith(".png"))
+        with archive.open(names[1234]) as file, Image.open(file) as image:
+            drawn = np.asarray(image)  # of one bit: True is paper
+    np.testing.assert_array_equal(found.images[1234, ..., 0], np.where(drawn, 255, 0))
+    assert dataset.classes[int(found.labels[1234])] in names[1234]
+    assert np.bincount(found.labels).tolist() == [20] * len(dataset.classes)
+    assert np.unique(found.images).tolist() == [0, 255]
+    assert len({image.tobytes() for image in found.images}) == split.records == len(names)
+    assert 0.85 < (found.images == 255).mean() < 0.99  # paper
