@@ -62,7 +62,11 @@ def test_there_is_a_job_for_everything_each_source_and_each_stage(
     default = plan.of(plan.declared.by_default, DEFAULT)
     assert selected(everything, "everything") == {"/".join(one.asset) for one in default}
     default = plan.of(plan.declared.datasets.values(), DEFAULT)
-    for source in plan.declared.sources:
+    jobs = {job.name for job in everything.resolve_all_job_defs()}
+    for source, one in plan.declared.sources.items():
+        if one.on_request and not any(dataset.is_in_parts for dataset in one.datasets.values()):
+            assert f"everything_of_{spelling.legal(source)}" not in jobs, "nobody ever asked for it"
+            continue
         # emnist, emnist/letters, emnist/on_request, …
         keys = {
             key.to_user_string()
