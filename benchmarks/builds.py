@@ -178,6 +178,34 @@ def mat5(dataset: Dataset, _role: str, records: int) -> Iterator[bytes]:
             yield from iter(functools.partial(file.read, 1 << 20), b"")
 
 
+def files(dataset: Dataset, splits: dict[str, Split], folder: Path) -> None:
+    """Write a zip of a file for each image, and of files of labels, as a publisher would."""
+    from PIL import Image as Pillow
+
+    kind, suffix = ("PNG", "png") if dataset.image.channels == 1 else ("JPEG", "jpg")
+    known = []
+    for pixels in pool(dataset.image, is_text=False):
+        file = io.BytesIO()
+        image = Pillow.fromarray(pixels.squeeze())
+        (image.convert("1") if kind == "PNG" else image).save(file, kind)
+        known.append(file.getvalue())
+    classes = dataset.folders or dataset.classes
+    [archive] = {
+        member.archive for s in splits.values() for some in s.members.values() for member in some
+    }
+    with zipfile.ZipFile(folder / archive, "w") as zipped:
+        for split in splits.values():
+            [root], lines = split.members["files"], []
+            for number in range(split.records):
+                called, path = classes[number % len(classes)], f"{number:06}.{suffix}"
+                lines.append(f"{path}\t{called}\n")
+                if split.labelled and "labels" not in split.members:
+                    path = f"{called}/{path}"
+                zipped.writestr(f"{root.path}/{path}", known[number % POOL])
+            for member in split.members.get("labels", ()):
+                zipped.writestr(member.path, "".join(lines))
+
+
 WRITTEN: dict[str, Callable[[Dataset, str, int], Iterator[bytes]]] = {
     "idx": idx,
     "mat5": mat5,
@@ -190,6 +218,9 @@ WRITTEN: dict[str, Callable[[Dataset, str, int], Iterator[bytes]]] = {
 def publish(dataset: Dataset, folder: Path, share: float) -> Dataset:
     """Write stand-ins of all that a dataset is read from; return it as it then is declared."""
     splits = {name: _of_share(split, share) for name, split in dataset.splits.items()}
+    if dataset.format == "images":
+        files(dataset, splits, folder)
+        return replace(dataset, splits=splits, mean=(), std=())
     held: dict[Member, tuple[str, int]] = {}  # member → its role, and the records in it
     lists: dict[Member, dict[int, int]] = {}
     for split in splits.values():
@@ -305,7 +336,9 @@ def main() -> None:
     on_request = [
         one.name
         for one in known.datasets.values()
-        if one.format in WRITTEN and known.source_of(one).on_request and "@" not in one.name
+        if (one.format in WRITTEN or one.format == "images")
+        and known.source_of(one).on_request
+        and "@" not in one.name
     ]
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("datasets", nargs="*", default=on_request, choices=[*on_request, []])

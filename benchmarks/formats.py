@@ -3,11 +3,13 @@
     python -m benchmarks.formats                    # two minutes; everything is made up, in memory
     python -m benchmarks.formats --only mat5 text
 
-Columns: megabytes of images that come out in a second of processor time, of one thread; the same
-of the floor; and how many times the floor that takes. The floor of a format is to read the members'
-bytes into memory; of `mat5`, to unpack them with isal; of `text`, which is told in megabytes that
-go in, there is none, but 20 MB/s is expected. Memory is what a process takes beyond its start while
-it reads the largest splits that such sources have: 2.8 GB of STL-10's, 1.6 GB of SVHN's.
+Columns: megabytes of images that come out in a second of processor time, of one thread; the same of
+the floor; how many times the floor that takes; and records in a second of wall time. The floor of a
+format is to read the members' bytes into memory; of `mat5`, to unpack them with isal; of `images`,
+what a bare Pillow takes that opens each file and gives its pixels, nothing checked; of `text`,
+which is told in megabytes that go in, there is none, but 20 MB/s is expected. Memory is what a
+process takes beyond its start while it reads the largest splits that such sources have: 2.8 GB of
+STL-10's, 1.6 GB of SVHN's.
 """
 
 from __future__ import annotations
@@ -47,6 +49,20 @@ class Stream:
 
 
 @dataclass(frozen=True)
+class Opener:
+    """Opens members in memory, and lists those of an archive."""
+
+    members: dict[str, bytes]
+
+    def __call__(self, member):
+        return Stream(str(member), self.members[str(member)])
+
+    def below(self, folder):
+        names = sorted(name for name in self.members if name.startswith(f"{folder}/"))
+        return [Member(*name.split("/", 1)) for name in names]
+
+
+@dataclass(frozen=True)
 class Case:
     """A split in memory, and what its floor is."""
 
@@ -61,9 +77,12 @@ def case(form, members, roles, records, shape, floor=None, counted=None, **datas
     split = Split(
         records=records,
         name="train",
-        labelled="labels" in roles or "lines" in roles or "batches" in roles,
+        labelled=bool({"labels", "lines", "batches", "files"} & {*roles}),
         counts=dataset.pop("counts", ()),
-        members={role: tuple(map(Member, names)) for role, names in roles.items()},
+        members={
+            role: tuple(Member(*name.split("/", 1)) for name in names)
+            for role, names in roles.items()
+        },
     )
     made = Dataset(
         title="made up",
@@ -87,11 +106,8 @@ def read(members) -> None:
 
 
 def decode(one: Case) -> int:
-    def opened(member):
-        return Stream(str(member), one.members[str(member)])
-
     rows = batch_records(one.dataset.image.size_bytes)
-    return sum(map(len, formats.decoded(opened, one.dataset, one.split, rows)))
+    return sum(map(len, formats.decoded(Opener(one.members), one.dataset, one.split, rows)))
 
 
 def photographs(records: int, height: int, width: int, channels: int) -> np.ndarray:
@@ -209,7 +225,29 @@ def text(data: bytes, records: int, numbers: Numbers, **said) -> Case:
     )
 
 
+def files(kind: str, suffix: str, mode: str, shape: tuple[int, int, int]) -> Case:
+    """A file for each image: photographs as EuroSAT's, or ink on paper as Omniglot's."""
+    from PIL import Image as Pillow
+
+    records = 5_000
+    some = photographs(records, *shape)
+    members = {}
+    for number, pixels in enumerate(some):
+        file = BytesIO()
+        Pillow.fromarray(pixels.squeeze()).convert(mode).save(file, kind)
+        members[f"a.zip/all/{CLASSES[number % 10]}/{number:05}.{suffix}"] = file.getvalue()
+
+    def floor() -> None:
+        for data in members.values():
+            with Pillow.open(BytesIO(data)) as image:
+                np.asarray(image.convert("L" if shape[2] == 1 else "RGB"))
+
+    return case("images", members, {"files": ["a.zip/all"]}, records, shape, floor)
+
+
 CASES = {
+    "images, jpeg": lambda: files("JPEG", "jpg", "RGB", (64, 64, 3)),
+    "images, png": lambda: files("PNG", "png", "1", (104, 104, 1)),
     "idx": idx,
     "idx, 8 columns": columns,
     "cifar": cifar,
@@ -308,13 +346,16 @@ def main() -> None:
     def wanted(name: str) -> bool:
         return not given.only or name.partition(",")[0] in given.only
 
-    print(f"{'format':16} {'MB/s':>8} {'floor':>8} {'times':>6}")
+    print(f"{'format':16} {'MB/s':>8} {'floor':>8} {'times':>6} {'records/s':>11}")
     for name, made in CASES.items():
         if wanted(name):
             one = made()
             mine, floor = seconds(lambda one=one: decode(one)), seconds(one.floor)
             speed, of_floor = (one.counted / 1e6 / max(s, 1e-9) for s in (mine, floor))
-            print(f"{name:16} {speed:8,.0f} {of_floor:8,.0f} {mine / max(floor, 1e-9):6.2f}")
+            begin = time.perf_counter()
+            rate = decode(one) / (time.perf_counter() - begin)
+            times = mine / max(floor, 1e-9)
+            print(f"{name:16} {speed:8,.0f} {of_floor:8,.0f} {times:6.2f} {rate:11,.0f}")
     print(f"\n{'memory':16} {'MiB':>8}")
     for name in LARGE:
         if wanted(name):

@@ -175,8 +175,8 @@ class Plan:
     artefacts: path → artefact.
     options: what was chosen of `stages.options()`.
     left_out: sources of which it has nothing, though there can be something.
-    outlined: sources of which it has the archives alone; and where a split comes in parts, which are
-        few assets, what a build makes that names no stage.
+    outlined: sources of which it has the archives alone; and where a split comes in parts, which
+        are few assets, what a build makes that names no stage.
     """
 
     declared: Catalogue

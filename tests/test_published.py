@@ -11,10 +11,12 @@ import gzip
 import hashlib
 import lzma
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from assets.settings import BUILT_IN_CATALOGUE
 from pipelines import plan, tables
@@ -119,3 +121,25 @@ def test_the_labels_of_cifar_10_1_are_read_beside_images_made_up(
 
     assert np.bincount(found.labels).tolist() == [*split.counts]
     np.testing.assert_array_equal(found.labels, np.load(folder / labels.archive))
+
+
+@pytest.mark.parametrize("name", ["omniglot_small1", "omniglot_small2"])
+def test_the_drawings_of_omniglot_are_ink_or_paper_and_no_two_are_equal(
+    known: Catalogue, mirror: Path, name: str
+) -> None:
+    dataset = known.datasets[name]
+    source, split = known.source_of(dataset), dataset.splits["all"]
+    folder = archives(source, split, mirror, "files")
+
+    found = decoded(source, dataset, split, folder)
+
+    with zipfile.ZipFile(folder / split.archives[0]) as archive:
+        names = sorted(one for one in archive.namelist() if one.endswith(".png"))
+        with archive.open(names[1234]) as file, Image.open(file) as image:
+            drawn = np.asarray(image)  # of one bit: True is paper
+    np.testing.assert_array_equal(found.images[1234, ..., 0], np.where(drawn, 255, 0))
+    assert dataset.classes[int(found.labels[1234])] in names[1234]
+    assert np.bincount(found.labels).tolist() == [20] * len(dataset.classes)
+    assert np.unique(found.images).tolist() == [0, 255]
+    assert len({image.tobytes() for image in found.images}) == split.records == len(names)
+    assert 0.85 < (found.images == 255).mean() < 0.99  # paper
