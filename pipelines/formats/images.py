@@ -181,6 +181,12 @@ def refuses(dataset: Dataset) -> Iterator[str]:
             yield f"folders: {folder!r} is no plain path inside an archive"
         if any("/".join(steps[:depth]) in known for depth in range(1, len(steps))):
             yield f"folders: {folder} lies in the folder of another class"
+    archives = {m.archive for one in dataset.splits.values() for m in one.members.get("files", ())}
+    for archive in sorted(name for name in archives if not name.endswith((".zip", ".tar"))):
+        yield (
+            f"files: {archive} is neither a zip nor a plain tar, of which each file can be reached "
+            "without what lies before it"
+        )
     if dataset.grey and dataset.image.channels == 1:
         yield "grey: images of one channel are grey anyway"
 

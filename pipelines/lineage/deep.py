@@ -199,7 +199,10 @@ def _decode(work: _Work, subject: Subject, advance: Advance) -> None:
         # What was made of it is held against itself, not against pixels that nobody else has.
         shutil.copyfile(work.store.local(path), again)
         work.sums[again] = statistics.summarise(again)
-        why = f"{excused[0]}. But {elsewhere}: images may come out otherwise. Build it again here"
+        why = (
+            f"{excused[0]}. But {elsewhere}, which may read images otherwise. To have it as it is "
+            f"read here: {advice.TABLE_AGAIN}"
+        )
         work.verdicts[path] = Verdict(path, "uncompared", why)
         return
     if not wrong and _same_libraries(made) and hashing.sha256(again) != made.sha256:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import struct
 import sys
@@ -17,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipelines import catalogue
+from pipelines import catalogue, tables
 from pipelines.declarations import Member
 from pipelines.errors import CatalogueError, FormatError, MemberError
 from pipelines.formats import images
@@ -555,6 +556,16 @@ def test_what_folders_of_images_can_not_hold_is_refused_by_the_catalogue(
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["images.tar.gz", "images.tgz", "images.gz", "images"])
+def test_only_a_zip_or_a_plain_tar_has_folders_of_images(tmp_path: Path, name: str) -> None:
+    tiny(tmp_path, by_class(), 8)
+    toml = tmp_path / "catalogue/tiny.toml"
+    toml.write_text(toml.read_text().replace("images.zip", name))
+
+    with pytest.raises(CatalogueError, match=f"files: {name} is neither a zip nor a plain tar"):
+        catalogue.load(toml.parent)
+
+
 # --- In archives ----------------------------------------------------------------------------------
 
 
@@ -567,3 +578,25 @@ def test_a_name_that_leads_out_of_its_folder_is_refused(tmp_path: Path) -> None:
         made.table(tmp_path / "table.parquet")
 
     assert not (tmp_path / "table.parquet").exists()
+
+
+def test_a_tar_is_read_as_a_zip_is(tmp_path: Path) -> None:
+    files = by_class()
+    made = tiny(tmp_path, files, 8)
+    tar = gzip.decompress(builders.tarred(dict(reversed(files.items()))))
+    (tmp_path / "archives/images.tar").write_bytes(tar)
+    toml = tmp_path / "catalogue/tiny.toml"
+    toml.write_text(toml.read_text().replace("images.zip", "images.tar"))
+    source = catalogue.load(toml.parent).sources["tiny"]
+    dataset = source.datasets["tiny"]
+    found = {
+        archive: Batch.joined([*tables.decoded(one, which, split, made.archives)])
+        for archive, one, which, split in (
+            ("zip", made.source, made.dataset, made.split),
+            ("tar", source, dataset, dataset.splits["train"]),
+        )
+    }
+
+    np.testing.assert_array_equal(found["tar"].images, found["zip"].images)
+    np.testing.assert_array_equal(found["tar"].labels, found["zip"].labels)
+    assert found["tar"].labels.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
