@@ -149,7 +149,7 @@ def test_every_table_is_checked_and_published_constants_are_too(graph: AssetGrap
         for check in graph.asset_check_keys
         if check.name == "mean_and_std_as_published"
     }
-    assert published == {"mnist", "fashion_mnist", "cifar10", "cifar100"}
+    assert published == {"mnist", "fashion_mnist", "cifar10", "cifar100", "usps"}
     for key in graph.get_all_asset_keys():
         if key.path[-1] in ("train", "test"):
             of_parts = graph.get(key).partitions_def is not None  # duplicates are found across all
