@@ -488,12 +488,13 @@ def test_public_names_and_signatures_stay_as_they_are() -> None:
         assert str(inspect.signature(found)) == signature
         assert "Raises:" in found.__doc__
     assert [*inspect.signature(imagesets.Records).parameters] == [
-        *("dataset", "split", "images", "labels", "classes", "coarse_labels", "coarse_classes")
+        *("dataset", "split", "images", "known_labels", "classes", "coarse_labels"),
+        *("coarse_classes", "extras"),
     ]
     assert [*inspect.signature(imagesets.About).parameters] == [
         *("name", "title", "description", "quirks", "shape", "classes", "coarse_classes"),
         *("splits", "counts", "mean", "std", "homepage", "licence", "citation"),
-        "acknowledgements",
+        *("acknowledgements", "restriction"),
     ]
 
 

@@ -148,8 +148,8 @@ def test_pixels_come_from_images_and_labels_from_labels(specs: dict[str, dg.Asse
 def test_descriptions_tell_what_a_dataset_shows_its_quirks_and_its_licence(
     declared: Catalogue, specs: dict[str, dg.AssetSpec]
 ) -> None:
-    for name, dataset in declared.datasets.items():
-        last = list(dataset.splits)[-1]
+    for dataset in declared.by_default:
+        name, last = dataset.name, list(dataset.splits)[-1]
         for asset in ("train", f"{last}_csv", "train_lmdb", "statistics", "croissant"):
             text = specs[f"{name}/{asset}"].description
             assert text is not None
