@@ -65,6 +65,7 @@ SHA1 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 SHA256 = Annotated[str, Strict(), StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 MOST_ARCHIVE_BYTES = 64 << 30  # of one whose size nobody declared: a server may send for ever
 _MOST_TIMES, _READMES_BYTES = 16, 64 << 20
+MOST_NAMED = 20  # datasets, in an error
 _NO_KEY = Field(validation_alias="(filled in while loading)")
 FilledIn = Annotated[str, _NO_KEY]
 
@@ -591,8 +592,14 @@ class Catalogue:
             )
         no_dataset = () if is_dataset else (*self.sources, *self._groups)
         near = did_you_mean(name, [*self.datasets, *no_dataset])
-        known = ", ".join(self.datasets)
-        return UnknownName(f"There is no dataset {name!r}.{near} Known: {known}.")
+        told = [*self.datasets]
+        if len(told) > MOST_NAMED:
+            told = [dataset.name for dataset in self.by_default] or told[:MOST_NAMED]
+        more = len(self.datasets) - len(told)
+        besides = f", and {more} more, which are made on request" if more else ""
+        return UnknownName(
+            f"There is no dataset {name!r}.{near} Known: {', '.join(told)}{besides}."
+        )
 
     def identify(self, md5: str) -> str | None:
         """Return what the catalogue knows to have this MD5, for example `mnist/t10k-….gz`."""

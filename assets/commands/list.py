@@ -14,6 +14,7 @@ from pipelines.stages import DEFAULT
 from pipelines.store import clock
 
 ORDER = 1
+HEADER = ("dataset", "records", "classes", "image", "archives", "here")
 MOST_SPLITS = 4  # that a row has room for
 
 
@@ -40,10 +41,13 @@ def run(settings: Settings, _given: argparse.Namespace) -> int:
     there = settings.store.at_once(
         [one.path for one in plan.of(declared.datasets.values(), DEFAULT)]
     )
-    rows = [("dataset", "records", "classes", "image", "archives", "here")]
+    rows: list[tuple[str, ...]] = [HEADER]
     read = []
-    for dataset in declared.datasets.values():
+    on_request = [d for d in declared.datasets.values() if declared.source_of(d).on_request]
+    for dataset in (*declared.by_default, *on_request):
         source = declared.source_of(dataset)
+        if on_request[:1] == [dataset]:
+            rows.append(("",) * len(HEADER))
         wanted, here = status.asked_for(there, plan, [dataset], DEFAULT), "on request"
         if not source.on_request or status.ever_made(there, wanted):
             states = status.states(there, wanted)

@@ -82,7 +82,9 @@ def require_declared(found: Digests, archive: Archive, head: bytes, identify: Id
     name, wanted, has = HASHES[first], archive.hashes[first], getattr(found, first)
     if has != wanted:
         is_cut = size is not None and found.size_bytes < size
-        damage = ": cut short" if is_cut else ": damaged on the way, or another file"
+        damage = (
+            ": cut short, or another file" if is_cut else ": damaged on the way, or another file"
+        )
         kind = WrongHash if found.size_bytes == size else WrongBytes
         bytes_with = "" if size is None else f"{size:,} bytes with "
         raise kind(

@@ -442,8 +442,8 @@ def test_ctrl_c_while_a_run_is_planned_is_no_error_of_dagsters(
 
 def _here(stdout: str) -> dict[str, str]:
     """Dataset → what `list` says of it."""
-    table, _, _ = stdout.partition("\n\n")
-    rows = [re.split(r"  +", row) for row in table.splitlines()[1:]]
+    table, _, _ = stdout.partition("\n\ndata folder")
+    rows = [re.split(r"  +", row) for row in table.splitlines()[1:] if row]
     return {row[0]: row[-1] for row in rows}
 
 
