@@ -28,6 +28,12 @@ ELSEWHERE = fitting(
 MIRROR = fitting("--mirror or IMAGESETS_MIRROR", "IMAGESETS_MIRROR")
 VERIFY = fitting("python -m assets verify", "imagesets.verify")
 
+
+def pin(source: str) -> str:
+    """Return how to have printed what a source's file lacks; "" where nobody edits it."""
+    return fitting(f"; python -m assets pin {source} prints it to paste", "")
+
+
 # What not everybody has → the extra of the library that brings it, and what pip calls it.
 _EXTRAS = {
     "PIL": ("png", "pillow"),

@@ -46,10 +46,8 @@ def told(source: Source, archive: Archive, known: Provenance) -> str:
     found = Digests(known.size_bytes, _md5(known) or "", known.sha256)
     if not (lines := missing(archive, found)):
         return ""
-    how = advice.fitting(
-        f"measured; python -m assets pin {source.name} prints it to paste", "measured"
-    )
-    return f'{source.name}.toml: [archives."{archive.name}"] {", ".join(lines)} ({how})'
+    how = advice.pin(source.name)
+    return f'{source.name}.toml: [archives."{archive.name}"] {", ".join(lines)} (measured{how})'
 
 
 def _md5(known: Provenance) -> str | None:

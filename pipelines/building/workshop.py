@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow.parquet as pq
@@ -182,7 +182,7 @@ class Workshop:
             self._warn_of_little_space(source, by_name if parts[0].part else None)
         made = side_by_side(make, map(source.archive, by_name))
         for one in made:
-            archive = source.archive(one.path.name)
+            archive = source.archive(PurePosixPath(one.provenance.path).name)
             if one.because and (said := pinning.told(source, archive, one.provenance)):
                 logging.getLogger(__name__).info("%s", said)
         return made

@@ -107,7 +107,7 @@ def document(source: Source, dataset: Dataset, inputs: Sequence[Input] = ()) -> 
         "license": _licence(source, dataset),
         "citeAs": source.citation.strip(),
         "distribution": [
-            *(_archive(source, name) for name in archives),
+            *(_archive(source, name) for name in archives if _can_be_held(source, name)),
             *(
                 _table(source, dataset, piece, known.get(path))
                 for piece in dataset.pieces
@@ -150,6 +150,11 @@ def _version(inputs: Iterable[Input]) -> str:
     """
     digests = "".join(str(table.sha256) for table in inputs)
     return f"1.0.0+{hashlib.sha256(digests.encode()).hexdigest()[:12]}"
+
+
+def _can_be_held(source: Source, name: str) -> bool:
+    """Whether an archive has a hash that Croissant knows, without which it may not be named."""
+    return bool({"md5", "sha256"} & source.archives[name].hashes.keys())
 
 
 def _archive(source: Source, name: str) -> Json:

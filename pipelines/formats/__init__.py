@@ -12,7 +12,7 @@ import importlib
 import itertools
 import pkgutil
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import PurePosixPath
 from types import MappingProxyType
 from typing import Literal
@@ -177,6 +177,8 @@ def _key(part: Split) -> str:
 def _declared(name: str) -> Format:
     found = getattr(importlib.import_module(f".{name}", __name__), "FORMAT", None)
     if isinstance(found, Format) and found.name == name:
+        if taken := found.roles.keys() & {field.name for field in fields(Split)}:
+            raise TypeError(f"format {name}: a split has {taken.pop()!r} already; rename the role.")
         return found
     what = f"its FORMAT is {found!r:.80}" if found else "it declares no FORMAT"
     raise TypeError(

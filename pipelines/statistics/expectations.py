@@ -40,7 +40,7 @@ TABLE_CHECKS = {
 }
 DUPLICATES = "no_duplicates_within_split"
 LEAKS = "no_leak_between_splits"
-UNDECLARED = "nothing is declared: `python -m assets pin` tells what to add to the catalogue"
+UNDECLARED = "nothing is declared of the classes"
 SHOWN = 20  # groups of the same image, and records of each
 PUBLISHED = "mean_and_std_as_published"
 TOLERANCE = 0.00005  # published constants have four decimals

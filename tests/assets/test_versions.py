@@ -178,6 +178,7 @@ def test_versions_lie_in_a_bucket_and_come_out_of_one(
 def test_assets_of_a_version_are_called_so_and_all_else_of_them_as_dagster_allows(
     both: Project,
 ) -> None:
+    both.build(OLDER, stages=["archives"])
     definitions = both.definitions()
     dg.Definitions.validate_loadable(definitions)
     repository = definitions.get_repository_def()
@@ -202,6 +203,7 @@ def test_a_job_of_dagster_makes_a_version_with_its_checks(
     both: Project, instance: dg.DagsterInstance
 ) -> None:
     mirror = str(both.publisher.mirror)
+    both.build(OLDER, stages=["archives"])
     repository = both.definitions(mirror=mirror).get_repository_def()
     job = repository.get_job("everything_of_tiny_digits_AT_2001M02P3")
 

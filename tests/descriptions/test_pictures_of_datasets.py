@@ -115,7 +115,7 @@ def test_the_samples_are_the_first_ten_records_of_each_class_of_the_first_split(
 
 
 def test_the_first_split_of_each_dataset_that_is_built_in_is_train() -> None:
-    datasets = catalogue.load(Settings().catalogue).datasets.values()
+    datasets = catalogue.load(Settings().catalogue).by_default
     assert {next(iter(dataset.splits)) for dataset in datasets} == {"train"}
 
 

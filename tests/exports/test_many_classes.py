@@ -37,7 +37,7 @@ ROW = np.dtype([("group", "<u2"), ("label", "<u2"), ("pixels", "u1", SHAPE)])
 def decode(
     open_member: OpenMember, _dataset: Dataset, split: Split, batch_records: int
 ) -> Iterator[Batch]:
-    [member] = split.members["rows"]
+    [member] = split.members["stacked"]
     data = bytearray(split.records * ROW.itemsize)
     assert open_member(member).readinto(memoryview(data)) == len(data)
     for start in range(0, split.records, batch_records):
@@ -49,8 +49,8 @@ def batch(rows: npt.NDArray[Any]) -> Batch:
 
 
 def locate(_dataset: Dataset, split: Split, index: int, _members: Members) -> list[Place]:
-    [member] = split.members["rows"]
-    return [Place("rows", member, index * ROW.itemsize, (index + 1) * ROW.itemsize)]
+    [member] = split.members["stacked"]
+    return [Place("stacked", member, index * ROW.itemsize, (index + 1) * ROW.itemsize)]
 
 
 def assemble(_dataset: Dataset, _split: Split, _places: object, parts: Sequence[bytes]) -> Batch:
@@ -59,7 +59,7 @@ def assemble(_dataset: Dataset, _split: Split, _places: object, parts: Sequence[
 
 WIDE = Format(
     name="wide",
-    roles={"rows": Role(holds=("label", "coarse_label", "pixels"))},
+    roles={"stacked": Role(holds=("label", "coarse_label", "pixels"))},
     code_version="1",
     decode=decode,  # type: ignore[arg-type]
     locate=locate,
@@ -87,7 +87,7 @@ def wide(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Set]:
         "records": RECORDS,
         "counts": builders.counts(labels, CLASSES),
         "coarse_counts": builders.counts(groups, GROUPS),
-        "rows": "rows.bin",
+        "stacked": "rows.bin",
     }
     (folder / "catalogue").mkdir()
     (folder / "rows.bin").write_bytes(rows.tobytes())
