@@ -68,7 +68,10 @@ def about_archives(source: Source, stage: str) -> str:
         made = f"Of {titles}; only what is made on request needs them."
         mirrors = ""
     if source.on_request:
-        made += " **Made on request:** in a run that names it, and in none of everything."
+        made += (
+            " **Made on request:** in a run that names it, and in none of everything. Once these "
+            "are here and the definitions are loaded again, the UI shows all that can be made."
+        )
     names = list(_archives(source, stage))
     is_pinned = all(len(one.declared) == 3 for one in _archives(source, stage).values())
     as_declared = "" if is_pinned else ", as far as they are declared"

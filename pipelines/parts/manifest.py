@@ -57,6 +57,7 @@ PART = Product(
     name="manifest",
     title="in parts: a list of the tables that make it up, by which readers go.",
     scope="whole",
+    needs_labels=False,
     files="tables/{dataset}/{split}.json",
     code_version="1",
     write=write,

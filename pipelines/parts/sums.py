@@ -42,6 +42,7 @@ PART = Product(
     name="sums",
     title="in sums: what statistics and the search for duplicates need of its records.",
     scope="split",
+    needs_labels=False,
     files="statistics/{dataset}/{split}/",
     code_version="1",
     write=write,
