@@ -16,10 +16,11 @@ import pytest
 from assets.definitions import linked, repository
 from assets.graph import assets_of
 from assets.settings import ROOT, Settings
-from pipelines import catalogue, products
+from pipelines import products
 from pipelines.declarations import Catalogue
 from pipelines.store import layout
 from tests.assets.project import Project, of_all
+from tests.assets.test_graph import chosen
 
 pytestmark = pytest.mark.sources("tiny_digits")
 
@@ -33,12 +34,12 @@ TYPES = {  # as Parquet's own reader calls them, and as people read them
 
 @pytest.fixture(scope="module")
 def declared() -> Catalogue:
-    return catalogue.load(Settings().catalogue)
+    return chosen().declared
 
 
 @pytest.fixture(scope="module")
 def specs(declared: Catalogue) -> dict[str, dg.AssetSpec]:
-    made = assets_of(Settings().plan())
+    made = assets_of(chosen())
     return {spec.key.to_user_string(): spec for asset in made for spec in asset.specs}
 
 
@@ -199,7 +200,7 @@ def _code(made: object) -> set[str]:
 
 def test_assets_link_to_their_code_here_or_in_a_repository(declared: Catalogue) -> None:
     # Beta in Dagster: it must not warn, which would fail this test.
-    made = {asset.key.to_user_string(): asset for asset in assets_of(Settings().plan())}
+    made = {asset.key.to_user_string(): asset for asset in assets_of(chosen())}
     [archives] = linked([made["mnist/archives"]], None)
     [here] = _code(archives)
     path, _, line = here.rpartition(":")
