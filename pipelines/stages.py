@@ -84,13 +84,14 @@ def subject(product: Product, source: Source, dataset: Dataset) -> Subject:
 
 def applies(product: Product, source: Source, dataset: Dataset) -> bool:
     """Return whether there is a product of a dataset."""
-    if product.needs_labels and not dataset.with_labels.splits:
+    shown = subject(product, source, dataset).dataset
+    if not shown.splits:
         return False
     if OPTIONAL in product.needs and not source.optional_archives:
         return False
     if dataset.is_in_parts and not product.is_made_of_parts:
         return False
-    return product.applies(dataset)
+    return product.applies(shown)
 
 
 def options(stages: Collection[str] | None = None) -> dict[str, Option]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import mlcroissant
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -140,13 +141,44 @@ def test_whatever_there_is_of_such_a_dataset_can_be_made(
     )
 
 
-def test_it_is_verified_deeply_and_found_broken(pages: tuple[Published, Store]) -> None:
-    found, store = pages
-    verdicts = verify.verify(store, found.plan, [found.dataset], Display(), deep=True)
+def test_it_is_verified_deeply_and_found_broken(tmp_path: Path) -> None:
+    found, store = publish(tmp_path), Folder(tmp_path / "data")
+    found.build(store, [*published.BASIC, "npy", "safetensors"])
 
-    whole = {one.path for one in verdicts if one.condition in ("whole", "stale", "uncompared")}
-    assert {one.path for one in verdicts} == whole
-    assert UNLABELED in whole
+    def conditions() -> dict[str, str]:
+        verdicts = verify.verify(store, found.plan, [found.dataset], Display(), deep=True)
+        return {one.path: one.condition for one in verdicts}
+
+    assert {*conditions().values()} == {"whole"}
+    images = store.local("exports/pages/unlabeled_npy") / "images.npy"
+    images.write_bytes(images.read_bytes()[:-1] + b"!")
+    table = store.local(UNLABELED)
+    table.write_bytes(table.read_bytes().replace(b"PAR1", b"PAR2"))
+    broken = {path for path, condition in conditions().items() if condition != "whole"}
+    assert broken >= {UNLABELED, "exports/pages/unlabeled_npy"}
+    assert layout.table("pages", "train") not in broken
+
+
+def test_a_table_is_held_against_the_archive_record_by_record(
+    pages: tuple[Published, Store], tmp_path: Path
+) -> None:
+    found, store = pages
+    table = pq.read_table(store.local(UNLABELED))
+    pixels = table["pixels"].to_pylist()
+    pixels[4] = bytes(12)
+    at = table.schema.get_field_index("pixels")
+    column = pa.array(pixels, table.schema.field(at).type)
+    forged = table.set_column(at, table.schema.field(at), column)
+    pq.write_table(forged, tmp_path / "forged.parquet")
+    comparison = tables.Comparison(
+        *(UNLABELED, tmp_path / "forged.parquet", found.source, found.dataset),
+        found.dataset.splits["unlabeled"],
+    )
+
+    said = comparison.compare(0, tables.read(store.local(UNLABELED)))
+
+    assert said is not None
+    assert "record 4" in said
 
 
 def test_its_records_are_traced(pages: tuple[Published, Store]) -> None:

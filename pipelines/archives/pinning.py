@@ -31,7 +31,7 @@ def missing(archive: Archive, found: Digests) -> list[str]:
 
 def measured(made_from: Input, known: Provenance | None) -> Input:
     """Return an archive as an input, with what its provenance knows and the catalogue does not."""
-    if known is None or None not in (made_from.sha256, made_from.size_bytes, made_from.md5):
+    if known is None:
         return made_from
     return replace(
         made_from,

@@ -215,9 +215,13 @@ class Workshop:
 
     def _measured(self, artefact: Artefact) -> Artefact:
         """Return an artefact that says of its archives, too, what is not declared but measured."""
-        known = {one.path: provenance.latest(self.store, one.path) for one in artefact.inputs}
-        inputs = (pinning.measured(one, known[one.path]) for one in artefact.inputs)
-        return replace(artefact, inputs=tuple(inputs))
+
+        def measured(one: Input) -> Input:
+            if None not in (one.sha256, one.size_bytes, one.md5):
+                return one  # all is declared: nothing of it need be read
+            return pinning.measured(one, provenance.latest(self.store, one.path))
+
+        return replace(artefact, inputs=tuple(map(measured, artefact.inputs)))
 
     def _statistics(self, planned: Planned, subject: Subject) -> Made:
         inputs = status.inputs(self.store, self.plan, planned)

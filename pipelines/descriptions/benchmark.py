@@ -307,10 +307,10 @@ def _plain(text: str) -> str:
 
 def _applies(dataset: Dataset) -> bool:
     """Return whether there is something to learn, and records to try it on."""
-    splits = dataset.with_labels.splits
+    splits = dataset.splits
     if not {TRAIN, TEST} <= splits.keys():
         return False
-    counts = splits[TRAIN].counts or splits[TRAIN].records * (1,)  # not known: more than one class
+    counts = splits[TRAIN].counts or (1,) * len(dataset.classes)  # not known: some of each
     return sum(map(bool, counts)) > 1
 
 

@@ -110,7 +110,7 @@ def of_table(path: Path, dataset: Dataset, split: Split) -> list[Finding]:
         _result("index_complete", True, bool(np.array_equal(index, expected_index))),
         _result("labels_within_classes", True, within),
     ]
-    if split.labelled and not split.counts and not split.is_part:
+    if not split.counts and not split.is_part:
         return [*findings, Finding(COUNTS, True, UNDECLARED, counted)]
     differing = [name for name in declared if counted[name] != declared[name]]
     return [

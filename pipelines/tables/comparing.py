@@ -70,8 +70,9 @@ class Comparison:
                     f"says {column[at]}"
                 )
         images = found["image"].combine_chunks().to_numpy_ndarray().reshape(batch.images.shape)
-        self.is_slight = _is_slight(batch.images, images)
-        return _differing_pixels(index, batch.images, images)
+        why = _differing_pixels(index, batch.images, images)
+        self.is_slight = why is not None and _is_slight(batch.images, images)
+        return why
 
     def _misdescribed(self) -> str | None:
         found, expected = opened(self._file).file.schema_arrow, self._schema
