@@ -19,6 +19,7 @@ import pyarrow as pa
 from assets import checks, spelling
 from assets.settings import PAGES_PORT
 from pipelines import formats, statistics, tables, wording
+from pipelines.archives import pinning
 from pipelines.building import Made
 from pipelines.declarations import Archive, Dataset, Source, Split, base
 from pipelines.plan import Plan, Planned
@@ -73,7 +74,7 @@ def about_archives(source: Source, stage: str) -> str:
             "are here and the definitions are loaded again, the UI shows all that can be made."
         )
     names = list(_archives(source, stage))
-    is_pinned = all(len(one.declared) == 3 for one in _archives(source, stage).values())
+    is_pinned = not any(map(pinning.lacking, _archives(source, stage).values()))
     as_declared = "" if is_pinned else ", as far as they are declared"
     forbidden = wording.restrictions(source, source.datasets.values())
     restricted = f" **Restriction:** {' '.join(forbidden)}" if forbidden else ""

@@ -510,6 +510,11 @@ class Source:
     optional_archives: Annotated[Mapping[str, Archive], _NO_KEY] = field(default_factory=dict)
     name: FilledIn = ""
 
+    @property
+    def file(self) -> str:
+        """The name of the file that declares it."""
+        return f"{self.group or self.name}.toml"
+
     def archive(self, name: str) -> Archive:
         """Return an archive, optional or not."""
         return self.archives.get(name) or self.optional_archives[name]

@@ -11,7 +11,7 @@ from assets.command_line.declaring import Commands
 from assets.command_line.display import say
 from assets.commands._datasets import selected
 from assets.settings import Settings
-from pipelines.declarations import Dataset, Source, Split
+from pipelines.declarations import Dataset, Source, Split, base
 from pipelines.errors import ArchiveError
 
 if TYPE_CHECKING:  # numpy and Arrow take long to import
@@ -49,7 +49,7 @@ def run(settings: Settings, given: argparse.Namespace) -> int:
         tables = [*lacking.of_archives(source, of_it)]
         tables += [table for dataset in of_it for table in lacking.of_splits(dataset)]
         if tables:
-            say("\n".join([f"# {name}.toml: add these keys under these headings.", "", *tables]))
+            say("\n".join([f"# {source.file}: add these keys under these headings.", "", *tables]))
     for said in lacking.not_here:
         say(said, error=True)
     if not (lacking.found or lacking.not_here):
@@ -108,7 +108,7 @@ class _Lacking:
                     f"{key} = {self._counted(dataset, split, column, classes)}"
                     for key, (column, classes) in wanted.items()
                 ]
-                yield self._table(f"datasets.{dataset.name}.splits.{split.name}", lines)
+                yield self._table(f"datasets.{base(dataset.name)}.splits.{split.name}", lines)
 
     def _is_built(self, dataset: Dataset, split: Split) -> bool:
         """Return whether the tables of a split are there and up to date; say so where not."""

@@ -47,7 +47,7 @@ def told(source: Source, archive: Archive, known: Provenance) -> str:
     if not (lines := missing(archive, found)):
         return ""
     how = advice.pin(source.name)
-    return f'{source.name}.toml: [archives."{archive.name}"] {", ".join(lines)} (measured{how})'
+    return f'{source.file}: [archives."{archive.name}"] {", ".join(lines)} (measured{how})'
 
 
 def _md5(known: Provenance) -> str | None:

@@ -286,3 +286,27 @@ def test_of_what_is_declared_there_is_nothing_to_pin(project: Project, command: 
 
     assert (said.code, said.stdout) == (0, "")
     assert said.stderr == "Nothing to pin: everything that can be measured is declared.\n"
+
+
+@pytest.mark.parametrize("name", [f"{DIGITS}@1", DIGITS])
+def test_what_is_to_be_pasted_says_into_which_file_and_under_which_heading(
+    project: Project, command: Command, name: str
+) -> None:
+    """A version has a file of its own, and sources that stand apart share one."""
+    uncount(project)
+    toml = project.publisher.toml(DIGITS)
+    file = f"{name}.toml" if "@" in name else "sets.toml"
+    if "@" in name:
+        toml.with_name(file).write_text(toml.read_text())
+        mirror = project.publisher.mirror
+        (mirror / name).symlink_to(mirror / DIGITS)
+    else:
+        toml.write_text(f"apart = true\n{toml.read_text()}")
+        toml.rename(toml.with_name(file))
+
+    built = command("build", name, "--only", "tables", *project.options, *project.mirror)
+    said = command("pin", name, *project.options)
+
+    assert built.code == said.code == 0, built.stderr + said.stderr
+    assert said.stdout.startswith(f"# {file}: ")
+    assert tomllib.loads(said.stdout)["datasets"][DIGITS]["splits"].keys() == {"train", "test"}
